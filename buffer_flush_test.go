@@ -46,9 +46,7 @@ func TestBufferDropExcludes(t *testing.T) {
 			func(ctx context.Context) error { return b.Drop(ctx) },
 		} {
 			wg.Go(func() {
-				if err := op(canceledCtx); !errors.Is(err, context.Canceled) {
-					t.Errorf("operation %d during Drop: error %v, want it to wait until it is canceled", i, err)
-				}
+				must.Fail(t, op(canceledCtx), context.Canceled, "operation %d during Drop", i)
 			})
 		}
 		later := make(chan error, 1)
@@ -189,9 +187,7 @@ func TestBufferCloseReportsDoubt(t *testing.T) {
 		t.Fatal("Flush: no error, want one, because its outcome is unknown")
 	}
 	slow.set(nil)
-	if err := b.Close(); !errors.Is(err, errInDoubt) {
-		t.Fatalf("Close: error %v, want errInDoubt", err)
-	}
+	must.Fail(t, b.Close(), errInDoubt, "Close")
 }
 
 type failingFlusher struct{ *Dict }
@@ -201,9 +197,7 @@ func (failingFlusher) Flush(context.Context) error { return errDisk }
 // TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
 func TestBufferSlowFlushFails(t *testing.T) {
 	b := must.Get(NewBuffer(NewDict(), failingFlusher{NewDict()}, nil))(t)
-	if err := b.Flush(context.Background()); !errors.Is(err, errDisk) {
-		t.Fatalf("Flush: error %v, want %v", err, errDisk)
-	}
+	must.Fail(t, b.Flush(context.Background()), errDisk, "Flush")
 }
 
 // TestBufferDropFails checks that Drop changes nothing if the slow store fails, and works if only the fast store fails.

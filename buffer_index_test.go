@@ -217,9 +217,7 @@ func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 		default:
 		}
 		cancel()
-		if err := <-set; !errors.Is(err, context.Canceled) {
-			t.Errorf("canceled Set: error %v, want Canceled", err)
-		}
+		must.Fail(t, <-set, context.Canceled, "canceled Set")
 		must.Do(t, <-get)
 		b.pins.release(first)
 	})

@@ -204,9 +204,7 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 		wantValue(t, b, "other", "x")
 		shortCtx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if _, err := b.Get(shortCtx, "k"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Get of a moving key: error %v, want it to wait until the deadline", err)
-		}
+		must.Fail(t, must.Err(b.Get(shortCtx, "k")), context.DeadlineExceeded, "Get of a moving key")
 		go func() { done <- b.Append(ctx, Entry{"k", []byte("two")}) }()
 		synctest.Wait()
 		close(proceed)
@@ -224,9 +222,7 @@ func TestBufferSetWaits(t *testing.T) {
 	parts := must.Get(b.pins.pin(ctx, "test", []string{"k"}))(t)
 	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
-	if err := b.Set(short, "k", []byte("w")); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Set of a key in use = %v, want DeadlineExceeded", err)
-	}
+	must.Fail(t, b.Set(short, "k", []byte("w")), context.DeadlineExceeded, "Set of a key in use")
 	b.pins.release(parts)
 	must.Do(t, b.Set(ctx, "k", []byte("w")))
 }

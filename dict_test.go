@@ -2,7 +2,6 @@ package partd
 
 import (
 	"bytes"
-	"errors"
 	"strconv"
 	"testing"
 
@@ -61,7 +60,5 @@ func TestCopyValue(t *testing.T) {
 		t.Errorf("CopyValue of an absent key = %d, %v; want 0", n, err)
 	}
 	must.Do(t, d.Close())
-	if _, err := d.CopyValue(t.Context(), nil, "k"); !errors.Is(err, ErrClosed) {
-		t.Errorf("CopyValue after Close = %v, want ErrClosed", err)
-	}
+	must.Fail(t, must.Err(d.CopyValue(t.Context(), nil, "k")), ErrClosed, "CopyValue after Close")
 }

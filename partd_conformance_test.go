@@ -3,7 +3,6 @@ package partd_test
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -125,9 +124,7 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	} {
 		_, err := partd.OpenFile(c.dir, c.opts)
 		for _, want := range c.want {
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("OpenFile(%q): error %v, want an error that contains %q", c.dir, err, want)
-			}
+			must.Fail(t, err, want, "OpenFile(%q)", c.dir)
 		}
 	}
 	for dir, want := range map[string]int{home: 1, empty: 0} {

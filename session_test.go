@@ -36,9 +36,7 @@ func TestSessionFlood(t *testing.T) {
 			if err := apply(usedSession, 2); err != nil {
 				t.Errorf("Apply in the used session: %v", err)
 			}
-			if err := apply(ids[0], 1); !errors.Is(err, ErrSessionExpired) {
-				t.Errorf("Apply in the oldest unused session: error %v, want ErrSessionExpired", err)
-			}
+			must.Fail(t, apply(ids[0], 1), ErrSessionExpired, "Apply in the oldest unused session")
 			if err := apply(ids[len(ids)-1], 1); err != nil {
 				t.Errorf("Apply in the newest session: %v", err)
 			}

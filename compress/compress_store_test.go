@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -132,9 +131,7 @@ func TestOptions(t *testing.T) {
 		{dict, S2, Options{Limit: -1}, "a Limit of -1 bytes"},
 		{dict, S2, Options{Limit: 1 << 31}, "a Limit of 2147483648 bytes"},
 	} {
-		if _, err := New(c.inner, c.format, &c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("New(%s, %+v) = %v, want an error with %q", c.format, c.opts, err, c.want)
-		}
+		must.Fail(t, must.Err(New(c.inner, c.format, &c.opts)), c.want, "New(%s, %+v)", c.format, c.opts)
 	}
 }
 
@@ -264,9 +261,7 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 			t.Errorf("%s: Read after the error = %v, want the error again", format, nextErr)
 		}
 		must.Do(t, r.Close())
-		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
-			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
-		}
+		must.Fail(t, must.Err(r.Read(make([]byte, 1))), partd.ErrClosed, "%s: Read after Close", format)
 	}
 }
 

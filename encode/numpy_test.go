@@ -80,9 +80,7 @@ func TestNumPyErrors(t *testing.T) {
 		"is not valid UTF-8":  texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
 		"from 1677-":          NewNumPy[time.Time](inner).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("a refused operation returned %v, want an error with %q", err, want)
-		}
+		must.Fail(t, err, want, "a refused operation")
 	}
 	// The refused Append of two keys may leave only the dtype of the first key.
 	after := contents(t, inner)
@@ -144,9 +142,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	}
 	// A removed key may get another type.
 	must.Do(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
-	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
-		t.Errorf("Append to a key of another type = %v, want ErrDtype", err)
-	}
+	must.Fail(t, n.Append(ctx, Entry[[]int16]{"a", []int16{1}}), ErrDtype, "Append to a key of another type")
 	must.Do(t, n.Drop(ctx))
 	must.Do(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
 	must.Do(t, n.Set(ctx, "set", nil))
@@ -218,9 +214,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, errCut) {
-				t.Fatal(err)
-			}
+			must.Fail(t, err, errCut, "")
 		}
 	}
 }

@@ -257,9 +257,7 @@ func TestAbilities(t *testing.T) {
 		"NumPy Append": n.Append(ctx, Entry[[]int8]{"k", []int8{1}}), "NumPy Delete": n.Delete(ctx, "k"), "NumPy Flush": n.Flush(ctx),
 		"NumPy Sync": n.Sync(ctx), "NumPy Close": n.Close(),
 	} {
-		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s over a store without abilities = %v, want ErrUnsupported", name, err)
-		}
+		must.Fail(t, err, errors.ErrUnsupported, "%s over a store without abilities", name)
 	}
 	inner := openFile(t, t.TempDir())
 	for _, s := range []interface {
@@ -278,9 +276,7 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("Get after two calls of SetOnce = %q, %v, want first", got, err)
 	}
 	must.Do(t, pages.Close())
-	if err := pages.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Append after Close = %v, want ErrClosed", err)
-	}
+	must.Fail(t, pages.Append(ctx, Entry[[]byte]{"k", []byte("x")}), partd.ErrClosed, "Append after Close")
 }
 
 // TestJoinKeepsPieces checks that a Join may retain its pieces.

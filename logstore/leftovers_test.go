@@ -55,9 +55,7 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 		return nil
 	})
 	fail := func() {
-		if _, err := openHooked(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
-			t.Fatalf("open with a fault: error %v, want EMFILE", err)
-		}
+		must.Fail(t, must.Err(openHooked(crashDir, nil, h)), syscall.EMFILE, "open with a fault")
 	}
 	fail()
 	before := mappedPages()

@@ -75,9 +75,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		if err := <-firstDone; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: Append: error %v, want EIO and ErrUnknownOutcome", file, err)
 		}
-		if err := <-secondDone; !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("failing sync of %s: waiting Append: error %v, want ErrUnknownOutcome", file, err)
-		}
+		must.Fail(t, <-secondDone, partd.ErrUnknownOutcome, "failing sync of %s: waiting Append", file)
 		if err := <-flushed; err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: concurrent Flush: error %v, want an error with a known outcome", file, err)
 		}
@@ -85,9 +83,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 			t.Errorf("failing sync of %s: later Append: error %v, want ErrNeedsReopen and a known outcome", file, err)
 		}
 		wantValue(t, afterPowerLoss(t, mem, opts), "before", string(largeValue))
-		if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
-			t.Errorf("failing sync of %s: Close: error %v, want ErrNeedsReopen", file, err)
-		}
+		must.Fail(t, s.Close(), partd.ErrNeedsReopen, "failing sync of %s: Close", file)
 	}
 }
 

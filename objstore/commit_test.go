@@ -16,9 +16,7 @@ import (
 
 func TestSetOnceIsBounded(t *testing.T) {
 	s := open(t, new(Memory), Options{})
-	if err := s.SetOnce(t.Context(), "k", make([]byte, MinMemory/16)); !errors.Is(err, partd.ErrTooLarge) {
-		t.Errorf("SetOnce() of a large value: error = %v, want %v", err, partd.ErrTooLarge)
-	}
+	must.Fail(t, s.SetOnce(t.Context(), "k", make([]byte, MinMemory/16)), partd.ErrTooLarge, "SetOnce() of a large value")
 	value := make([]byte, MinMemory/20)
 	must.Check(t, s.SetOnce(t.Context(), "k", value))
 	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != len(value) {
@@ -50,9 +48,7 @@ func TestOneOldSegment(t *testing.T) {
 		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 50<<10)}))
 	}
 	s.buffer.pending[0].createdAt = time.Now().Add(-sweepAge/2 - time.Minute)
-	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) {
-		t.Errorf("Flush() error = %v, want %v", err, errTooOld)
-	}
+	must.Fail(t, s.Flush(t.Context()), errTooOld, "Flush()")
 }
 
 // TestLongSetOnce checks that a Set or SetOnce applies to all pieces of a long value or to none.
@@ -104,9 +100,7 @@ func TestCloseDuringAppends(t *testing.T) {
 	go func() {
 		for n := 0; ; n++ {
 			if err := s.Append(context.Background(), partd.Entry{Key: "k", Value: piece}); err != nil {
-				if !errors.Is(err, partd.ErrClosed) {
-					t.Errorf("Append() error = %v, want %v", err, partd.ErrClosed)
-				}
+				must.Fail(t, err, partd.ErrClosed, "Append()")
 				appendCount <- n
 				return
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // racingBucket returns a bucket that first checks whether an object exists and then creates it. So several
@@ -85,9 +86,7 @@ func TestTwoCreatorsWin(t *testing.T) {
 		}
 		return two.Bucket.Create(ctx, name, data)
 	}
-	if _, err := Open(t.Context(), two, nil); !errors.Is(err, errTwoWinners) {
-		t.Errorf("with two winners: Open() error = %v, want %v", err, errTwoWinners)
-	}
+	must.Fail(t, must.Err(Open(t.Context(), two, nil)), errTwoWinners, "with two winners: Open()")
 }
 
 // runRace makes many writers append to a bucket in a synctest bubble. The bucket lets two creators of a log
@@ -118,9 +117,7 @@ func runRace(t *testing.T, writers int) (lost, refusedCount, waited int) {
 					if closing := s.Close(); (closing == nil) != (err == nil) {
 						t.Errorf("Close() error = %v after Flush() error = %v; want both to fail or neither", closing, err)
 					}
-					if err := s.Append(t.Context(), partd.Entry{Key: "after"}); !errors.Is(err, partd.ErrClosed) {
-						t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
-					}
+					must.Fail(t, s.Append(t.Context(), partd.Entry{Key: "after"}), partd.ErrClosed, "Append() after Close")
 				})
 			}
 			wg.Wait()

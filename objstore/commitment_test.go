@@ -176,9 +176,7 @@ func TestBucketIgnoresIfNoneMatch(t *testing.T) {
 	s := open(t, good, Options{})
 	fill(t, s, 10)
 	b.Bucket = good
-	if _, err := Open(t.Context(), b, nil); !errors.Is(err, ErrRefused) {
-		t.Errorf("Open() of an existing store: error = %v, want %v", err, ErrRefused)
-	}
+	must.Fail(t, must.Err(Open(t.Context(), b, nil)), ErrRefused, "Open() of an existing store")
 	wantKeys(t, s, 10)
 }
 

@@ -1,7 +1,6 @@
 package objstore
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,9 +29,7 @@ func TestListRemovesLeftovers(t *testing.T) {
 	if len(names) != 1 || names[0] != "a/b" {
 		t.Errorf("the listing contains %q, want a/b", names)
 	}
-	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the old file was not removed: %v", err)
-	}
+	must.Fail(t, must.Err(os.Stat(old)), fs.ErrNotExist, "the old file was not removed")
 	if _, err := os.Stat(young); err != nil {
 		t.Errorf("the new file was removed: %v", err)
 	}

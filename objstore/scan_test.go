@@ -109,13 +109,9 @@ func TestCanceledReaders(t *testing.T) {
 		second <- err
 	}()
 	err := must.Receive(t, second, 5*time.Second, "the second reader notices the end of its context")
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get() of the second reader: error = %v, want %v", err, context.DeadlineExceeded)
-	}
+	must.Fail(t, err, context.DeadlineExceeded, "Get() of the second reader")
 	stop()
-	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Errorf("Get() of the first reader: error = %v, want %v", err, context.Canceled)
-	}
+	must.Fail(t, <-first, context.Canceled, "Get() of the first reader")
 }
 
 // TestPeakMemory checks that a process that writes a million keys and reads them grouped stays within

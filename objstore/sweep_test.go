@@ -49,9 +49,7 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 3, 1)
 	// If the writer comes back, it must not commit deleted segments.
 	dead.opts.hooks.segmentAge = sweepAge/2 + time.Minute
-	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
-		t.Errorf("Flush() of old segments: error = %v, want %v", err, ErrRefused)
-	}
+	must.Fail(t, dead.Flush(t.Context()), ErrRefused, "Flush() of old segments")
 	wantKeys(t, s, 10)
 	must.Do(t, s.Drop(t.Context()))
 	sweep(0, 0, 2)
@@ -153,10 +151,6 @@ func TestSleepWhileWaiting(t *testing.T) {
 		t.Errorf("Flush() error = %v, want both %v and %v", err, errTooOld, partd.ErrUnknownOutcome)
 	}
 	wantValue(t, b, "k", "")
-	if err := s.Close(); !errors.Is(err, errTooOld) {
-		t.Errorf("Close() error = %v, want %v", err, errTooOld)
-	}
-	if err := s.Append(t.Context()); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
-	}
+	must.Fail(t, s.Close(), errTooOld, "Close()")
+	must.Fail(t, s.Append(t.Context()), partd.ErrClosed, "Append() after Close")
 }

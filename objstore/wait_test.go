@@ -208,9 +208,7 @@ func TestGroupsAreReadAgain(t *testing.T) {
 		if !errors.Is(err, errTwoWinners) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("Flush() error = %v, want both %v and %v", err, errTwoWinners, partd.ErrUnknownOutcome)
 		}
-		if err := first.Flush(t.Context()); !errors.Is(err, errTwoWinners) {
-			t.Errorf("second Flush() error = %v, want %v", err, errTwoWinners)
-		}
+		must.Fail(t, first.Flush(t.Context()), errTwoWinners, "second Flush()")
 		wantValue(t, b, "k", "2;")
 	}
 }

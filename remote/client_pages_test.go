@@ -54,9 +54,7 @@ func TestLargeValues(t *testing.T) {
 					open = append(open, r)
 				}
 			}
-			if !errors.Is(err, ErrBusy) {
-				t.Errorf("Open with %d open readers = %v, want ErrBusy", len(open), err)
-			}
+			must.Fail(t, err, ErrBusy, "Open with %d open readers", len(open))
 			for _, r := range open {
 				must.Do(t, r.Close())
 			}

@@ -156,9 +156,7 @@ func TestContexts(t *testing.T) {
 	if got := string(v[0][:min(len(v[0]), 4)]); got != "" && got != "1" && got != "12" && !strings.HasPrefix(got, "12") || string(v[1]) != "34" {
 		t.Errorf("key a begins with %q and key b is %q, want the pieces of a in order, and 34", got, v[1])
 	}
-	if _, err := c.Get(cancelledContext(), "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("Get with a canceled context = %v, want context.Canceled", err)
-	}
+	must.Fail(t, must.Err(c.Get(cancelledContext(), "a")), context.Canceled, "Get with a canceled context")
 }
 
 func cancelledContext() context.Context {
@@ -233,9 +231,7 @@ func TestNoServer(t *testing.T) {
 	must.Do(t, s.Shutdown(ctx))
 	for range 2 {
 		begin := time.Now()
-		if _, err := c.Get(ctx, "k"); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("Get without a server = %v, want ECONNREFUSED", err)
-		}
+		must.Fail(t, must.Err(c.Get(ctx, "k")), syscall.ECONNREFUSED, "Get without a server")
 		if d := time.Since(begin); d < 100*time.Millisecond || d > 10*time.Second {
 			t.Errorf("Get without a server took %v, want about 200 ms", d)
 		}
@@ -245,9 +241,7 @@ func TestNoServer(t *testing.T) {
 	if err := c.Append(shortCtx, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
 	}
-	if _, err := Dial(ctx, url, nil); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
-	}
+	must.Fail(t, must.Err(Dial(ctx, url, nil)), syscall.ECONNREFUSED, "Dial without a server")
 }
 
 // TestAbandonedChangeIsNotResent loses a change together with its connection. Its caller gives up

@@ -275,12 +275,8 @@ func TestRevokedRights(t *testing.T) {
 	u.mu.Lock()
 	u.rights["first"] = map[string]Rights{"": RightRead}
 	u.mu.Unlock()
-	if err := first.Append(ctx, entry("k", "v")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("Append without the revoked right = %v, want ErrPermission", err)
-	}
-	if _, err := Dial(ctx, url, &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("Dial with a wrong token = %v, want ErrPermission", err)
-	}
+	must.Fail(t, first.Append(ctx, entry("k", "v")), fs.ErrPermission, "Append without the revoked right")
+	must.Fail(t, must.Err(Dial(ctx, url, &ClientOptions{Token: "wrong"})), fs.ErrPermission, "Dial with a wrong token")
 	time.Sleep(50 * time.Millisecond)
 	if n := strings.Count(log.String(), "\n"); n != 3 || strings.Count(log.String(), "msg=refused") != 2 {
 		t.Errorf("the log has %d lines for a wrong session and 2 refusals, want 3:\n%s", n, log)
@@ -358,9 +354,7 @@ func TestGuessesFromSameAddress(t *testing.T) {
 	for range 10 * ratelimit.Burst {
 		s.logins.RecordFailure("127.0.0.1")
 	}
-	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
-		t.Errorf("Dial with another wrong guess = %v, want ErrBusy", err)
-	}
+	must.Fail(t, must.Err(Dial(ctx, url, &ClientOptions{Token: "evil"})), ErrBusy, "Dial with another wrong guess")
 	must.Do(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
 	must.Do(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }

@@ -92,9 +92,7 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 		holder.sent.Add(slowBytes / 5)
 	}
 	cancel()
-	if err := <-got; !errors.Is(err, ErrBusy) {
-		t.Errorf("take of the other connection = %v, want ErrBusy", err)
-	}
+	must.Fail(t, <-got, ErrBusy, "take of the other connection")
 }
 
 // TestImpossibleRequestFailsImmediately checks that a request does not wait if it needs more memory than the server
@@ -198,9 +196,7 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
 	s, c := serveClient(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
 	giveBack := takeAll(t, s)
-	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
-		t.Errorf("Get without memory = %v, want ErrBusy", err)
-	}
+	must.Fail(t, must.Err(c.Get(ctx, "k")), ErrBusy, "Get without memory")
 	giveBack()
 	must.Get(c.Get(ctx, "k"))(t)
 }
@@ -214,9 +210,7 @@ func TestManyTinyItems(t *testing.T) {
 		n := 900_000 / size
 		req.u32(uint32(n))
 		req.appendData(make([]byte, n*size))
-		if err := c.do(ctx, req); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
-		}
+		must.Fail(t, c.do(ctx, req), partd.ErrTooLarge, "%s of %d empty items", op, n)
 	}
 	must.Do(t, c.Append(ctx, entry("k", "v")))
 	must.Do(t, c.Close())

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // failingStore is a store whose operations all return err.
@@ -78,9 +79,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 		var log safeBuffer
 		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		c := dial(t, url, nil)
-		if _, err := c.Check(ctx); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("Check = %v, want ErrUnsupported", err)
-		}
+		must.Fail(t, must.Err(c.Check(ctx)), errors.ErrUnsupported, "Check")
 		if _, err := c.Apply(ctx, partd.Tag{Session: 1, Number: 1}, partd.Operation{}); !errors.Is(err, partd.ErrSessionExpired) {
 			t.Errorf("Apply in an unknown session = %v, want ErrSessionExpired", err)
 		}

@@ -39,9 +39,7 @@ func TestHandleLife(t *testing.T) {
 		if !idle() {
 			t.Error("a handle does not count as idle after its page was read")
 		}
-		if err := h.read(&answerBuilder{}, id, 1); !errors.Is(err, ErrLost) {
-			t.Errorf("reading a page again = %v, want ErrLost", err)
-		}
+		must.Fail(t, h.read(&answerBuilder{}, id, 1), ErrLost, "reading a page again")
 		must.Get(h.add(ctx, false, nil, func() error { closed.Add(1); return nil }))(t)
 		time.Sleep(handleIdle)
 		synctest.Wait()

@@ -234,9 +234,7 @@ func TestPopShares(t *testing.T) {
 		}
 		pops++
 	}
-	if !errors.Is(err, ErrBusy) {
-		t.Errorf("a pop after %d unconfirmed pops = %v, want ErrBusy", pops, err)
-	}
+	must.Fail(t, err, ErrBusy, "a pop after %d unconfirmed pops", pops)
 	v := must.Get(honest.Pop(ctx, "honest"))(t)
 	if string(v[0]) != "value" {
 		t.Errorf("Pop by another peer = %q, want value", v[0])

@@ -117,9 +117,7 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Error("the server keeps the pops of a session that has ended")
 	}
 	s.space.pops.mu.Unlock()
-	if err := older.do(ctx, popCall(session, 1, s.instance, "k")); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
-	}
+	must.Fail(t, older.do(ctx, popCall(session, 1, s.instance, "k")), partd.ErrSessionExpired, "a pop in an ended session")
 	wantValue(t, store, "k", "v")
 }
 
@@ -171,9 +169,7 @@ func TestForgottenPops(t *testing.T) {
 		t.Errorf("claim of a new pop in a forgotten session = %v, want nil", err)
 	}
 	p.acknowledge(1, 1)
-	if _, err := p.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("claim of a pop that was confirmed = %v, want ErrUnknownOutcome", err)
-	}
+	must.Fail(t, must.Err(p.claim(peer, 1, 1, true)), partd.ErrUnknownOutcome, "claim of a pop that was confirmed")
 	p.begin(4)
 	running := must.Get(p.claim(peer, 4, 1, false))(t)
 	p.end(4)
@@ -200,12 +196,8 @@ func TestRefusedPops(t *testing.T) {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
 		must.Do(t, c.Append(ctx, entry(keys[i], "v")))
 	}
-	if err := c.do(ctx, popCall(0, 0, 0, keys[0])); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
-	}
-	if _, err := c.Pop(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
-		t.Errorf("a pop of keys longer than a message = %v, want ErrTooLarge", err)
-	}
+	must.Fail(t, c.do(ctx, popCall(0, 0, 0, keys[0])), ErrBadRequest, "a pop without a session")
+	must.Fail(t, must.Err(c.Pop(ctx, keys...)), partd.ErrTooLarge, "a pop of keys longer than a message")
 	if values, err := c.Pop(ctx, keys[0]); err != nil || string(values[0]) != "v" {
 		t.Errorf("the next pop = %q, %v, want v", values, err)
 	}
@@ -218,9 +210,7 @@ func TestRefusedPops(t *testing.T) {
 func TestFailingPops(t *testing.T) {
 	s, c := serveClient(t, &faultyStore{Partd: partd.NewDict()}, nil)
 	for i := range maxPops + 20 {
-		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
-			t.Fatalf("pop %d of a store without Pop = %v, want ErrUnsupported", i, err)
-		}
+		must.Fail(t, must.Err(c.Pop(ctx, "k")), errors.ErrUnsupported, "pop %d of a store without Pop", i)
 	}
 	s.pops.mu.Lock()
 	defer s.pops.mu.Unlock()
@@ -266,7 +256,5 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	c.mu.Unlock()
 	s.space.pops.end(session)
 	p.Cut()
-	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("a resent pop whose result was forgotten = %v, want ErrUnknownOutcome", err)
-	}
+	must.Fail(t, <-done, partd.ErrUnknownOutcome, "a resent pop whose result was forgotten")
 }

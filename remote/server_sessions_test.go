@@ -85,9 +85,7 @@ func TestGuessedSession(t *testing.T) {
 			must.Do(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
 			for n := uint64(2); n < 4; n++ {
 				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.calls.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
-				if !errors.Is(err, partd.ErrSessionExpired) {
-					t.Errorf("Apply of operation %d in another client's session = %v, want ErrSessionExpired", n, err)
-				}
+				must.Fail(t, err, partd.ErrSessionExpired, "Apply of operation %d in another client's session", n)
 			}
 			if err := attacker.CheckSession(ctx, victim.calls.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
 				t.Errorf("CheckSession with a wrong token = %v, want ErrSessionExpired", err)
@@ -270,9 +268,7 @@ func TestResentOperationGetsFirstAnswer(t *testing.T) {
 		want   error
 	}{{1, partd.ErrUnknownOutcome}, {2, partd.ErrSessionGap}, {1, partd.ErrUnknownOutcome}} {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
-		if !errors.Is(err, step.want) {
-			t.Errorf("Apply of operation %d = %v, want %v", step.number, err, step.want)
-		}
+		must.Fail(t, err, step.want, "Apply of operation %d", step.number)
 	}
 }
 

@@ -34,9 +34,7 @@ func TestShutdown(t *testing.T) {
 	must.Do(t, s.Shutdown(ctx))
 	late := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	must.Do(t, s.Serve(ctx, late)) // a program cannot know whether its goroutine calls Serve before Shutdown
-	if _, err := late.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after Serve, Accept = %v, want a closed listener", err)
-	}
+	must.Fail(t, must.Err(late.Accept()), net.ErrClosed, "after Serve, Accept")
 	wantValue(t, inner, "k", "v")
 }
 
@@ -53,9 +51,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Shutdown = %v, want DeadlineExceeded", err)
-	}
+	must.Fail(t, s.Shutdown(ctx), context.DeadlineExceeded, "Shutdown")
 	if d := time.Since(begin); d > 10*time.Second {
 		t.Errorf("Shutdown took %v, want about 100 ms", d)
 	}

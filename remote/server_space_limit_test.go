@@ -150,9 +150,7 @@ func TestDropWithoutSession(t *testing.T) {
 		}
 	}
 	p.Cut()
-	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Drop over a broken connection = %v, want ErrUnknownOutcome", err)
-	}
+	must.Fail(t, <-done, partd.ErrUnknownOutcome, "Drop over a broken connection")
 	close(store.wait)
 	must.Do(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")

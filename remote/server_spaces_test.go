@@ -81,9 +81,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	session := must.Get(a.NewSession(ctx))(t)
 	token := must.Get(a.SessionToken(ctx, session))(t)
-	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("CheckSession in another namespace = %v, want ErrSessionExpired", err)
-	}
+	must.Fail(t, b.CheckSession(ctx, session, token), partd.ErrSessionExpired, "CheckSession in another namespace")
 	if values := must.Get(a.Pop(ctx, "k"))(t); string(values[0]) != "11" {
 		t.Errorf("Pop = %q, want 11", values[0])
 	}
@@ -159,9 +157,7 @@ func TestListenerOfANamespace(t *testing.T) {
 	p := openPeer(t, URL(l.Addr()))
 	must.Get(p.Write(message("append", "k", "python")))(t)
 	must.Do(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
-	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("Dial with another namespace = %v, want ErrPermission", err)
-	}
+	must.Fail(t, must.Err(Dial(ctx, URL(l.Addr())+"/other", nil)), fs.ErrPermission, "Dial with another namespace")
 	c := dial(t, url+"/job7", nil)
 	for range 1000 {
 		values := must.Get(c.Get(ctx, "k", "g"))(t)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // uncertainDrop is a store whose Drop removes all keys, but reports that its outcome is unknown.
@@ -22,9 +23,7 @@ func TestUncertainDropWritesList(t *testing.T) {
 	stores := []partd.Partd{partd.NewDict(), uncertainDrop{partd.NewDict()}}
 	s := shardsOver(t, abc[:2], stores)
 	fill(t, s, 10)
-	if err := s.Drop(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Drop = %v, want ErrUnknownOutcome", err)
-	}
+	must.Fail(t, s.Drop(t.Context()), partd.ErrUnknownOutcome, "Drop")
 	for i, store := range stores {
 		if v, err := store.Get(t.Context(), listKey); err != nil || len(v[0]) == 0 {
 			t.Errorf("after Drop, shard %s has the list %q, %v", abc[i], v, err)

@@ -129,9 +129,7 @@ func TestAbilities(t *testing.T) {
 		"check": func() error { _, err := s.Check(ctx); return err },
 	}
 	for name, try := range tries {
-		if err := try(); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s = %v, want ErrUnsupported", name, err)
-		}
+		must.Fail(t, try(), errors.ErrUnsupported, "%s", name)
 	}
 	err := s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"))
 	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard a: ") {

@@ -256,12 +256,8 @@ func TestAdopt(t *testing.T) {
 	want := fill(t, s, 50)
 	open := opener(stores)
 	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
-	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, such as "key `) {
-		t.Errorf("Adopt of a store with keys = %v, want an error", err)
-	}
-	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is not one of a, b, c") {
-		t.Errorf("Adopt of an unknown shard = %v, want an error", err)
-	}
+	must.Fail(t, adopt("b"), `it has keys, such as "key `, "Adopt of a store with keys")
+	must.Fail(t, adopt("d"), "d is not one of a, b, c", "Adopt of an unknown shard")
 	idle := shardsOver(t, abc, stores) // used before and after the adoption, but not during it
 	must.Get(scan(idle, 0, 1))(t)
 	originals := []fullStore{servers[0].fullStore, servers[1].fullStore}
@@ -294,9 +290,7 @@ func TestAdopt(t *testing.T) {
 	for i := range servers {
 		servers[i].useStore(partd.NewDict())
 	}
-	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all stores are empty") {
-		t.Errorf("Adopt with only empty stores = %v, want an error", err)
-	}
+	must.Fail(t, adopt("b"), "all stores are empty", "Adopt with only empty stores")
 	downErr := errors.New("no route to host")
 	if err := Adopt(t.Context(), abc, func(ctx context.Context, name string) (partd.Partd, error) {
 		if name == "c" {

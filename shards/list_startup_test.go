@@ -41,9 +41,7 @@ func TestWaitersShareAttempt(t *testing.T) {
 		go func() { _, err := s.Get(t.Context(), keyOf(s, "b")); errs <- err }()
 	}
 	for range readers {
-		if err := <-errs; !errors.Is(err, refused) {
-			t.Errorf("Get of a key of an unreachable shard = %v, want %v", err, refused)
-		}
+		must.Fail(t, <-errs, refused, "Get of a key of an unreachable shard")
 	}
 	if n := len(attempts); n == readers {
 		t.Errorf("%d readers made %d attempts to open the shard, want fewer", readers, n)
@@ -71,9 +69,7 @@ func TestCloseWhileOpening(t *testing.T) {
 	go func() { _, err := s.Get(context.Background(), keyOf(s, "b")); done <- err }()
 	<-opening
 	must.Do(t, s.Close())
-	if err := <-done; !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Get during Close = %v, want ErrClosed", err)
-	}
+	must.Fail(t, <-done, partd.ErrClosed, "Get during Close")
 }
 
 // TestConcurrentFirstChanges checks that if several clients concurrently make the first changes of new stores, they
@@ -152,9 +148,7 @@ func TestDropCancelled(t *testing.T) {
 	s, other := shardsOver(t, abc[:2], stores), shardsOver(t, abc[:2], stores)
 	fill(t, s, 10)
 	fill(t, other, 10)
-	if err := s.Drop(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Drop = %v, want context.Canceled", err)
-	}
+	must.Fail(t, s.Drop(ctx), context.Canceled, "Drop")
 	fill(t, other, 10)
 	if got, err := scan(shardsOver(t, abc[:2], stores), 0, 1); err != nil || len(got) != 10 {
 		t.Errorf("scan after Drop and an append = %d keys, %v, want 10", len(got), err)
@@ -221,9 +215,7 @@ func TestPermanentFailure(t *testing.T) {
 	_, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
 		return logstore.Open(filepath.Join(dir, name, "store"), nil)
 	})
-	if !errors.Is(err, syscall.ENOTDIR) {
-		t.Errorf("Open = %v, want ENOTDIR", err)
-	}
+	must.Fail(t, err, syscall.ENOTDIR, "Open")
 	s, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
 		if name == "b" {
 			_, err := net.Dial("unix", filepath.Join(dir, "socket"))

@@ -92,9 +92,7 @@ func TestStoreWithKeysButNoList(t *testing.T) {
 			t.Fatalf("Append = %v, want ErrListMismatch of shard b with its key", err)
 		}
 	}
-	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrListMismatch) {
-		t.Errorf("Stat = %v, want ErrListMismatch", err)
-	}
+	must.Fail(t, must.Err(s.Stat(t.Context())), ErrListMismatch, "Stat")
 	must.Do(t, stores[1].Drop(t.Context()))
 	fill(t, s, 20)
 }
@@ -117,9 +115,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("Open with all shards unreachable = %v, want %v", err, refused)
 	}
 	setErrors(map[string]error{"a": refused, "b": os.ErrPermission})
-	if _, err := Open(ctx, abc, open); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("Open with a shard that denies access = %v, want ErrPermission", err)
-	}
+	must.Fail(t, must.Err(Open(ctx, abc, open)), os.ErrPermission, "Open with a shard that denies access")
 	stores["c"] = partd.NewDict() // the failed Open has closed c
 	must.Do(t, shardsOver(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
 	setErrors(map[string]error{"b": refused})
@@ -128,9 +124,7 @@ func TestOpen(t *testing.T) {
 	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
 		t.Errorf("Append to an unreachable shard = %v, want %v for shard b", err, refused)
 	}
-	if _, err := scan(s, 0, 1); !errors.Is(err, refused) {
-		t.Errorf("scan of all shards = %v, want %v", err, refused)
-	}
+	must.Fail(t, must.Err(scan(s, 0, 1)), refused, "scan of all shards")
 	if got, err := scan(s, 0, 3); err != nil || len(got) != 1 {
 		t.Errorf("scan of the part on shard a = %v, %v, want 1 key", got, err)
 	}

@@ -171,9 +171,7 @@ func TestNames(t *testing.T) {
 		{[]string{"a", strings.Repeat("x", MaxNameLen+1)}, 2, "1 to 255"},
 		{[]string{"a", "b", "a"}, 3, "a is named twice"},
 	} {
-		if _, err := New(c.names, dicts(c.stores)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("New(%q) = %v, want an error with %q", c.names, err, c.want)
-		}
+		must.Fail(t, must.Err(New(c.names, dicts(c.stores))), c.want, "New(%q)", c.names)
 	}
 	s := shardsOver(t, tooMany[:MaxShards], dicts(MaxShards))
 	want := fill(t, s, 3000)

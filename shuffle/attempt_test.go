@@ -78,15 +78,9 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	wantPieces(t, mustReadCommitted(t, store), nil) // nothing is committed
 	mustCommit(t, second)
 	mustCommit(t, third) // has no effect, because the attempt second has already committed
-	if err := second.Append(t.Context(), entries("k", "late")...); !errors.Is(err, ErrClosed) {
-		t.Errorf("Append() after the commit: error = %v, want %v", err, ErrClosed)
-	}
-	if err := second.Commit(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("second Commit(): error = %v, want %v", err, ErrClosed)
-	}
-	if _, err := Begin(t.Context(), store, "a", "4"); !errors.Is(err, ErrCommitted) {
-		t.Errorf("Begin() of a committed task: error = %v, want %v", err, ErrCommitted)
-	}
+	must.Fail(t, second.Append(t.Context(), entries("k", "late")...), ErrClosed, "Append() after the commit")
+	must.Fail(t, second.Commit(t.Context()), ErrClosed, "second Commit()")
+	must.Fail(t, must.Err(Begin(t.Context(), store, "a", "4")), ErrCommitted, "Begin() of a committed task")
 	b := mustBegin(t, store, "b", "")
 	mustAppend(t, b, "k", "b")
 	mustCommit(t, b)
@@ -110,9 +104,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	}
 	slices.SortFunc(sums, func(a, b Checksum) int { return cmp.Compare(b.Records, a.Records) }) // largest first, so that sums[1:] lacks records even if a part is empty
 	for _, wrong := range [][]Checksum{sums[1:], append(sums[:3:3], sums[0])} {
-		if err := c.Verify(wrong...); !errors.Is(err, ErrNotVerified) {
-			t.Errorf("Verify() of wrong checksums: error = %v, want %v", err, ErrNotVerified)
-		}
+		must.Fail(t, c.Verify(wrong...), ErrNotVerified, "Verify() of wrong checksums")
 	}
 	var byKey Checksum
 	for key := range want {
@@ -180,14 +172,10 @@ func TestDuplicateBatches(t *testing.T) {
 		store.alwaysUnknown = true
 		w = mustBegin(t, store, "other", "1")
 		for range 2 {
-			if err := w.Append(t.Context(), entries("k0", "x")...); !errors.Is(err, partd.ErrUnknownOutcome) {
-				t.Errorf("Append() error = %v, want %v", err, partd.ErrUnknownOutcome)
-			}
+			must.Fail(t, w.Append(t.Context(), entries("k0", "x")...), partd.ErrUnknownOutcome, "Append()")
 			store.alwaysUnknown, store.unknownEvery = false, 1000 // the next batch would succeed
 		}
-		if err := w.Commit(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("Commit() after an unknown outcome: error = %v, want %v", err, partd.ErrUnknownOutcome)
-		}
+		must.Fail(t, w.Commit(t.Context()), partd.ErrUnknownOutcome, "Commit() after an unknown outcome")
 		if n := store.appends; n > 67+75+maxTries*2 {
 			t.Errorf("the writers made %d appends, more than with the expected retries", n)
 		}
@@ -253,9 +241,7 @@ func TestAppendFailsAfterUnknownOutcome(t *testing.T) {
 	if err := w.Append(t.Context(), entries("k", "v")...); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, errFull) {
 		t.Errorf("Append whose retry fails: error %v, want ErrUnknownOutcome and the error of the retry", err)
 	}
-	if err := w.Append(t.Context(), entries("k", "w")...); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Append after an unknown outcome: error %v, want ErrUnknownOutcome", err)
-	}
+	must.Fail(t, w.Append(t.Context(), entries("k", "w")...), partd.ErrUnknownOutcome, "Append after an unknown outcome")
 }
 
 // TestBatchesAfterTheCommit checks that after an attempt has committed, batches of another process with the same
@@ -315,9 +301,7 @@ func TestValuesOfManyTasks(t *testing.T) {
 		}
 		mustCommit(t, w)
 	}
-	if _, err := Begin(t.Context(), store, "19999", "b"); !errors.Is(err, ErrCommitted) {
-		t.Errorf("Begin() of the last task: error = %v, want %v", err, ErrCommitted)
-	}
+	must.Fail(t, must.Err(Begin(t.Context(), store, "19999", "b")), ErrCommitted, "Begin() of the last task")
 	c := mustReadCommitted(t, store)
 	var all Checksum
 	read := func(key string) (n int) {

@@ -2,11 +2,9 @@ package shuffle
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -54,9 +52,7 @@ func checkRoundTrip[T any](t *testing.T, v T) {
 				t.Errorf("%T: decoding the first %d of %d bytes returned no error", v, i, len(b))
 			}
 		}
-		if _, err := c.Decode(append(b, 0)); !errors.Is(err, errEncoding) {
-			t.Errorf("%T: decoding with an extra byte: error = %v, want %v", v, err, errEncoding)
-		}
+		must.Fail(t, must.Err(c.Decode(append(b, 0))), errEncoding, "%T: decoding with an extra byte", v)
 	}
 }
 
@@ -87,9 +83,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	check := func(err error, texts ...string) {
 		t.Helper()
 		for _, text := range texts {
-			if err == nil || !strings.Contains(err.Error(), text) {
-				t.Errorf("error = %v, want an error that contains %q", err, text)
-			}
+			must.Fail(t, err, text, "")
 		}
 	}
 	_, err := DefaultCodec[any]()

@@ -127,9 +127,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 				t.Errorf("%s: Add() of record %d: error = %v; want %v only for record %d", name, i, err, errCodec, goodRecords)
 			}
 		}
-		if err := f.Close(); !errors.Is(err, errCodec) {
-			t.Errorf("%s: Close() of the feed: error = %v, want %v", name, err, errCodec)
-		}
+		must.Fail(t, f.Close(), errCodec, "%s: Close() of the feed", name)
 		if all, err := shuffle.Collect(out); len(all) != goodRecords || err != nil {
 			t.Errorf("%s: read %d records with error %v, want %d records", name, len(all), err, goodRecords)
 		}

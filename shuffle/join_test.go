@@ -78,9 +78,7 @@ func TestJoinErrors(t *testing.T) {
 		"left":  shuffle.Join(t.Context(), failing, shuffle.Values(1), key, key, nil),
 		"right": shuffle.Join(t.Context(), shuffle.Values(1), failing, key, key, nil),
 	} {
-		if _, err := shuffle.Collect(seq); !errors.Is(err, broken) {
-			t.Errorf("error of the %s input: got %v, want %v", name, err, broken)
-		}
+		must.Fail(t, must.Err(shuffle.Collect(seq)), broken, "error of the %s input", name)
 	}
 	for name, o := range map[string]*shuffle.JoinOptions[int, int]{
 		"kind": {Kind: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: encode.ValueCodec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},

@@ -266,9 +266,7 @@ func TestForEachFails(t *testing.T) {
 	g = newGroups(t, in, o)
 	must.Do(t, partd.Delete(t.Context(), store, "half"))
 	err = g.ForEach(t.Context(), 3, func(context.Context, shuffle.Group[string, rec]) error { return nil })
-	if !errors.Is(err, shuffle.ErrNotVerified) {
-		t.Errorf("ForEach() with a missing group: error = %v, want %v", err, shuffle.ErrNotVerified)
-	}
+	must.Fail(t, err, shuffle.ErrNotVerified, "ForEach() with a missing group")
 	if err := g.ForEach(t.Context(), -1, nil); err == nil {
 		t.Error("ForEach() with -1 goroutines returned no error")
 	}

@@ -30,9 +30,7 @@ func TestTooLarge(t *testing.T) {
 		return err
 	}
 	for name, run := range tests {
-		if err := run(t.Context()); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s: error = %v, want %v", name, err, partd.ErrTooLarge)
-		}
+		must.Fail(t, run(t.Context()), partd.ErrTooLarge, "%s", name)
 	}
 }
 
@@ -174,9 +172,7 @@ func TestZeroValues(t *testing.T) {
 		"Writer": new(shuffle.Writer), "Committed": new(shuffle.Committed), "MissingError": new(shuffle.MissingError), "Checksum": new(shuffle.Checksum),
 	}, "Close", "Verify", "Unwrap")
 	sorter := new(shuffle.Sorter[int])
-	if _, err := sorter.Feed(); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Feed() of a zero Sorter: error = %v, want %v", err, partd.ErrClosed)
-	}
+	must.Fail(t, must.Err(sorter.Feed()), partd.ErrClosed, "Feed() of a zero Sorter")
 }
 
 func TestNilArguments(t *testing.T) {

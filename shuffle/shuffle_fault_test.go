@@ -72,9 +72,7 @@ func TestInputError(t *testing.T) {
 	}
 	o := minMemory[rec](t)
 	for name, run := range operations(in, o) {
-		if err := run(t.Context()); !errors.Is(err, broken) {
-			t.Errorf("%s: error = %v, want %v", name, err, broken)
-		}
+		must.Fail(t, run(t.Context()), broken, "%s", name)
 		checkEmpty(t, o.TempDirs[0])
 	}
 }
@@ -300,7 +298,5 @@ func TestReaderBrokenConnection(t *testing.T) {
 	if got, err := shuffle.Collect(p.Records("half")); !errors.Is(err, errBroken) {
 		t.Errorf("Records() yields %d records and the error %v, want %v", len(got), err, errBroken)
 	}
-	if _, err := shuffle.Begin(t.Context(), store, "task", ""); !errors.Is(err, errBroken) {
-		t.Errorf("Begin() with a broken connection: error = %v, want %v", err, errBroken)
-	}
+	must.Fail(t, must.Err(shuffle.Begin(t.Context(), store, "task", "")), errBroken, "Begin() with a broken connection")
 }

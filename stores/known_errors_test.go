@@ -132,9 +132,7 @@ func TestZeroStores(t *testing.T) {
 	} {
 		_, getErr := store.Get(ctx, "a")
 		for op, err := range map[string]error{"append": store.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}), "get": getErr, "drop": store.Drop(ctx)} {
-			if !errors.Is(err, partd.ErrClosed) {
-				t.Errorf("%s of a zero %s: error %v, want ErrClosed", op, name, err)
-			}
+			must.Fail(t, err, partd.ErrClosed, "%s of a zero %s", op, name)
 		}
 	}
 }

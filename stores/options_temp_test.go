@@ -2,7 +2,6 @@ package stores_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,12 +52,8 @@ func TestTemporaryStore(t *testing.T) {
 			if rest := entries(t, dir); len(rest) > 0 {
 				t.Errorf("after Close, the directory contains %q, want nothing", rest)
 			}
-			if err := store.Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, partd.ErrClosed) {
-				t.Errorf("Append after Close: error %v, want ErrClosed", err)
-			}
-			if _, err := open(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("OpenTemp in a missing directory: error %v, want ErrNotExist", err)
-			}
+			must.Fail(t, store.Append(ctx, partd.Entry{Key: "k"}), partd.ErrClosed, "Append after Close")
+			must.Fail(t, must.Err(open(filepath.Join(dir, "missing"))), os.ErrNotExist, "OpenTemp in a missing directory")
 		})
 	}
 }

@@ -135,9 +135,7 @@ func TestErrors(t *testing.T) {
 func TestAmbiguousOption(t *testing.T) {
 	known := []option{{name: "level", kind: countKind()}}
 	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
-	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
-		t.Errorf("setOptions with an ambiguous option = %v, want an error", err)
-	}
+	must.Fail(t, u.setOptions("level=3", nil), "write a.level or b.level", "setOptions with an ambiguous option")
 	u.layerOptions = nil
 	must.Do(t, u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}))
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
@@ -159,9 +157,7 @@ func TestFailedLayerCloses(t *testing.T) {
 	u := must.Get(NewSet().parse("zstd+log:"+dir, nil))(t)
 	wrapErr := errors.New("the layer failed")
 	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, wrapErr }
-	if _, err := u.openAll(context.Background()); !errors.Is(err, wrapErr) {
-		t.Errorf("openAll with a failing layer = %v, want %v", err, wrapErr)
-	}
+	must.Fail(t, must.Err(u.openAll(context.Background())), wrapErr, "openAll with a failing layer")
 	store = must.Get(Open(context.Background(), "log:"+dir))(t) // the failure must have closed the store
 	must.Do(t, partd.Close(context.Background(), store))
 }
@@ -202,9 +198,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("Append to %s, and Close: %v", url, err)
 		}
 		must.Do(t, server.Shutdown(ctx))
-		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
-			t.Errorf("Open(%s) without a server = %v, want an error about connecting", url, err)
-		}
+		must.Fail(t, must.Err(Open(ctx, url)), "connect", "Open(%s) without a server", url)
 	}
 }
 

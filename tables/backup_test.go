@@ -199,9 +199,7 @@ func TestRestoreRaced(t *testing.T) {
 		must.Do(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
 		tabletest.SweepAll(t, otherStore)
 	}
-	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, b.Restore(t.Context(), "x"), tables.ErrNotFound, "Restore of a deleted snapshot")
 	tabletest.WantRows(t, b, "a", 1, 2)
 	tabletest.Snapshot(t, b, "x")
 	tabletest.Put(t, b, "a", tables.PutReplace, 3)

@@ -359,7 +359,7 @@ func TestChangesAfterExpire(t *testing.T) {
 	complete, early := open(), open()
 	tabletest.PutRows(t, b, "t", longRows("newer", 1, 0, 1), tables.PutReplace, nil)
 	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}))(t)
-	if count := tabletest.CountRows(t, complete); count != 2*rows {
+	if count := must.Get(tabletest.CountRows(complete))(t); count != 2*rows {
 		t.Errorf("after the versions expired, an open reader got %d changes, want %d", count, 2*rows)
 	}
 	spill.Process.SetLimit(limit)

@@ -137,9 +137,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	if _, err := tableAt(t, b, "t", nil).Changes(ctx, tables.AtVersion(cursor), nil); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 		t.Errorf("changes since the table was replaced with other columns: error %v, want ErrNotFound with advice", err)
 	}
-	if _, err := (*tables.Table)(nil).Changes(ctx, nil, nil); !errors.Is(err, tables.ErrClosed) {
-		t.Errorf("changes of a nil table: error %v, want ErrClosed", err)
-	}
+	must.Fail(t, must.Err((*tables.Table)(nil).Changes(ctx, nil, nil)), tables.ErrClosed, "changes of a nil table")
 }
 
 // TestChangesColumnName checks the name of the column that Changes adds if the table has columns named like it.

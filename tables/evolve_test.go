@@ -114,9 +114,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	err = b.Store().Update(ctx, func(x *tables.Txn) error {
 		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
 	})
-	if err == nil || !strings.Contains(err.Error(), "combine this Update's puts") {
-		t.Errorf("Update error = %v, want advice to combine the puts", err)
-	}
+	must.Fail(t, err, "combine this Update's puts", "Update")
 }
 
 // TestReplacedRowsStayAway replaces or deletes a table whose rows are in the tail, and then adds a column in the same
@@ -174,9 +172,7 @@ func TestCorrectWithRules(t *testing.T) {
 			if name == "upsert" && strings.Contains(c.want, "this operation cannot") {
 				continue
 			}
-			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%s of %s: error = %v, want %s", name, c.rows, err, c.want)
-			}
+			must.Fail(t, put(c.columns, c.rows), c.want, "%s of %s", name, c.rows)
 		}
 	}
 	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"

@@ -59,9 +59,7 @@ func TestExecWrongPositions(t *testing.T) {
 	for _, e := range []positionEngine{{file: 1}, {file: 1 << 63}, {row: 3}, {row: -1}, {action: 1}, {action: -1}} {
 		s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: &e})
 		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
-		if _, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = 1", nil); err == nil || !strings.Contains(err.Error(), "does not exist") {
-			t.Errorf("with %+v: error %v, want an error that the row or action does not exist", e, err)
-		}
+		must.Fail(t, must.Err(s.Exec(t.Context(), "DELETE FROM t WHERE n = 1", nil)), "does not exist", "with %+v", e)
 		tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3)
 	}
 }
@@ -71,14 +69,10 @@ func TestExecDamaged(t *testing.T) {
 	s, _, _ := tabletest.CorruptedStore(t, "metadata", tabletest.Corruptions["truncated"])
 	s.Opts().Engine = &rowsEngine{query: func(context.Context) []int64 { return []int64{1} }}
 	for _, sql := range []string{"TRUNCATE bad", "DELETE FROM bad WHERE n = 1", "INSERT INTO bad VALUES (1)", "INSERT INTO bad SELECT 1", "CREATE OR REPLACE TABLE bad AS SELECT 1", "ALTER TABLE bad DROP s"} {
-		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "one"}); !errors.Is(err, tables.ErrDamaged) {
-			t.Errorf("%s: error %v, want ErrDamaged", sql, err)
-		}
+		must.Fail(t, must.Err(s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "one"})), tables.ErrDamaged, "%s", sql)
 	}
 	must.Get(s.Exec(t.Context(), "DROP TABLE bad", &tables.ExecOptions{Bucket: "one"}))(t)
-	if _, err := s.Bucket("one").Table("bad").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after DROP TABLE: error %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(s.Bucket("one").Table("bad").Info(t.Context())), tables.ErrNotFound, "after DROP TABLE")
 }
 
 // TestExecFailedCount checks that a failed statement reports no rows, and that the limit on the length of an ID
@@ -251,9 +245,7 @@ func TestExecWaits(t *testing.T) {
 	must.Do(t, wait("the SELECT", selected))
 	cancel()
 	for _, done := range []chan error{first, second} {
-		if err := wait("the canceled DELETE", done); !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want context.Canceled", err)
-		}
+		must.Fail(t, wait("the canceled DELETE", done), context.Canceled, "")
 	}
 	close(finish)
 	must.Do(t, wait("the MERGE", merge))
@@ -264,9 +256,7 @@ func TestExecWaits(t *testing.T) {
 	defer entry.Commits.Unlock()
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := wait("the DELETE", exec(ctx, "DELETE FROM t WHERE n = 1")); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v, want context.DeadlineExceeded", err)
-	}
+	must.Fail(t, wait("the DELETE", exec(ctx, "DELETE FROM t WHERE n = 1")), context.DeadlineExceeded, "")
 }
 
 // TestExecDuringAppends checks that a DELETE blocks no append that writes files, even if it runs twice, for two rows of

@@ -2,7 +2,6 @@ package tables_test
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -127,9 +126,7 @@ func TestMaintainLease(t *testing.T) {
 	}
 	take("other")
 	for _, s := range []*tables.Store{one, two} {
-		if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, tables.ErrInUse) {
-			t.Errorf("during a lease: error %v, want ErrInUse", err)
-		}
+		must.Fail(t, must.Err(s.Maintain(t.Context(), nil)), tables.ErrInUse, "during a lease")
 	}
 	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='1 other' WHERE key='lease maintenance'`)
 	tabletest.Maintain(t, two, nil)
@@ -304,9 +301,7 @@ func TestMaintainFullDisk(t *testing.T) {
 	}
 	before := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}).FilesWaiting
 	full.Store(true)
-	if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("on a full disk: error %v, want ENOSPC", err)
-	}
+	must.Fail(t, must.Err(s.Maintain(t.Context(), nil)), syscall.ENOSPC, "on a full disk")
 	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
 	full.Store(false)
 	if r := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}); r.FilesWaiting != before {

@@ -84,12 +84,8 @@ func TestObserver(t *testing.T) {
 	n.want(t, `update "" "" within "": 0 rows, failed`)
 	tabletest.Compact(t, s)
 	n.want(t, `compact "B" "t" within "": 0 rows`)
-	if _, err := s.Query(ctx, "select 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Query without an engine: error = %v, want ErrUnsupported", err)
-	}
-	if _, err := s.Describe(ctx, "select 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Describe without an engine: error = %v, want ErrUnsupported", err)
-	}
+	must.Fail(t, must.Err(s.Query(ctx, "select 1", nil)), errors.ErrUnsupported, "Query without an engine")
+	must.Fail(t, must.Err(s.Describe(ctx, "select 1", nil)), errors.ErrUnsupported, "Describe without an engine")
 	n.want(t)
 }
 

@@ -307,9 +307,7 @@ func TestPutToFullDisk(t *testing.T) {
 		s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: fullDisk{vfs.OS{}}, FileBytes: 10_000})
 		for range 4 {
 			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: time}})
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("time column %q: Put error = %v, want ENOSPC", time, err)
-			}
+			must.Fail(t, err, syscall.ENOSPC, "time column %q: Put", time)
 		}
 	}
 }

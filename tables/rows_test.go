@@ -290,9 +290,7 @@ func TestInvalidRowTypes(t *testing.T) {
 	if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "row 2") {
 		t.Errorf(`Append error = %v, want a SchemaError with the text "row 2"`, err)
 	}
-	if _, err := b.Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after failed appends, Table error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(b.Table("t").Info(t.Context())), tables.ErrNotFound, "after failed appends, Table")
 }
 
 // TestRowsOfReaderTwice checks that a second loop over a reader yields only an error, and that a loop that panics

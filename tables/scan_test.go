@@ -273,9 +273,7 @@ func TestScanInt96(t *testing.T) {
 				err = r.Err()
 				r.Release()
 			}
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("scan of %v as %s: got error %v, want %s", c.last, x.Type, err, c.want)
-			}
+			must.Fail(t, err, c.want, "scan of %v as %s", c.last, x.Type)
 			continue
 		}
 		wantEqual(t, "the scan", scanJSON(t, b, "t", tabletest.Where(t, c.where)), c.want)

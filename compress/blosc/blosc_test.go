@@ -116,9 +116,7 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewDecoder(4999).Append(nil, good); !errors.Is(err, ErrTooLong) {
-		t.Errorf("decoding one byte more than the limit = %v, want ErrTooLong", err)
-	}
+	must.Fail(t, must.Err(NewDecoder(4999).Append(nil, good)), ErrTooLong, "decoding one byte more than the limit")
 	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Compressor: 9}, {Shuffle: 9}, {Compressor: Copy, Level: 1}} {
 		if _, err := NewEncoder(&opts); err == nil {
 			t.Errorf("NewEncoder(%+v) succeeded", opts)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -135,14 +136,10 @@ func TestInvalidArguments(t *testing.T) {
 		{"reduce --job words --tasks 1", `unknown job "words"`},
 		{"reduce --job count --tasks 1 --timeout 1ms --part 0/2 --share " + share, "0 of 1 have committed"},
 	} {
-		if err := run(t.Context(), strings.Fields(c.args)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("run(%s) = %v, want an error with %q", c.args, err, c.want)
-		}
+		must.Fail(t, run(t.Context(), strings.Fields(c.args)), c.want, "run(%s)", c.args)
 	}
 	// A failed reader must remove an earlier reader's share.
-	if _, err := os.Stat(share); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Stat of the earlier share = %v, want ErrNotExist", err)
-	}
+	must.Fail(t, must.Err(os.Stat(share)), os.ErrNotExist, "Stat of the earlier share")
 }
 
 func writeLines(t *testing.T, name string, seed uint64) {

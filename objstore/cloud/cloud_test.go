@@ -133,9 +133,7 @@ func TestWordCount(t *testing.T) {
 // TestUnknownSchemeNamesProgram checks that a program without package cloud returns an error that names the program
 // that supports the scheme.
 func TestUnknownSchemeNamesProgram(t *testing.T) {
-	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
-		t.Errorf("Open() of an s3 URL: error = %v, want one that names partd-cloud", err)
-	}
+	must.Fail(t, must.Err(stores.Open(t.Context(), "s3://bucket/prefix")), "partd-cloud", "Open() of an s3 URL")
 }
 
 // TestPlanOverGateway runs jobs of three sizes, with and without a disk, and compares their requests

@@ -158,9 +158,7 @@ func TestGCSCredentials(t *testing.T) {
 		t.Errorf("Create() billed project %q (error %v), want payer", billed, err)
 	}
 	b.client = http.DefaultClient
-	if err := b.Create(t.Context(), "z", nil); !errors.Is(err, objstore.ErrRefused) {
-		t.Errorf("Create() without a valid token: error = %v, want %v", err, objstore.ErrRefused)
-	}
+	must.Fail(t, b.Create(t.Context(), "z", nil), objstore.ErrRefused, "Create() without a valid token")
 }
 
 // TestGCSEmulator checks that openGCS uses the server in the variable STORAGE_EMULATOR_HOST, as Google's library does.

@@ -104,9 +104,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		}
 		must.Check(t, r.Close())
 	}
-	if _, err := b.ReadRange(ctx, "dir/none", 0, 5); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
-	}
+	must.Fail(t, must.Err(b.ReadRange(ctx, "dir/none", 0, 5)), os.ErrNotExist, "ReadRange() of a missing object")
 	for _, name := range []string{"dir/two", "dir/three", "other"} {
 		must.Do(t, b.Create(ctx, name, nil))
 	}
@@ -142,14 +140,10 @@ func TestS3(t *testing.T) {
 	}
 	missingBucket, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
 	must.Do(t, err)
-	if err := missingBucket.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
-		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
-	}
+	must.Fail(t, missingBucket.Create(t.Context(), "x", nil), objstore.ErrRefused, "Create() in a missing bucket")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	_, err = stores.NewSet(Schemes()...).Open(t.Context(), g.url("x", ""), nil)
-	if !errors.Is(err, objstore.ErrRefused) {
-		t.Errorf("Open() with a wrong secret key: error = %v, want %v", err, objstore.ErrRefused)
-	}
+	must.Fail(t, err, objstore.ErrRefused, "Open() with a wrong secret key")
 }
 
 // TestVerifyOverGateway checks that Check detects a flipped bit in an object's file.
@@ -196,9 +190,7 @@ func TestDeleteOfMissing(t *testing.T) {
 		t.Errorf("Delete() of a missing object: error = %v, want none", err)
 	}
 	code = "NoSuchBucket"
-	if err := bucket.Delete(t.Context(), "segment"); !errors.Is(err, objstore.ErrRefused) {
-		t.Errorf("Delete() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
-	}
+	must.Fail(t, bucket.Delete(t.Context(), "segment"), objstore.ErrRefused, "Delete() in a missing bucket")
 }
 
 // TestLend checks that issued credentials belong to the role, expire, and are restricted to one location.

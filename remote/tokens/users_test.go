@@ -104,9 +104,7 @@ func TestDamagedFiles(t *testing.T) {
 		}
 	}
 	must.Do(t, os.Chmod(file, 0o622))
-	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("Read of a file that others may write = %v, want an error", err)
-	}
+	must.Fail(t, must.Err(Read(file)), "chmod", "Read of a file that others may write")
 }
 
 // TestConcurrentEdits checks that concurrent edits lose nothing, and that a failed edit changes nothing.
@@ -118,9 +116,7 @@ func TestConcurrentEdits(t *testing.T) {
 	}
 	wg.Wait()
 	changeErr := errors.New("the change failed")
-	if err := Edit(file, func([]Grant) ([]Grant, error) { return nil, changeErr }); !errors.Is(err, changeErr) {
-		t.Errorf("Edit = %v, want %v", err, changeErr)
-	}
+	must.Fail(t, Edit(file, func([]Grant) ([]Grant, error) { return nil, changeErr }), changeErr, "Edit")
 	if all, err := Read(file); err != nil || len(all) != 20 {
 		t.Errorf("Read returned %d users, %v, want 20", len(all), err)
 	}

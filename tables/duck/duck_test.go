@@ -113,9 +113,7 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 // expectError checks that a statement fails with an error that contains a text.
 func expectError(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, text string) {
 	t.Helper()
-	if _, err := rows(t, s, sql, o); err == nil || !strings.Contains(err.Error(), text) {
-		t.Errorf("%s: error = %v, want an error with %s", sql, err, text)
-	}
+	must.Fail(t, must.Err(rows(t, s, sql, o)), text, "%s", sql)
 }
 
 func snapshot(t *testing.T, s *tables.Store, bucket, name string) {

@@ -189,9 +189,7 @@ func TestEachResultError(t *testing.T) {
 	l, _ := eachInputs(rand.New(rand.NewPCG(1, 1)))
 	inputs := map[string]arrow.RecordBatch{"l": l}
 	rows, parts, err := eachRows(t.Context(), t, "SELECT CASE WHEN n % 5 = 4 THEN error('late') ELSE n END AS n FROM l", inputs, eachKeys, &duck.EachOptions{Parts: 3, Temp: t.TempDir()})
-	if err == nil || !strings.Contains(err.Error(), "late") {
-		t.Errorf("%d rows from %d parts, error %v, want the statement's error", len(rows), parts, err)
-	}
+	must.Fail(t, err, "late", "%d rows from %d parts", len(rows), parts)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r := must.Get(array.NewRecordReader(l.Schema(), []arrow.RecordBatch{l}))(t)

@@ -133,9 +133,7 @@ func TestExecRefused(t *testing.T) {
 		"DELETE FROM t WHERE k = $1":                            "parameters",
 	} {
 		_, err := s.Exec(tables.WithBuckets(t.Context(), []string{"b"}), sql, &tables.ExecOptions{Bucket: "b"})
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want an error with %q", sql, err, want)
-		}
+		must.Fail(t, err, want, "%s", sql)
 	}
 	denied := errors.New("denied")
 	o := &tables.ExecOptions{Bucket: "b", Authorize: func(r tables.ExecResult) error {
@@ -144,9 +142,7 @@ func TestExecRefused(t *testing.T) {
 		}
 		return denied
 	}}
-	if _, err := s.Exec(t.Context(), "DROP TABLE T", o); !errors.Is(err, denied) {
-		t.Errorf("error %v, want the error of Authorize", err)
-	}
+	must.Fail(t, must.Err(s.Exec(t.Context(), "DROP TABLE T", o)), denied, "")
 	if r, err := s.Exec(t.Context(), "DELETE FROM t WHERE k < 4", &tables.ExecOptions{Bucket: "b", DryRun: true}); err != nil || r.Rows != 4 {
 		t.Errorf("a dry run = %d rows, error %v; want 4", r.Rows, err)
 	}

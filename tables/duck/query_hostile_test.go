@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -152,17 +153,13 @@ func TestErrorPositions(t *testing.T) {
 		"SELECT sum(9223372036854775807) AS big FROM trades": `column "big" contains 92233720368547758070, which does not fit into 64 bits: cast it to DECIMAL(38, 0)`,
 	} {
 		_, err := rows(t, s, sql, o)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error = %v, want %s", sql, err, want)
-		}
+		must.Fail(t, err, want, "%s", sql)
 		var sqlErr *tables.SQLError
 		if strings.HasPrefix(want, "line") && (!errors.As(err, &sqlErr) || sqlErr.Line == 0) {
 			t.Errorf("%s: error %v is not an SQLError with a position", sql, err)
 		}
 	}
-	if _, err := rows(t, s, "FROM tradse", o); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("query of a misspelled table: error = %v, want tables.ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(rows(t, s, "FROM tradse", o)), tables.ErrNotFound, "query of a misspelled table")
 	expect(t, s, "SELECT sum(9223372036854775807)::DECIMAL(38,0) FROM trades", o, "92233720368547758070")
 	expect(t, s, "SELECT sum(k), sum(-k), sum(NULL::BIGINT) FROM trades", o, "45|-45|(null)")
 }
@@ -188,9 +185,7 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("Query with a canceled context: error = %v, want context.Canceled", err)
-	}
+	must.Fail(t, must.Err(s.Query(ctx, "SELECT 1", nil)), context.Canceled, "Query with a canceled context")
 }
 
 // TestExecErrorsWithoutPosition checks that errors of DuckDB are SQLErrors, and that they have no position: DuckDB ran

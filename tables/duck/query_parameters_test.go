@@ -203,12 +203,8 @@ func TestPreparedAfterChange(t *testing.T) {
 				t.Errorf("Describe of an inaccessible bucket: error = %v, want fs.ErrPermission", err)
 			}
 			must.Do(t, bucket.Delete(ctx, "t"))
-			if _, err := s.Describe(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Errorf("Describe of a deleted table: error = %v, want ErrNotFound", err)
-			}
-			if _, err := s.Query(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Errorf("Query of a deleted table: error = %v, want ErrNotFound", err)
-			}
+			must.Fail(t, must.Err(s.Describe(ctx, sql, o)), tables.ErrNotFound, "Describe of a deleted table")
+			must.Fail(t, must.Err(s.Query(ctx, sql, o)), tables.ErrNotFound, "Query of a deleted table")
 		})
 	}
 }

@@ -151,7 +151,5 @@ func TestLease(t *testing.T) {
 			t.Errorf("partd.lock with %s succeeded, want an error", body)
 		}
 	}
-	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Snapshot of a missing bucket = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(c.Snapshot(t.Context(), "nothing", "")), tables.ErrNotFound, "Snapshot of a missing bucket")
 }

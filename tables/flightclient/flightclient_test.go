@@ -88,9 +88,7 @@ func TestErrors(t *testing.T) {
 	if _, err := c.Query(ctx, "DELETE FROM t", nil); !errors.As(err, new(*tables.ArgumentError)) {
 		t.Errorf("Query of a statement that writes = %v, want an ArgumentError", err)
 	}
-	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Query on a server without an SQL engine: error = %v, want ErrUnsupported", err)
-	}
+	must.Fail(t, must.Err(c.Query(ctx, "SELECT 1", nil)), errors.ErrUnsupported, "Query on a server without an SQL engine")
 	stop()
 	time.Sleep(50 * time.Millisecond)
 	if err := c.Delete(ctx, "b", "t"); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -165,9 +163,7 @@ func TestInterruptedPut(t *testing.T) {
 			cancel()
 		}
 	})
-	if _, err := c.Put(ctx, "", "t", r, tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled Put = %v, want context.Canceled", err)
-	}
+	must.Fail(t, must.Err(c.Put(ctx, "", "t", r, tables.PutAppend, nil)), context.Canceled, "canceled Put")
 	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after interrupted puts, Table = %v, want ErrNotFound", err)
 	}
@@ -285,13 +281,9 @@ func TestReadReaders(t *testing.T) {
 	}
 	must.Do(t, put(r, tables.PutAppend))
 	for range 2 {
-		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to the end") {
-			t.Errorf("Put of a reader that has been read = %v, want an error that says so", err)
-		}
+		must.Fail(t, put(r, tables.PutReplace), "already been read to the end", "Put of a reader that has been read")
 	}
-	if err := put(nil, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Errorf("Put of a nil reader = %v, want an error that says so", err)
-	}
+	must.Fail(t, put(nil, tables.PutReplace), "is nil", "Put of a nil reader")
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
 		t.Error("DeleteRows without a condition succeeded, want an error")
 	}

@@ -2,7 +2,6 @@ package flightd
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -56,9 +55,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 			t.Errorf("combine %s: got error type %s, want %s", body, kind, want)
 		}
 	}
-	if _, err := s.store.Bucket("").Table("x").Info(ctx); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after refused actions, Table = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(s.store.Bucket("").Table("x").Info(ctx)), tables.ErrNotFound, "after refused actions, Table")
 }
 
 // errorType returns the type of an action's error, which it reads in the same way as clients of the shoots server.

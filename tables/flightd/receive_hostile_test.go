@@ -167,9 +167,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 			}
 		}
 	}
-	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(store.Bucket("").Table("t").Info(t.Context())), tables.ErrNotFound, "after refused puts, Table")
 	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 1))
 }
 

@@ -2,7 +2,6 @@ package flightd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -165,9 +164,7 @@ func TestSlowReaders(t *testing.T) {
 				_, err = st.Recv()
 				time.Sleep(100 * time.Millisecond)
 			}
-			if !errors.Is(err, io.EOF) {
-				t.Errorf("a slow reader failed: %v", err)
-			}
+			must.Fail(t, err, io.EOF, "a slow reader failed")
 		})
 	}
 	readers.Wait()

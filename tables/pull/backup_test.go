@@ -63,9 +63,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 	if done := mustBackup(t, second, b, "tuesday"); sentFiles(done) != 0 || b.Requests().Put != before+1 {
 		t.Errorf("Backup without changes = %+v and created %d objects, want no files and 1 object", done, b.Requests().Put-before)
 	}
-	if _, err := a.Backup(t.Context(), b, "tuesday", false); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("Backup with an existing name: got error %v, want fs.ErrExist", err)
-	}
+	must.Fail(t, must.Err(a.Backup(t.Context(), b, "tuesday", false)), fs.ErrExist, "Backup with an existing name")
 	mustSaveFile(t, a, "x", 200)
 	if done := mustBackup(t, a, b, "wednesday"); sentFiles(done) != 2 { // a file and the manifest
 		t.Errorf("Backup after one Save = %+v, want 2 files", done)
@@ -103,9 +101,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 		t.Errorf("the returned node received %d bytes, want only records", received)
 	}
 	for _, c := range [][]string{{"no"}, {"monday/1", "no"}} {
-		if _, err := empty.Restore(t.Context(), b, c[0], c[1:]...); !errors.Is(err, ErrNotFound) {
-			t.Errorf("Restore(%q): got error %v, want ErrNotFound", c, err)
-		}
+		must.Fail(t, must.Err(empty.Restore(t.Context(), b, c[0], c[1:]...)), ErrNotFound, "Restore(%q)", c)
 	}
 }
 
@@ -132,9 +128,7 @@ func TestBackupDamaged(t *testing.T) {
 		if _, err := empty.Restore(t.Context(), b, "one"); !errors.Is(err, content.ErrDamaged) || !strings.Contains(err.Error(), hash) {
 			t.Errorf("Restore from a damaged file: got error %v, want ErrDamaged with the hash %s", err, hash)
 		}
-		if _, err := empty.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrNotFound) {
-			t.Errorf("Load after a failed Restore: got error %v, want ErrNotFound", err)
-		}
+		must.Fail(t, must.Err(empty.Load(t.Context(), "x", noBound, noBound)), ErrNotFound, "Load after a failed Restore")
 		done, err := a.Backup(t.Context(), b, fmt.Sprintf("%p", damage), true)
 		if err != nil || sentFiles(done) != 1 {
 			t.Errorf("Backup with verify = %+v, %v, want 1 replaced file", done, err)
@@ -229,9 +223,7 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	}
 	must.Do(t, a.reg.sync(t.Context(), time.Minute))
 	a.audit(t.Context())
-	if _, err := os.Stat(a.disk.Path(stray.Hash)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("stat of the unreferenced file: got error %v, want fs.ErrNotExist", err)
-	}
+	must.Fail(t, must.Err(os.Stat(a.disk.Path(stray.Hash))), fs.ErrNotExist, "stat of the unreferenced file")
 	wantRows(t, b, "x", "0 1\n1 2\n")
 }
 

@@ -115,9 +115,7 @@ func TestHostilePeers(t *testing.T) {
 			n := openNode(t, t.TempDir(), Options{Registry: url, Lease: time.Hour})
 			peer := addHostilePeer(t, n, h)
 			peers := []peerOf{{"hostile", peer.URL}}
-			if err := n.fetch(t.Context(), rec.manifestFile(), peers); !errors.Is(err, ErrSyncFailed) {
-				t.Errorf("fetch from only the hostile peer: got error %v, want ErrSyncFailed", err)
-			}
+			must.Fail(t, n.fetch(t.Context(), rec.manifestFile(), peers), ErrSyncFailed, "fetch from only the hostile peer")
 			entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
 			if err != nil || len(entries) != 0 {
 				t.Errorf("files after a failed fetch: %v, %v, want none", entries, err)

@@ -119,14 +119,10 @@ func TestSaveRejects(t *testing.T) {
 		{"x\xff", "UTF-8", frame([]arrow.Timestamp{1}, at)}, // JSON would change the name
 		{"x", "is nil", nil},
 	} {
-		if _, err := n.Save(t.Context(), c.name, c.r); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("Save(%q): got error %v, want an error with %q", c.name, err, c.want)
-		}
+		must.Fail(t, must.Err(n.Save(t.Context(), c.name, c.r)), c.want, "Save(%q)", c.name)
 	}
 	wantRows(t, n, "x", "0 1\n1 2\n")
-	if _, err := n.Load(t.Context(), "nope", noBound, noBound); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Load of an unknown table: got error %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(n.Load(t.Context(), "nope", noBound, noBound)), ErrNotFound, "Load of an unknown table")
 	must.Do(t, (*Node)(nil).Close()) // callers may defer Close before they check the error of Open
 }
 

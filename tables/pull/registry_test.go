@@ -173,12 +173,8 @@ func TestStaleness(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
-	if _, err := strict.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Load without a registry: got error %v, want ErrSyncFailed", err)
-	}
-	if _, err := strict.Save(t.Context(), "x", rowsOf(t, 1, "a=1")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Save without a registry: got error %v, want ErrSyncFailed", err)
-	}
+	must.Fail(t, must.Err(strict.Load(t.Context(), "x", noBound, noBound)), ErrSyncFailed, "Load without a registry")
+	must.Fail(t, must.Err(strict.Save(t.Context(), "x", rowsOf(t, 1, "a=1"))), ErrSyncFailed, "Save without a registry")
 	tolerant := openNode(t, dir, Options{Registry: url, Lease: lease, MaxStaleness: time.Hour})
 	wantRows(t, tolerant, "x", "0 1\n")
 	expired := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second, MaxStaleness: time.Nanosecond})

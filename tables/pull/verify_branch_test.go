@@ -29,9 +29,7 @@ func TestRecordLostHolderDead(t *testing.T) {
 		if hasOlder {
 			n = openNode(t, t.TempDir(), Options{Registry: url})
 		}
-		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
-			t.Errorf("Load: got error %v, want ErrSyncFailed", err)
-		}
+		must.Fail(t, must.Err(n.Load(t.Context(), "x", noBound, noBound)), ErrSyncFailed, "Load")
 		if v, err := n.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
 			t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
 		}
@@ -130,19 +128,13 @@ func TestForget(t *testing.T) {
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
-	if err := b.Forget(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "has version") {
-		t.Errorf("Forget of a version with a live holder: got error %v, want an error that names the version", err)
-	}
-	if err := b.Forget(t.Context(), "y"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Forget of an unknown table: got error %v, want ErrNotFound", err)
-	}
+	must.Fail(t, b.Forget(t.Context(), "x"), "has version", "Forget of a version with a live holder")
+	must.Fail(t, b.Forget(t.Context(), "y"), ErrNotFound, "Forget of an unknown table")
 	mustSave(t, a, "x", 1, "a=2")
 	mustSave(t, a, "y", 0, "a=3")
 	must.Do(t, a.Close())
 	for _, name := range []string{"x", "y"} {
-		if _, err := b.Save(t.Context(), name, rowsOf(t, 5, "a=5")); !errors.Is(err, ErrSyncFailed) {
-			t.Errorf("Save(%q): got error %v, want ErrSyncFailed", name, err)
-		}
+		must.Fail(t, must.Err(b.Save(t.Context(), name, rowsOf(t, 5, "a=5"))), ErrSyncFailed, "Save(%q)", name)
 		waitFor(t, "Forget to succeed", func() bool { return b.Forget(t.Context(), name) == nil })
 	}
 	waitFor(t, "the older version to become the newest", func() bool { return b.reg.table(keyOf("x")).Version == 1 })

@@ -36,9 +36,7 @@ func TestGoexit(t *testing.T) {
 		}, stage.Spec[int]{Version: "1", From: []stage.Any{exits}})
 	}
 	last := stage.Define("last", returnZero, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
-	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
-		t.Errorf("Run = %v, want an error about runtime.Goexit", err)
-	}
+	must.Fail(t, must.Err(last.Run(t.Context(), open(t, t.TempDir(), nil))), "called runtime.Goexit", "Run")
 }
 
 // TestCauseOfCancellation checks that the reported error comes from the stage that failed, not from a stage that

@@ -220,14 +220,10 @@ func TestInvalidSpecs(t *testing.T) {
 		"parameter 1 is a stage_test.selfFormatting": withParams(selfFormatting(1)),
 		"has the same name":                          define(spec{Version: "1", From: []stage.Any{other}}),
 	} {
-		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Plan = %v, want an error with %q", err, want)
-		}
+		must.Fail(t, must.Err(s.Plan(t.Context(), open(t, dir, nil))), want, "Plan")
 	}
 	r := open(t, dir, nil)
-	if _, err := wrongFolder.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "Inputs.Dir") {
-		t.Errorf("Run of a stage that returns another folder = %v, want an error about Inputs.Dir", err)
-	}
+	must.Fail(t, must.Err(wrongFolder.Run(t.Context(), r)), "Inputs.Dir", "Run of a stage that returns another folder")
 	if _, err := stage.Define("n", nilTable, table).Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "a nil table") {
 		t.Errorf("Run of a stage that returns a nil table = %v, want an error that says so", err)
 	}
@@ -247,9 +243,7 @@ func TestChangedDuringRun(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := recipe.pipeline().Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "changed while") {
-		t.Errorf("Run = %v, want an error about the changed file", err)
-	}
+	must.Fail(t, must.Err(recipe.pipeline().Run(t.Context(), r)), "changed while", "Run")
 	if results, err := r.List(t.Context()); err != nil || len(results) > 0 {
 		t.Errorf("the stored results are %v, %v, want none", results, err)
 	}

@@ -38,9 +38,7 @@ func TestBackup(t *testing.T) {
 	// Backing up a change of metadata copies no data.
 	must.Do(t, bucketOne.Table("new").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}}))
 	backup("metadata", 3, 0)
-	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, tables.ErrExists) {
-		t.Errorf("Backup with an existing name: error = %v, want ErrExists", err)
-	}
+	must.Fail(t, must.Err(s.Backup(ctx, b, "monday")), tables.ErrExists, "Backup with an existing name")
 	if _, err := s.Backup(ctx, b, ""); err == nil {
 		t.Error("Backup without a name succeeded, want an error")
 	}
@@ -67,9 +65,7 @@ func TestBackup(t *testing.T) {
 	bucketName := "one"
 	must.Get(s.RestoreFrom(ctx, b, "monday", bucketName))(t)
 	tabletest.WantState(t, s, monday)
-	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
-	}
+	must.Fail(t, must.Err(s.RestoreFrom(ctx, b, "sunday")), fs.ErrNotExist, "RestoreFrom of a missing backup")
 	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 12)
 	tabletest.Fold(t, s)
 	tabletest.WantIntact(t, s)
@@ -109,9 +105,7 @@ func TestBackupOrigin(t *testing.T) {
 		before := tabletest.StateOf(t, to)
 		_, err := s.Backup(ctx, to, fmt.Sprint(n))
 		if !isRelated {
-			if !errors.Is(err, tables.ErrExists) {
-				t.Errorf("backup %d of an unrelated store: error = %v, want ErrExists", n, err)
-			}
+			must.Fail(t, err, tables.ErrExists, "backup %d of an unrelated store", n)
 			tabletest.WantState(t, to, before)
 			return
 		}
@@ -253,9 +247,7 @@ func TestBackupOverOtherTables(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	for _, name := range []string{"b", "a"} {
 		tabletest.Put(t, dest.Bucket(""), name, tables.PutAppend, 2)
-		if _, err := s.Backup(ctx, dest, "monday"); !errors.Is(err, tables.ErrExists) {
-			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
-		}
+		must.Fail(t, must.Err(s.Backup(ctx, dest, "monday")), tables.ErrExists, "Backup over tables that are no backup")
 		tabletest.WantRows(t, dest.Bucket(""), name, 2)
 		must.Do(t, dest.Bucket("").Delete(ctx, name))
 	}

@@ -92,7 +92,7 @@ func BenchmarkRead(b *testing.B) {
 				}()
 				for b.Loop() {
 					r := must.Get(table.Scan(b.Context(), &tables.ScanOptions{Filter: where, Columns: c.columns}))(b)
-					b.ReportMetric(float64(tabletest.CountRows(b, r)), "rows")
+					b.ReportMetric(float64(must.Get(tabletest.CountRows(r))(b)), "rows")
 				}
 			})
 		}
@@ -110,7 +110,7 @@ func TestAllocations(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 1000)...)
 	tabletest.Fold(t, s)
 	if n := testing.AllocsPerRun(100, func() {
-		if rows := tabletest.CountRows(t, must.Get(b.Table("t").Scan(t.Context(), nil))(t)); rows != 1000 {
+		if rows := must.Get(tabletest.CountRows(must.Get(b.Table("t").Scan(t.Context(), nil))(t)))(t); rows != 1000 {
 			t.Fatalf("read %d rows, want 1000", rows)
 		}
 	}); n > 600 {

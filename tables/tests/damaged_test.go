@@ -133,9 +133,7 @@ func TestCompactDamagedFile(t *testing.T) {
 		tabletest.Put(t, s.Bucket("one"), name, tables.PutAppend, 8, 9)
 	}
 	tabletest.Fold(t, s)
-	if _, err := s.Compact(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) {
-		t.Errorf("Compact error = %v, want an error that names table bad", err)
-	}
+	must.Fail(t, must.Err(s.Compact(t.Context(), nil)), `"bad"`, "Compact")
 }
 
 // TestBackgroundFoldSkipsDamaged checks that background folding skips a damaged table, and folds it after its metadata
@@ -238,9 +236,7 @@ func TestDamagedTail(t *testing.T) {
 		if _, _, err := tabletest.Read(ctx, b, "bad"); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "tail key "+uuid) || !strings.Contains(err.Error(), "bad") {
 			t.Errorf("read error = %v, want ErrDamaged with the table and the tail key %s", err, uuid)
 		}
-		if _, err := b.Table("bad").Put(ctx, tabletest.Rows(9), tables.PutAppend, nil); !errors.Is(err, tables.ErrDamaged) {
-			t.Errorf("Put error = %v, want ErrDamaged", err)
-		}
+		must.Fail(t, must.Err(b.Table("bad").Put(ctx, tabletest.Rows(9), tables.PutAppend, nil)), tables.ErrDamaged, "Put")
 		if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
 			t.Errorf(`Verify reported %+v; want 1 element with Table "bad"`, findings)
 		}
@@ -308,9 +304,7 @@ func TestInvalidMetadataLocation(t *testing.T) {
 		if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
 			t.Errorf(`%v: Verify reported %+v; want 1 element with Table "bad"`, loc, findings)
 		}
-		if _, err := b.Snapshot(ctx, "snap"); !errors.Is(err, tables.ErrDamaged) {
-			t.Errorf("%v: Snapshot error = %v, want ErrDamaged", loc, err)
-		}
+		must.Fail(t, must.Err(b.Snapshot(ctx, "snap")), tables.ErrDamaged, "%v: Snapshot", loc)
 		must.Do(t, b.DeleteSnapshots(ctx))
 		if err := b.Delete(ctx, "bad"); err != nil {
 			t.Errorf("%v: Delete: %v", loc, err)

@@ -72,9 +72,7 @@ func TestExport(t *testing.T) {
 		}
 	}
 	allPath := filepath.Join(dir, "all.parquet")
-	if _, err := tables.Export(ctx, old, allPath, nil); !errors.Is(err, tables.ErrExists) {
-		t.Errorf("Export to an existing file: error = %v, want ErrExists", err)
-	}
+	must.Fail(t, must.Err(tables.Export(ctx, old, allPath, nil)), tables.ErrExists, "Export to an existing file")
 	must.Get(tables.Export(ctx, old, allPath, &tables.ExportOptions{Replace: true}))(t)
 	if got, _ := parquetNumbers(t, allPath); len(got) != 100 {
 		t.Errorf("the replaced file contains rows %+v; want 100 rows", got)

@@ -95,9 +95,7 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 		return &failingReader{r, errReader}
 	}
 	for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {
-		if _, err := b.Table("a").Put(t.Context(), failingRows(), mode, nil); !errors.Is(err, errReader) {
-			t.Fatalf("Put error = %v, want the reader's error", err)
-		}
+		must.Fail(t, must.Err(b.Table("a").Put(t.Context(), failingRows(), mode, nil)), errReader, "Put")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -225,7 +223,7 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
 		t.Fatalf("Expire = %+v, %v; want Versions 3, FilesRemoved 0 and FilesWaiting above 0", res, err)
 	}
-	if rows := tabletest.CountRows(t, r); rows != 100 {
+	if rows := must.Get(tabletest.CountRows(r))(t); rows != 100 {
 		t.Fatalf("scan returned %d rows, want 100", rows)
 	}
 	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {

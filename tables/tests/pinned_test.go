@@ -70,9 +70,7 @@ func TestPinnedTable(t *testing.T) {
 			if write == nil {
 				continue
 			}
-			if err := write(pinned); !errors.Is(err, tables.ErrPinned) {
-				t.Errorf("%s of a pinned table: error = %v, want ErrPinned", m.Name, err)
-			}
+			must.Fail(t, write(pinned), tables.ErrPinned, "%s of a pinned table", m.Name)
 		}
 		wantNumbers(t, ctx, pinned, 1)
 		current, err := pinned.At(ctx, nil) // ignores the selection
@@ -119,9 +117,7 @@ func TestPinnedConcurrently(t *testing.T) {
 	if info, err := pinned.Info(ctx); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Info of a table in a replaced snapshot = %+v, %v; want ErrNotFound", info, err)
 	}
-	if _, err := pinned.Schema(ctx); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Schema of a table in a replaced snapshot: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(pinned.Schema(ctx)), tables.ErrNotFound, "Schema of a table in a replaced snapshot")
 }
 
 func wantNumbers(t *testing.T, ctx context.Context, table *tables.Table, want ...int64) {
@@ -141,20 +137,14 @@ func TestZeroValues(t *testing.T) {
 		"Bucket(nil)": (*tables.Bucket)(nil), "Table(nil)": (*tables.Table)(nil), "Lock(nil)": (*tables.Lock)(nil),
 	}, "Close", "Unlock")
 	type row struct{ N int64 }
-	if _, err := tables.Append(ctx, nil, []row{{1}}); !errors.Is(err, tables.ErrClosed) {
-		t.Errorf("Append to a nil Table: error = %v, want ErrClosed", err)
-	}
+	must.Fail(t, must.Err(tables.Append(ctx, nil, []row{{1}})), tables.ErrClosed, "Append to a nil Table")
 	var e *tables.OpError
 	if _, err := (*tables.Bucket)(nil).Table("x").Schema(ctx); !errors.As(err, &e) || e.Table != "x" {
 		t.Errorf("Schema of a table of a nil Bucket: error = %v, want one about the table x", err)
 	}
-	if _, err := tables.Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, tables.ErrClosed) {
-		t.Errorf("Export of a nil Table: error = %v, want ErrClosed", err)
-	}
+	must.Fail(t, must.Err(tables.Export(ctx, nil, t.TempDir()+"/t", nil)), tables.ErrClosed, "Export of a nil Table")
 	for _, err := range tables.Rows[row](ctx, nil, nil) {
-		if !errors.Is(err, tables.ErrClosed) {
-			t.Errorf("Rows of a nil Table: error = %v, want ErrClosed", err)
-		}
+		must.Fail(t, err, tables.ErrClosed, "Rows of a nil Table")
 	}
 	for _, err := range tables.RowsOf[row](nil) {
 		if err == nil {
@@ -167,7 +157,5 @@ func TestZeroValues(t *testing.T) {
 		}
 	}
 	(*tables.ScanPlan)(nil).Close() // callers can defer Close before they check the error
-	if _, err := new(tables.Store).Bucket("a").Table("t").Info(ctx); !errors.Is(err, tables.ErrClosed) {
-		t.Errorf("Table of a zero Store: error = %v, want ErrClosed", err)
-	}
+	must.Fail(t, must.Err(new(tables.Store).Bucket("a").Table("t").Info(ctx)), tables.ErrClosed, "Table of a zero Store")
 }

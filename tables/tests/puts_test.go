@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,9 +23,7 @@ func TestInvalidOpenOptions(t *testing.T) {
 		"option Memory is -64 ":    {Memory: -64},
 		"option FoldBytes is -64:": {FoldBytes: -64},
 	} {
-		if _, err := tables.Open(t.Context(), t.TempDir(), o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Open = %v, want an error about %q", err, want)
-		}
+		must.Fail(t, must.Err(tables.Open(t.Context(), t.TempDir(), o)), want, "Open")
 	}
 }
 
@@ -68,9 +65,7 @@ func TestPutMustExist(t *testing.T) {
 				return err
 			}
 			mustExist := &tables.PutOptions{MustExist: true}
-			if err := put(mustExist, func() {}); !errors.Is(err, tables.ErrNotFound) {
-				t.Errorf("%s, mode %d: put to a missing table: error = %v, want ErrNotFound", name, mode, err)
-			}
+			must.Fail(t, put(mustExist, func() {}), tables.ErrNotFound, "%s, mode %d: put to a missing table", name, mode)
 			must.Do(t, put(nil, func() {}))
 			if err := put(mustExist, func() {}); err != nil {
 				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)

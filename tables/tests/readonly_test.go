@@ -245,9 +245,7 @@ func wantNoChanges(t *testing.T, s *tables.Store) {
 	errs["delete snapshots"] = b.DeleteSnapshots(ctx)
 	errs["rules"] = b.EditRules(ctx, tables.RuleEdit{})
 	for operation, err := range errs {
-		if !errors.Is(err, tables.ErrReadOnly) {
-			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", operation, err)
-		}
+		must.Fail(t, err, tables.ErrReadOnly, "%s on a read-only Store", operation)
 	}
 }
 

@@ -121,12 +121,8 @@ func TestDamageWhileOpen(t *testing.T) {
 	if r.Damaged != 1 || s.Damage() == nil {
 		t.Errorf("Verify found %+v, and Damage returned %v", r, s.Damage())
 	}
-	if _, err := s.Maintain(t.Context(), &tables.MaintainOptions{}); !errors.Is(err, tables.ErrDamaged) {
-		t.Errorf("Maintain returned %v, want ErrDamaged", err)
-	}
-	if err := b.Delete(t.Context(), "t"); !errors.Is(err, tables.ErrDamaged) {
-		t.Errorf("Delete returned %v, want ErrDamaged", err)
-	}
+	must.Fail(t, must.Err(s.Maintain(t.Context(), &tables.MaintainOptions{})), tables.ErrDamaged, "Maintain")
+	must.Fail(t, b.Delete(t.Context(), "t"), tables.ErrDamaged, "Delete")
 	tabletest.WantRows(t, b, "t", 1)
 }
 
@@ -138,9 +134,7 @@ func TestRebuildInUse(t *testing.T) {
 	tabletest.Fold(t, s)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 3)
 	must.Do(t, removeCatalog(s.Dir()))
-	if _, err := tables.Open(t.Context(), s.Dir(), &tables.Options{Rebuild: true}); !errors.Is(err, tables.ErrInUse) {
-		t.Errorf("Open returned %v, want ErrInUse", err)
-	}
+	must.Fail(t, must.Err(tables.Open(t.Context(), s.Dir(), &tables.Options{Rebuild: true})), tables.ErrInUse, "Open")
 	must.Do(t, s.Close())
 	s = tabletest.Open(t, s.Dir(), &tables.Options{Rebuild: true, FoldAge: -1})
 	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {

@@ -96,9 +96,7 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 		t.Fatalf("put of rows that violate the rule: error = %v, want %s", err, want)
 	}
 	tabletest.WantText(t, b, "t", before)
-	if _, err := b.Table("new").Info(ctx); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after the rejected put, Table error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(b.Table("new").Info(ctx)), tables.ErrNotFound, "after the rejected put, Table")
 	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), tables.PutAppend, nil); err != nil {
 		t.Errorf("put of a row that satisfies the rule: %v", err)
 	}
@@ -170,9 +168,7 @@ func TestRuleSets(t *testing.T) {
 		}
 	}
 	_, err := b.Table("other").Put(t.Context(), tabletest.JSONRows(t, "n int16", `{"n":1}`), tables.PutAppend, nil)
-	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
-		t.Errorf("put to a new table: error = %v, want a violation of \"time exists\"", err)
-	}
+	must.Fail(t, err, `"time exists"`, "put to a new table")
 	for _, e := range []tables.RuleEdit{
 		{Sets: []string{"weather"}},
 		{Remove: []string{"nope"}},
@@ -192,9 +188,7 @@ func TestRuleSets(t *testing.T) {
 		t.Errorf("EditRules of a missing table: error = %v, want ErrNotFound", err)
 	}
 	err = b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "rename", Column: "Open", To: "open"})
-	if err == nil || !strings.Contains(err.Error(), "the rule") {
-		t.Errorf("Evolve that renames a column with a rule: error = %v, want an error about the rule", err)
-	}
+	must.Fail(t, err, "the rule", "Evolve that renames a column with a rule")
 }
 
 // TestUniqueOfTwoStores puts the same key into a table concurrently from two Stores: only one put must succeed.
@@ -268,9 +262,7 @@ func TestUniqueWithUncheckedTail(t *testing.T) {
 		}
 		return x.Put("b", "t", tabletest.JSONRows(t, "v int64", `{"v":7}`), tables.PutAppend, nil)
 	})
-	if !errors.Is(err, tables.ErrConflict) {
-		t.Errorf("Update error = %v, want ErrConflict", err)
-	}
+	must.Fail(t, err, tables.ErrConflict, "Update")
 	tabletest.WantText(t, b, "t", "v int32 | 7")
 }
 

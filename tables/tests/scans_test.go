@@ -64,7 +64,7 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Scan(%v): %v", c.o, err)
 		}
-		if rows := tabletest.CountRows(t, r); rows != c.rows {
+		if rows := must.Get(tabletest.CountRows(r))(t); rows != c.rows {
 			t.Errorf("Scan(%+v) returned %d rows, want %d", c.o, rows, c.rows)
 		}
 		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
@@ -114,9 +114,7 @@ func TestListAndTime(t *testing.T) {
 	if _, err := b.Table("a1").At(t.Context(), tables.AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
 	}
-	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, b.Delete(t.Context(), "a1", "nope"), tables.ErrNotFound, "Delete of a missing table")
 	tabletest.WantRows(t, b, "a1", 2)
 	must.Do(t, b.Delete(t.Context(), "a1", "a2"))
 	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
@@ -250,7 +248,7 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 	allocatedBytes := func(o *tables.ScanOptions) uint64 {
 		return procs.Allocated(func() {
 			for range 10 {
-				if n := tabletest.CountRows(t, must.Get(table.Scan(t.Context(), o))(t)); n != rows+10 {
+				if n := must.Get(tabletest.CountRows(must.Get(table.Scan(t.Context(), o))(t)))(t); n != rows+10 {
 					t.Fatalf("scan returned %d rows, want %d", n, rows+10)
 				}
 			}

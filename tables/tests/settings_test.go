@@ -64,9 +64,7 @@ func TestSettings(t *testing.T) {
 	if err := b.Table("t").SetSettings(ctx, tables.Settings{}, "keep_ages"); err == nil || !strings.Contains(err.Error(), `did you mean "keep_age"?`) {
 		t.Errorf("SetSettings with only keep_ages: error = %v, want a suggestion", err)
 	}
-	if err := b.Table("none").SetSettings(ctx, first); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("SetSettings of a missing table: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, b.Table("none").SetSettings(ctx, first), tables.ErrNotFound, "SetSettings of a missing table")
 }
 
 // TestUnknownSettings checks that unknown settings are rejected with a suggestion, and that marshaled settings are read
@@ -174,7 +172,7 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 	start, end := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) int64 {
 		o := &tables.ScanOptions{From: start, To: end, TimeColumn: column}
-		return tabletest.CountRows(t, must.Get(b.Table("t").Scan(t.Context(), o))(t))
+		return must.Get(tabletest.CountRows(must.Get(b.Table("t").Scan(t.Context(), o))(t)))(t)
 	}
 	if n, byCreated := count(""), count("created"); n != 3 || byCreated != 0 {
 		t.Errorf("scan of the range returned %d rows by the settings' column and %d by the first column, want 3 and 0", n, byCreated)

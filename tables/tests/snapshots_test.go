@@ -123,14 +123,10 @@ func TestDeleteSnapshots(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	if _, err := b.Snapshot(t.Context(), ""); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(b.Snapshot(t.Context(), "")), tables.ErrNotFound, "Snapshot of a missing bucket")
 	tabletest.Put(t, b, "a", tables.PutError, 1)
 	tabletest.Snapshot(t, b, "x")
-	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, tables.ErrExists) {
-		t.Errorf("Snapshot with an existing name: error = %v, want ErrExists", err)
-	}
+	must.Fail(t, must.Err(b.Snapshot(t.Context(), "x")), tables.ErrExists, "Snapshot with an existing name")
 	unnamed := []string{tabletest.Snapshot(t, b, ""), tabletest.Snapshot(t, b, "")}
 	if _, err := time.Parse("2006-01-02T15:04:05.000000Z", unnamed[0]); err != nil || unnamed[0] == unnamed[1] {
 		t.Errorf("names of unnamed snapshots are %q, want two different times; error: %v", unnamed, err)
@@ -142,16 +138,10 @@ func TestDeleteSnapshots(t *testing.T) {
 	table := must.Get(b.Table("a").At(t.Context(), tables.AtSnapshot("x")))(t)
 	must.Do(t, b.Delete(t.Context(), "a"))
 	tabletest.SweepAll(t, s)
-	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, tables.ErrNotEmpty) {
-		t.Errorf("DeleteBucket of a bucket with snapshots: error = %v, want ErrNotEmpty", err)
-	}
+	must.Fail(t, s.DeleteBucket(t.Context(), "b", false), tables.ErrNotEmpty, "DeleteBucket of a bucket with snapshots")
 	must.Do(t, b.DeleteSnapshots(t.Context()))
-	if _, err := tabletest.ReadAll(t.Context(), table, nil); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("read of a deleted snapshot: error = %v, want ErrNotFound", err)
-	}
-	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
-	}
+	must.Fail(t, must.Err(tabletest.ReadAll(t.Context(), table, nil)), tables.ErrNotFound, "read of a deleted snapshot")
+	must.Fail(t, b.Restore(t.Context(), "x"), tables.ErrNotFound, "Restore of a deleted snapshot")
 	if tabletest.SweepAll(t, s) == 0 {
 		t.Error("Expire removed no files")
 	}

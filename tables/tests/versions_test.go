@@ -90,7 +90,7 @@ func saveTrades(t *testing.T, n *pull.Node, day int) {
 func loadTrades(t *testing.T, n *pull.Node, want int64) {
 	t.Helper()
 	rows := must.Get(n.Load(t.Context(), "trades", time.Time{}, time.Time{}))(t)
-	if got := tabletest.CountRows(t, rows); got != want {
+	if got := must.Get(tabletest.CountRows(rows))(t); got != want {
 		t.Errorf("the node has %d rows, want %d", got, want)
 	}
 }

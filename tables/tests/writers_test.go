@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -259,9 +258,7 @@ func TestLock(t *testing.T) {
 	must.Do(t, otherLock.Unlock())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := s.Bucket("b").Table("a").Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Lock error = %v, want context.DeadlineExceeded", err)
-	}
+	must.Fail(t, must.Err(s.Bucket("b").Table("a").Lock(ctx)), context.DeadlineExceeded, "Lock")
 	must.Do(t, l.Unlock())
 }
 
@@ -361,9 +358,7 @@ func TestAppendsInGroups(t *testing.T) {
 		t.Errorf("the put before the rule: %v", err)
 	}
 	for _, result := range group {
-		if err := <-result; err == nil || !strings.Contains(err.Error(), "few") {
-			t.Errorf("a put after the rule: %v, want an error that names the rule", err)
-		}
+		must.Fail(t, <-result, "few", "a put after the rule")
 	}
 	must.Do(t, other.Bucket("").EditRules(t.Context(), tables.RuleEdit{Remove: []string{"few"}}))
 	if err := <-put(t.Context()); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -54,9 +55,7 @@ func TestFunctionCalls(t *testing.T) {
 		}
 	}
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Rule: "D", TimeColumn: "t", Functions: []string{"max(a)"}, Columns: []string{"a"}})
-	if err == nil || !strings.Contains(err.Error(), "cannot be combined with Columns") {
-		t.Errorf("Resample() with max(a) and Columns: error = %v", err)
-	}
+	must.Fail(t, err, "cannot be combined with Columns", "Resample() with max(a) and Columns")
 	if calls := (transform.FunctionCalls{"max(a)"}); !slices.Equal(calls, []string{"max(a)"}) {
 		t.Error("a FunctionCalls is not a slice of strings")
 	}

@@ -134,9 +134,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	}
 	o.Source, o.Target, o.TimeColumn, o.Mode = tableName("in"), tableName("out"), "t", tables.PutReplace
 	putByTime(t, noSQL, setBack)
-	if _, err := transform.Resample(t.Context(), noSQL, &o); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Resample() without SQL: error = %v, want %v", err, errors.ErrUnsupported)
-	}
+	must.Fail(t, must.Err(transform.Resample(t.Context(), noSQL, &o)), errors.ErrUnsupported, "Resample() without SQL")
 	putByTime(t, noSQL, rows(t, `[{"t":"2026-01-01","x":9223372036854775807},{"t":"2026-01-02","x":9223372036854775807},{"t":"2026-01-02","x":1}]`, timeField(arrow.Second, ""), x))
 	if _, err := transform.Resample(t.Context(), noSQL, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
 		t.Errorf("Resample() of an overflowing sum: error = %v, want an error that names the column", err)

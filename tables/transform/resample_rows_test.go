@@ -180,9 +180,7 @@ func TestResampleByKeys(t *testing.T) {
 		"two columns with this name: choose other c": {Functions: []string{"size"}, By: []string{"t"}},
 	} {
 		o.Source, o.TimeColumn, o.Rule = tableName("in"), "t", "h"
-		if _, err := transform.Resampled(t.Context(), s, &o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Resampled(%+v): error = %v, want one with %q", o, err, want)
-		}
+		must.Fail(t, must.Err(transform.Resampled(t.Context(), s, &o)), want, "Resampled(%+v)", o)
 	}
 }
 

@@ -38,7 +38,5 @@ func TestTimeout(t *testing.T) {
 
 func TestTooMuchMemory(t *testing.T) {
 	_, err := RunMeasured(t.Context(), time.Minute, 30<<20, exec.Command("sh", "-c", "head -c 90000000 /dev/zero | tail -c 80000000 | sleep 50"))
-	if !errors.Is(err, ErrMemory) {
-		t.Fatalf("RunMeasured() error = %v, want %v", err, ErrMemory)
-	}
+	must.Fail(t, err, ErrMemory, "RunMeasured()")
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestParts(t *testing.T) {
@@ -100,24 +102,16 @@ func TestPartErrors(t *testing.T) {
 		"a > 300 & b < 9": "position 9: unexpected '&': write and", "a = 1 || b = 2": "unexpected '|': write or", "!(a = 1)": "unexpected '!': write not",
 		"~(a = 1)": "unexpected '~': write not", "a in [1]": "unexpected '[': write (", "`a b` = 1": "unexpected '`': write names in double quotes",
 	} {
-		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Parse(%q): error %v, want %q", text, err, want)
-		}
+		must.Fail(t, must.Err(Parse(text)), want, "Parse(%q)", text)
 	}
 	for _, text := range []string{"day(t) = '2026-01-31'", "1 < before(t, '/')", "t = month(u)"} {
-		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), "(…) is possible only in partd's commands on files") {
-			t.Errorf("Parse(%q): error %v, want one that names the function", text, err)
-		}
+		must.Fail(t, must.Err(Parse(text)), "(…) is possible only in partd's commands on files", "Parse(%q)", text)
 	}
 	if n, err := Parse("day = 1 and before = day"); err != nil {
 		t.Errorf("Parse of columns with names of functions: %v, %v", n, err)
 	}
-	if _, err := Parse(strings.Repeat("not ", 200) + "a = 1"); err == nil || !strings.Contains(err.Error(), "100 levels") {
-		t.Errorf("Parse of 200 nested nots: error %v, want one about the depth", err)
-	}
-	if _, err := Parse("a = '" + strings.Repeat("x", maxText) + "'"); err == nil || !strings.Contains(err.Error(), "the limit is") {
-		t.Errorf("Parse of a large text: error %v, want one about its size", err)
-	}
+	must.Fail(t, must.Err(Parse(strings.Repeat("not ", 200)+"a = 1")), "100 levels", "Parse of 200 nested nots")
+	must.Fail(t, must.Err(Parse("a = '"+strings.Repeat("x", maxText)+"'")), "the limit is", "Parse of a large text")
 }
 
 // FuzzParse checks that no text makes the parsers panic, and that an error of a condition is in the text.

@@ -124,9 +124,7 @@ func TestHealthIncompleteAnswer(t *testing.T) {
 	defer server.Close()
 	cmd := NewHealth(io.Discard, "partd-server")
 	cmd.SetArgs([]string{server.URL})
-	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "unexpected EOF") {
-		t.Errorf("health after an incomplete answer = %v, want an error with the reason", err)
-	}
+	must.Fail(t, cmd.Execute(), "unexpected EOF", "health after an incomplete answer")
 }
 
 // TestWarningsAreLimited checks that the log limits and counts floods of warnings and errors. It does not limit

@@ -2,7 +2,6 @@ package namespaces
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -110,7 +109,5 @@ func TestOpenedWhileClosing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	must.Do(t, s.Close(ctx))
-	if err := <-failed; !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Append = %v, want %v", err, partd.ErrClosed)
-	}
+	must.Fail(t, <-failed, partd.ErrClosed, "Append")
 }

@@ -145,9 +145,7 @@ func TestMissingNamespace(t *testing.T) {
 	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession of a missing namespace = %v, want %v", err, partd.ErrSessionExpired)
 	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory was created: %v", err)
-	}
+	must.Fail(t, must.Err(os.Stat(dir)), os.ErrNotExist, "the directory was created")
 }
 
 // TestStoreInUse checks that a store that is being read stays open, so that an operation on another store must
@@ -194,9 +192,7 @@ func TestReopen(t *testing.T) {
 	t.Cleanup(func() { must.Do(t, set.Close(ctx)) })
 	store, release := set.Acquire("a")
 	defer release()
-	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
-		t.Errorf("Append = %v, want %v", err, partd.ErrNeedsReopen)
-	}
+	must.Fail(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.ErrNeedsReopen, "Append")
 	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 }
 

@@ -120,9 +120,7 @@ func fileDiff(got, want map[string]string) string {
 func fileWantErr(t testing.TB, err error, want ...error) {
 	t.Helper()
 	for _, w := range want {
-		if !errors.Is(err, w) {
-			t.Fatalf("error %v, want an error that wraps %q", err, w)
-		}
+		must.Fail(t, err, w, "")
 	}
 }
 

@@ -57,9 +57,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		_, _, _, stat := f.Stat(t.Context())
 		keys := f.Keys(t.Context(), func(string, int64) bool { return true })
 		for _, err := range []error{scan, stat, keys} {
-			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" was not written by partd") {
-				t.Errorf("foreign file %s: error %v, want an error that names the file", name, err)
-			}
+			must.Fail(t, err, filepath.Join(dir, name)+" was not written by partd", "foreign file %s", name)
 		}
 	}
 	wantValues := func(want map[string]string) { // checks only the given keys

@@ -111,9 +111,7 @@ func TestFileKeyIsTupleDirectory(t *testing.T) {
 		dir := t.TempDir()
 		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		fileAppend(t, f, "a-|-b-|-c", "1", "a-|-d", "2", "other", "3")
-		if err := write(f); err == nil || !strings.Contains(err.Error(), "directory") {
-			t.Errorf("%s to a key that is also a directory: error %v, want an error about the directory", name, err)
-		}
+		must.Fail(t, write(f), "directory", "%s to a key that is also a directory", name)
 		if err := f.Delete(t.Context(), "a-|-d", "a-|-b-|-c"); err != nil {
 			t.Errorf("%s: Delete of the tuples: %v", name, err)
 		}

@@ -42,9 +42,7 @@ func TestFileClosed(t *testing.T) {
 		"Keys":         func() error { return f.Keys(ctx, func(string, int64) bool { return true }) },
 		"Scan":         func() error { return storetest.FirstError(f.Scan(ctx)) },
 	} {
-		if err := op(); !errors.Is(err, partd.ErrClosed) {
-			t.Errorf("%s after Close: error %v, want ErrClosed", name, err)
-		}
+		must.Fail(t, op(), partd.ErrClosed, "%s after Close", name)
 	}
 	if p, err := io.ReadAll(r); err != nil || string(p) != "value" {
 		t.Fatalf("ReadAll from a reader opened before Close = %q, %v, want %q", p, err, "value")

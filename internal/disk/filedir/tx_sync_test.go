@@ -92,9 +92,7 @@ func TestFileSyncFailsWhileCanceled(t *testing.T) {
 	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatalf("Sync with a fault and a canceled context: error %v, want EIO and ErrUnknownOutcome", err)
 	}
-	if err := f.Sync(t.Context()); !errors.Is(err, partd.ErrNeedsReopen) {
-		t.Fatalf("Sync after a failed sync: error %v, want ErrNeedsReopen", err)
-	}
+	must.Fail(t, f.Sync(t.Context()), partd.ErrNeedsReopen, "Sync after a failed sync")
 }
 
 // TestFileOneSyncFailsWhileOthersWait checks that if one of several concurrent syncs fails, the others fail too.

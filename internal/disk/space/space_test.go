@@ -102,9 +102,7 @@ func TestQuota(t *testing.T) {
 		for {
 			admitted, err := g.Admit(0, 1000)
 			if err != nil {
-				if !errors.Is(err, syscall.EDQUOT) {
-					t.Error(err)
-				}
+				must.Fail(t, err, syscall.EDQUOT, "")
 				break
 			}
 			g.Done(admitted)
@@ -135,9 +133,7 @@ func TestMeasuringFails(t *testing.T) {
 	d := &disk{}
 	broken := errors.New("it broke")
 	d.broken.Store(&broken)
-	if _, err := New(d.limits(1, 0)); !errors.Is(err, broken) {
-		t.Errorf("New = %v, want %v", err, broken)
-	}
+	must.Fail(t, must.Err(New(d.limits(1, 0))), broken, "New")
 	d.broken.Store(nil)
 	d.free.Store(100)
 	g := newGuard(t, d.limits(1, 0))

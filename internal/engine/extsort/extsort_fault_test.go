@@ -57,9 +57,7 @@ func TestQuota(t *testing.T) {
 	defer spill.Process.SetLimit(0)
 	spill.Process.SetLimit(4 << 20)
 	_, err := sortPairsIn(t.Context(), vfs.OS{}, t.TempDir(), Options{Memory: MinMemory}, longPairs(3000))
-	if !errors.Is(err, partd.ErrTooLarge) {
-		t.Errorf("sorting beyond the quota: error = %v, want ErrTooLarge", err)
-	}
+	must.Fail(t, err, partd.ErrTooLarge, "sorting beyond the quota")
 	spill.Process.SetLimit(1)
 	if err := spill.Process.Take(1); err != nil {
 		t.Error("the closed sorter's runs still count against the quota:", err)
@@ -173,9 +171,7 @@ func TestNotVerified(t *testing.T) {
 			counted.Add(b.count())
 			out.empty <- &Block{}
 		}
-		if err := s.checkOutput(counted); !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: checkOutput = %v, want %v", name, err, ledger.ErrNotVerified)
-		}
+		must.Fail(t, s.checkOutput(counted), ledger.ErrNotVerified, "%s: checkOutput", name)
 	}
 }
 
@@ -189,15 +185,9 @@ func TestMisuse(t *testing.T) {
 	}
 	s = newTestSorter(t, &Options{Memory: MinMemory})
 	w := must.Get(s.Writer())(t)
-	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("Add of a record as large as the memory = %v, want %v", err, ErrTooLarge)
-	}
-	if err := w.Add(nil, nil); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("Add of the next record = %v, want %v", err, ErrTooLarge)
-	}
-	if err := w.Close(); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("Close = %v, want %v", err, ErrTooLarge)
-	}
+	must.Fail(t, w.Add(nil, make([]byte, MinMemory)), ErrTooLarge, "Add of a record as large as the memory")
+	must.Fail(t, w.Add(nil, nil), ErrTooLarge, "Add of the next record")
+	must.Fail(t, w.Close(), ErrTooLarge, "Close")
 	for _, o := range []Options{{Memory: 1}, {Threads: -1}} {
 		if _, err := New(t.Context(), &o); err == nil {
 			t.Errorf("New accepted %+v", o)

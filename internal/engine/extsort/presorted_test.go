@@ -89,9 +89,7 @@ func TestMergeFails(t *testing.T) {
 					err = sortErr
 				}
 			}
-			if !errors.Is(err, c.err) {
-				t.Errorf("%s, %d open: %v, want %v", name, open, err, c.err)
-			}
+			must.Fail(t, err, c.err, "%s, %d open", name, open)
 			must.Do(t, s.Close())
 		}
 	}

@@ -124,12 +124,8 @@ func TestMisuse(t *testing.T) {
 	if _, _, err := table.Get(make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Get of a key as large as the memory = %v, want %v", err, ErrTooLarge)
 	}
-	if err := table.Close(); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("Close = %v, want %v", err, ErrTooLarge)
-	}
+	must.Fail(t, table.Close(), ErrTooLarge, "Close")
 	for _, err := range a.Groups() {
-		if !errors.Is(err, ErrTooLarge) {
-			t.Errorf("Groups yields %v, want %v", err, ErrTooLarge)
-		}
+		must.Fail(t, err, ErrTooLarge, "Groups yields")
 	}
 }

@@ -176,9 +176,7 @@ func TestLossIsDetected(t *testing.T) {
 		if err == nil {
 			err = table.Added().Compare(out)
 		}
-		if !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: reading the table = %v, want %v", name, err, ledger.ErrNotVerified)
-		}
+		must.Fail(t, err, ledger.ErrNotVerified, "%s: reading the table", name)
 	}
 	if !errors.Is(eachErr, ledger.ErrNotVerified) {
 		t.Errorf("Each for a list that lacks a record = %v, want %v", eachErr, ledger.ErrNotVerified)

@@ -135,9 +135,7 @@ func TestHotKeyWithinMemory(t *testing.T) {
 		cancel(errEnough)
 		return nil
 	})
-	if !errors.Is(err, errEnough) {
-		t.Errorf("Join with a canceled context = %v, want %v", err, errEnough)
-	}
+	must.Fail(t, err, errEnough, "Join with a canceled context")
 	if _, err = Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error { return errEnough }); !errors.Is(err, errEnough) {
 		t.Errorf("Join with a failing emit = %v, want %v", err, errEnough)
 	}

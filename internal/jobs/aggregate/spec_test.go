@@ -52,9 +52,7 @@ func TestParse(t *testing.T) {
 		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
 		"sum(x) as": "nor as NAME", "sum(x) as ,count": `"as" needs a name`, `sum(x) as "a`: `"as" needs a name`, "sum(x) a": "nor as NAME", "count a": "a comma is missing", `sum("x":b)`: "only min and max",
 	} {
-		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Parse(%q) = %v, want an error with %q", list, err, want)
-		}
+		must.Fail(t, must.Err(Parse(list)), want, "Parse(%q)", list)
 	}
 	for name := range strings.SplitSeq(Names, ", ") {
 		if _, err := Parse(name); err != nil {

@@ -102,9 +102,7 @@ func TestJoinProof(t *testing.T) {
 		"lost by the table":       {read: ab, joined: ab, added: ab, remaining: count("b")},
 		"not looked up":           {read: count("a"), joined: count("a"), added: ab, remaining: ab},
 	} {
-		if err := p.verify(2); !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: verify = %v, want %v", name, err, ledger.ErrNotVerified)
-		}
+		must.Fail(t, p.verify(2), ledger.ErrNotVerified, "%s: verify", name)
 	}
 
 	var file bytes.Buffer

@@ -8,6 +8,7 @@ import (
 	"testing/iotest"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestReadStart(t *testing.T) {
@@ -101,9 +102,7 @@ func TestLayout(t *testing.T) {
 		t.Errorf("ParseFormat(jsonl) = %s, %v, want JSONL", f, err)
 	}
 	for _, name := range []string{"", "CSV", "xml"} {
-		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), FormatNames) {
-			t.Errorf("ParseFormat(%q) = %v, want an error with the names of the formats", name, err)
-		}
+		must.Fail(t, must.Err(ParseFormat(name)), FormatNames, "ParseFormat(%q)", name)
 	}
 	for _, l := range []Layout{{Format: TSV, Sep: ","}, {Format: JSONL, Sep: ","}, {Format: CSV, Sep: "ab"}, {Format: CSV, Sep: "\""}, {Format: Text, Sep: "a\n"}} {
 		if l.Check() == nil {

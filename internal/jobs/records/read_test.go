@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // record holds copies of a key and its record.
@@ -235,9 +236,7 @@ func TestReadFailures(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("Read with a canceled context and a hanging input: error %v, want context.Canceled", err)
-	}
+	must.Fail(t, err, context.Canceled, "Read with a canceled context and a hanging input")
 }
 
 // TestFailedWorkerGetsNoBlock checks that a worker whose block failed gets no further block, because the

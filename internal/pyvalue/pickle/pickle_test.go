@@ -112,9 +112,7 @@ func TestDepthThroughMemo(t *testing.T) {
 		fmt.Fprintf(&b, "]j%sa\x94", number(n))
 	}
 	b.WriteString("e.")
-	if _, err := Decode([]byte(b.String())); err == nil || !strings.Contains(err.Error(), "nested more than 1000") {
-		t.Fatalf("Decode: error %v, want %q", err, "nested more than 1000")
-	}
+	must.Fail(t, must.Err(Decode([]byte(b.String()))), "nested more than 1000", "Decode")
 }
 
 func number(n int) string { return string(le.AppendUint32(nil, uint32(n))) }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestWriter(t *testing.T) {
@@ -51,7 +53,5 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
 func TestBrokenWriter(t *testing.T) {
 	w := NewWriter(brokenWriter{})
 	w.Single("a", Gauge, "b", 1)
-	if err := w.Flush(); !errors.Is(err, errBroken) {
-		t.Errorf("Flush = %v, want %v", err, errBroken)
-	}
+	must.Fail(t, w.Flush(), errBroken, "Flush")
 }

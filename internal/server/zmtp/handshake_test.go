@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestOpen checks that each role sends the bytes that ZMTP 3.0 specifies, and that Open returns the bytes
@@ -137,9 +139,7 @@ func TestHandshakeTimeout(t *testing.T) {
 			}
 		}()
 		begin := time.Now()
-		if _, err := Open(ours, Router, 10*time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("Open = %v, want a timeout", err)
-		}
+		must.Fail(t, must.Err(Open(ours, Router, 10*time.Second)), os.ErrDeadlineExceeded, "Open")
 		if d := time.Since(begin); d != 10*time.Second {
 			t.Errorf("Open failed after %v, want 10 s", d)
 		}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // piecewise is a connection whose reads return at most size bytes.
@@ -199,9 +201,7 @@ func TestClaimedLengthsAllocateNothing(t *testing.T) {
 	budget := &account{}
 	data := append(binary.BigEndian.AppendUint64([]byte{2}, 200<<20), make([]byte, 10_000)...)
 	r := NewReader(&piecewise{data: data, size: 4096}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 10, Budget: budget})
-	if _, err := r.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("Next of a cut-off message = %v, want io.ErrUnexpectedEOF", err)
-	}
+	must.Fail(t, must.Err(r.Next()), io.ErrUnexpectedEOF, "Next of a cut-off message")
 	if budget.peak > 1<<20 {
 		t.Errorf("%d bytes that claim to be 200 MiB used %d bytes of memory, want at most 1 MiB", len(data), budget.peak)
 	}
@@ -215,9 +215,7 @@ func TestBudgetIsKept(t *testing.T) {
 	} {
 		budget := &account{limit: 512 << 10}
 		r := NewReader(&piecewise{data: data, size: 64 << 10}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 1 << 20, Budget: budget})
-		if _, err := r.Next(); !errors.Is(err, errBudget) {
-			t.Errorf("%s: Next = %v, want %v", name, err, errBudget)
-		}
+		must.Fail(t, must.Err(r.Next()), errBudget, "%s: Next", name)
 		if r.Close(); budget.used != 0 {
 			t.Errorf("%s: %d bytes were not released", name, budget.used)
 		}
@@ -242,9 +240,7 @@ func TestQuietConnection(t *testing.T) {
 				t.Errorf("%d bytes are still charged to a quiet connection, want none", n)
 			}
 		}()
-		if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("Next on a quiet connection = %v, want a timeout", err)
-		}
+		must.Fail(t, must.Err(r.Next()), os.ErrDeadlineExceeded, "Next on a quiet connection")
 		if d := time.Since(begin); d < time.Minute || d > time.Minute+2*keepTime {
 			t.Errorf("Next timed out after %v, want about a minute", d)
 		}
@@ -281,9 +277,7 @@ func TestStalledMessages(t *testing.T) {
 			go c.send(theirs)
 			r := NewReader(ours, nil, ReaderOptions{MaxMessage: 16 << 20, MaxFrames: 10, Stall: 10 * time.Second})
 			begin := time.Now()
-			if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("%s: Next = %v, want a timeout", name, err)
-			}
+			must.Fail(t, must.Err(r.Next()), os.ErrDeadlineExceeded, "%s: Next", name)
 			if d := time.Since(begin); d < c.min || d > c.max {
 				t.Errorf("%s: Next timed out after %v, want %v to %v", name, d, c.min, c.max)
 			}

@@ -123,9 +123,7 @@ func TestInjectedFaultPersists(t *testing.T) {
 	f := must.Get(fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666))(t)
 	must.Get(f.Write([]byte("1234")))(t)
 	for range 3 {
-		if _, err := f.Write([]byte("1234")); !errors.Is(err, died) {
-			t.Fatalf("Write after the fault: error %v, want %v", err, died)
-		}
+		must.Fail(t, must.Err(f.Write([]byte("1234"))), died, "Write after the fault")
 	}
 	if err := fsys.Remove("/f"); !errors.Is(err, died) {
 		t.Fatalf("Remove after the fault: error %v, want %v", err, died)

@@ -229,9 +229,7 @@ func TestMemLimitsOpenFiles(t *testing.T) {
 	}
 	must.Do(t, a.Close())
 	must.Do(t, create(t, m, "/b", "", false).Close())
-	if err := a.Close(); !errors.Is(err, fs.ErrClosed) {
-		t.Fatalf("second Close: error %v, want ErrClosed", err)
-	}
+	must.Fail(t, a.Close(), fs.ErrClosed, "second Close")
 }
 
 // TestPunch checks that a punched range reads as zeros, that its whole pages are freed, and that a

@@ -2,11 +2,11 @@ package parted_test
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/parted"
 )
@@ -23,9 +23,7 @@ func TestFullDisk(t *testing.T) {
 			break
 		}
 		failures++
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("with %d KiB: error %v, want ENOSPC", size>>10, err)
-		}
+		must.Fail(t, err, syscall.ENOSPC, "with %d KiB", size>>10)
 	}
 	if failures < 2 {
 		t.Errorf("%d failures", failures)

@@ -105,9 +105,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 		r.Release()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := in.Read(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("Read with a canceled context = %v, want context.Canceled", err)
-		}
+		must.Fail(t, must.Err(in.Read(ctx)), context.Canceled, "Read with a canceled context")
 		check()
 	}
 }

@@ -246,7 +246,5 @@ func TestInt96(t *testing.T) {
 	}
 	times := append(make([]time.Time, batchRows), day1.Add(1))
 	in := fileOf(t, "x.parquet", string(tabletest.Int96File(t, times...)))
-	if _, err := content(t, in); err == nil || !strings.Contains(err.Error(), `row 16385: column "t"`) {
-		t.Errorf("read of a row after the first batch = %v, want an error that names row 16385", err)
-	}
+	must.Fail(t, must.Err(content(t, in)), `row 16385: column "t"`, "read of a row after the first batch")
 }

@@ -180,9 +180,7 @@ func TestErrorPositions(t *testing.T) {
 		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: cannot read the file as an Arrow file or stream"},
 		{&Input{Name: "x", Format: Table}, "cannot read format"},
 	} {
-		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
-		}
+		must.Fail(t, must.Err(content(t, c.in)), c.want, "reading %s", c.in.Name)
 	}
 	if _, err := ByExtension("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
 		t.Errorf("ByExtension of an unknown extension = %v, want an error that names the file", err)

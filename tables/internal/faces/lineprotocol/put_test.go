@@ -34,9 +34,7 @@ func TestNullsReserved(t *testing.T) {
 		t.Errorf("reserved %d bytes more, want at least %d and at most twice as many", extra, want)
 	}
 	limit = before
-	if _, err := p.batches([]*arrow.Schema{schema}); !errors.Is(err, errFull) {
-		t.Errorf("with a full server: got %v, want %v", err, errFull)
-	}
+	must.Fail(t, must.Err(p.batches([]*arrow.Schema{schema})), errFull, "with a full server")
 	huge := arrow.FixedSizeListOf(1<<30, arrow.FixedSizeListOf(1<<30, arrow.FixedSizeListOf(1<<30, vector)))
 	if size := nullSize(huge); size != maxNulls+1 {
 		t.Errorf("nullSize(%v) = %d, want %d", huge, size, maxNulls+1)

@@ -149,7 +149,5 @@ func TestDecodeParameters(t *testing.T) {
 		must.Do(t, w.Write(rows))
 	}
 	must.Do(t, w.Close())
-	if _, err := DecodeParameters(t.Context(), b.Bytes(), 1<<20); err == nil || !strings.Contains(err.Error(), "more than one batch") {
-		t.Errorf("two batches: error %v, want more than one batch", err)
-	}
+	must.Fail(t, must.Err(DecodeParameters(t.Context(), b.Bytes(), 1<<20)), "more than one batch", "two batches")
 }

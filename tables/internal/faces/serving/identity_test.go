@@ -44,9 +44,7 @@ func TestNames(t *testing.T) {
 	if callers["one"].user == callers["two"].user || callers["one"].user == callers["ann"].user {
 		t.Error("tokens without a name are not separate users")
 	}
-	if _, err := verify(0, "bob", time.Hour); err == nil || !strings.Contains(err.Error(), "revoked") {
-		t.Errorf("Verify of a revoked name = %v, want an error", err)
-	}
+	must.Fail(t, must.Err(verify(0, "bob", time.Hour)), "revoked", "Verify of a revoked name")
 	for _, bad := range [][][]byte{nil, {nil}, {secrets[0], {}}} {
 		if err := s.SetSecrets(bad, nil); err == nil {
 			t.Errorf("SetSecrets(%q) succeeded, want an error", bad)

@@ -144,9 +144,7 @@ func TestPins(t *testing.T) {
 		t.Error(err)
 	}
 	releaseSame()
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the link still exists after its release")
-	}
+	must.Fail(t, must.Err(os.Stat(path)), fs.ErrNotExist, "the link still exists after its release")
 	must.Do(t, c.Close())
 }
 

@@ -3,7 +3,6 @@ package datafile
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -261,9 +260,7 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	for workers := range 3 {
 		s := &Scan{Rows: 1, Workers: workers, Columns: []Column{column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}}
-		if _, err := s.readAll(ctx, fileWithFiveRows(t)); !errors.Is(err, context.Canceled) {
-			t.Errorf("%d workers: got error %v, want context.Canceled", workers, err)
-		}
+		must.Fail(t, must.Err(s.readAll(ctx, fileWithFiveRows(t))), context.Canceled, "%d workers", workers)
 	}
 }
 

@@ -73,9 +73,7 @@ func TestRequiredFieldNull(t *testing.T) {
 	if err == nil {
 		err = w.Write(batch)
 	}
-	if err == nil || !strings.Contains(err.Error(), `column "l": field "l.element" is null in row 1`) {
-		t.Errorf("Write = %v, want an error that names the null field", err)
-	}
+	must.Fail(t, err, `column "l": field "l.element" is null in row 1`, "Write")
 }
 
 // TestFastCompression checks that the fast layout compresses the columns that Snappy shrinks, and no others.

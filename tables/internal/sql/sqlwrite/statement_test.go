@@ -85,9 +85,7 @@ func TestRefused(t *testing.T) {
 		"MERGE INTO t USING u ON true WHEN NOT MATCHED THEN UPDATE SET a = 1":                                "UPDATE does not fit",
 	} {
 		_, err := Parse(sql)
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Parse(%q) = %v, want an error with %q", sql, err, want)
-		}
+		must.Fail(t, err, want, "Parse(%q)", sql)
 	}
 }
 

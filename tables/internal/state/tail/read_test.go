@@ -2,7 +2,6 @@ package tail
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -33,9 +32,7 @@ func TestCached(t *testing.T) {
 	few, many := batchOf(t, columns, 1, 2, 3), batchOf(t, columns, make([]int64, 40_000)...)
 	add := func(id string, want error) {
 		t.Helper()
-		if err := appendTo(ctx, l, id, time.Now(), few); !errors.Is(err, want) {
-			t.Fatal(err)
-		}
+		must.Fail(t, appendTo(ctx, l, id, time.Now(), few), want, "")
 	}
 	lastMark := ""
 	checkChanged := func(step string) {

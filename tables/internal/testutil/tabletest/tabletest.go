@@ -16,7 +16,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -223,15 +222,4 @@ func WantMissing(t testing.TB, b *tables.Bucket, name string) {
 	if ns, ok, err := Read(t.Context(), b, name); ok || err != nil {
 		t.Fatalf("table %q has rows %v, error %v; want no table", name, ns, err)
 	}
-}
-
-// CountRows reads all rows of r, which must succeed, and releases r.
-func CountRows(t testing.TB, r array.RecordReader) (n int64) {
-	t.Helper()
-	defer r.Release()
-	for r.Next() {
-		n += r.RecordBatch().NumRows()
-	}
-	must.Do(t, r.Err())
-	return n
 }
