@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
+	"testing/iotest"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/tempdir"
@@ -55,6 +57,10 @@ func TestBlocks(t *testing.T) {
 			}
 			offset += n
 		}
+		r := io.LimitReader(iotest.OneByteReader(f.NewReader()), int64(len(all)+1))
+		if b, err := io.ReadAll(r); err != nil || !bytes.Equal(b, all) {
+			t.Errorf("a Reader returned %d bytes, %v, want the %d written ones", len(b), err, len(all))
+		}
 		f.Reset()
 	}
 	if f.Longest() != 1000 {
@@ -98,18 +104,17 @@ func TestDamaged(t *testing.T) {
 	must.Do(t, err)
 	defer f.Close()
 	write(t, f, 80, 80, 80)
-	must.Get(f.Read(nil, 0, 1))(t)
+	b, err := io.ReadAll(io.LimitReader(f.NewReader(), 240))
 	var corrupt *partd.CorruptError
-	_, err = f.Read(nil, 1, 2)
-	if !errors.As(err, &corrupt) || !errors.Is(err, ErrDamaged) || corrupt.Path == "" || corrupt.Offset != 80 && corrupt.Offset != 160 {
-		t.Errorf("Read of a damaged file = %v, want an error with path and offset", err)
+	if len(b) != 80 || !errors.As(err, &corrupt) || !errors.Is(err, ErrDamaged) || corrupt.Path == "" || corrupt.Offset != 80 {
+		t.Errorf("ReadAll of a file with a damaged second block = %d bytes, %v, want 80, and an error with path and offset", len(b), err)
 	}
 }
 
 // TestShortestNeighbors checks that ShortestNeighbors chooses the neighbors with the fewest bytes.
 func TestShortestNeighbors(t *testing.T) {
-	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}}
-	for n, want := range []int{1: 1, 2: 3, 3: 3, 4: 1, 5: 1, 6: 0} {
+	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}, {size: 1}}
+	for n, want := range []int{1: 1, 2: 3, 3: 4, 4: 3, 5: 1, 6: 1, 7: 0} {
 		if got := ShortestNeighbors(files, n); n > 0 && got != want {
 			t.Errorf("ShortestNeighbors(files, %d) = %d, want %d", n, got, want)
 		}
@@ -135,6 +140,15 @@ func TestEngine(t *testing.T) {
 	}
 	if err := e.Fail(errors.New("another")); !errors.Is(err, stopped) {
 		t.Error(err)
+	}
+	own := new(Engine)
+	must.Do(t, own.Start(t.Context(), "testing", 0))
+	if err := own.Fail(stopped); !errors.Is(err, stopped) {
+		t.Errorf("Fail = %v, want %v", err, stopped)
+	}
+	must.Do(t, own.Close(func() error { return nil }))
+	if _, err := own.Temp.Create(); !errors.Is(err, tempdir.ErrClosed) {
+		t.Errorf("after Close, creating a temporary file = %v, want %v", err, tempdir.ErrClosed)
 	}
 	released := 0
 	for range 2 {
@@ -212,6 +226,9 @@ func TestQuota(t *testing.T) {
 	f.Quota = &q
 	if _, err := f.Write(make([]byte, 350)); !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("Write beyond the quota = %v, want %v", err, partd.ErrTooLarge)
+	}
+	if n, err := w.Write(make([]byte, 350)); n != 0 || !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("Write beyond the quota = %d, %v, want 0, %v", n, err, partd.ErrTooLarge)
 	}
 	w.Release()
 	must.Get(f.Write(make([]byte, 800)))(t)
