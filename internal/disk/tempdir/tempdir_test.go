@@ -44,7 +44,7 @@ func TestFilesAndDirectories(t *testing.T) {
 			t.Errorf("directory %d has the files %q, want none", i, got)
 		}
 	}
-	for range 2 {
+	for range 4 {
 		d := must.Get(s.Mkdir())(t)
 		must.Do(t, os.MkdirAll(filepath.Join(d, "a", "b"), 0o777))
 		must.Do(t, os.WriteFile(filepath.Join(d, "a", "file"), nil, 0o600))
