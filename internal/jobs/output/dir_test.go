@@ -38,7 +38,8 @@ func TestIgnoredCase(t *testing.T) {
 	must.Do(t, d.Abort())
 }
 
-// TestLongNames checks that a number, as split --max-file-size adds it, fits into the names of files.
+// TestLongNames checks that a number, as split --max-file-size adds it, fits into the names of files, and that Visible
+// files have no names that other programs hide.
 func TestLongNames(t *testing.T) {
 	const longest = 255 - len("~1000000000") - len(".csv")
 	var d Dir
@@ -46,6 +47,12 @@ func TestLongNames(t *testing.T) {
 		key := strings.Repeat("k", n)
 		if name := d.nameOfKey(names.Scheme{}, key, ".csv"); (name == key) != (n == longest) || len(name) > longest {
 			t.Errorf("a key of %d bytes has the name %q", n, name)
+		}
+	}
+	d.Visible = true
+	for key, want := range map[string]string{".a": "%2Ea", "_a": "%5Fa", "a_": "a_"} {
+		if name := d.nameOfKey(names.Scheme{}, key, ".csv"); name != want {
+			t.Errorf("with Visible, the key %q has the name %q, want %q", key, name, want)
 		}
 	}
 }

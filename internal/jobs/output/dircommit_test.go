@@ -196,3 +196,33 @@ func TestKeptMode(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyAll checks that CopyAll adds a newline only to a file that lacks one at its end.
+func TestCopyAll(t *testing.T) {
+	for content, want := range map[string]string{"": "", "a": "a\n", "a\n": "a\n", "a\nb": "a\nb\n"} {
+		path := filepath.Join(t.TempDir(), "file")
+		must.Do(t, os.WriteFile(path, []byte(content), 0o666))
+		f := must.Get(os.Open(path))(t)
+		var out strings.Builder
+		if n, err := CopyAll(&out, f); err != nil || out.String() != want || int(n) != len(want) {
+			t.Errorf("CopyAll of %q = %d, %v, and wrote %q; want %q", content, n, err, out.String(), want)
+		}
+		must.Do(t, f.Close())
+	}
+}
+
+// TestCheckInputs checks which inputs a job could replace, also if their paths are relative.
+func TestCheckInputs(t *testing.T) {
+	dir := fill(t, "out/a.csv", "out/k=1/b.csv", "out/sub/c.csv", "d.csv")
+	t.Chdir(dir)
+	for name, refused := range map[string]bool{
+		"out/a.csv": true, "out": true, "out/k=1/b.csv": true,
+		"out/sub/c.csv": false, "d.csv": false, "out/missing": false, "-": false,
+	} {
+		for _, path := range []string{name, filepath.Join(dir, name)} {
+			if err := CheckInputs("out", []string{path}); (err != nil) != refused {
+				t.Errorf("CheckInputs(%s) = %v, want an error: %t", path, err, refused)
+			}
+		}
+	}
+}
