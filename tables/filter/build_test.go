@@ -30,6 +30,8 @@ func TestValues(t *testing.T) {
 		e    *filter.Expr
 		want string
 	}{
+		{must.Get(filter.Compare(allTypes.Field(1), "<=", "1"))(t), "[0]"},
+		{must.Get(filter.Compare(allTypes.Field(6), "=", "A"))(t), "[0]"},
 		{filter.Eq("sym", "it's"), "[1]"},
 		{filter.Eq("sym", `' or "x" = 'x`), "[]"},
 		{filter.Eq("sym", symbol("A")), "[0]"},
