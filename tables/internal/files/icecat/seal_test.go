@@ -3,6 +3,7 @@ package icecat
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -97,5 +98,32 @@ func TestEmptyCatalog(t *testing.T) {
 	must.Do(t, os.WriteFile(filepath.Join(dir, "catalog.db"), nil, 0o644))
 	if _, err := Open(t.Context(), dir, Options{FS: vfs.OS{}}); !errors.Is(err, ErrContent) {
 		t.Errorf("Open returned %v, want ErrContent", err)
+	}
+}
+
+// TestDamagedFiles checks that Open fails if a bit flips in the first page, in another page, or in the log before later
+// commits.
+func TestDamagedFiles(t *testing.T) {
+	dir, c := sealed(t, Options{})
+	c.checkpoints.Lock() // so that the commits stay in the log
+	for i := range 3 {
+		must.Do(t, c.inTx(t.Context(), func(w *transaction) { w.putInfo("a", fmt.Sprint(i)) }))
+	}
+	for offset, name := range map[int]string{
+		60: "catalog.db", 4*pageSize + 60: "catalog.db", walHeaderSize + 60: "catalog.db-wal",
+	} {
+		damaged := filepath.Join(t.TempDir(), "damaged")
+		must.Do(t, os.CopyFS(damaged, os.DirFS(dir)))
+		b := must.Get(os.ReadFile(filepath.Join(damaged, name)))(t)
+		b[offset] ^= 1
+		must.Do(t, os.WriteFile(filepath.Join(damaged, name), b, 0o600))
+		if _, err := Open(t.Context(), damaged, Options{FS: vfs.OS{}}); !errors.Is(err, ErrContent) {
+			t.Errorf("Open with a damaged byte %d in %s = %v, want %v", offset, name, err, ErrContent)
+		}
+	}
+	c.checkpoints.Unlock()
+	must.Do(t, c.Close())
+	if sharedFiles.byPath[filepath.Join(dir, "catalog.db")] != nil {
+		t.Error("Close left a file of the database open")
 	}
 }
