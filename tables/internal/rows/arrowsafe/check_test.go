@@ -6,12 +6,14 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
@@ -177,6 +179,76 @@ func TestNullViews(t *testing.T) {
 	b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil), []arrow.Array{a}, 3)
 	if growth, err := (&Checker{Limit: 1 << 20}).Check(t.Context(), b); growth < 2<<10 || err != nil {
 		t.Errorf("Check of a null and two texts of 1 KiB = %d, %v, want at least 2048", growth, err)
+	}
+}
+
+// TestEmptyBatches checks that batches without rows are accepted: run-end-encoded arrays, for which arrow-rs
+// writes an empty run, and dense unions without buffers.
+func TestEmptyBatches(t *testing.T) {
+	runs := array.NewRunEndEncodedArray(array.NewInt32Data(array.NewData(arrow.PrimitiveTypes.Int32, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 4))}, nil, 0, 0)),
+		rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil), `[{"s": "x"}]`).Column(0), 0, 0)
+	parts := must.Get(array.NewStructArray([]arrow.Array{runs}, []string{"r"}))(t)
+	union := arrow.DenseUnionOf([]arrow.Field{{Name: "i", Type: arrow.PrimitiveTypes.Int8}}, []arrow.UnionTypeCode{0})
+	none := array.MakeFromData(array.NewData(union, 0, []*memory.Buffer{nil, nil, nil}, []arrow.ArrayData{array.NewData(arrow.PrimitiveTypes.Int8, 0, []*memory.Buffer{nil, nil}, nil, 0, 0)}, 0, 0))
+	for name, a := range map[string]arrow.Array{"runs": runs, "runs in a struct": parts, "union": none} {
+		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 0)
+		if growth, err := (&Checker{Limit: 1}).Check(t.Context(), b); growth != 0 || err != nil {
+			t.Errorf("Check of empty %s = %d, %v, want 0, nil", name, growth, err)
+		}
+	}
+}
+
+// TestGrowth checks the exact growth of a batch whose rows share values.
+func TestGrowth(t *testing.T) {
+	int32s := func(values ...int32) arrow.Array {
+		b := int32Buffer(len(values), func(i int) int32 { return values[i] })
+		return nest(arrow.PrimitiveTypes.Int32, len(values), []*memory.Buffer{nil, b})
+	}
+	const each = offsetSize + emptyValueSize + 4
+	dt := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.PrimitiveTypes.Int32}
+	runs := array.NewRunEndEncodedArray(int32s(2, 5), int32s(8, 9), 5, 0)
+	for _, c := range []struct {
+		column arrow.Array
+		growth int64
+	}{
+		{array.NewDictionaryArray(dt, int32s(1, 2, 2), int32s(5, 6, 7)), 3 * each},
+		{array.NewExtensionArrayWithStorage(extensions.NewOpaqueType(runs.DataType(), "a", "b"), runs), 5 * each},
+	} {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.column.DataType()}}, nil)
+		b := array.NewRecordBatch(schema, []arrow.Array{c.column}, int64(c.column.Len()))
+		if growth, err := (&Checker{Limit: 1000}).Check(t.Context(), b); growth != c.growth || err != nil {
+			t.Errorf("Check of %v = %d, %v, want %d", c.column, growth, err, c.growth)
+		}
+	}
+}
+
+// TestSizeEstimateMemory checks that Check computes the memory that rows would need without using memory per
+// row, because a few bytes of a message can describe millions of rows.
+func TestSizeEstimateMemory(t *testing.T) {
+	const rows = 8 << 20
+	indices := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, rows))}, nil, 0, 0))
+	value := rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "d", Type: arrow.BinaryTypes.String}, {Name: "i", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"d": "twelve bytes", "i": 1}]`)
+	all := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, indices, value.Column(0))
+	offsets := memory.NewBufferBytes(arrow.Int32Traits.CastToBytes([]int32{0, rows}))
+	list := array.NewListData(array.NewData(arrow.ListOf(arrow.PrimitiveTypes.Int8), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{indices.Data()}, 0, 0))
+	nested := array.NewListData(array.NewData(arrow.ListOf(all.DataType()), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{all.Data()}, 0, 0))
+	one := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 1))}, nil, 0, 0))
+	inDictionary := func(values arrow.Array) arrow.Array {
+		return array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: values.DataType()}, one, values)
+	}
+	for name, c := range map[string]struct {
+		column    arrow.Array
+		minGrowth int64 // minimum growth; 0 if the batch must be refused
+	}{"texts": {all, (4 + 12) * rows}, "a list": {inDictionary(list), rows}, "a list of texts": {inDictionary(nested), 0}} {
+		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		growth, err := (&Checker{Limit: 1 << 40}).Check(t.Context(), b)
+		runtime.ReadMemStats(&after)
+		allocatedBytes := after.TotalAlloc - before.TotalAlloc
+		if allocatedBytes > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
+			t.Errorf("%s: Check of %d rows = %d, %v, and allocated %d KiB; want at least %d (0 means ErrTooLarge) and at most 1024 KiB", name, b.NumRows(), growth, err, allocatedBytes>>10, c.minGrowth)
+		}
 	}
 }
 

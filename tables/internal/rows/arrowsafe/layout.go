@@ -136,10 +136,7 @@ func (c *cursor) charge(n int64) error {
 const lastKnownType = arrow.DECIMAL64
 
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
-func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
-	if depth > maxNested {
-		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
-	}
+func (c *cursor) column(dt arrow.DataType, minLength int64) error {
 	dt = storageType(dt)
 	// before version 5, Arrow's loader would expect a bitmap that run-end-encoded arrays lack
 	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 {
@@ -200,7 +197,7 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		childLength = n * int64(dt.Len())
 	}
 	for _, f := range nested.Fields() {
-		if err := c.column(f.Type, childLength, depth+1); err != nil {
+		if err := c.column(f.Type, childLength); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +19,8 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
+
+var codes = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}
 
 // allLayouts is a schema with one column for each of Arrow's memory layouts.
 var allLayouts = arrow.NewSchema([]arrow.Field{
@@ -40,16 +41,18 @@ var allLayouts = arrow.NewSchema([]arrow.Field{
 	{Name: "struct", Type: arrow.StructOf(
 		arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		arrow.Field{Name: "b", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
+		arrow.Field{Name: "c", Type: codes, Nullable: true},
 	), Nullable: true},
 	{Name: "map", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), Nullable: true},
-	{Name: "dictionary", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "dictionary", Type: codes, Nullable: true},
 	{Name: "runs", Type: arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.BinaryTypes.String), Nullable: true},
 }, nil)
 
 const allLayoutRows = `[
 	{"bool": true, "int8": -1, "float64": 1.5, "decimal": "12.34", "time": 5, "text": "a", "large": "bb",
 	 "view": "a text that is longer than a view", "fixed": "YWJj", "list": [1, null, 3], "large list": ["x", null], "list view": [1, 2],
-	 "vector": [1, 2], "struct": {"a": 1, "b": ["another text that is longer than a view", null]}, "map": [{"key": "k", "value": 1}], "dictionary": "yes", "runs": "r"},
+	 "vector": [1, 2], "struct": {"a": 1, "b": ["another text that is longer than a view", null], "c": "c"},
+	 "map": [{"key": "k", "value": 1}], "dictionary": "yes", "runs": "r"},
 	{},
 	{"bool": false, "text": "", "list": [], "dictionary": "no", "runs": "r", "list view": [], "map": []}
 ]`
@@ -109,22 +112,6 @@ func TestValidStreams(t *testing.T) {
 					t.Errorf("%s: got %v, want %v", name, b, batches[i])
 				}
 			}
-		}
-	}
-}
-
-// TestEmptyBatches checks that batches without rows are accepted: run-end-encoded arrays, for which arrow-rs
-// writes an empty run, and dense unions without buffers.
-func TestEmptyBatches(t *testing.T) {
-	runs := array.NewRunEndEncodedArray(array.NewInt32Data(array.NewData(arrow.PrimitiveTypes.Int32, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 4))}, nil, 0, 0)),
-		rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil), `[{"s": "x"}]`).Column(0), 0, 0)
-	parts := must.Get(array.NewStructArray([]arrow.Array{runs}, []string{"r"}))(t)
-	union := arrow.DenseUnionOf([]arrow.Field{{Name: "i", Type: arrow.PrimitiveTypes.Int8}}, []arrow.UnionTypeCode{0})
-	none := array.MakeFromData(array.NewData(union, 0, []*memory.Buffer{nil, nil, nil}, []arrow.ArrayData{array.NewData(arrow.PrimitiveTypes.Int8, 0, []*memory.Buffer{nil, nil}, nil, 0, 0)}, 0, 0))
-	for name, a := range map[string]arrow.Array{"runs": runs, "runs in a struct": parts, "union": none} {
-		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType()}}, nil), []arrow.Array{a}, 0)
-		if growth, err := (&Checker{Limit: 1}).Check(t.Context(), b); growth != 0 || err != nil {
-			t.Errorf("Check of empty %s = %d, %v, want 0, nil", name, growth, err)
 		}
 	}
 }
@@ -202,7 +189,6 @@ func TestFalseClaims(t *testing.T) {
 		return messagesOf(t, streamOf(t, []arrow.RecordBatch{rowsOf(t, schema, rows)}))
 	}
 	const long = `[{"x": "a text that is longer than a view"}]`
-	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}
 	last := func(m []message) message { return m[len(m)-1] }
 	for name, falseMessages := range map[string]func() []message{
 		"buffers of a view": func() []message {
@@ -248,6 +234,11 @@ func TestFalseClaims(t *testing.T) {
 			put64(last(m).element(t, batchBuffers, 3), 1<<62)
 			return m
 		},
+		"too few offsets": func() []message {
+			m := messagesWith(arrow.BinaryTypes.String, `[{"x": "a"}]`)
+			put64(last(m).element(t, batchBuffers, 3), 4)
+			return m
+		},
 		"a body's length": func() []message {
 			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
 			root := flatbuffers.Table{Bytes: last(m).head, Pos: flatbuffers.GetUOffsetT(last(m).head)}
@@ -260,7 +251,7 @@ func TestFalseClaims(t *testing.T) {
 			return m
 		},
 		"a repeated dictionary": func() []message {
-			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: dictionary, Nullable: true}}, nil)
+			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: codes, Nullable: true}}, nil)
 			m := messagesOf(t, streamOf(t, []arrow.RecordBatch{
 				rowsOf(t, schema, `[{"x": "a"}]`), rowsOf(t, schema, `[{"x": "a"}, {"x": "`+strings.Repeat("x", 100_000)+`"}]`),
 			}, ipc.WithDictionaryDeltas(true)))
@@ -274,7 +265,7 @@ func TestFalseClaims(t *testing.T) {
 			return m
 		},
 		"a dictionary's value for each row": func() []message {
-			return messagesWith(dictionary, "["+strings.Repeat(`{"x": "`+strings.Repeat("x", 100_000)+`"},`, 99)+`{"x": null}]`)
+			return messagesWith(codes, "["+strings.Repeat(`{"x": "`+strings.Repeat("x", 100_000)+`"},`, 99)+`{"x": null}]`)
 		},
 		"rows of wide values": func() []message {
 			m := messagesWith(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 16}, `[{}]`)
@@ -306,6 +297,11 @@ func TestFalseClaims(t *testing.T) {
 		_, err := readAll(stream, 1<<20)
 		if allocatedBytes := allocated() - before; err == nil || allocatedBytes > 16<<20 {
 			t.Errorf("%s: allocated %d bytes, error %v, want at most 16 MiB and an error", name, allocatedBytes, err)
+		}
+		for _, err = range Forward(bytes.NewReader(stream), 1<<20) {
+		}
+		if err == nil && name != "a dictionary's value for each row" {
+			t.Errorf("%s: Forward accepts the messages", name)
 		}
 	}
 }
@@ -360,43 +356,34 @@ func TestTruncatedStreams(t *testing.T) {
 	}
 }
 
-func TestBatchTooLarge(t *testing.T) {
-	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
-	stream := streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{array.NewNull(1 << 20)}, 1<<20)})
-	if _, err := readAll(stream, 8<<20); err != nil {
-		t.Errorf("2^20 nulls with a limit of 8 MiB: %v", err)
+// TestLimits checks that messages that need exactly the limit are accepted, and that a lower limit refuses them.
+func TestLimits(t *testing.T) {
+	column := func(dt arrow.DataType, rows string) arrow.RecordBatch {
+		return rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "x", Type: dt}}, nil), rows)
 	}
-	if _, err := readAll(stream, 8<<20-1); !errors.Is(err, partd.ErrTooLarge) {
-		t.Errorf("2^20 nulls with a limit of 8 MiB - 1: got error %v, want ErrTooLarge", err)
-	}
-}
-
-// TestSizeEstimateMemory checks that Check computes the memory that rows would need without using memory per
-// row, because a few bytes of a message can describe millions of rows.
-func TestSizeEstimateMemory(t *testing.T) {
-	const rows = 8 << 20
-	indices := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, rows, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, rows))}, nil, 0, 0))
-	value := rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "d", Type: arrow.BinaryTypes.String}, {Name: "i", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"d": "twelve bytes", "i": 1}]`)
-	all := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, indices, value.Column(0))
-	offsets := memory.NewBufferBytes(arrow.Int32Traits.CastToBytes([]int32{0, rows}))
-	list := array.NewListData(array.NewData(arrow.ListOf(arrow.PrimitiveTypes.Int8), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{indices.Data()}, 0, 0))
-	nested := array.NewListData(array.NewData(arrow.ListOf(all.DataType()), 1, []*memory.Buffer{nil, offsets}, []arrow.ArrayData{all.Data()}, 0, 0))
-	one := array.NewInt8Data(array.NewData(arrow.PrimitiveTypes.Int8, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 1))}, nil, 0, 0))
-	inDictionary := func(values arrow.Array) arrow.Array {
-		return array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: values.DataType()}, one, values)
-	}
+	dictionary := column(codes, `[{"x": "a"}, {"x": "b"}]`)
+	values := int64(len(messagesOf(t, streamOf(t, []arrow.RecordBatch{dictionary}))[1].body))
 	for name, c := range map[string]struct {
-		column    arrow.Array
-		minGrowth int64 // minimum growth; 0 if the batch must be refused
-	}{"texts": {all, (4 + 12) * rows}, "a list": {inDictionary(list), rows}, "a list of texts": {inDictionary(nested), 0}} {
-		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		growth, err := (&Checker{Limit: 1 << 40}).Check(t.Context(), b)
-		runtime.ReadMemStats(&after)
-		allocatedBytes := after.TotalAlloc - before.TotalAlloc
-		if allocatedBytes > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
-			t.Errorf("%s: Check of %d rows = %d, %v, and allocated %d KiB; want at least %d (0 means ErrTooLarge) and at most 1024 KiB", name, b.NumRows(), growth, err, allocatedBytes>>10, c.minGrowth)
+		batch arrow.RecordBatch
+		limit int64
+	}{
+		"nulls":             {column(arrow.Null, "["+strings.Repeat("{},", 999)+"{}]"), 8 * 1000},
+		"compressed values": {column(arrow.PrimitiveTypes.Int64, "["+strings.Repeat(`{"x": 7},`, 999)+`{"x": 7}]`), 8 * 1000},
+		"dictionary":        {dictionary, values},
+	} {
+		var options []ipc.Option
+		if name == "compressed values" {
+			options = append(options, ipc.WithZstd())
+		}
+		for _, limit := range []int64{c.limit, c.limit - 1} {
+			checks, err, rows := NewMessages(limit), error(nil), int64(0)
+			for _, m := range messagesOf(t, streamOf(t, []arrow.RecordBatch{c.batch}, options...)) {
+				err = errors.Join(err, checks.Check(m.head, m.body))
+				rows += Message{Header: m.head}.Rows()
+			}
+			if (err == nil) != (limit == c.limit) || err != nil && !errors.Is(err, partd.ErrTooLarge) || rows != c.batch.NumRows() {
+				t.Errorf("%s that need %d bytes, limit %d: %d rows, error %v", name, c.limit, limit, rows, err)
+			}
 		}
 	}
 }
