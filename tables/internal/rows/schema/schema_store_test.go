@@ -153,6 +153,9 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 		must.Do(t, err)
 		for _, o := range []*tables.ScanOptions{nil, {Dictionaries: true}} {
 			want := read(t, b, info.Name, o)
+			if o != nil && info.Name == "dictionary" && !strings.HasPrefix(want, "dictionary<") {
+				t.Errorf("with Dictionaries, the values are %s, want a dictionary", want)
+			}
 			for _, store := range []*tables.Store{copied, restored} {
 				if got := read(t, store.Bucket(b.Name()), info.Name, o); got != want {
 					t.Errorf("the copy of %s contains %s, want %s", info.Name, got, want)

@@ -200,13 +200,61 @@ func TestIntoUUIDs(t *testing.T) {
 	}
 }
 
+// TestCaster checks which types of columns a put may have for a column of a table, and that columns which the put lacks
+// become null.
+func TestCaster(t *testing.T) {
+	int32s, int64s, float64s := arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64
+	second := arrow.Field{Name: "y", Type: int32s, Nullable: true}
+	digits := func(precision, scale int32) arrow.DataType {
+		return &arrow.Decimal128Type{Precision: precision, Scale: scale}
+	}
+	for _, c := range []struct {
+		put, table arrow.DataType
+		json, want string // stored values; "" means an error
+	}{
+		{int32s, int64s, `[1]`, "[1]"}, {int32s, float64s, `[1]`, "[1]"}, {int64s, float64s, `[1]`, "[1]"},
+		{arrow.PrimitiveTypes.Float32, float64s, `[0.5]`, "[0.5]"}, {arrow.Null, int64s, `[null]`, "[(null)]"},
+		{int64s, int32s, `[1]`, ""}, {int64s, arrow.BinaryTypes.String, `[1]`, ""}, {int64s, digits(20, 0), `[1]`, ""},
+		{float64s, int64s, `[1]`, ""}, {int32s, arrow.PrimitiveTypes.Float32, `[1]`, ""},
+		{digits(3, 3), digits(4, 3), `["0.125"]`, "[0.125]"}, {digits(5, 2), digits(4, 2), `["1.25"]`, ""},
+		{arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Duration_ms, `[2]`, "[2000]"},
+		{arrow.FixedWidthTypes.Duration_ms, arrow.FixedWidthTypes.Duration_s, `[1]`, ""},
+	} {
+		a, _, err := array.FromJSON(memory.DefaultAllocator, c.put, strings.NewReader(c.json))
+		must.Do(t, err)
+		put := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.put, Nullable: true}}, nil)
+		table := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.table, Nullable: true}, second}, nil)
+		caster, err := NewPutCaster(put, must.Get(Stored(table))(t), table)
+		var got arrow.RecordBatch
+		if err == nil {
+			got, err = caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 1))
+		}
+		if (err != nil) != (c.want == "") || err == nil && (got.Column(0).String() != c.want || !got.Column(1).IsNull(0)) {
+			t.Errorf("Cast of %s from %s to %s = %v, %v, want %q and null", c.json, c.put, c.table, got, err, c.want)
+		}
+	}
+}
+
 // TestNarrowing checks that a value that does not fit the put type is an error, and is never changed.
 func TestNarrowing(t *testing.T) {
-	for json, to := range map[string]arrow.DataType{`[256]`: arrow.PrimitiveTypes.Uint8, `[-1]`: arrow.PrimitiveTypes.Uint32} {
-		a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(json))
+	int64s, int96s := arrow.PrimitiveTypes.Int64, &arrow.FixedSizeBinaryType{ByteWidth: int96Size}
+	for _, c := range []struct {
+		from arrow.DataType
+		json string
+		to   arrow.DataType
+		want string // "" means an error
+	}{
+		{int64s, `[256]`, arrow.PrimitiveTypes.Uint8, ""},
+		{int64s, `[-1]`, arrow.PrimitiveTypes.Uint32, ""},
+		{int96s, `["AAAAAAAAAACMPSUA", null]`, arrow.FixedWidthTypes.Timestamp_us, "[0 (null)]"},
+		{int96s, `["AQAAAAAAAACMPSUA"]`, arrow.FixedWidthTypes.Timestamp_ns, "[1]"},
+		{int96s, `["AQAAAAAAAACMPSUA"]`, arrow.FixedWidthTypes.Timestamp_us, ""}, // a nanosecond
+		{int96s, `["AAAAAAAAAAD/////"]`, arrow.FixedWidthTypes.Timestamp_ns, ""}, // after 2262
+	} {
+		a, _, err := array.FromJSON(memory.DefaultAllocator, c.from, strings.NewReader(c.json))
 		must.Do(t, err)
-		if got, err := ConvertArray(a, to); err == nil {
-			t.Errorf("ConvertArray(%s, %s) = %v, want an error", json, to, got)
+		if got, err := ConvertArray(a, c.to); (err != nil) != (c.want == "") || err == nil && got.String() != c.want {
+			t.Errorf("ConvertArray(%s, %s) = %v, %v, want %q", c.json, c.to, got, err, c.want)
 		}
 	}
 	if _, err := Decode("not base64"); err == nil {
