@@ -213,10 +213,10 @@ func TestSort(t *testing.T) {
 func TestInOrder(t *testing.T) {
 	t.Setenv("TMPDIR", "/nonexistent")
 	var rows []row
-	for i := range int64(1000) {
+	for i := range int64(3 * minDirectRun) {
 		rows = append(rows, row{i, "a", i})
 	}
-	in := Input{Batches: batchesOf(rows, 10), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
+	in := Input{Batches: batchesOf(rows, minDirectRun+1), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
 	must.Do(t, Parts(t.Context(), Last, in, func(b Batches) error {
 		if got := rowsOf(t, b); !slices.Equal(got, rows) {
 			t.Fatalf("the part contains %v, want all rows in order", got)

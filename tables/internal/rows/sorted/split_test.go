@@ -41,4 +41,8 @@ func TestBlocks(t *testing.T) {
 	if want := []int64{300, 100, 200, 300, 100}; !slices.Equal(rows, want) {
 		t.Errorf("blocks have %d rows, want %d", rows, want)
 	}
+	none := must.Get(Join(func(func(arrow.RecordBatch, error) bool) {}, batch))(t)
+	if none.NumRows() != 0 || !none.Schema().Equal(columns) {
+		t.Errorf("Join of no batches = %v, want no rows, and the columns of the template", none)
+	}
 }
