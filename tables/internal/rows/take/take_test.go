@@ -1,6 +1,7 @@
 package take_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -143,6 +144,25 @@ func TestRuns(t *testing.T) {
 					i++
 				}
 			}
+		}
+	}
+}
+
+// TestEncode checks that equal values get the same code, also in a later array, that nulls get none, and that Encode ends
+// before the first value that may not be added.
+func TestEncode(t *testing.T) {
+	d := take.Dictionary{Codes: map[string]int32{}}
+	for _, c := range []struct{ json, want string }{
+		{`["b",null,"a","b"]`, "[0 (null) 1 0], new rows [0 2]"},
+		{`["a","c",null]`, "[1 2 (null)], new rows [1]"},
+		{`["a","d","a"]`, "[1], new rows []"},
+		{`[]`, "[], new rows []"},
+	} {
+		a := arrayOf(t, arrow.BinaryTypes.String, c.json).(*array.String)
+		key := func(row int) ([]byte, error) { return []byte(a.Value(row)), nil }
+		codes, rows, err := d.Encode(a, key, func(code int, _ []byte) bool { return code < 3 })
+		if got := fmt.Sprintf("%v, new rows %v", codes, rows); err != nil || got != c.want {
+			t.Errorf("Encode(%s) = %s, %v, want %s", c.json, got, err, c.want)
 		}
 	}
 }
