@@ -29,7 +29,7 @@ func TestListRemovesLeftovers(t *testing.T) {
 	if len(names) != 1 || names[0] != "a/b" {
 		t.Errorf("the listing contains %q, want a/b", names)
 	}
-	must.Fail(t, must.Err(os.Stat(old)), fs.ErrNotExist, "the old file was not removed")
+	must.Fail(t, must.Err(os.Stat(old)), fs.ErrNotExist, "Stat of the old file, which must be removed")
 	if _, err := os.Stat(young); err != nil {
 		t.Errorf("the new file was removed: %v", err)
 	}

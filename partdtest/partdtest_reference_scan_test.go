@@ -14,13 +14,6 @@ import (
 
 func pause() { time.Sleep(50 * time.Microsecond) }
 
-// letOthersRun unlocks the store for a moment.
-func (r *reference) letOthersRun() {
-	r.disk.mu.Unlock()
-	pause()
-	r.disk.mu.Lock()
-}
-
 // Scan yields chunks of 4 KiB in a buffer that it reuses.
 func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return r.scan(ctx, func(string) bool { return true })

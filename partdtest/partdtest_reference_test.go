@@ -290,3 +290,10 @@ func (r *reference) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 		}
 	}
 }
+
+// letOthersRun unlocks r.disk.mu, which must be held, for a moment.
+func (r *reference) letOthersRun() {
+	r.disk.mu.Unlock()
+	pause()
+	r.disk.mu.Lock()
+}

@@ -83,7 +83,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	check := func(err error, texts ...string) {
 		t.Helper()
 		for _, text := range texts {
-			must.Fail(t, err, text, "")
+			must.Fail(t, err, text, "creating a codec")
 		}
 	}
 	_, err := DefaultCodec[any]()

@@ -245,7 +245,7 @@ func TestExecWaits(t *testing.T) {
 	must.Do(t, wait("the SELECT", selected))
 	cancel()
 	for _, done := range []chan error{first, second} {
-		must.Fail(t, wait("the canceled DELETE", done), context.Canceled, "")
+		must.Fail(t, wait("the canceled DELETE", done), context.Canceled, "the canceled DELETE")
 	}
 	close(finish)
 	must.Do(t, wait("the MERGE", merge))
@@ -256,7 +256,7 @@ func TestExecWaits(t *testing.T) {
 	defer entry.Commits.Unlock()
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	must.Fail(t, wait("the DELETE", exec(ctx, "DELETE FROM t WHERE n = 1")), context.DeadlineExceeded, "")
+	must.Fail(t, wait("the DELETE", exec(ctx, "DELETE FROM t WHERE n = 1")), context.DeadlineExceeded, "a DELETE beyond its deadline")
 }
 
 // TestExecDuringAppends checks that a DELETE blocks no append that writes files, even if it runs twice, for two rows of

@@ -244,7 +244,7 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 			}
 			return x.Put("b", kind+" again", r, tables.PutError, nil)
 		})
-		must.Fail(t, err, "the reader", "%s: the second put's", kind)
+		must.Fail(t, err, "the reader", "%s: the second put", kind)
 		r.Release()
 	}
 }

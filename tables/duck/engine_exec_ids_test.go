@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestExecIDs repeats each statement with the same ID, before and after a fold. The repetitions must change nothing and
@@ -142,7 +141,7 @@ func TestExecRefused(t *testing.T) {
 		}
 		return denied
 	}}
-	must.Fail(t, must.Err(s.Exec(t.Context(), "DROP TABLE T", o)), denied, "")
+	must.Fail(t, must.Err(s.Exec(t.Context(), "DROP TABLE T", o)), denied, "DROP of a table that is denied")
 	if r, err := s.Exec(t.Context(), "DELETE FROM t WHERE k < 4", &tables.ExecOptions{Bucket: "b", DryRun: true}); err != nil || r.Rows != 4 {
 		t.Errorf("a dry run = %d rows, error %v; want 4", r.Rows, err)
 	}
@@ -157,7 +156,7 @@ func TestHostileExec(t *testing.T) {
 	s := newStore(t, &duck.Options{TempDir: temp})
 	put(t, s, "b", "t", numbers(0, 10))
 	fold(t, s)
-	file := tabletest.Paths(t, s.Dir(), ".parquet")[0]
+	file := lastFile(t, s)
 	escapes := []string{
 		"(SELECT content FROM read_text('/etc/passwd'))", "(SELECT count(*)::VARCHAR FROM read_parquet('FILE'))", "(SELECT max(s) FROM 'FILE')", "getenv('PARTD_TEST_SECRET')",
 		"current_setting('temp_directory')", "(SELECT max(value) FROM duckdb_settings())", "(SELECT max(view_name) FROM duckdb_views)", "error(s)", "(SELECT filename FROM t)",

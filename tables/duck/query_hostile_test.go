@@ -25,8 +25,7 @@ func TestHostile(t *testing.T) {
 	put(t, s, "b", "t", numbers(0, 10))
 	put(t, s, "secret", "t", numbers(0, 10))
 	fold(t, s)
-	files := tabletest.Paths(t, s.Dir(), ".parquet")
-	otherFile := files[len(files)-1] // a file of a table that the queries do not name
+	otherFile := lastFile(t, s) // a file of a table that the queries do not name
 	out := filepath.Join(temp, "out")
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
 	for _, sql := range []string{

@@ -192,10 +192,20 @@ func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error
 	return text, r.Err()
 }
 
+// lastFile returns the last Parquet file of a store, which must have one.
+func lastFile(t *testing.T, s *tables.Store) string {
+	t.Helper()
+	files := tabletest.Paths(t, s.Dir(), ".parquet")
+	if len(files) == 0 {
+		t.Fatal("the store has no Parquet file")
+	}
+	return files[len(files)-1]
+}
+
 // truncateFile opens the only Parquet file of a store, so that a test can write other contents.
 func truncateFile(t *testing.T, s *tables.Store) *os.File {
 	t.Helper()
-	return must.Get(os.Create(tabletest.Paths(t, s.Dir(), ".parquet")[0]))(t)
+	return must.Get(os.Create(lastFile(t, s)))(t)
 }
 
 // TestTextsThatAreNotUTF8 checks that statements fail if a file contains a text that is not UTF-8, with DuckDB and

@@ -95,7 +95,7 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 		return &failingReader{r, errReader}
 	}
 	for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {
-		must.Fail(t, must.Err(b.Table("a").Put(t.Context(), failingRows(), mode, nil)), errReader, "Put")
+		must.Fail(t, must.Err(b.Table("a").Put(t.Context(), failingRows(), mode, nil)), errReader, "Put with mode %v", mode)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

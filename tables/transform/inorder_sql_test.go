@@ -174,7 +174,7 @@ func TestResampleMemory(t *testing.T) {
 		t.Errorf("Resample() = %+v, %v; want %d source rows", result, err, files*rowsPerFile)
 	}
 	o.Columns, o.Functions = []string{"s"}, []string{"last"}
-	must.Get(transform.Resample(t.Context(), s, &o))(t)
+	must.Check(t, must.Err(transform.Resample(t.Context(), s, &o)))
 	growth := peak()
 	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, files*rowsPerFile*32>>20)
 	if growth > limit*3/2 {

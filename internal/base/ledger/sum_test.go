@@ -30,7 +30,7 @@ func TestCount(t *testing.T) {
 		}
 	}
 	for _, other := range []Count{count("b", "bc", ""), count("a", "cb", ""), count("a", "b", "")} {
-		must.Fail(t, want.Compare(other), ErrNotVerified, "%+v passes as %+v", other, want)
+		must.Fail(t, want.Compare(other), ErrNotVerified, "Compare of %+v with %+v", want, other)
 	}
 	sum := want.Sum
 	sum.Sub(count("bc").Sum)

@@ -145,7 +145,7 @@ func TestMissingNamespace(t *testing.T) {
 	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession of a missing namespace = %v, want %v", err, partd.ErrSessionExpired)
 	}
-	must.Fail(t, must.Err(os.Stat(dir)), os.ErrNotExist, "the directory was created")
+	must.Fail(t, must.Err(os.Stat(dir)), os.ErrNotExist, "Stat of the directory, which must not exist")
 }
 
 // TestStoreInUse checks that a store that is being read stays open, so that an operation on another store must

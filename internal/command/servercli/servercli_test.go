@@ -44,7 +44,12 @@ func start(t testing.TB, args ...string) *procs.Server {
 func startChild(t testing.TB, child string, args ...string) *procs.Server {
 	t.Helper()
 	p := must.Get(procs.StartServer(context.Background(), command(child, args...), 1))(t)
-	t.Cleanup(p.Kill)
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("the server's log:\n%.4000s", p.Stderr())
+		}
+	})
 	return p
 }
 

@@ -120,7 +120,9 @@ func fileDiff(got, want map[string]string) string {
 func fileWantErr(t testing.TB, err error, want ...error) {
 	t.Helper()
 	for _, w := range want {
-		must.Fail(t, err, w, "")
+		if !must.Fail(t, err, w, "the last operation") {
+			t.FailNow()
+		}
 	}
 }
 

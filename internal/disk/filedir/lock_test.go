@@ -144,7 +144,7 @@ func TestFileContextEndsWait(t *testing.T) {
 		"Set":    func(ctx context.Context) error { return f.Set(ctx, "a", nil) },
 		"Drop":   func(ctx context.Context) error { return f.Drop(ctx) },
 		"Get":    func(ctx context.Context) error { _, err := f.Get(ctx, "a"); return err },
-		"Scan":   func(ctx context.Context) error { return storetest.FirstError(f.Scan(ctx)) },
+		"Scan":   func(ctx context.Context) error { return storetest.ErrorOfFirst(f.Scan(ctx)) },
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })

@@ -40,7 +40,7 @@ func TestFileClosed(t *testing.T) {
 		"Stat":         func() error { _, _, _, err := f.Stat(ctx); return err },
 		"Open":         func() error { _, err := f.Open(ctx, "a"); return err },
 		"Keys":         func() error { return f.Keys(ctx, func(string, int64) bool { return true }) },
-		"Scan":         func() error { return storetest.FirstError(f.Scan(ctx)) },
+		"Scan":         func() error { return storetest.ErrorOfFirst(f.Scan(ctx)) },
 	} {
 		must.Fail(t, op(), partd.ErrClosed, "%s after Close", name)
 	}

@@ -102,7 +102,7 @@ func TestQuota(t *testing.T) {
 		for {
 			admitted, err := g.Admit(0, 1000)
 			if err != nil {
-				must.Fail(t, err, syscall.EDQUOT, "")
+				must.Fail(t, err, syscall.EDQUOT, "Admit at the quota")
 				break
 			}
 			g.Done(admitted)

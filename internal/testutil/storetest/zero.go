@@ -66,6 +66,14 @@ func FirstError[T any](seq iter.Seq2[T, error]) error {
 	return nil
 }
 
+// ErrorOfFirst returns the error of the first element of an iterator, or nil if that is a value.
+func ErrorOfFirst[T any](seq iter.Seq2[T, error]) error {
+	for _, err := range seq {
+		return err
+	}
+	return nil
+}
+
 func failOnPanic(t *testing.T) {
 	if p := recover(); p != nil {
 		t.Fatalf("panic: %v\n%s", p, debug.Stack())

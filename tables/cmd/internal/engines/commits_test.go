@@ -101,7 +101,7 @@ func TestConflicts(t *testing.T) {
 	}
 	wg.Go(func() {
 		for n, more := nextValue(); more; n, more = nextValue() {
-			must.Check(t, o.putRow(name, n))
+			must.Fail(t, o.putRow(name, n), nil, "putting row %d", n)
 			_, err := o.c.Fold(t.Context(), nil)
 			must.Check(t, err)
 		}

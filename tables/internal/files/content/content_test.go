@@ -48,7 +48,7 @@ func TestCheck(t *testing.T) {
 	}
 	good, other := files.Written()[0], files.Written()[1]
 	must.Do(t, Check(t.Context(), c, good.Path, good))
-	must.Fail(t, Check(t.Context(), c, other.Path, good), "it is larger than the 4 bytes", "")
+	must.Fail(t, Check(t.Context(), c, other.Path, good), "it is larger than the 4 bytes", "Check of a longer file")
 	if err := Check(t.Context(), c, good.Path+"x", good); err == nil {
 		t.Error("Check accepted a missing file")
 	}

@@ -32,7 +32,9 @@ func TestCached(t *testing.T) {
 	few, many := batchOf(t, columns, 1, 2, 3), batchOf(t, columns, make([]int64, 40_000)...)
 	add := func(id string, want error) {
 		t.Helper()
-		must.Fail(t, appendTo(ctx, l, id, time.Now(), few), want, "")
+		if !must.Fail(t, appendTo(ctx, l, id, time.Now(), few), want, "append %q", id) {
+			t.FailNow()
+		}
 	}
 	lastMark := ""
 	checkChanged := func(step string) {
