@@ -172,7 +172,6 @@ func TestInterruptedPut(t *testing.T) {
 	}
 }
 
-// TestScan checks that Scan applies its options, and that a reader can be released early.
 func TestChanges(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
@@ -203,6 +202,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// TestScan checks that Scan applies its options, and that a reader can be released early.
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
