@@ -8,7 +8,8 @@ import (
 
 // Setter is a store that can replace values.
 type Setter interface {
-	// Set replaces the value of a key. A reader sees either the old or the new value.
+	// Set replaces the value of a key. A reader sees either the old or the new value. The caller may reuse value
+	// afterwards.
 	Set(ctx context.Context, key string, value []byte) error
 	// SetOnce atomically sets the key unless it exists. It is like Python's iset.
 	SetOnce(ctx context.Context, key string, value []byte) error

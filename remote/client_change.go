@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
@@ -105,35 +104,6 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 	b.buf = buf
 }
 
-// batchBuffers holds buffers of changes, of at most maxBatchBuffer bytes each, for batches of maxBatch bytes. Without
-// it, the memory of each batch would be new, and most of the time of an append would go into its first use.
-var batchBuffers sync.Pool
-
-const maxBatchBuffer = 2 * maxBatch
-
-// reserve makes room for the whole body.
-func (b *builder) reserve(bytes int) {
-	if cap(b.buf) >= bytes {
-		return
-	}
-	old := b.buf
-	if spare, _ := batchBuffers.Get().(*[]byte); spare != nil && cap(*spare) >= bytes {
-		b.buf = append((*spare)[:0], old...)
-	} else {
-		b.buf = append(make([]byte, 0, bytes+bytes/8), old...) // the next batch may be a little larger
-	}
-	(&builder{buf: old}).recycle()
-}
-
-func (b *builder) recycleBatch() {
-	if c := cap(b.buf); c > keepBuffer && c <= maxBatchBuffer {
-		buf := b.buf
-		batchBuffers.Put(&buf)
-		b.buf = nil
-	}
-	b.recycle()
-}
-
 // Apply applies a numbered operation once, for callers that number operations
 // themselves. Only one operation in a session may be in progress at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
@@ -147,6 +117,9 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	}
 	req.session, req.seq, req.crc = tag.Session, tag.Number, tag.CRC
 	err = c.do(ctx, req)
+	if err == nil {
+		req.recycleBatch()
+	}
 	return err == nil && req.replyFlags&flagKnown == 0, c.wrapError("apply", err)
 }
 

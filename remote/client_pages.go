@@ -89,6 +89,7 @@ func listPages[V any](ctx context.Context, c *exchange, req *call, minSize int, 
 		if pages.ended() {
 			return
 		}
+		pages.link.reader.Reuse(page) // its items are valid only until the next iteration step
 		var err error
 		page, err = pages.next()
 		if err != nil {

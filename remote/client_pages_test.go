@@ -234,3 +234,23 @@ func TestReadersShareLittleMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestPagesAllocateLittle checks that the pages of a scan reuse memory, in the client and the server.
+func TestPagesAllocateLittle(t *testing.T) {
+	_, c := serveClient(t, partd.NewDict(), nil)
+	const pages = 12
+	for i := range pages {
+		must.Do(t, c.Append(ctx, entry(fmt.Sprint(i), strings.Repeat(fmt.Sprint(i%10), defaultPage))))
+	}
+	n := leastAllocated(func() {
+		for chunk, err := range c.Scan(ctx) {
+			must.Do(t, err)
+			if want := chunk.Key[len(chunk.Key)-1]; len(chunk.Data) != bytes.Count(chunk.Data, []byte{want}) {
+				t.Fatalf("the value of key %s differs from the appended one", chunk.Key)
+			}
+		}
+	})
+	if n > pages*defaultPage*3/4 {
+		t.Errorf("scanning %d bytes allocates %d bytes, want at most three quarters", pages*defaultPage, n)
+	}
+}

@@ -15,7 +15,11 @@ type answerBuilder struct {
 }
 
 func (a *answerBuilder) drop() {
-	a.recycle()
+	if a.account.budget.isCrowded() {
+		a.recycle()
+	} else {
+		a.recycleBatch()
+	}
 	a.release()
 }
 

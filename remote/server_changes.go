@@ -23,6 +23,7 @@ func (c *conn) change(r request, d *decoder) (fill, error) {
 			}
 			defer c.tenant.large.release()
 		}
+		defer c.dropEntries()
 		op, err := c.parseChange(r.op, body, allowance)
 		if err != nil {
 			return err
@@ -41,12 +42,6 @@ func (c *conn) change(r request, d *decoder) (fill, error) {
 // apply applies a change, exactly once if it belongs to a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.base
-	defer func() {
-		if cap(c.entries) > 16<<10 { // do not keep the memory of a large batch
-			c.entries = nil
-		}
-		clear(c.entries)
-	}()
 	if tag.Session == 0 {
 		applied, err = withinLimit(s.sessions.limit, op, func() (bool, error) { return true, op.Do(base, s.store) })
 	} else {
@@ -55,6 +50,14 @@ func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error
 	s.changes.Add(1) // before answering, so that a stat after the answer includes the change
 	c.server.recordChange(s, op.Change, err)
 	return applied, err
+}
+
+// dropEntries ends the use of a change's entries, which point into its message. It keeps no memory of a large batch.
+func (c *conn) dropEntries() {
+	if cap(c.entries) > 16<<10 {
+		c.entries = nil
+	}
+	clear(c.entries)
 }
 
 func (c *conn) parseChange(change operation, body []byte, allowance *allowance) (partd.Operation, error) {

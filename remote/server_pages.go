@@ -3,7 +3,6 @@ package remote
 import (
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
@@ -201,9 +200,10 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answerBuilder, k *partd.Chunk) bool {
 			n := min(len(k.Data), max(a.pageSize-a.size(), 1))
 			last := n == len(k.Data)
-			if len(a.buf) > a.pageSize/8 { // allocate a whole page now, instead of copying the buffer at each growth
+			if len(a.buf)+n > a.pageSize/8 { // allocate a whole page now, instead of copying the buffer at each growth
 				const lastKey = 4 << 10
-				a.buf = slices.Grow(a.buf, headRoom+a.pageSize+lastKey-len(a.buf))
+				a.reserve(headRoom + a.pageSize + lastKey)
+				a.force(int64(cap(a.buf)))
 			}
 			a.bool(last && k.Last)
 			a.u64(uint64(k.Offset))

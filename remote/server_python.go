@@ -130,6 +130,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	if err := allowance.raise(int64(need)); err != nil {
 		return err
 	}
+	defer c.dropEntries()
 	op := partd.Operation{Change: partd.ChangeDrop}
 	switch command {
 	case "append":

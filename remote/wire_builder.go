@@ -22,7 +22,7 @@ type ref struct {
 const (
 	headRoom   = 9 + requestLen // space for the longest header of ZMTP and for a request's header
 	byRef      = 16 << 10       // minimum length of a piece that is not copied
-	keepBuffer = 1<<20 + 16<<10 // maximum size of a buffer that is kept for reuse: that of a page with its last key
+	keepBuffer = 1<<20 + 4<<10  // maximum size of a buffer in buffers
 )
 
 // buffers holds buffers for messages, of at most keepBuffer bytes each.
@@ -38,6 +38,42 @@ func (b *builder) recycle() {
 		buffers.Put(&buf)
 	}
 	b.buf, b.refs = nil, nil
+}
+
+// batchBuffers holds larger buffers, of at most maxBatchBuffer bytes each, for batches of maxBatch bytes and for pages.
+// Without it, the memory of each would be new, and most of the time of an append would go into its first use.
+var batchBuffers sync.Pool
+
+const maxBatchBuffer = 2 * maxBatch
+
+// reserve makes room for a body of the given size.
+func (b *builder) reserve(bytes int) {
+	if cap(b.buf) >= bytes {
+		return
+	}
+	old := b.buf
+	var buf []byte
+	if bytes > keepBuffer {
+		if spare, _ := batchBuffers.Get().(*[]byte); spare != nil {
+			buf = *spare
+		}
+	}
+	if cap(buf) < bytes {
+		// The next body may be a little larger.
+		buf = make([]byte, 0, max(bytes, min(bytes+bytes/8, maxBatchBuffer)))
+	}
+	b.buf = append(buf[:0], old...)
+	(&builder{buf: old}).recycle()
+}
+
+// recycleBatch is like recycle, but also keeps a larger buffer.
+func (b *builder) recycleBatch() {
+	if c := cap(b.buf); c > keepBuffer && c <= maxBatchBuffer {
+		buf := b.buf
+		batchBuffers.Put(&buf)
+		b.buf = nil
+	}
+	b.recycle()
 }
 
 func (b *builder) size() int { return len(b.buf) - headRoom + b.bytes }

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -98,11 +97,14 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		return nil
 	}
 	w.ends, w.entries = w.ends[:0], w.entries[:0]
-	size := 0
+	size := len(entries) * maxPieceHeader(w.Task, w.Attempt, w.batches+1, len(entries))
 	for i := range entries {
-		size += maxPieceHeader + len(w.Task) + len(w.Attempt) + len(entries[i].Value)
+		size += len(entries[i].Value)
 	}
-	w.buf = slices.Grow(w.buf[:0], size)
+	if cap(w.buf) < size {
+		w.buf = make([]byte, 0, size)
+	}
+	w.buf = w.buf[:0]
 	count := w.count
 	var hashed []byte
 	for i, e := range entries {
@@ -154,6 +156,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 		return errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
 	}
 	w.committed = true
+	w.buf, w.ends, w.entries = nil, nil, nil
 	return nil
 }
 

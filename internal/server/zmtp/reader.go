@@ -39,7 +39,7 @@ const (
 	firstGrowth = 64 << 10               // size of the buffer after it has grown once
 	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message of several frames
 	keepBatch   = 5 << 20                // the same after a message of one frame, for batches of 4 MiB
-	keepTime    = 100 * time.Millisecond // how long a large buffer is kept after a message
+	keepTime    = 100 * time.Millisecond // how long a large buffer is kept while nothing arrives
 	frameBytes  = 24                     // memory of a frame in addition to its content, in bytes
 
 	framesPerTurn = 4 << 10 // number of frames to read before yielding to other goroutines
@@ -68,6 +68,7 @@ type Reader struct {
 	isComplete      bool  // the last frame of the message was read
 	hasDeadline     bool
 	received        atomic.Int64
+	spare           atomic.Pointer[[]byte] // see Reuse
 }
 
 // NewReader returns a reader of conn. rest holds the bytes that were already read from conn.
@@ -134,16 +135,31 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 		return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
 	}
 	// Leave the buffer to the caller if most of it is a large frame.
-	owned = len(frames[0]) > max(firstGrowth, len(r.buf)/2)
+	body = frames[0]
+	owned = len(body) > max(firstGrowth, len(r.buf)/2)
 	if owned {
+		body = r.buf[r.pos-len(body) : r.pos] // with the rest of the buffer as its capacity
 		r.replaceBuffer(smallBuffer)
 	}
-	return frames[0], owned, nil
+	return body, owned, nil
 }
+
+// Reuse gives the reader a frame that the caller owned, for the memory of another one. It may be called while another
+// goroutine reads.
+func (r *Reader) Reuse(frame []byte) { r.spare.Store(&frame) }
 
 // replaceBuffer continues in a new buffer, of the given size unless the unread bytes need more.
 func (r *Reader) replaceBuffer(size int) {
-	buf := make([]byte, max(size, r.end-r.pos))
+	size = max(size, r.end-r.pos)
+	var buf []byte
+	if size > firstGrowth {
+		if spare := r.spare.Swap(nil); spare != nil && cap(*spare) >= size-smallBuffer {
+			buf = (*spare)[:cap(*spare)]
+		}
+	}
+	if buf == nil {
+		buf = make([]byte, size)
+	}
 	r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
 	r.buf = buf
 }

@@ -41,6 +41,7 @@ func (c *piecewise) SetReadDeadline(time.Time) error { return nil }
 type account struct {
 	mu                sync.Mutex
 	used, peak, limit int64
+	crowded           bool
 }
 
 var errBudget = errors.New("no memory left")
@@ -62,7 +63,7 @@ func (a *account) Release(n int64) {
 	a.used -= n
 }
 
-func (a *account) Crowded() bool { return false }
+func (a *account) Crowded() bool { return a.crowded }
 
 func (a *account) now() int64 {
 	a.mu.Lock()
@@ -245,6 +246,38 @@ func TestQuietConnection(t *testing.T) {
 			t.Errorf("Next timed out after %v, want about a minute", d)
 		}
 	})
+}
+
+// TestKeptBuffer checks that the buffer of a batch is kept for the next message, but not if other readers might need its
+// memory.
+func TestKeptBuffer(t *testing.T) {
+	frame := func(bytes int) string { return string(make([]byte, bytes)) }
+	for name, c := range map[string]struct {
+		frames   []string
+		crowded  bool
+		min, max int64
+	}{
+		"batch":           {[]string{frame(4 << 20)}, false, 4 << 20, keepBatch},
+		"crowded":         {[]string{frame(4 << 20)}, true, 0, firstGrowth},
+		"larger message":  {[]string{frame(6 << 20)}, false, 0, firstGrowth},
+		"several frames":  {[]string{frame(2 << 20), frame(2 << 20)}, false, 0, keepBuffer},
+		"several, little": {[]string{frame(100), frame(500_000)}, false, 500_000, keepBuffer},
+	} {
+		budget := &account{crowded: c.crowded}
+		ours, theirs := net.Pipe()
+		go func() {
+			theirs.Write(message(c.frames...))
+			theirs.Write(message("next"))
+			theirs.Close()
+		}()
+		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 10 << 20, MaxFrames: 10, Budget: budget})
+		must.Get(r.Next())(t)
+		must.Get(r.Next())(t)
+		if n := budget.now(); n < c.min || n > c.max {
+			t.Errorf("%s: %d bytes are charged after the next message, want %d to %d", name, n, c.min, c.max)
+		}
+		r.Close()
+	}
 }
 
 // TestStalledMessages checks that Next fails in time if a message arrives too slowly, or stops, however fast it began,
