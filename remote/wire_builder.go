@@ -63,7 +63,9 @@ func (b *builder) reserve(bytes int) {
 		buf = make([]byte, 0, max(bytes, min(bytes+bytes/8, maxBatchBuffer)))
 	}
 	b.buf = append(buf[:0], old...)
-	(&builder{buf: old}).recycle()
+	if bytes > keepBuffer { // otherwise the larger buffer takes the place of the old one in buffers
+		(&builder{buf: old}).recycle()
+	}
 }
 
 // recycleBatch is like recycle, but also keeps a larger buffer.
