@@ -124,9 +124,9 @@ func (f *flags) runInChild(name string) (r result, err error) {
 
 func (f *flags) report(l *appendload.Load, names []string, results [][]result) {
 	total := float64(l.Entries) * float64(f.value)
-	const head = "%-15s %8s %6s %8s %6s %8s %6s %8s %8s %8s %8s %8s %6s\n"
-	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
-	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
+	const head = "%-15s %8s %6s %8s %6s %8s %6s %9s %6s %8s %8s %8s %8s %8s %6s\n"
+	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append +", "", "append", "append", "append", "scan", "written", "VmHWM")
+	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "scan s/GB", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
 	base := results[0]
 	for i, n := range names {
 		rs := results[i]
@@ -138,8 +138,10 @@ func (f *flags) report(l *appendload.Load, names []string, results [][]result) {
 		writeSec := func(r result) float64 { return r.WriteSec }
 		appendSec := func(r result) float64 { return r.AppendSec }
 		scanSec := func(r result) float64 { return r.ScanSec }
-		fmt.Printf("%-15s %8.2f %6.2f %8.2f %6.2f %8.0f %6.2f %8.0f %8.1f %8.2f %8.2f %8.2f %6.0f\n", n,
+		jobSec := func(r result) float64 { return r.AppendSec + r.ScanSec }
+		fmt.Printf("%-15s %8.2f %6.2f %8.2f %6.2f %8.0f %6.2f %9.2f %6.2f %8.0f %8.1f %8.2f %8.2f %8.2f %6.0f\n", n,
 			float64(l.Entries)/1e6/med(appendSec), ratio(appendSec), float64(l.Entries)/1e6/med(writeSec), ratio(writeSec), total/1e6/med(scanSec), ratio(scanSec),
+			med(jobSec)/total*1e9, ratio(jobSec),
 			med(func(r result) float64 { return r.P99Micros }), med(func(r result) float64 { return r.MaxMillis }),
 			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
