@@ -36,7 +36,6 @@ type Writer struct {
 	batches   uint64     // number of batches in the store
 	count     ledger.Count
 	buf       []byte
-	ends      []int
 	entries   []partd.Entry
 	brokenErr error // why Append rejects further batches, or nil
 	committed bool
@@ -96,8 +95,8 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	w.ends, w.entries = w.ends[:0], w.entries[:0]
-	size := len(entries) * maxPieceHeader(w.Task, w.Attempt, w.batches+1, len(entries))
+	w.entries = w.entries[:0]
+	size := len(entries) * (maxPieceHeader + len(w.Task) + len(w.Attempt))
 	for i := range entries {
 		size += len(entries[i].Value)
 	}
@@ -108,15 +107,11 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	count := w.count
 	var hashed []byte
 	for i, e := range entries {
+		from := len(w.buf)
 		w.buf = appendPiece(w.buf, w.Task, w.Attempt, w.batches+1, uint64(i), e.Value)
-		w.ends = append(w.ends, len(w.buf))
+		w.entries = append(w.entries, partd.Entry{Key: e.Key, Value: w.buf[from:len(w.buf):len(w.buf)]})
 		hashed = appendHashed(hashed[:0], e.Key, e.Value)
 		countPiece(&count, hashed, len(e.Value))
-	}
-	from := 0
-	for i, end := range w.ends {
-		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
-		from = end
 	}
 	err := appendRetrying(ctx, w.store, w.entries...)
 	clear(w.entries)
@@ -156,7 +151,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 		return errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
 	}
 	w.committed = true
-	w.buf, w.ends, w.entries = nil, nil, nil
+	w.buf, w.entries = nil, nil
 	return nil
 }
 

@@ -31,10 +31,8 @@ func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
-// maxPieceHeader returns the maximum size of a frame without its piece, for a batch of the given number of pieces.
-func maxPieceHeader(task, attempt string, batch uint64, pieces int) int {
-	return binary.MaxVarintLen64 + 1 + textLen(task) + textLen(attempt) + uvarintLen(batch) + uvarintLen(uint64(pieces))
-}
+// maxPieceHeader is the maximum size of a frame without its piece and the two names.
+const maxPieceHeader = 1 + 3*binary.MaxVarintLen64
 
 // appendPiece appends the frame of a piece, the data of an entry. index is the entry's position in
 // the batch that an attempt at a task appended.

@@ -212,11 +212,18 @@ func TestCaster(t *testing.T) {
 		put, table arrow.DataType
 		json, want string // stored values; "" means an error
 	}{
-		{int32s, int64s, `[1]`, "[1]"}, {int32s, float64s, `[1]`, "[1]"}, {int64s, float64s, `[1]`, "[1]"},
-		{arrow.PrimitiveTypes.Float32, float64s, `[0.5]`, "[0.5]"}, {arrow.Null, int64s, `[null]`, "[(null)]"},
-		{int64s, int32s, `[1]`, ""}, {int64s, arrow.BinaryTypes.String, `[1]`, ""}, {int64s, digits(20, 0), `[1]`, ""},
-		{float64s, int64s, `[1]`, ""}, {int32s, arrow.PrimitiveTypes.Float32, `[1]`, ""},
-		{digits(3, 3), digits(4, 3), `["0.125"]`, "[0.125]"}, {digits(5, 2), digits(4, 2), `["1.25"]`, ""},
+		{int32s, int64s, `[1]`, "[1]"},
+		{int32s, float64s, `[1]`, "[1]"},
+		{int64s, float64s, `[1]`, "[1]"},
+		{arrow.PrimitiveTypes.Float32, float64s, `[0.5]`, "[0.5]"},
+		{arrow.Null, int64s, `[null]`, "[(null)]"},
+		{int64s, int32s, `[1]`, ""},
+		{int64s, arrow.BinaryTypes.String, `[1]`, ""},
+		{int64s, digits(20, 0), `[1]`, ""},
+		{float64s, int64s, `[1]`, ""},
+		{int32s, arrow.PrimitiveTypes.Float32, `[1]`, ""},
+		{digits(3, 3), digits(4, 3), `["0.125"]`, "[0.125]"},
+		{digits(5, 2), digits(4, 2), `["1.25"]`, ""},
 		{arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Duration_ms, `[2]`, "[2000]"},
 		{arrow.FixedWidthTypes.Duration_ms, arrow.FixedWidthTypes.Duration_s, `[1]`, ""},
 	} {
