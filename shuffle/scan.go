@@ -174,17 +174,16 @@ func (sc *scanner) send() error {
 	if sc.continuation != nil {
 		target = sc.continuation
 	}
-	incomplete := !sc.current.blocks[len(sc.current.blocks)-1].last
-	if incomplete && sc.continuation == nil {
-		sc.continuation = make(chan *batch, cap(sc.full)) // has room for all batches
+	incomplete, next := !sc.current.blocks[len(sc.current.blocks)-1].last, sc.continuation
+	if incomplete && next == nil {
+		next = make(chan *batch, cap(sc.full)) // has room for all batches
 	} else if !incomplete {
-		sc.continuation = nil
+		next = nil
 	}
-	sc.current.continuation = sc.continuation
-	err := canceled.Send(sc.ctx, target, sc.current)
-	if err != nil {
-		return err
+	sc.current.continuation = next
+	if err := canceled.Send(sc.ctx, target, sc.current); err != nil {
+		return err // run closes the old continuation, on which a reader may be waiting
 	}
-	sc.current = nil
+	sc.current, sc.continuation = nil, next
 	return nil
 }

@@ -69,3 +69,25 @@ func TestLongRecordInManyChunks(t *testing.T) {
 		t.Errorf("the batches have %d bytes after a record of %d bytes, want at most twice the record", total, size)
 	}
 }
+
+// TestCancelWithinGroup checks that the scanner still knows the channel of a group's rest after it was canceled at the
+// moment when the rest could be sent: it must close the channel, because a reader waits on it.
+func TestCancelWithinGroup(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	canceled := 0
+	for range 100 {
+		rest := make(chan *batch, 3)
+		sc := &scanner{ctx: ctx, full: make(chan *batch, 3), continuation: rest, current: &batch{blocks: []blockOffsets{{last: true}}}}
+		if sc.send() == nil {
+			continue
+		}
+		canceled++
+		if sc.continuation != rest {
+			t.Fatal("the channel of the group's rest is lost")
+		}
+	}
+	if canceled == 0 {
+		t.Error("no send was canceled")
+	}
+}
