@@ -2,6 +2,7 @@ package partd
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"testing"
 
@@ -61,4 +62,32 @@ func TestCopyValue(t *testing.T) {
 	}
 	must.Do(t, d.Close())
 	must.Fail(t, must.Err(d.CopyValue(t.Context(), nil, "k")), ErrClosed, "CopyValue after Close")
+}
+
+// TestDictCountsKeys checks that the memory used includes the keys, whichever method adds or removes them. Buffer's
+// budget depends on it.
+func TestDictCountsKeys(t *testing.T) {
+	const keys, keyLen = 5_000, 500
+	names := make([]string, keys)
+	for i := range names {
+		names[i] = fmt.Sprintf("%0*d", keyLen, i)
+	}
+	for name, add := range map[string]func(d *Dict, key string) error{
+		"Append":  func(d *Dict, key string) error { return d.Append(ctx, Entry{Key: key, Value: []byte("v")}) },
+		"Set":     func(d *Dict, key string) error { return d.Set(ctx, key, []byte("v")) },
+		"SetOnce": func(d *Dict, key string) error { return d.SetOnce(ctx, key, []byte("v")) },
+	} {
+		d := NewDict()
+		for _, key := range names {
+			must.Do(t, add(d, key))
+		}
+		full := d.MemoryUsed()
+		if full < keys*keyLen {
+			t.Errorf("%s: %d keys of %d bytes use %d bytes of memory", name, keys, keyLen, full)
+		}
+		must.Do(t, d.Delete(ctx, names[:keys-1]...))
+		if left := d.MemoryUsed(); left > full/2 {
+			t.Errorf("%s: after a Delete of all but one key, %d bytes of %d are used", name, left, full)
+		}
+	}
 }
