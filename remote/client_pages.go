@@ -70,6 +70,7 @@ func listPages[V any](ctx context.Context, c *exchange, req *call, minSize int, 
 	}
 	pages := newPager(ctx, c, opNext, req.link, handle)
 	defer pages.close()
+	defer pages.link.reader.Reuse(nil) // keep no memory of a page after the listing
 	for {
 		d := &decoder{b: page}
 		for range d.count(minSize, 0) {

@@ -14,6 +14,8 @@ type answerBuilder struct {
 	pageSize int // approximate maximum size of the body
 }
 
+// drop ends the use of the answer. Spare buffers are not charged to the budget, so large ones are kept only while little
+// of it is in use.
 func (a *answerBuilder) drop() {
 	if a.account.budget.isCrowded() {
 		a.recycle()

@@ -51,21 +51,20 @@ func (b *builder) reserve(bytes int) {
 	if cap(b.buf) >= bytes {
 		return
 	}
-	old := b.buf
-	var buf []byte
-	if bytes > keepBuffer {
-		if spare, _ := batchBuffers.Get().(*[]byte); spare != nil {
-			buf = *spare
-		}
+	if bytes <= keepBuffer { // later, the larger buffer takes the place of the smaller one in buffers
+		b.buf = append(make([]byte, 0, bytes), b.buf...)
+		return
 	}
-	if cap(buf) < bytes {
-		// The next body may be a little larger.
-		buf = make([]byte, 0, max(bytes, min(bytes+bytes/8, maxBatchBuffer)))
+	var larger []byte
+	if spare, _ := batchBuffers.Get().(*[]byte); spare != nil {
+		larger = *spare
 	}
-	b.buf = append(buf[:0], old...)
-	if bytes > keepBuffer { // otherwise the larger buffer takes the place of the old one in buffers
-		(&builder{buf: old}).recycle()
+	if cap(larger) < bytes {
+		larger = make([]byte, 0, bytes)
 	}
+	old := *b
+	b.buf = append(larger[:0], old.buf...)
+	old.recycle()
 }
 
 // recycleBatch is like recycle, but also keeps a larger buffer.

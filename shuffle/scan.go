@@ -174,15 +174,15 @@ func (sc *scanner) send() error {
 	if sc.continuation != nil {
 		target = sc.continuation
 	}
-	incomplete, next := !sc.current.blocks[len(sc.current.blocks)-1].last, sc.continuation
-	if incomplete && next == nil {
-		next = make(chan *batch, cap(sc.full)) // has room for all batches
-	} else if !incomplete {
+	next := sc.continuation
+	if sc.current.blocks[len(sc.current.blocks)-1].last {
 		next = nil
+	} else if next == nil {
+		next = make(chan *batch, cap(sc.full)) // has room for all batches
 	}
 	sc.current.continuation = next
 	if err := canceled.Send(sc.ctx, target, sc.current); err != nil {
-		return err // run closes the old continuation, on which a reader may be waiting
+		return err // run closes the old continuation, because a reader may be waiting for it
 	}
 	sc.current, sc.continuation = nil, next
 	return nil

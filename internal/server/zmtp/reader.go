@@ -144,8 +144,8 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	return body, owned, nil
 }
 
-// Reuse gives the reader a frame that the caller owned, for the memory of another one. It may be called while another
-// goroutine reads.
+// Reuse gives the reader a frame that the caller owned, for the memory of another one. nil takes back the last frame that
+// the reader has not used. Reuse may be called while another goroutine reads.
 func (r *Reader) Reuse(frame []byte) { r.spare.Store(&frame) }
 
 // replaceBuffer continues in a new buffer, of the given size unless the unread bytes need more.
