@@ -5,44 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
-
-// heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.
-func heapPeak(f func()) int64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(20))
-	heapSize := func() int64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	runtime.GC()
-	before := heapSize()
-	peak := before
-	var stop atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !stop.Load() {
-			peak = max(peak, heapSize())
-			time.Sleep(2 * time.Millisecond)
-		}
-	}()
-	f()
-	stop.Store(true)
-	<-done
-	return peak - before
-}
 
 func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	t.Helper()
@@ -70,10 +40,10 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	for i := range keys {
 		must.Do(t, s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}))
 	}
-	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
+	if n := procs.HeapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
 		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
 	}
-	n := heapPeak(func() {
+	n := procs.HeapPeak(func() {
 		st, err := s.Stat(ctx)
 		if err != nil || st.Keys != keys || st.Bytes != keys {
 			t.Errorf("Stat() = %+v, %v, want %d keys and bytes", st, err, keys)
@@ -104,7 +74,7 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
 		t.Fatalf("the first segment has %d bits and the second %d, with %d hot keys, want fewer bits and no hot keys", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
 	}
-	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
+	n := procs.HeapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
 	t.Logf("a scan used %d KiB", n>>10)
 	if n > limit {
 		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
@@ -144,7 +114,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					t.Fatalf("a segment has %d bits, want 0", seg.Bits)
 				}
 			}
-			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })
+			n := procs.HeapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })
 			t.Logf("a scan used %d KiB", n>>10)
 			if n > limit {
 				t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)

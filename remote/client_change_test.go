@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -22,11 +23,7 @@ func (discarding) Append(context.Context, ...partd.Entry) error { return nil }
 func leastAllocated(f func()) uint64 {
 	least := uint64(math.MaxUint64)
 	for range 10 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		f()
-		runtime.ReadMemStats(&after)
-		least = min(least, after.TotalAlloc-before.TotalAlloc)
+		least = min(least, procs.Allocated(f))
 	}
 	return least
 }
@@ -54,9 +51,7 @@ func TestBatchesAllocateLittle(t *testing.T) {
 
 func liveHeap() int64 {
 	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
+	return procs.Heap()
 }
 
 // TestRefusedChangeKeepsNoMemory checks that a connection keeps no decoded entries of a change that it refused.
@@ -69,7 +64,7 @@ func TestRefusedChangeKeepsNoMemory(t *testing.T) {
 	req.buf = append(req.buf, 'x')
 	must.Fail(t, c.do(ctx, req), ErrBadRequest, "an append with an extra byte")
 	req.buf = nil
-	must.Get(c.Stat(ctx))(t) // after which the server has dropped the message, too
+	must.Get(c.Stat(ctx))(t) // the server has then dropped the message
 	if growth := liveHeap() - before; growth > 16<<20 {
 		t.Errorf("after a refused append of 2^20 entries, the heap has %d MiB more", growth>>20)
 	}

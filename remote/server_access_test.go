@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/server/ratelimit"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
@@ -45,23 +45,6 @@ func (u *users) Rights(identity Identity, namespace string) Rights {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.rights[identity.Grant][namespace]
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func clientRequests(c *Client) map[string]func(context.Context) error {
@@ -107,7 +90,7 @@ func TestDeniedRequests(t *testing.T) {
 		"r-token": {"": RightRead, "job": RightRead}, "a-token": {"": RightAppend, "job": RightAppend}, "c-token": {"": RightChange, "job": RightChange},
 		"owner": {"": AllRights}, "ownerOfJob": {"job": AllRights},
 	}}
-	log := &safeBuffer{}
+	log := &procs.Output{}
 	spaces := &memSpaces{}
 	defaultStore := partd.NewDict()
 	jobStore, _ := spaces.Acquire("job")
@@ -262,7 +245,7 @@ func TestDeniedRequests(t *testing.T) {
 func TestRevokedRights(t *testing.T) {
 	t.Parallel()
 	u := &users{rights: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
-	log := &safeBuffer{}
+	log := &procs.Output{}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
 	reconnected := dial(t, url, &ClientOptions{Token: "first"})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // failingStore is a store whose operations all return err.
@@ -45,7 +46,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 	}
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
-			var log safeBuffer
+			var log procs.Output
 			_, url := serve(t, failingStore{cause}, &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			c := dial(t, url, nil)
 			_, getErr := c.Get(ctx, "k")
@@ -76,7 +77,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 		})
 	}
 	t.Run("mistakes of peers", func(t *testing.T) {
-		var log safeBuffer
+		var log procs.Output
 		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		c := dial(t, url, nil)
 		must.Fail(t, must.Err(c.Check(ctx)), errors.ErrUnsupported, "Check")

@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -227,36 +228,20 @@ func TestChangesMemory(t *testing.T) {
 	put("new")
 	defer debug.SetGCPercent(debug.SetGCPercent(5)) // little garbage adds to the measured memory
 	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	before, peak := stats.HeapAlloc, uint64(0)
+	peak := procs.TrackPeak(2*time.Millisecond, procs.Heap)
 	r := must.Get(tab.Changes(t.Context(), tables.AtVersion(info.Version), &tables.ChangesOptions{Keys: []string{"n"}}))(t)
 	defer r.Release()
-	done, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			runtime.ReadMemStats(&stats)
-			peak = max(peak, stats.HeapAlloc)
-			select {
-			case <-done:
-				return
-			case <-time.After(2 * time.Millisecond):
-			}
-		}
-	}()
 	count := int64(0)
 	for r.Next() {
 		count += r.RecordBatch().NumRows()
 	}
-	close(done)
-	<-stopped
+	growth := peak()
 	if err := r.Err(); err != nil || count != 2*rows {
 		t.Fatalf("got %d changes, want %d; error: %v", count, 2*rows, err)
 	}
-	t.Logf("peak of the heap: %d MiB", (peak-before)>>20)
-	if peak > before+memoryLimit+fixed {
-		t.Errorf("the heap grew by %d MiB, want at most %d MiB", (peak-before)>>20, (memoryLimit+fixed)>>20)
+	t.Logf("peak of the heap: %d MiB", growth>>20)
+	if growth > memoryLimit+fixed {
+		t.Errorf("the heap grew by %d MiB, want at most %d MiB", growth>>20, (memoryLimit+fixed)>>20)
 	}
 }
 

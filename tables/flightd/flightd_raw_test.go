@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -23,7 +21,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/go-partd/partd/internal/testutil/must"
-	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const service = "/arrow.flight.protocol.FlightService/"
@@ -181,17 +178,4 @@ func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) 
 	t.Helper()
 	token := must.Get(NewToken(secret, r, t.Name(), time.Hour))(t)
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
-}
-
-// peak runs f, and returns the maximum growth of Go's heap during f.
-func peak(f func()) int64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect garbage often, so that it hardly adds to the measured memory
-	runtime.GC()
-	stop := procs.TrackPeak(5*time.Millisecond, func() int64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	})
-	f()
-	return stop()
 }

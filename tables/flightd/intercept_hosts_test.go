@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -57,7 +58,7 @@ func TestCompressedRequests(t *testing.T) {
 	for _, headers := range [][]string{nil, {"authorization", "Bearer " + token}} {
 		for _, method := range []string{"GetFlightInfo", "GetSchema", "PollFlightInfo", "Handshake", "DoGet", "DoAction", "ListFlights", "DoPut"} {
 			var code codes.Code
-			used := peak(func() {
+			used := procs.HeapPeak(func() {
 				c := dialRaw(t, "127.0.0.1", address)
 				stream, err := c.begin(method, append(headers, "grpc-encoding", "gzip")...)
 				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
@@ -101,7 +102,7 @@ func TestUnfinishedMessages(t *testing.T) {
 		{"slow authorized", "DoPut", 1000, tokenHeader, codes.DeadlineExceeded},
 	} {
 		var senders sync.WaitGroup
-		used := peak(func() {
+		used := procs.HeapPeak(func() {
 			for range connections {
 				r := dialRaw(t, "127.0.0.1", address)
 				stream, err := r.begin(c.method, c.headers...)
@@ -201,7 +202,7 @@ func TestOpenHandshakes(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: time.Minute})
 	tokenCtx, token := withToken(t, testSecret, Read)
 	for _, size := range []int{60_000, 12_000} {
-		used := peak(func() {
+		used := procs.HeapPeak(func() {
 			for range 40 {
 				c := dialRaw(t, "127.0.0.1", address)
 				for range 127 {
@@ -286,7 +287,7 @@ func TestCostlyRequests(t *testing.T) {
 	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
 	for name, message := range map[string][]byte{"complete": complete, "incomplete": complete[:len(complete)-1]} {
 		var senders sync.WaitGroup
-		used := peak(func() {
+		used := procs.HeapPeak(func() {
 			for range clients {
 				c := dialRaw(t, "127.0.0.1", address)
 				stream := must.Get(c.begin("GetFlightInfo", "authorization", "Bearer "+token))(t)

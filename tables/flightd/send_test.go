@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -204,7 +205,7 @@ func TestUnsentAnswers(t *testing.T) {
 	must.Do(t, putTest(ctx, honest, `{"name":"t"}`, 1, 10))
 	_, token := withToken(t, testSecret, Read)
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
-	used := peak(func() {
+	used := procs.HeapPeak(func() {
 		for range 4 {
 			c := dialRaw(t, "127.0.0.2", address)
 			for i := 0; i < 60 && !c.isClosed; i++ {

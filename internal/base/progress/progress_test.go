@@ -3,10 +3,11 @@ package progress
 import (
 	"bytes"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func TestLine(t *testing.T) {
@@ -28,21 +29,9 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// buffer is a bytes.Buffer whose Write is safe for concurrent use.
-type buffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
 func TestBar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out buffer
+		var out procs.Output
 		bar := Start(&out, true)
 		time.Sleep(interval*2 + 1) // nothing to show yet
 		bar.Count(100e6, func() int64 { return 50e6 })
@@ -68,14 +57,14 @@ func TestBar(t *testing.T) {
 // TestBarSilent checks that short work, and a bar that is not shown, write nothing.
 func TestBarSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out buffer
+		var out procs.Output
 		hidden, short := Start(&out, false), Start(&out, true)
 		hidden.Wait("hidden", nil)
 		short.Wait("short", nil)
 		short.Stop()
 		time.Sleep(time.Hour)
 		hidden.Stop()
-		if out.Len() > 0 {
+		if out.String() != "" {
 			t.Errorf("got the output %q, want none", out.String())
 		}
 	})

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,29 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
-
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // record writes a line with an id to l.
 func record(l *Log, id string) {
@@ -90,21 +72,21 @@ func TestUnreadPipe(t *testing.T) {
 
 // flaky is a disk that is full after a part of a line, and later has space again.
 type flaky struct {
-	buffer
+	procs.Output
 	full bool
 }
 
 func (f *flaky) Write(p []byte) (int, error) {
 	if f.full {
-		_, _ = f.buffer.Write(p[:len(p)/2])
+		_, _ = f.Output.Write(p[:len(p)/2])
 		return len(p) / 2, errors.New("no space left")
 	}
-	return f.buffer.Write(p)
+	return f.Output.Write(p)
 }
 
 // TestErrors checks that an error is reported, and that the lines after it are whole.
 func TestErrors(t *testing.T) {
-	out, report := &flaky{full: true}, &buffer{}
+	out, report := &flaky{full: true}, &procs.Output{}
 	l := must.Get(Open("-", out, slog.New(slog.NewTextHandler(report, nil))))(t)
 	record(l, "lost")
 	for !strings.Contains(report.String(), "no space left") {
@@ -125,7 +107,7 @@ func TestErrors(t *testing.T) {
 
 // TestStrangers checks that strangers' requests have few lines, and that the next line counts the others.
 func TestStrangers(t *testing.T) {
-	var out buffer
+	var out procs.Output
 	r := &Recorder{Out: &out}
 	for range 1000 {
 		r.Record(Entry{RequestID: "1", Host: "[::1]:80", Outcome: Denied}, time.Now(), "::", true)
@@ -145,7 +127,7 @@ func TestStrangers(t *testing.T) {
 // lines were lost.
 func TestBlocked(t *testing.T) {
 	r, w := io.Pipe()
-	report := &buffer{}
+	report := &procs.Output{}
 	l := must.Get(Open("-", w, slog.New(slog.NewTextHandler(report, nil))))(t)
 	const lines = 10 * maxQueue
 	start := time.Now()

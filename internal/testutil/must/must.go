@@ -47,7 +47,7 @@ func Get[T any](v T, err error) func(TB) T {
 	}
 }
 
-// Err returns err, and drops the other result of a call whose error alone matters:
+// Err returns the error of a call whose other result does not matter:
 //
 //	done <- must.Err(f.Write(data))
 func Err[T any](_ T, err error) error { return err }

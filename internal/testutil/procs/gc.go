@@ -33,6 +33,23 @@ func Allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
+// Heap returns the bytes of the heap, with garbage.
+func Heap() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// HeapPeak returns the largest growth of the heap while f runs. It collects garbage often, so that garbage hardly adds to
+// the growth.
+func HeapPeak(f func()) int64 {
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
+	runtime.GC()
+	stop := TrackPeak(2*time.Millisecond, Heap)
+	f()
+	return stop()
+}
+
 // TrackPeak measures how much a usage, such as the size of the heap, grows: it calls usage now, at the given interval,
 // and when the returned function is called, which returns the largest growth since the first call.
 func TrackPeak(interval time.Duration, usage func() int64) (stop func() int64) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestCheckLikeArrow checks that Check, which validates arrays in parts, accepts the damaged batches that Arrow's own
@@ -241,11 +241,9 @@ func TestSizeEstimateMemory(t *testing.T) {
 		minGrowth int64 // minimum growth; 0 if the batch must be refused
 	}{"texts": {all, (4 + 12) * rows}, "a list": {inDictionary(list), rows}, "a list of texts": {inDictionary(nested), 0}} {
 		b := array.NewRecordBatch(arrow.NewSchema([]arrow.Field{{Name: "d", Type: c.column.DataType()}}, nil), []arrow.Array{c.column}, int64(c.column.Len()))
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		growth, err := (&Checker{Limit: 1 << 40}).Check(t.Context(), b)
-		runtime.ReadMemStats(&after)
-		allocatedBytes := after.TotalAlloc - before.TotalAlloc
+		var growth int64
+		var err error
+		allocatedBytes := procs.Allocated(func() { growth, err = (&Checker{Limit: 1 << 40}).Check(t.Context(), b) })
 		if allocatedBytes > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
 			t.Errorf("%s: Check of %d rows = %d, %v, and allocated %d KiB; want at least %d (0 means ErrTooLarge) and at most 1024 KiB", name, b.NumRows(), growth, err, allocatedBytes>>10, c.minGrowth)
 		}
