@@ -124,7 +124,13 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		s.dir.Others = output.RefuseOthers
 	}
 	s.plain = plainSchema(r.Schema())
-	read, err := s.split(ctx, sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch), 0)
+	rows := sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch)
+	s.isWide = int64(s.plain.NumFields())*arrayBytes > s.Memory/32
+	if s.isWide && !slices.ContainsFunc(s.by, func(column int) bool { return !sorted.HasOrder(s.plain.Field(column).Type) }) {
+		// A batch of few rows takes far more memory and work than its values, so the rows of a key should come together.
+		rows = sorted.Sort(ctx, sorted.All, sorted.Input{Batches: rows, Keys: s.by, Memory: s.Memory / 4, Size: util.TotalRecordSize})
+	}
+	read, err := s.split(ctx, rows, 0)
 	if written := s.rows.Load(); err == nil && written != read {
 		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
 	}
@@ -143,6 +149,7 @@ type splitter struct {
 	format  formats.Format
 	layout  *parquetfile.Layout // of Parquet files
 	small   *parquetfile.Layout // of Parquet files with few rows
+	isWide  bool                // even a batch of one row takes a large part of the memory
 	dir     *output.Dir
 	rows    atomic.Int64 // rows written
 }
@@ -264,9 +271,10 @@ type file struct {
 	writer    formats.Writer
 }
 
+const arrayBytes = 512 // approximate memory of an array without its buffers
+
 // add adds rows to those to write, and returns the memory that they take. It releases them later.
 func (f *file) add(rows arrow.RecordBatch) (size int64) {
-	const arrayBytes = 512 // of an array, without its buffers
 	size = util.TotalRecordSize(rows) + arrayBytes*rows.NumCols()
 	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
 	return size

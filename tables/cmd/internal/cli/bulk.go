@@ -141,6 +141,7 @@ func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input,
 		if err != nil {
 			return nil, err
 		}
+		in.JobMemory = b.memory.Bytes
 		in.Count = func(n int) { done.Add(int64(n)) }
 		return in, b.text.apply(in)
 	}

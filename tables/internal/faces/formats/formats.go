@@ -32,6 +32,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
@@ -127,6 +128,9 @@ type Input struct {
 	IsUncompressed bool
 	// Memory limits the memory of the rows, in bytes. 0 means no limit for text, and the default for Arrow.
 	Memory int64
+	// JobMemory is the approximate memory of a job that reads the file, in bytes. Decoding Parquet may
+	// take a quarter of it. 0 means no limit.
+	JobMemory int64
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 
@@ -228,11 +232,12 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		stopped, rows := false, int64(0)
 		for group := 0; group < reader.ParquetReader().NumRowGroups() && !stopped; group++ {
 			in.place = fmt.Sprintf("%s, row group %d", in.Name, group)
-			r, err := reader.GetRecordReader(ctx, nil, []int{group})
+			read, err := in.groupBatches(ctx, reader, group)
 			if err != nil {
 				return fmt.Errorf("%s: %w", in.place, err)
 			}
-			converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			converted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				defer b.Release()
 				if in.Count != nil && f == in.File { // otherwise seekable has counted all bytes
 					g := reader.ParquetReader().MetaData().RowGroup(group)
 					in.Count(int(float64(g.TotalCompressedSize()) * float64(b.NumRows()) / float64(g.NumRows())))
@@ -246,12 +251,11 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 				}
 				rows += b.NumRows()
 				return converted, nil
-			})
+			})(read)
 			err = in.forward(converted, func(b arrow.RecordBatch) bool {
 				stopped = !yield(b)
 				return !stopped
 			})
-			r.Release()
 			if err != nil {
 				return err
 			}

@@ -24,13 +24,17 @@ const (
 	// maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be
 	// large
 	maxIndexedBytes = 256
-	zstdLevel       = 1
+	// maximum average size of a column's values, in bytes, for statistics in files that are not a table's; tables need
+	// the numbers of nulls
+	maxStatsBytes = 64 << 10
+	zstdLevel     = 1
 )
 
 // encoder writes a file's row groups, and chooses the encodings of each row group.
 type encoder struct {
 	columns     *pqschema.Schema
 	compressAll bool // compress every column with zstd
+	isFlatFile  bool // of a FlatWriter
 	// The library reads properties at the beginning and the end of a row group, so they must not change in between.
 	properties *parquet.WriterProperties
 	flat       *pqfile.Writer      // for files without nested columns; the columns are encoded concurrently
@@ -153,6 +157,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 			parquet.WithCompressionFor(path, w.codec),
 			parquet.WithCompressionLevelFor(path, zstdLevel),
 			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexedBytes),
+			parquet.WithStatsFor(path, !e.isFlatFile || width(leaves[i]) <= maxStatsBytes),
 		)
 		if arrow.IsFloating(leaves[i].DataType().ID()) {
 			e.nans[i] += nans[i]

@@ -54,7 +54,11 @@ func NewFlatWriter(ctx context.Context, out io.Writer, columns *arrow.Schema) (*
 		return nil, err
 	}
 	e, err := newEncoder(out, columns, false, pqfile.WithWriteMetadata(annotations))
-	return &FlatWriter{ctx, e, rowGroups{maxRows: flatGroupRows, maxBytes: flatGroupBytes}}, err
+	if err != nil {
+		return nil, err
+	}
+	e.isFlatFile = true
+	return &FlatWriter{ctx, e, rowGroups{maxRows: flatGroupRows, maxBytes: flatGroupBytes}}, nil
 }
 
 // Write adds rows, and writes complete row groups.

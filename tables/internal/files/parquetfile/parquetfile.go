@@ -90,6 +90,10 @@ type Layout struct {
 // fastPageBytes is the size of a page in the fast layout. Larger pages would not stay in the processor's cache.
 const fastPageBytes = 256 << 10
 
+// maxStatsBytes limits the average size of values with statistics. The library keeps several copies of the lowest and of
+// the highest value of a row group.
+const maxStatsBytes = 64 << 10
+
 // NewFastLayout returns a layout for files that are written with little work: each call to Write writes a row group. A
 // column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed, with Snappy,
 // only if this shrinks the sample. If the files are small, no column has dictionaries, because these would cost more
@@ -102,6 +106,9 @@ func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 	for i, c := range sample.Columns() {
 		if arrow.IsNested(c.DataType().ID()) {
 			continue
+		}
+		if texts, ok := c.(array.BinaryLike); ok && len(texts.ValueBytes()) > maxStatsBytes*c.Len() {
+			options = append(options, parquet.WithStatsFor(sample.ColumnName(i), false))
 		}
 		hasDictionary := !isSmall && repeats(c)
 		options = append(options, parquet.WithDictionaryFor(sample.ColumnName(i), hasDictionary))

@@ -113,7 +113,7 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 					written = background(func() (struct{}, error) { return struct{}{}, b.spill() })
 				}
 			}
-			if err == nil && len(files) >= in.maxFiles() {
+			for err == nil && in.areMany(files) {
 				_, err = written()
 				if err == nil {
 					files, err = in.mergeSmallest(ctx, files)
@@ -124,7 +124,11 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 				return
 			}
 		}
-		if _, err := written(); err != nil {
+		_, err := written()
+		for err == nil && in.areMany(files) {
+			files, err = in.mergeSmallest(ctx, files)
+		}
+		if err != nil {
 			yield(nil, err)
 			return
 		}
@@ -132,9 +136,16 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 	}
 }
 
-// maxFiles returns the number of temporary files at which Sort merges half of them. Reading that many files takes the
-// memory of a few blocks.
-func (in Input) maxFiles() int { return int(min(max(4*in.Memory/spilledBatchBytes, 16), 128)) }
+// areMany reports whether Sort merges half of the temporary files: reading all of them would take the memory of a few
+// blocks. It does not count the last file, which may be incomplete, and never returns true for fewer than four files.
+func (in Input) areMany(files []*sortedBlock) bool {
+	const minFiles = 4
+	cost := int64(spilledBatchBytes)
+	for _, b := range files[:max(len(files)-1, 0)] {
+		cost += b.file.cost
+	}
+	return len(files) >= minFiles && cost >= min(max(4*in.Memory, 16*spilledBatchBytes), 128*spilledBatchBytes)
+}
 
 // mergeSmallest merges half of the files into one file.
 func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sortedBlock, error) {

@@ -101,7 +101,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 					group[j] = s
 					group[j].Hides = false
 				}
-				bundled.Batches = viaFile(Merge(ctx, All, cost, group...))
+				bundled.Batches = ViaFile(Merge(ctx, All, cost, group...))
 			}
 			bundles = append(bundles, bundled)
 			i = n

@@ -14,12 +14,14 @@ const (
 	spilledRows       = 1 << 13 // maximum number of rows of a batch in a file
 	spilledBatchBytes = 1 << 19 // approximate memory for reading a file, in bytes
 	spilledBlock      = 1 << 18 // bytes of a file that share a checksum
+	arrayBytes        = 512     // approximate memory of an array without its buffers, and its description in a file
 )
 
 // spillFile is a temporary file with rows that can be read once.
 type spillFile struct {
 	f       *spill.File
 	columns *arrow.Schema
+	cost    int64 // approximate memory for reading the file, in bytes: that of the largest batch
 }
 
 // spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at once.
@@ -28,7 +30,7 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &spillFile{f: spill.New(f, "sorted rows", spilledBlock)}
+	t := &spillFile{f: spill.New(f, "sorted rows", spilledBlock), cost: spilledBatchBytes}
 	t.f.Quota = &spill.Process
 	defer func() {
 		if err != nil {
@@ -46,9 +48,10 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 		}
 		step := spilledBatchRows(b)
 		for start := int64(0); start < b.NumRows() && err == nil; start += step {
-			slice := b.NewSlice(start, min(start+step, b.NumRows()))
+			slice, blocks := b.NewSlice(start, min(start+step, b.NumRows())), t.f.Blocks()
 			err = w.Write(slice)
 			slice.Release()
+			t.cost = max(t.cost, int64(t.f.Blocks()-blocks-1)*spilledBlock+arrayBytes*b.NumCols())
 		}
 		b.Release()
 		if err != nil {
@@ -63,9 +66,10 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 	return t, t.f.Finish()
 }
 
-// spilledBatchRows returns the number of rows to read or write at a time.
+// spilledBatchRows returns the number of rows to read or write at a time. The values of a batch take at least as much
+// memory as its arrays.
 func spilledBatchRows(b arrow.RecordBatch) int64 {
-	return min(max(spilledBatchBytes/rowBytes(b), 1), spilledRows)
+	return min(max(max(spilledBatchBytes, arrayBytes*b.NumCols())/rowBytes(b), 1), spilledRows)
 }
 
 func (t *spillFile) close() { _ = t.f.Close() } // the file is temporary
@@ -84,8 +88,8 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, t.columns) })(yield)
 }
 
-// viaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
-func viaFile(rows Batches) Batches {
+// ViaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
+func ViaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)
 		if err != nil {

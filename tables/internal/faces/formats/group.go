@@ -1,0 +1,127 @@
+package formats
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+)
+
+// groupBatches yields the rows of a row group. The library decodes all columns at the same time, and keeps a page and a
+// dictionary of each. If these would exceed the job's memory, groupBatches decodes a few columns after another, to
+// temporary files.
+func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, group int) (sorted.Batches, error) {
+	g := reader.ParquetReader().MetaData().RowGroup(group)
+	parts, rowBytes, err := in.columnParts(reader, g)
+	if err != nil {
+		return nil, err
+	}
+	bytes := int64(batchBytes)
+	if in.JobMemory > 0 {
+		bytes = min(bytes, in.JobMemory/16)
+	}
+	reader.Props.BatchSize = max(1, min(batchRows, bytes/max(1, rowBytes), batchCells/int64(max(1, g.NumColumns()))))
+	sources := make([]sorted.Batches, len(parts))
+	for i, leaves := range parts {
+		sources[i] = func(yield func(arrow.RecordBatch, error) bool) {
+			r, err := reader.GetRecordReader(ctx, leaves, []int{group})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			defer r.Release()
+			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				b.Retain()
+				return b, nil
+			}) {
+				if err == io.EOF || !yield(b, err) { // the library's error at the end
+					return
+				}
+			}
+		}
+		if len(parts) > 1 {
+			sources[i] = sorted.Chunks(sorted.ViaFile(sources[i]), reader.Props.BatchSize)
+		}
+	}
+	if len(sources) == 1 {
+		return sources[0], nil
+	}
+	return sideBySide(sources, g.NumRows()), nil
+}
+
+// columnParts returns the columns to decode at a time, as the indices of their leaves, and the average size of a row.
+func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMetaData) (parts [][]int, rowBytes int64, err error) {
+	const (
+		pageBytes   = 2 << 20  // of a large page and dictionary
+		readerBytes = 16 << 10 // of a column's reader without pages
+	)
+	columns := reader.ParquetReader().MetaData().Schema
+	parts = [][]int{nil}
+	used := int64(0) // memory of the last part
+	for c := range g.NumColumns() {
+		chunk, err := g.ColumnChunk(c)
+		if err != nil {
+			return nil, 0, err
+		}
+		size := max(chunk.TotalUncompressedSize(), 0)
+		rowBytes += min(size, 1<<40) / max(1, g.NumRows())
+		cost := 2*min(size, pageBytes) + min(max(chunk.TotalCompressedSize(), 0), streamBuffer) + readerBytes
+		isSameField := c > 0 && columns.ColumnRoot(c) == columns.ColumnRoot(c-1)
+		if c > 0 && !isSameField && in.JobMemory > 0 && used+cost > in.JobMemory/4 {
+			parts, used = append(parts, nil), 0
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], c)
+		used += cost
+	}
+	return parts, rowBytes, nil
+}
+
+// sideBySide joins sources of the same rows but different columns.
+func sideBySide(sources []sorted.Batches, rows int64) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		next := make([]func() (arrow.RecordBatch, error, bool), len(sources))
+		for i, s := range sources {
+			var stop func()
+			next[i], stop = iter.Pull2(s)
+			defer stop()
+		}
+		for rows > 0 {
+			b, err := nextRows(next)
+			if err == nil {
+				rows -= b.NumRows()
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func nextRows(next []func() (arrow.RecordBatch, error, bool)) (arrow.RecordBatch, error) {
+	var fields []arrow.Field
+	var arrays []arrow.Array
+	rows := int64(-1)
+	for _, n := range next {
+		b, err, ok := n()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			defer b.Release()
+		}
+		if !ok || rows >= 0 && b.NumRows() != rows {
+			return nil, fmt.Errorf("the file is damaged: %w", io.ErrUnexpectedEOF)
+		}
+		rows = b.NumRows()
+		fields, arrays = append(fields, b.Schema().Fields()...), append(arrays, b.Columns()...)
+	}
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), arrays, rows), nil
+}
