@@ -128,8 +128,8 @@ type Input struct {
 	IsUncompressed bool
 	// Memory limits the memory of the rows, in bytes. 0 means no limit for text, and the default for Arrow.
 	Memory int64
-	// JobMemory is the approximate memory of a job that reads the file, in bytes. Decoding Parquet may
-	// take a quarter of it. 0 means no limit.
+	// JobMemory is the approximate memory of a job that reads the file, in bytes. A row may take a quarter of it, and
+	// so may decoding Parquet. 0 means no limit.
 	JobMemory int64
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
@@ -140,6 +140,14 @@ type Input struct {
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
+	r, err := in.read(ctx)
+	if err != nil || in.JobMemory == 0 {
+		return r, err
+	}
+	return in.limitRows(ctx, r), nil
+}
+
+func (in *Input) read(ctx context.Context) (array.RecordReader, error) {
 	if in.Sep != "" && in.Format != CSV {
 		return nil, fmt.Errorf("%s: a separator can be set only for csv, not for %s", in.Name, in.Format)
 	}

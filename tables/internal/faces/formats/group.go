@@ -8,9 +8,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -73,6 +75,9 @@ func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMet
 		}
 		size := max(chunk.TotalUncompressedSize(), 0)
 		rowBytes += min(size, 1<<40) / max(1, g.NumRows())
+		if err := in.checkRowSize(rowBytes); err != nil {
+			return nil, 0, fmt.Errorf("column %q: the average row up to it is %w", columns.Column(c).Path(), err)
+		}
 		cost := 2*min(size, pageBytes) + min(max(chunk.TotalCompressedSize(), 0), streamBuffer) + readerBytes
 		isSameField := c > 0 && columns.ColumnRoot(c) == columns.ColumnRoot(c-1)
 		if c > 0 && !isSameField && in.JobMemory > 0 && used+cost > in.JobMemory/4 {
@@ -124,4 +129,31 @@ func nextRows(next []func() (arrow.RecordBatch, error, bool)) (arrow.RecordBatch
 		fields, arrays = append(fields, b.Schema().Fields()...), append(arrays, b.Columns()...)
 	}
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), arrays, rows), nil
+}
+
+// limitRows returns r, but with an error before the first row that is too large for the job's memory.
+func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.RecordReader {
+	rows := int64(0) // before the batch
+	return arrowsafe.Reader(r.Schema(), arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		if in.checkRowSize(util.TotalRecordSize(b)) != nil {
+			row, size := arrowsafe.LargestRow(ctx, b)
+			if err := in.checkRowSize(size); err != nil {
+				return nil, fmt.Errorf("%s: row %d is %w", in.Name, rows+int64(row)+1, err)
+			}
+		}
+		rows += b.NumRows()
+		b.Retain()
+		return b, nil
+	}), r.Release)
+}
+
+// checkRowSize returns an error if a row of the given size is too large for the job's memory. Reading and writing a row
+// takes up to twelve times its size.
+func (in *Input) checkRowSize(size int64) error {
+	const share = 4
+	if in.JobMemory == 0 || size <= in.JobMemory/share {
+		return nil
+	}
+	needed := (share*size + 1<<20 - 1) >> 20
+	return fmt.Errorf("%d MiB, more than a quarter of --memory: use --memory %dMiB or more: %w", size>>20, needed, partd.ErrTooLarge)
 }

@@ -1,7 +1,9 @@
 package arrowsafe
 
 import (
+	"context"
 	"fmt"
+	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -37,6 +39,24 @@ func (w *walk) expandedSize(a arrow.Array) (total int64) {
 		total = w.expandedSize(a.Storage())
 	}
 	return total
+}
+
+// LargestRow returns the index of the row with the most bytes, and their number. The batch must be valid.
+func LargestRow(ctx context.Context, b arrow.RecordBatch) (row int, size int64) {
+	w := &walk{ctx: ctx, limit: math.MaxInt64}
+	sizes := make([]int64, b.NumRows())
+	for _, a := range b.Columns() {
+		sum := w.sizes(a)
+		for i := range sizes {
+			sizes[i] += sum(i, i+1)
+		}
+	}
+	for i, n := range sizes {
+		if n > size {
+			row, size = i, n
+		}
+	}
+	return row, size
 }
 
 func (w *walk) failIfOverlapping(a array.ListLike) {
