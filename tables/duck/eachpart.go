@@ -236,7 +236,7 @@ func selectColumns(r array.RecordReader, names []string) array.RecordReader {
 func (j *eachJob) open() error {
 	j.close()
 	j.opened++
-	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, OneStatement: true, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
+	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
 	db, err := database.Open(limits, filepath.Join(j.files.dir, fmt.Sprintf("spill-%d", j.opened)))
 	if err == nil {
 		j.db = db

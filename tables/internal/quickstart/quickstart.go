@@ -1,4 +1,4 @@
-// Package quickstart makes commands start faster. When a program starts, Iceberg's library parses Substrait's list of
+// Package quickstart makes commands start faster. The command "sql" opens its database early. When a program starts, Iceberg's library parses Substrait's list of
 // functions, which takes 70 ms. The library needs the functions only to evaluate filters of its own scans, which
 // partd-tables never does. So this package replaces the list with an empty one. Only programs may import this package.
 //

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -22,70 +23,95 @@ import (
 // separate connection.
 type Database struct {
 	db           duckdb.Database
-	conn         duckdb.Connection   // connection of the current statement
-	unused       []duckdb.Connection // connections for later statements
-	confinedKey  string              // Job.Key of the database's statements; "" while the database is not confined
-	views        string              // statements that defined the current views
-	isIncomplete bool                // the current statement has begun, but has not succeeded yet
+	conn         duckdb.Connection // connection of the current statement
+	statements   int               // number of statements that the database has been prepared for
+	confinedKey  string            // Job.Key of the database's statements; "" while the database is not confined
+	views        string            // statements that defined the current views
+	isIncomplete bool              // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
 	describedSQL string              // SQL of stmt if the statement was prepared but has not run
 	lastSQL      string              // SQL of the last statement
 	isRepeated   bool                // whether lastSQL has run repeatedly with the same views, and takes little time to prepare
 	dir          string              // directory for data beyond the memory limit
+	isEarly      bool                // whether OpenEarly opened the database
 	mergesChunks bool                // whether results can wait until enough rows for a chunk exist
 	functions    map[string]function // see functionTable
 	stopWatching func()              // stops watching the context of CancelWith; nil if no context is watched
 }
 
-// maxStatements is the maximum number of statements that a database runs. All their connections must be opened before
-// the database is confined, because each connection needs the setting errors_as_json, which cannot be changed
-// afterwards.
+// maxStatements is the maximum number of statements that a database runs. It bounds what they leave in memory.
 const maxStatements = 64
 
 // Options limits a database's resources.
 type Options struct {
 	Memory, MaxTemp int64 // maximum size of memory, and of temporary files, in bytes
 	Threads         int
-	OneStatement    bool // the database runs a single statement, so it needs no connections for others
+}
+
+// early receives the database that OpenEarly is opening, or nil if that failed.
+var early atomic.Pointer[chan *Database]
+
+// OpenEarly starts opening a database, which takes up to 20 ms. The next call of Open returns this database. Call
+// OpenEarly only in a program that ends soon, because Close does not free the database: the system frees it faster.
+func OpenEarly() {
+	opened := make(chan *Database, 1)
+	early.Store(&opened)
+	go func() {
+		d, _ := open() // after an error, Open tries again
+		opened <- d
+	}()
 }
 
 // Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the
 // settings that all queries share; confinement applies the settings of one query.
-func Open(o *Options, dir string) (_ *Database, err error) {
-	d := &Database{dir: dir}
-	defer func() {
+func Open(o *Options, dir string) (d *Database, err error) {
+	if opened := early.Swap(nil); opened != nil {
+		d = <-*opened
+	}
+	isEarly := d != nil
+	if !isEarly {
+		d, err = open()
 		if err != nil {
-			d.Close()
+			return nil, err
 		}
-	}()
+	}
+	d.dir, d.isEarly = dir, isEarly
+	err = d.execute(
+		"SET threads="+fmt.Sprint(o.Threads),
+		"SET memory_limit="+bytesText(o.Memory),
+		"SET temp_directory="+sqltext.Text(dir),
+		"SET max_temp_directory_size="+bytesText(o.MaxTemp),
+	)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// open opens a database without limits.
+func open() (*Database, error) {
+	d := &Database{}
 	if duckdb.Open(":memory:", &d.db) == duckdb.StateError {
 		return nil, errNoMemory
 	}
-	for {
-		if duckdb.Connect(d.db, &d.conn) == duckdb.StateError {
-			return nil, errNoMemory
-		}
-		if err := d.execute("SET errors_as_json=true"); err != nil {
-			return nil, err
-		}
-		if o.OneStatement || len(d.unused) == maxStatements-1 {
-			break
-		}
-		d.unused = append(d.unused, d.conn)
-		d.conn = duckdb.Connection{}
+	err := errNoMemory
+	if duckdb.Connect(d.db, &d.conn) == duckdb.StateSuccess {
+		err = d.execute(append([]string{
+			"SET GLOBAL errors_as_json=true", // for the connections of all statements
+			"SET autoinstall_known_extensions=false",
+			"SET autoload_known_extensions=false",
+			"SET allow_community_extensions=false",
+			"SET storage_compatibility_version='latest'", // json_serialize_sql refuses some types for an older version
+			"SET GLOBAL TimeZone='UTC'",
+			"SET enable_external_file_cache=false", // the cache would keep a statement's data after the statement ends
+		}, slices.Concat(guards, macros)...)...)
 	}
-	return d, d.execute(append([]string{
-		"SET threads=" + fmt.Sprint(o.Threads),
-		"SET memory_limit=" + bytesText(o.Memory),
-		"SET temp_directory=" + sqltext.Text(dir),
-		"SET max_temp_directory_size=" + bytesText(o.MaxTemp),
-		"SET autoinstall_known_extensions=false",
-		"SET autoload_known_extensions=false",
-		"SET allow_community_extensions=false",
-		"SET storage_compatibility_version='latest'", // json_serialize_sql refuses some types for an older version
-		"SET GLOBAL TimeZone='UTC'",
-		"SET enable_external_file_cache=false", // the cache would keep a statement's data after the statement ends
-	}, slices.Concat(guards, macros)...)...)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
 var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
@@ -279,13 +305,10 @@ func (d *Database) discardStatement() {
 func (d *Database) Close() {
 	d.Finish()
 	d.discardStatement()
-	for _, c := range append(d.unused, d.conn) {
-		if c.Ptr != nil {
-			duckdb.Disconnect(&c)
-		}
+	if d.conn.Ptr != nil && !d.isEarly {
+		duckdb.Disconnect(&d.conn)
 	}
-	d.unused, d.conn = nil, duckdb.Connection{}
-	if d.db.Ptr != nil {
+	if d.db.Ptr != nil && !d.isEarly {
 		duckdb.Close(&d.db)
 	}
 	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files

@@ -74,16 +74,15 @@ func (d *Database) Ready(context.Context) error { return nil }
 
 func (d *Database) Reuse() Reuse {
 	spilled, _ := os.ReadDir(d.dir) // fails if no statement spilled, because DuckDB creates the directory on demand
-	if d.confinedKey == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
+	if d.confinedKey == "" || d.isIncomplete || d.statements == maxStatements-1 || len(spilled) > 0 {
 		return Reuse{}
 	}
 	if d.describedSQL != "" { // no statement ran on the connection
 		return Reuse{IsPossible: true}
 	}
 	duckdb.Disconnect(&d.conn)
-	last := len(d.unused) - 1
-	d.conn, d.unused = d.unused[last], d.unused[:last]
-	return Reuse{IsPossible: true}
+	d.statements++
+	return Reuse{IsPossible: duckdb.Connect(d.db, &d.conn) == duckdb.StateSuccess}
 }
 
 // Reopen returns false, because opening a new Database is as fast.

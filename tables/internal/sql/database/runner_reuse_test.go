@@ -4,7 +4,10 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +43,23 @@ func openDatabase(t testing.TB, memory int64) *Database {
 	d := must.Get(Open(&Options{Memory: memory, MaxTemp: 1 << 30, Threads: 2}, filepath.Join(t.TempDir(), "spill")))(t)
 	t.Cleanup(d.Close)
 	return d
+}
+
+// TestOpenEarly checks that only the next Open returns an early database, with its limits, and that Close removes its
+// directory.
+func TestOpenEarly(t *testing.T) {
+	OpenEarly()
+	d := openDatabase(t, 64<<20)
+	if !d.isEarly || openDatabase(t, 64<<20).isEarly {
+		t.Fatal("not exactly the first of two databases is early")
+	}
+	must.Do(t, d.execute("SELECT if(current_setting('memory_limit') = '64.0 MiB' AND current_setting('threads') = 2, 1, error('no limit'))"))
+	must.Do(t, os.MkdirAll(filepath.Join(d.dir, "file"), 0o700))
+	runStatement(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
+	d.Close()
+	if _, err := os.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat of the closed database's directory: %v, want it to be missing", err)
+	}
 }
 
 // TestReuse checks that a statement leaves nothing for the next statement: no temporary tables, variables,
