@@ -1,9 +1,10 @@
-// Package quickstart makes commands start faster. The command "sql" opens its database early. When a program starts, Iceberg's library parses Substrait's list of
+// Package quickstart makes commands start faster. When a program starts, Iceberg's library parses Substrait's list of
 // functions, which takes 70 ms. The library needs the functions only to evaluate filters of its own scans, which
-// partd-tables never does. So this package replaces the list with an empty one. Only programs may import this package.
+// partd-tables never does. So this package replaces the list with an empty one. It also opens the database of the
+// command "sql" while the program starts. Only programs may import this package.
 //
 // Among the packages whose imports are initialized, Go initializes the one with the lowest path first. This package
-// imports little, so it comes before the packages that use the list. If a version of Substrait's library has another
+// imports no package that uses the list, so it comes before these packages. If a version of Substrait's library has another
 // variable, nothing is replaced, and this package's test fails.
 package quickstart
 
