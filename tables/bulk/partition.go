@@ -68,7 +68,7 @@ func (p *partition) numberOf(key []byte) int {
 	if i, ok := p.numbers[string(key)]; ok {
 		return i
 	}
-	canAdd := !p.isWide || p.buckets.Level > 0 // Writing many wide files at the same time takes too much memory.
+	canAdd := !p.isWide || p.buckets.Level > 0 // writing many wide files at the same time takes too much memory
 	if canAdd && len(p.files) < max(minFiles, int(p.memory/minFileMemory)) {
 		p.files = append(p.files, &file{})
 		p.numbers[string(key)] = len(p.files) - 1
@@ -121,7 +121,7 @@ func (p *partition) writeLargest(ctx context.Context) error {
 	for ; n < len(largest) && (p.used > limit || largest[n].bytes >= maxBlock); n++ {
 		p.used -= largest[n].bytes
 	}
-	if n > 0 && largest[0].bytes >= p.memory/2 { // Writing takes several times the memory of a large row.
+	if n > 0 && largest[0].bytes >= p.memory/2 { // writing takes several times the memory of a large row
 		ctx = parallel.Sequential(ctx)
 	}
 	return parallel.Each(ctx, slices.Values(largest[:n]), workers, func(ctx context.Context, f *file) error { return p.write(ctx, f, false) })

@@ -125,7 +125,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	}
 	s.plain = plainSchema(r.Schema())
 	rows := sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch)
-	s.isWide = int64(s.plain.NumFields())*arrayBytes > s.Memory/32
+	s.isWide = int64(s.plain.NumFields())*sorted.ArrayBytes > s.Memory/32
 	if s.isWide && !slices.ContainsFunc(s.by, func(column int) bool { return !sorted.HasOrder(s.plain.Field(column).Type) }) {
 		// A batch of few rows takes far more memory and work than its values, so the rows of a key should come together.
 		rows = sorted.Sort(ctx, sorted.All, sorted.Input{Batches: rows, Keys: s.by, Memory: s.Memory / 4, Size: util.TotalRecordSize})
@@ -271,11 +271,9 @@ type file struct {
 	writer    formats.Writer
 }
 
-const arrayBytes = 512 // approximate memory of an array without its buffers
-
 // add adds rows to those to write, and returns the memory that they take. It releases them later.
 func (f *file) add(rows arrow.RecordBatch) (size int64) {
-	size = util.TotalRecordSize(rows) + arrayBytes*rows.NumCols()
+	size = util.TotalRecordSize(rows) + sorted.ArrayBytes*rows.NumCols()
 	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
 	return size
 }

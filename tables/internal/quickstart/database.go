@@ -4,12 +4,15 @@ package quickstart
 
 import (
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
 func init() {
-	if len(os.Args) > 1 && os.Args[1] == "sql" {
+	isServer := func(flag string) bool { return strings.HasPrefix(flag, "--server") }
+	if len(os.Args) > 1 && os.Args[1] == "sql" && os.Getenv("PARTD_TABLES_SERVER") == "" && !slices.ContainsFunc(os.Args, isServer) {
 		database.OpenEarly() // while another core initializes the other packages and opens the store
 	}
 }

@@ -4,8 +4,8 @@
 // command "sql" while the program starts. Only programs may import this package.
 //
 // Among the packages whose imports are initialized, Go initializes the one with the lowest path first. This package
-// imports no package that uses the list, so it comes before these packages. If a version of Substrait's library has another
-// variable, nothing is replaced, and this package's test fails.
+// imports no package that uses the list, so it comes before these packages. If a version of Substrait's library has
+// another variable, nothing is replaced, and this package's test fails.
 package quickstart
 
 import (

@@ -199,7 +199,7 @@ func measured(t *testing.T, cmd *exec.Cmd) (out []byte, peak int64) {
 	}
 }
 
-// TestBulkHugeRow splits and sorts rows, one of which has 100 MiB, a quarter of the memory.
+// TestBulkHugeRow splits and sorts rows. One row has 100 MiB, a quarter of the memory.
 func TestBulkHugeRow(t *testing.T) {
 	dir := t.TempDir()
 	in := filepath.Join(dir, "in.parquet")

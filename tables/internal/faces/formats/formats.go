@@ -275,9 +275,6 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 // forward yields batches and releases them.
 func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func(arrow.RecordBatch) bool) error {
 	for b, err := range batches {
-		if err == io.EOF { // the Parquet reader's error at the end
-			return nil
-		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("the file is damaged: %w", err)
 		}

@@ -40,10 +40,7 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 				return
 			}
 			defer r.Release()
-			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-				b.Retain()
-				return b, nil
-			}) {
+			for b, err := range arrowsafe.Batches(r) {
 				if err == io.EOF || !yield(b, err) { // the library's error at the end
 					return
 				}
@@ -123,7 +120,7 @@ func nextRows(next []func() (arrow.RecordBatch, error, bool)) (arrow.RecordBatch
 			defer b.Release()
 		}
 		if !ok || rows >= 0 && b.NumRows() != rows {
-			return nil, fmt.Errorf("the file is damaged: %w", io.ErrUnexpectedEOF)
+			return nil, io.ErrUnexpectedEOF
 		}
 		rows = b.NumRows()
 		fields, arrays = append(fields, b.Schema().Fields()...), append(arrays, b.Columns()...)

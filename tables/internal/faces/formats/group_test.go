@@ -49,7 +49,7 @@ func TestWideParquet(t *testing.T) {
 	}
 }
 
-// TestLargeRows checks that a row of more than a quarter of a job's memory is an error, before Parquet is decoded.
+// TestLargeRows checks that a row of more than a quarter of a job's memory is an error.
 func TestLargeRows(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.BinaryTypes.String}}, nil)
 	for _, rows := range []int{1, 40} {

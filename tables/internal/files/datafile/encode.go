@@ -17,6 +17,7 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 const (
@@ -24,10 +25,7 @@ const (
 	// maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be
 	// large
 	maxIndexedBytes = 256
-	// maximum average size of a column's values, in bytes, for statistics in files that are not a table's; tables need
-	// the numbers of nulls
-	maxStatsBytes = 64 << 10
-	zstdLevel     = 1
+	zstdLevel       = 1
 )
 
 // encoder writes a file's row groups, and chooses the encodings of each row group.
@@ -157,7 +155,8 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 			parquet.WithCompressionFor(path, w.codec),
 			parquet.WithCompressionLevelFor(path, zstdLevel),
 			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexedBytes),
-			parquet.WithStatsFor(path, !e.isFlatFile || width(leaves[i]) <= maxStatsBytes),
+			// tables need the numbers of nulls
+			parquet.WithStatsFor(path, !e.isFlatFile || width(leaves[i]) <= schema.MaxStatsBytes),
 		)
 		if arrow.IsFloating(leaves[i].DataType().ID()) {
 			e.nans[i] += nans[i]

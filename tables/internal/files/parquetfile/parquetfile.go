@@ -90,10 +90,6 @@ type Layout struct {
 // fastPageBytes is the size of a page in the fast layout. Larger pages would not stay in the processor's cache.
 const fastPageBytes = 256 << 10
 
-// maxStatsBytes limits the average size of values with statistics. The library keeps several copies of the lowest and of
-// the highest value of a row group.
-const maxStatsBytes = 64 << 10
-
 // NewFastLayout returns a layout for files that are written with little work: each call to Write writes a row group. A
 // column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed, with Snappy,
 // only if this shrinks the sample. If the files are small, no column has dictionaries, because these would cost more
@@ -107,7 +103,7 @@ func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 		if arrow.IsNested(c.DataType().ID()) {
 			continue
 		}
-		if texts, ok := c.(array.BinaryLike); ok && len(texts.ValueBytes()) > maxStatsBytes*c.Len() {
+		if texts, ok := c.(array.BinaryLike); ok && len(texts.ValueBytes()) > schema.MaxStatsBytes*c.Len() {
 			options = append(options, parquet.WithStatsFor(sample.ColumnName(i), false))
 		}
 		hasDictionary := !isSmall && repeats(c)

@@ -36,6 +36,10 @@ func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.R
 	return file.NewParquetReader(in, options...)
 }
 
+// MaxStatsBytes limits the average size of the values of a column with statistics, except in a table's files. While a row
+// group is written, the library keeps several copies of its lowest and highest value.
+const MaxStatsBytes = 64 << 10
+
 // CheckEncoding returns an error if arrow-go 18.8 cannot decode a column chunk.
 func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {

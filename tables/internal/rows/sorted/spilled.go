@@ -14,8 +14,10 @@ const (
 	spilledRows       = 1 << 13 // maximum number of rows of a batch in a file
 	spilledBatchBytes = 1 << 19 // approximate memory for reading a file, in bytes
 	spilledBlock      = 1 << 18 // bytes of a file that share a checksum
-	arrayBytes        = 512     // approximate memory of an array without its buffers, and its description in a file
 )
+
+// ArrayBytes is the approximate memory of an array without its buffers. Its description in a file takes about as much.
+const ArrayBytes = 512
 
 // spillFile is a temporary file with rows that can be read once.
 type spillFile struct {
@@ -51,7 +53,7 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 			slice, blocks := b.NewSlice(start, min(start+step, b.NumRows())), t.f.Blocks()
 			err = w.Write(slice)
 			slice.Release()
-			t.cost = max(t.cost, int64(t.f.Blocks()-blocks-1)*spilledBlock+arrayBytes*b.NumCols())
+			t.cost = max(t.cost, int64(t.f.Blocks()-blocks-1)*spilledBlock+ArrayBytes*b.NumCols())
 		}
 		b.Release()
 		if err != nil {
@@ -69,7 +71,7 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 // spilledBatchRows returns the number of rows to read or write at a time. The values of a batch take at least as much
 // memory as its arrays.
 func spilledBatchRows(b arrow.RecordBatch) int64 {
-	return min(max(max(spilledBatchBytes, arrayBytes*b.NumCols())/rowBytes(b), 1), spilledRows)
+	return min(max(max(spilledBatchBytes, ArrayBytes*b.NumCols())/rowBytes(b), 1), spilledRows)
 }
 
 func (t *spillFile) close() { _ = t.f.Close() } // the file is temporary

@@ -24,7 +24,7 @@ import (
 type Database struct {
 	db           duckdb.Database
 	conn         duckdb.Connection // connection of the current statement
-	statements   int               // number of statements that the database has been prepared for
+	statements   int               // number of statements that used earlier connections
 	confinedKey  string            // Job.Key of the database's statements; "" while the database is not confined
 	views        string            // statements that defined the current views
 	isIncomplete bool              // the current statement has begun, but has not succeeded yet
@@ -57,8 +57,11 @@ func OpenEarly() {
 	opened := make(chan *Database, 1)
 	early.Store(&opened)
 	go func() {
-		d, _ := open() // after an error, Open tries again
-		opened <- d
+		d, err := open()
+		if err == nil {
+			d.isEarly = true
+		}
+		opened <- d // after an error, nil: Open tries again
 	}()
 }
 
@@ -68,14 +71,13 @@ func Open(o *Options, dir string) (d *Database, err error) {
 	if opened := early.Swap(nil); opened != nil {
 		d = <-*opened
 	}
-	isEarly := d != nil
-	if !isEarly {
+	if d == nil {
 		d, err = open()
 		if err != nil {
 			return nil, err
 		}
 	}
-	d.dir, d.isEarly = dir, isEarly
+	d.dir = dir
 	err = d.execute(
 		"SET threads="+fmt.Sprint(o.Threads),
 		"SET memory_limit="+bytesText(o.Memory),
