@@ -123,9 +123,9 @@ const (
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// Snapshots may need inline metadata. While there are snapshots, only sweepInline deletes it.
+	// Snapshots may need inline metadata. While there are snapshots, only Sweep deletes it.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
-	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
+	unusedInline = ` FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
 	sweepCopies = `DELETE FROM partd_copies WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`

@@ -49,7 +49,8 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 	err := sw.CheckFiles()
 	if err == nil {
 		err = sw.inTx(ctx, func(t *transaction) {
-			t.exec(sweepInline)
+			t.exec(`DELETE FROM partd_files WHERE path IN (SELECT location` + unusedInline + `)`) // as when a change deletes inline metadata
+			t.exec(`DELETE` + unusedInline)
 			t.exec(sweepCopies)
 		})
 	}
