@@ -145,6 +145,29 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 	}
 }
 
+// TestExpireAsideOfTail checks that expiry prepares its commit only once, without the table's lock, although the tail
+// has rows.
+func TestExpireAsideOfTail(t *testing.T) {
+	t.Parallel()
+	var written atomic.Int32
+	fs := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, path string) error {
+		if op == vfstest.OpWrite && strings.HasSuffix(path, ".metadata.json") {
+			written.Add(1)
+		}
+		return nil
+	})
+	s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1}, tables.Hooks{FS: fs})
+	for i := range int64(3) {
+		tabletest.Fold(t, s)
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, i)
+	}
+	before := written.Load()
+	if r, err := s.Expire(t.Context(), &tables.MaintainOptions{Keep: 1}); err != nil || r.Versions == 0 || written.Load() != before+1 {
+		t.Errorf("Expire = %+v, %v, and wrote metadata %d times, want 1", r, err, written.Load()-before)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "t", 0, 1, 2)
+}
+
 // TestMaintainClockSetForward checks that no version expires early because somebody has set the clock forward.
 func TestMaintainClockSetForward(t *testing.T) {
 	t.Parallel()

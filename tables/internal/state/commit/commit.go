@@ -112,7 +112,8 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 		return nil, err
 	}
 	defer unlock()
-	if !e.isPromised(a.record.New.LastSequenceNumber()) {
+	// Not LastSequenceNumber, which reserve sets to a promised version even if the step adds no snapshot.
+	if s := a.record.New.CurrentSnapshot(); s == nil || !e.isPromised(s.SequenceNumber) {
 		err := cat.Commit(ctx, nil, a.record)
 		if err == nil {
 			return a.record.Result, nil
