@@ -135,6 +135,15 @@ func (c *cursor) charge(n int64) error {
 // the newer types.
 const lastKnownType = arrow.DECIMAL64
 
+// topColumn is column for a column of a batch, which must have exactly as many values as the batch has rows. Otherwise,
+// Arrow's reader would cut it off without an error.
+func (c *cursor) topColumn(dt arrow.DataType, rows int64) error {
+	if c.node < c.nodes && c.int64(c.nodesAt+flatbuffers.UOffsetT(16*c.node)) > rows {
+		return fmt.Errorf("%w: it claims %d rows, but a column has more", errMessage, rows)
+	}
+	return c.column(dt, rows)
+}
+
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
 func (c *cursor) column(dt arrow.DataType, minLength int64) error {
 	dt = storageType(dt)

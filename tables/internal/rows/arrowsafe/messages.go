@@ -54,7 +54,7 @@ func (m *Messages) Check(head, body []byte) (err error) {
 		}
 		rows := d.header.GetInt64Slot(batchLength, 0)
 		for _, f := range m.schema.Fields() {
-			if err := c.column(f.Type, rows); err != nil {
+			if err := c.topColumn(f.Type, rows); err != nil {
 				return fmt.Errorf("column %q: %w", f.Name, err)
 			}
 		}
@@ -141,7 +141,7 @@ func (m *Messages) checkDictionary(d *description, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.column(dt, batch.GetInt64Slot(batchLength, 0)); err != nil {
+	if err := c.topColumn(dt, batch.GetInt64Slot(batchLength, 0)); err != nil {
 		return fmt.Errorf("dictionary %d: %w", id, err)
 	}
 	size := c.inflated + int64(len(body))

@@ -219,6 +219,12 @@ func TestFalseClaims(t *testing.T) {
 			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 2)
 			return m
 		},
+		"fewer rows than values": func() []message {
+			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}, {"x": 2}]`)
+			h := last(m).header(t)
+			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1)
+			return m
+		},
 		"negative rows": func() []message {
 			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
 			put64(last(m).element(t, batchNodes, 0), -1)
