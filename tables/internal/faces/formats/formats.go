@@ -183,7 +183,9 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease fu
 				return !stopped
 			})
 		}()
-		err = errors.Join(err, canceled.Err(ctx))
+		if ended := canceled.Err(ctx); !errors.Is(err, ended) {
+			err = errors.Join(err, ended)
+		}
 		if err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
@@ -267,6 +269,9 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 			if err != nil {
 				return err
 			}
+		}
+		if n := reader.ParquetReader().NumRows(); !stopped && rows != n {
+			return fmt.Errorf("%s: the file is damaged: it has %d rows, but its footer says %d", in.Name, rows, n)
 		}
 		return nil
 	}), nil

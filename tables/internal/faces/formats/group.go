@@ -2,6 +2,8 @@ package formats
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -9,10 +11,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/util"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -30,7 +35,15 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 	if in.JobMemory > 0 {
 		bytes = min(bytes, in.JobMemory/16)
 	}
-	reader.Props.BatchSize = max(1, min(batchRows, bytes/max(1, rowBytes), batchCells/int64(max(1, g.NumColumns()))))
+	rows := min(batchRows, bytes/max(1, rowBytes), batchCells/int64(max(1, g.NumColumns())))
+	if in.JobMemory > 0 {
+		decoded, err := decodedRowBytes(reader, group)
+		if err != nil {
+			return nil, err
+		}
+		rows = min(rows, in.JobMemory/8/max(1, decoded))
+	}
+	reader.Props.BatchSize = max(1, rows)
 	sources := make([]sorted.Batches, len(parts))
 	for i, leaves := range parts {
 		sources[i] = func(yield func(arrow.RecordBatch, error) bool) {
@@ -41,7 +54,17 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 			}
 			defer r.Release()
 			for b, err := range arrowsafe.Batches(r) {
-				if err == io.EOF || !yield(b, err) { // the library's error at the end
+				if err == nil {
+					err = canceled.Err(ctx) // ViaFile reads all batches before its consumer can stop
+					if err == nil {
+						err = checkNested(b.Columns())
+					}
+					if err != nil {
+						b.Release()
+						b = nil
+					}
+				}
+				if err == io.EOF || !yield(b, err) || err != nil { // the library's error at the end
 					return
 				}
 			}
@@ -54,6 +77,82 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 		return sources[0], nil
 	}
 	return sideBySide(sources, g.NumRows()), nil
+}
+
+// checkNested returns an error if lists or structs refer to values that they lack, as in a damaged file. The library's
+// ValidateFull would also refuse maps whose fields have other names than key and value.
+func checkNested(arrays []arrow.Array) error {
+	for _, a := range arrays {
+		var children []arrow.Array
+		isComplete := true
+		switch a := a.(type) {
+		case array.ListLike:
+			children = []arrow.Array{a.ListValues()}
+			for i, last := 0, int64(0); i < a.Len() && isComplete; i++ {
+				from, to := a.ValueOffsets(i)
+				isComplete = last <= from && from <= to && to <= int64(children[0].Len())
+				last = from
+			}
+		case *array.Struct:
+			for i := range a.NumField() {
+				children = append(children, a.Field(i))
+				isComplete = isComplete && a.Field(i).Len() >= a.Len()
+			}
+		}
+		if !isComplete {
+			return fmt.Errorf("the file is damaged: %s refers to values that it does not have", a.DataType())
+		}
+		if err := checkNested(children); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodedRowBytes returns a limit for the average size of a row group's decoded rows. Values that repeat take few bytes
+// in the file, but their full size in a batch.
+func decodedRowBytes(reader *pqarrow.FileReader, group int) (total int64, err error) {
+	g := reader.ParquetReader().RowGroup(group)
+	for c := range g.NumColumns() {
+		chunk, err := g.MetaData().ColumnChunk(c)
+		if err != nil {
+			return 0, err
+		}
+		size := int64(0) // of a value
+		switch t := chunk.Type(); {
+		case t == parquet.Types.FixedLenByteArray:
+			size = int64(reader.ParquetReader().MetaData().Schema.Column(c).TypeLength())
+		case t != parquet.Types.ByteArray:
+			size = int64(t.ByteSize())
+		case chunk.HasDictionaryPage():
+			size, err = largestInDictionary(g, c)
+		}
+		if err != nil {
+			return 0, err
+		}
+		total += min(max(chunk.NumValues(), 0), 1<<31) * min(size, 1<<31) / max(1, g.NumRows())
+		total = min(total, 1<<40)
+	}
+	return total, nil
+}
+
+// largestInDictionary returns the size of the largest value in the dictionary of a column of byte arrays.
+func largestInDictionary(g *file.RowGroupReader, column int) (largest int64, err error) {
+	pages, err := g.GetColumnPageReader(column)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, pages.Close()) }()
+	dictionary, err := pages.GetDictionaryPage()
+	if err != nil || dictionary == nil {
+		return 0, err
+	}
+	for data := dictionary.Data(); len(data) >= 4; {
+		size := int64(binary.LittleEndian.Uint32(data))
+		largest = max(largest, size)
+		data = data[min(int64(len(data)), 4+size):]
+	}
+	return largest, nil
 }
 
 // columnParts returns the columns to decode at a time, as the indices of their leaves, and the average size of a row.
@@ -145,7 +244,7 @@ func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.Reco
 }
 
 // checkRowSize returns an error if a row of the given size is too large for the job's memory. Reading and writing a row
-// takes up to twelve times its size.
+// can take eighteen times its size.
 func (in *Input) checkRowSize(size int64) error {
 	const share = 4
 	if in.JobMemory == 0 || size <= in.JobMemory/share {

@@ -1,16 +1,21 @@
 package formats
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -44,7 +49,7 @@ func TestWideParquet(t *testing.T) {
 		for r.Next() {
 		}
 	})
-	if used > 36<<20 {
+	if used > 44<<20 {
 		t.Errorf("reading took %d MiB of memory", used>>20)
 	}
 }
@@ -69,5 +74,94 @@ func TestLargeRows(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestDamagedFooter changes each bit of a footer. The file is refused, or has as many rows as before.
+func TestDamagedFooter(t *testing.T) {
+	const rows = 20
+	batch := listOf(t, arrow.PrimitiveTypes.Int64, rows, 1, "7")
+	file := []byte(encode(t, Parquet, false, batch.Schema(), batch))
+	in, refused := fileOf(t, "x.parquet", ""), 0
+	footer := len(file) - 8 - int(binary.LittleEndian.Uint32(file[len(file)-8:]))
+	for bit := 8 * footer; bit < 8*len(file); bit++ {
+		file[bit/8] ^= 1 << (bit % 8)
+		must.Do(t, os.WriteFile(in.File.Name(), file, 0o666))
+		file[bit/8] ^= 1 << (bit % 8)
+		text, err := content(t, &Input{Name: in.Name, File: in.File, Format: in.Format})
+		if n := strings.Count(text, "\n") - 1; err == nil && n != rows {
+			t.Errorf("with bit %d changed, the file has %d rows", bit, n)
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	if refused < 1000 {
+		t.Errorf("only %d files were refused", refused)
+	}
+}
+
+// listOf returns rows with a list of n copies of a value.
+func listOf(t *testing.T, value arrow.DataType, rows, n int, text string) arrow.RecordBatch {
+	t.Helper()
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.ListOf(value)}}, nil))
+	list := b.Field(0).(*array.ListBuilder)
+	for range rows {
+		list.Append(true)
+		for range n {
+			must.Do(t, list.ValueBuilder().AppendValueFromString(text))
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// TestRepeatedValues checks that values that repeat, which take few bytes in Parquet, are not decoded to batches that
+// exceed the memory.
+func TestRepeatedValues(t *testing.T) {
+	texts := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.BinaryTypes.String}}, nil))
+	for i := range 2000 {
+		texts.Field(0).(*array.StringBuilder).Append(strings.Repeat(fmt.Sprint(i%7), 20<<10))
+	}
+	for _, batch := range []arrow.RecordBatch{texts.NewRecordBatch(), listOf(t, arrow.PrimitiveTypes.Int64, 1000, 5000, "7")} {
+		var file bytes.Buffer
+		w := must.Get(pqarrow.NewFileWriter(batch.Schema(), &file, nil, pqarrow.DefaultWriterProps()))(t)
+		must.Do(t, w.WriteBuffered(batch))
+		must.Do(t, w.Close())
+		in, rows := fileOf(t, "x.parquet", file.String()), int64(0)
+		in.JobMemory = 8 << 20
+		batch.Release()
+		used := procs.HeapPeak(func() {
+			r := must.Get(in.Read(t.Context()))(t)
+			defer r.Release()
+			for r.Next() {
+				rows += r.RecordBatch().NumRows()
+			}
+			must.Do(t, r.Err())
+		})
+		if rows < 1000 || used > 72<<20 {
+			t.Errorf("reading %d rows from %d bytes took %d MiB", rows, file.Len(), used>>20)
+		}
+	}
+}
+
+// TestListRows checks the sizes of rows with lists: small values count with their own size, and a list can have any
+// number of values.
+func TestListRows(t *testing.T) {
+	for _, c := range []struct {
+		batch arrow.RecordBatch
+		want  error
+	}{
+		{listOf(t, arrow.PrimitiveTypes.Uint8, 1, 1<<20, "7"), nil},                // 1 MiB
+		{listOf(t, arrow.BinaryTypes.String, 1, 5<<20, "xxxx"), partd.ErrTooLarge}, // 20 MiB
+	} {
+		in := fileOf(t, "x.arrow", encode(t, Arrow, true, c.batch.Schema(), c.batch))
+		in.JobMemory = 16 << 20
+		r := must.Get(in.Read(t.Context()))(t)
+		for r.Next() {
+		}
+		if err := r.Err(); !errors.Is(err, c.want) {
+			t.Errorf("%s: error %v, want %v", c.batch.Schema(), err, c.want)
+		}
+		r.Release()
 	}
 }

@@ -60,6 +60,7 @@ type walk struct {
 	viewed      int64                    // total length of the views so far, in bytes
 	visited     int64                    // values that visit has counted
 	sinceLook   int64                    // units of work since ctx was last checked
+	isExact     bool                     // sizes are those in memory, without what Checker charges for empty values and offsets
 	err         error
 }
 

@@ -43,7 +43,7 @@ func (w *walk) expandedSize(a arrow.Array) (total int64) {
 
 // LargestRow returns the index of the row with the most bytes, and their number. The batch must be valid.
 func LargestRow(ctx context.Context, b arrow.RecordBatch) (row int, size int64) {
-	w := &walk{ctx: ctx, limit: math.MaxInt64}
+	w := &walk{ctx: ctx, limit: math.MaxInt64, isExact: true}
 	sizes := make([]int64, b.NumRows())
 	for _, a := range b.Columns() {
 		sum := w.sizes(a)
@@ -127,10 +127,20 @@ func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 			return total
 		}
 	case array.ListLike:
+		if w.isExact { // each value is visited once, so sums need no memory
+			values := w.sizes(a.ListValues())
+			return w.sumEach(func(i int) int64 {
+				from, to := a.ValueOffsets(i)
+				return values(int(from), int(to))
+			})
+		}
 		values := w.prefixSums(a.ListValues())
 		return w.sumEach(func(i int) int64 { return values(a.ValueOffsets(i)) })
 	}
 	// The type has a fixed width, or is nested in a way that tables do not allow.
+	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && w.isExact {
+		return func(from, to int) int64 { return int64(t.BitWidth()) * int64(to-from) / 8 }
+	}
 	width := int64(emptyValueSize)
 	if a.Len() > 0 {
 		width += int64(a.Data().SizeInBytes() / uint64(a.Len()))
