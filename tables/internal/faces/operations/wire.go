@@ -28,6 +28,9 @@ const (
 	ProtocolHeader  = "partd-protocol"
 )
 
+// ServerVersion is the version that servers in this process have. Only tests change it.
+var ServerVersion = ProtocolVersion
+
 // CallVersion returns the protocol version that a call with the given input needs: 2 if TableSettings.Only is set, and
 // otherwise 1.
 func CallVersion(input any) int {

@@ -86,7 +86,7 @@ func TestTypesInStore(t *testing.T) {
 		s := tablestest.Open(t, &tables.Options{NoTail: noTail, FoldAge: -1})
 		bucket := "types"
 		b := s.Bucket(bucket)
-		for _, c := range schema.Cases {
+		for _, c := range cases {
 			t.Run(fmt.Sprintf("%s/NoTail=%v", c.Name, noTail), func(t *testing.T) {
 				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
 				must.Do(t, err)

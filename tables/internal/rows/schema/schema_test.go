@@ -1,4 +1,4 @@
-package schema
+package schema_test
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // cases lists all supported put types, each with its stored type, the type that readers get, and values.
@@ -88,25 +89,25 @@ func TestTypes(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
 			must.Do(t, err)
-			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
-			stored := must.Get(Stored(schema))(t)
+			columns := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
+			stored := must.Get(schema.Stored(columns))(t)
 			if got := stored.Field(0).Type.String(); got != orDefault(c.StoredType, c.Put.String()) {
 				t.Errorf("stored as %s, want %s", got, orDefault(c.StoredType, c.Put.String()))
 			}
 			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
 				t.Errorf("Iceberg does not accept the stored type: %v", err)
 			}
-			text := must.Get(Encode(schema))(t)
-			put := must.Get(Decode(text))(t)
-			logical := WithoutEncodings(RestorePutTypes(stored, put))
+			text := must.Get(schema.Encode(columns))(t)
+			put := must.Get(schema.Decode(text))(t)
+			logical := schema.WithoutEncodings(schema.RestorePutTypes(stored, put))
 			if got := logical.Field(0).Type.String(); got != orDefault(c.ReadType, c.Put.String()) {
 				t.Errorf("read as %s, want %s", got, orDefault(c.ReadType, c.Put.String()))
 			}
 			for start := range 3 {
 				slice := array.NewSlice(a, int64(start), 3)
-				batch := array.NewRecordBatch(schema, []arrow.Array{slice}, int64(3-start))
-				converted := must.Get(Convert(batch, stored))(t)
-				restored := must.Get(Convert(converted, logical))(t)
+				batch := array.NewRecordBatch(columns, []arrow.Array{slice}, int64(3-start))
+				converted := must.Get(schema.Convert(batch, stored))(t)
+				restored := must.Get(schema.Convert(converted, logical))(t)
 				for i := range slice.Len() {
 					if got, want := restored.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.ReadType == "" {
 						t.Errorf("row %d: got %s, want %s", start+i, got, want)
@@ -140,8 +141,8 @@ func TestRefused(t *testing.T) {
 	} {
 		fields = append(fields, arrow.Field{Name: fmt.Sprintf("c%d", len(fields)), Type: dt})
 	}
-	_, err := Stored(arrow.NewSchema(fields, nil))
-	var refused RefusedColumns
+	_, err := schema.Stored(arrow.NewSchema(fields, nil))
+	var refused schema.RefusedColumns
 	if !errors.As(err, &refused) || len(refused) != len(fields) {
 		t.Fatalf("the error lists %d columns, want %d: %v", len(refused), len(fields), err)
 	}
@@ -158,7 +159,7 @@ func TestRestoreAfterForeignChanges(t *testing.T) {
 	note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 	put := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Uint8, Metadata: note}, {Name: "b", Type: arrow.PrimitiveTypes.Int8}}, &note)
 	stored := arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String}, {Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil)
-	got := WithoutEncodings(RestorePutTypes(stored, put))
+	got := schema.WithoutEncodings(schema.RestorePutTypes(stored, put))
 	if s := fmt.Sprint(got.Field(0).Type, got.Field(1).Type, got.Field(2).Type); s != "utf8 int64 uint8" {
 		t.Errorf("the restored types are %s, want utf8 int64 uint8", s)
 	}
@@ -183,7 +184,7 @@ func TestIntoUUIDs(t *testing.T) {
 		must.Do(t, err)
 		put := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.put, Nullable: true}}, nil)
 		target := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.target, Nullable: true}}, nil)
-		caster, err := NewPutCaster(put, target, target)
+		caster, err := schema.NewPutCaster(put, target, target)
 		if err != nil {
 			t.Errorf("NewPutCaster from %s: %v", c.put, err)
 			continue
@@ -195,7 +196,7 @@ func TestIntoUUIDs(t *testing.T) {
 			t.Errorf("Cast of %s to %s returned %s, want the UUID and a null", c.put, c.target, text)
 		}
 	}
-	if _, err := NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
+	if _, err := schema.NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
 		t.Error("NewCaster accepted values of 15 bytes for a UUID column")
 	}
 }
@@ -231,7 +232,7 @@ func TestCaster(t *testing.T) {
 		must.Do(t, err)
 		put := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.put, Nullable: true}}, nil)
 		table := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.table, Nullable: true}, second}, nil)
-		caster, err := NewPutCaster(put, must.Get(Stored(table))(t), table)
+		caster, err := schema.NewPutCaster(put, must.Get(schema.Stored(table))(t), table)
 		var got arrow.RecordBatch
 		if err == nil {
 			got, err = caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 1))
@@ -244,7 +245,7 @@ func TestCaster(t *testing.T) {
 
 // TestNarrowing checks that a value that does not fit the put type is an error, and is never changed.
 func TestNarrowing(t *testing.T) {
-	int64s, int96s := arrow.PrimitiveTypes.Int64, &arrow.FixedSizeBinaryType{ByteWidth: int96Size}
+	int64s, int96s := arrow.PrimitiveTypes.Int64, &arrow.FixedSizeBinaryType{ByteWidth: 12}
 	for _, c := range []struct {
 		from arrow.DataType
 		json string
@@ -260,14 +261,14 @@ func TestNarrowing(t *testing.T) {
 	} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, c.from, strings.NewReader(c.json))
 		must.Do(t, err)
-		if got, err := ConvertArray(a, c.to); (err != nil) != (c.want == "") || err == nil && got.String() != c.want {
+		if got, err := schema.ConvertArray(a, c.to); (err != nil) != (c.want == "") || err == nil && got.String() != c.want {
 			t.Errorf("ConvertArray(%s, %s) = %v, %v, want %q", c.json, c.to, got, err, c.want)
 		}
 	}
-	if _, err := Decode("not base64"); err == nil {
+	if _, err := schema.Decode("not base64"); err == nil {
 		t.Error("Decode accepted a text that is not base64")
 	}
-	if _, err := Decode("AAAA"); err == nil {
+	if _, err := schema.Decode("AAAA"); err == nil {
 		t.Error("Decode accepted zero bytes")
 	}
 }

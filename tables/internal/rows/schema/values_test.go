@@ -1,4 +1,4 @@
-package schema
+package schema_test
 
 import (
 	"math"
@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // TestInvalidTexts checks that two texts that split a character are invalid, although their concatenation is
@@ -25,14 +26,14 @@ func TestInvalidTexts(t *testing.T) {
 		b.Append("\xff")
 		all := b.NewArray()
 		a := array.NewSlice(all, 1, int64(1+len(c.texts)))
-		if err := CheckArray(a); (err == nil) != c.isValid {
+		if err := schema.CheckArray(a); (err == nil) != c.isValid {
 			t.Errorf("CheckArray(%q) = %v, want success: %v", c.texts, err, c.isValid)
 		}
 	}
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	b.AppendValues([]string{"a", "\xff"}, []bool{true, true})
 	b.SetNull(1)
-	must.Do(t, CheckArray(b.NewArray()))
+	must.Do(t, schema.CheckArray(b.NewArray()))
 }
 
 // TestDigits checks that decimals with more digits than their type allows are refused, also in nested columns,
@@ -58,7 +59,7 @@ func TestDigits(t *testing.T) {
 		"smallest decimal128": {decimalArrayOf(decimal128.New(math.MinInt64, 0)), false}, "in a struct": {structArray, false},
 		"smallest decimal32": {short.NewArray(), false}, "decimal64": {long.NewArray(), true},
 	} {
-		if err := CheckArray(c.a); (err == nil) != c.isValid {
+		if err := schema.CheckArray(c.a); (err == nil) != c.isValid {
 			t.Errorf("%s: CheckArray = %v, want success: %v", name, err, c.isValid)
 		}
 	}
@@ -70,7 +71,7 @@ func TestListViews(t *testing.T) {
 	numbers.AppendValues([]int64{1, 2, 3, 4}, nil)
 	buffer := func(n ...int32) *memory.Buffer { return memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(n)) }
 	views := array.NewListViewData(array.NewData(arrow.ListViewOf(arrow.PrimitiveTypes.Int64), 3, []*memory.Buffer{nil, buffer(2, 0, 0), buffer(2, 2, 1)}, []arrow.ArrayData{numbers.NewArray().Data()}, 0, 0))
-	lists, err := ConvertArray(views, arrow.ListOf(arrow.PrimitiveTypes.Int64))
+	lists, err := schema.ConvertArray(views, arrow.ListOf(arrow.PrimitiveTypes.Int64))
 	if err != nil || lists.String() != "[[3 4] [1 2] [1]]" {
 		t.Errorf("ConvertArray = %v, %v, want [[3 4] [1 2] [1]]", lists, err)
 	}

@@ -1,4 +1,0 @@
-package schema
-
-// Cases contains the tested types, for the store's tests.
-var Cases = cases
