@@ -234,3 +234,13 @@ func TestBufferDropFails(t *testing.T) {
 		t.Fatalf("Get after a Drop of unknown outcome = %q, %v, want errInDoubt", v, err)
 	}
 }
+
+// TestBufferMoveLength checks that a flush holds only the keys of one move at a time, so that others need not wait for
+// all of them.
+func TestBufferMoveLength(t *testing.T) {
+	b, _, _ := newFaultyBuffer(t, 1<<20)
+	must.Do(t, b.Append(ctx, Entry{"a", make([]byte, b.mover.moveSize/2)}, Entry{"b", make([]byte, b.mover.moveSize/2)}))
+	if n := b.mover.nextMoveLen([]string{"a", "b", "c"}); n != 1 {
+		t.Errorf("one move takes %d keys, want 1, because their names count, too", n)
+	}
+}

@@ -54,23 +54,52 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferServesInOrder checks that a Get waits for a Set that began to wait for the key before it.
+// TestBufferServesInOrder checks that a Get waits for a Set that began to wait for the key before it, and a Set for an
+// Append.
 func TestBufferServesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
-		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
-		done := make(chan error, 2)
-		go func() { done <- b.Set(ctx, "x", []byte("2")) }()
-		synctest.Wait()
-		go func() {
+		set := func() { must.Check(t, b.Set(ctx, "x", []byte("2"))) }
+		for _, exclusive := range []bool{false, true} {
+			inUse := must.Get(b.pins.acquire(ctx, "get", []string{"x"}, exclusive, false))(t)
+			ops := []func(){set, func() { wantValue(t, b, "x", "2") }}
+			if exclusive { // otherwise, Append does not wait
+				ops = []func(){func() { must.Check(t, b.Append(ctx, Entry{"x", []byte("3")})) }, set}
+			}
+			var wg sync.WaitGroup
+			for _, op := range ops {
+				wg.Go(op)
+				synctest.Wait()
+			}
+			b.pins.release(inUse)
+			wg.Wait()
 			wantValue(t, b, "x", "2")
-			done <- nil
-		}()
+		}
+	})
+}
+
+// TestBufferCloseEndsWaiting checks that Close ends operations that wait for a key, although the key stays in use.
+func TestBufferCloseEndsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
+		waited, closed := make(chan error, 1), make(chan error, 1)
+		go func() { waited <- b.Set(ctx, "x", []byte("2")) }()
 		synctest.Wait()
+		go func() { closed <- b.Close() }()
+		synctest.Wait()
+		select {
+		case err := <-waited:
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("Set = %v, want ErrClosed", err)
+			}
+		default:
+			t.Error("the Set still waits")
+		}
 		b.pins.release(pinned)
-		must.Do(t, <-done)
-		must.Do(t, <-done)
+		must.Do(t, <-closed)
 	})
 }
 

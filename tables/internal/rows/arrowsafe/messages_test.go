@@ -189,73 +189,36 @@ func TestFalseClaims(t *testing.T) {
 		return messagesOf(t, streamOf(t, []arrow.RecordBatch{rowsOf(t, schema, rows)}))
 	}
 	const long = `[{"x": "a text that is longer than a view"}]`
-	last := func(m []message) message { return m[len(m)-1] }
+	with := func(dt arrow.DataType, rows string, change func(last message)) func() []message {
+		return func() []message {
+			m := messagesWith(dt, rows)
+			change(m[len(m)-1])
+			return m
+		}
+	}
+	setRows := func(m message, n int64) {
+		h := m.header(t)
+		put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], n)
+	}
 	for name, falseMessages := range map[string]func() []message{
-		"buffers of a view": func() []message {
-			m := messagesWith(arrow.BinaryTypes.StringView, long)
-			put64(last(m).element(t, batchVariadic, 0), 1<<36)
-			return m
-		},
-		"negative buffers of a view": func() []message {
-			m := messagesWith(arrow.BinaryTypes.StringView, long)
-			put64(last(m).element(t, batchVariadic, 0), -2)
-			return m
-		},
-		"rows of nulls": func() []message {
-			m := messagesWith(arrow.Null, `[{}]`)
-			h := last(m).header(t)
-			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<53)
-			put64(last(m).element(t, batchNodes, 0), 1<<53)
-			return m
-		},
-		"rows of bools": func() []message {
-			m := messagesWith(arrow.FixedWidthTypes.Boolean, `[{"x": true}]`)
-			put64(last(m).element(t, batchNodes, 0), 1<<20)
-			return m
-		},
-		"more rows than values": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
-			h := last(m).header(t)
-			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 2)
-			return m
-		},
-		"fewer rows than values": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}, {"x": 2}]`)
-			h := last(m).header(t)
-			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1)
-			return m
-		},
-		"negative rows": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
-			put64(last(m).element(t, batchNodes, 0), -1)
-			return m
-		},
-		"a buffer outside the body": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
-			put64(last(m).element(t, batchBuffers, 2), 1<<40)
-			return m
-		},
-		"a buffer's length": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
-			put64(last(m).element(t, batchBuffers, 3), 1<<62)
-			return m
-		},
-		"too few offsets": func() []message {
-			m := messagesWith(arrow.BinaryTypes.String, `[{"x": "a"}]`)
-			put64(last(m).element(t, batchBuffers, 3), 4)
-			return m
-		},
-		"a body's length": func() []message {
-			m := messagesWith(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
-			root := flatbuffers.Table{Bytes: last(m).head, Pos: flatbuffers.GetUOffsetT(last(m).head)}
+		"buffers of a view":          with(arrow.BinaryTypes.StringView, long, func(m message) { put64(m.element(t, batchVariadic, 0), 1<<36) }),
+		"negative buffers of a view": with(arrow.BinaryTypes.StringView, long, func(m message) { put64(m.element(t, batchVariadic, 0), -2) }),
+		"rows of nulls": with(arrow.Null, `[{}]`, func(m message) {
+			setRows(m, 1<<53)
+			put64(m.element(t, batchNodes, 0), 1<<53)
+		}),
+		"rows of bools":             with(arrow.FixedWidthTypes.Boolean, `[{"x": true}]`, func(m message) { put64(m.element(t, batchNodes, 0), 1<<20) }),
+		"more rows than values":     with(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`, func(m message) { setRows(m, 2) }),
+		"fewer rows than values":    with(arrow.PrimitiveTypes.Int64, `[{"x": 1}, {"x": 2}]`, func(m message) { setRows(m, 1) }),
+		"negative rows":             with(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`, func(m message) { put64(m.element(t, batchNodes, 0), -1) }),
+		"a buffer outside the body": with(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`, func(m message) { put64(m.element(t, batchBuffers, 2), 1<<40) }),
+		"a buffer's length":         with(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`, func(m message) { put64(m.element(t, batchBuffers, 3), 1<<62) }),
+		"too few offsets":           with(arrow.BinaryTypes.String, `[{"x": "a"}]`, func(m message) { put64(m.element(t, batchBuffers, 3), 4) }),
+		"a body's length": with(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`, func(m message) {
+			root := flatbuffers.Table{Bytes: m.head, Pos: flatbuffers.GetUOffsetT(m.head)}
 			put64(root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageBody)):], 1<<35)
-			return m
-		},
-		"runs": func() []message {
-			m := messagesWith(arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String), `[{"x": "r"}]`)
-			put64(last(m).element(t, batchNodes, 0), 1<<40)
-			return m
-		},
+		}),
+		"runs": with(arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String), `[{"x": "r"}]`, func(m message) { put64(m.element(t, batchNodes, 0), 1<<40) }),
 		"a repeated dictionary": func() []message {
 			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: codes, Nullable: true}}, nil)
 			m := messagesOf(t, streamOf(t, []arrow.RecordBatch{
@@ -273,24 +236,18 @@ func TestFalseClaims(t *testing.T) {
 		"a dictionary's value for each row": func() []message {
 			return messagesWith(codes, "["+strings.Repeat(`{"x": "`+strings.Repeat("x", 100_000)+`"},`, 99)+`{"x": null}]`)
 		},
-		"rows of wide values": func() []message {
-			m := messagesWith(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 16}, `[{}]`)
-			h := last(m).header(t)
-			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<48) // The size in bytes overflows to 0.
-			node := last(m).element(t, batchNodes, 0)
+		"rows of wide values": with(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 16}, `[{}]`, func(m message) {
+			setRows(m, 1<<48) // The size in bytes overflows to 0.
+			node := m.element(t, batchNodes, 0)
 			put64(node, 1<<48)
 			put64(node[8:], 0) // no nulls
-			return m
-		},
-		"rows of wide lists": func() []message {
-			m := messagesWith(arrow.FixedSizeListOf(1<<16, arrow.PrimitiveTypes.Int8), `[{}]`)
-			h := last(m).header(t)
-			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<48)
-			node := last(m).element(t, batchNodes, 0)
+		}),
+		"rows of wide lists": with(arrow.FixedSizeListOf(1<<16, arrow.PrimitiveTypes.Int8), `[{}]`, func(m message) {
+			setRows(m, 1<<48)
+			node := m.element(t, batchNodes, 0)
 			put64(node, 1<<48)
 			put64(node[8:], 0) // no nulls
-			return m
-		},
+		}),
 		"a wide value": func() []message {
 			return messagesWith(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 30}, `[]`)
 		},
