@@ -452,4 +452,5 @@ def test_wheels(tmp_path):
     ).stdout
     assert version_text.startswith("partd-tables ")
     (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
-    assert program.stat().st_size <= 118_000_000  # DuckDB 1.5 needs 3 MB more than 1.4 did
+    # Only the step wheels in .ci/long compiles the program with the wheel's flags: 118 MB.
+    assert program.stat().st_size <= int(os.environ.get("PARTD_WHEEL_SIZE", 160_000_000))

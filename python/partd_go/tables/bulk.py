@@ -192,9 +192,12 @@ def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
             raise
 
     try:
-        with pa.ipc.new_stream(process.stdin, rows.schema) as writer:
-            for batch in progress.with_bar(batches(), "split", None) if progress.is_watched() else batches():
-                writer.write_batch(batch)
+        # Not a with block, which would end the stream even if the rows failed. The program would take the rows that it
+        # had received for all rows.
+        writer = pa.ipc.new_stream(process.stdin, rows.schema)
+        for batch in progress.with_bar(batches(), "split", None) if progress.is_watched() else batches():
+            writer.write_batch(batch)
+        writer.close()
         process.stdin.close()
     except (OSError, pa.ArrowException):
         if failed:
