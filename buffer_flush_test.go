@@ -241,6 +241,6 @@ func TestBufferMoveLength(t *testing.T) {
 	b, _, _ := newFaultyBuffer(t, 1<<20)
 	must.Do(t, b.Append(ctx, Entry{"a", make([]byte, b.mover.moveSize/2)}, Entry{"b", make([]byte, b.mover.moveSize/2)}))
 	if n := b.mover.nextMoveLen([]string{"a", "b", "c"}); n != 1 {
-		t.Errorf("one move takes %d keys, want 1, because their names count, too", n)
+		t.Errorf("one move takes %d keys, want 1: with their names, two keys are larger than a move", n)
 	}
 }

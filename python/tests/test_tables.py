@@ -452,5 +452,5 @@ def test_wheels(tmp_path):
     ).stdout
     assert version_text.startswith("partd-tables ")
     (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
-    # Only the step wheels in .ci/long compiles the program with the wheel's flags: 118 MB.
-    assert program.stat().st_size <= int(os.environ.get("PARTD_WHEEL_SIZE", 160_000_000))
+    # .ci/run compiles the program with other flags than the wheel, which make it 26 MB larger.
+    assert program.stat().st_size <= int(os.environ.get("PARTD_WHEEL_SIZE", 147_000_000))

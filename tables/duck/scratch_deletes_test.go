@@ -102,7 +102,7 @@ func TestDeletes(t *testing.T) {
 		name := fmt.Sprint("t", round)
 		f := tabletest.NewEngine(t, s, "b", name)
 		for i := range 3 {
-			put(t, s, "b", name, randomRows(r, 1000*(1-min(i, 1))+1+r.IntN(3000))) // so many that each range below has rows
+			put(t, s, "b", name, randomRows(r, 1000*(1-min(i, 1))+1+r.IntN(3000))) // each range below has rows of the first 1,000
 			fold(t, s)
 		}
 		f.MergeOnRead(2 + round%2)

@@ -53,18 +53,19 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 				return
 			}
 			defer r.Release()
-			for b, err := range arrowsafe.Batches(r) {
+			checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				err := canceled.Err(ctx) // ViaFile reads all batches before its consumer can stop
 				if err == nil {
-					err = canceled.Err(ctx) // ViaFile reads all batches before its consumer can stop
-					if err == nil {
-						err = checkNested(b.Columns())
-					}
-					if err != nil {
-						b.Release()
-						b = nil
-					}
+					err = checkNested(b.Columns())
 				}
-				if err == io.EOF || !yield(b, err) || err != nil { // the library's error at the end
+				if err != nil {
+					return nil, err
+				}
+				b.Retain()
+				return b, nil
+			})
+			for b, err := range checked {
+				if err == io.EOF || !yield(b, err) { // the library's error at the end
 					return
 				}
 			}

@@ -174,9 +174,9 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 	for old := range meta.PreviousFiles() {
 		// Skip a file without a checksum in the catalog, because it may rightly be missing: the operation "expire" may
 		// have removed it, or it is the table's first metadata file, which was never synced.
-		_ = v.Catalog.RestoreMetadataFile(ctx, old.MetadataFile) // while there are snapshots, the catalog keeps a copy of such a file
 		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && recorded {
+			_ = v.Catalog.RestoreMetadataFile(ctx, old.MetadataFile) // while there are snapshots, the catalog keeps a copy of the first
 			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
 		}
 		if err != nil {
