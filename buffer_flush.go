@@ -6,13 +6,15 @@ import (
 	"io"
 	"iter"
 	"slices"
+
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // Flush moves the data of all Appends that returned before the call to the slow store, and then
 // flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
-		return err
+		return storeerror.RetriedByClose(err)
 	}
 	if err := Flush(ctx, b.slow); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
@@ -120,8 +122,9 @@ func (b *Buffer) Sync(ctx context.Context) error {
 // Close flushes the buffer and closes both stores. If the flush fails, Close returns the
 // error, closes nothing, and keeps the data that was not moved. Then call Close again
 // when the cause is gone, or Drop to abandon the data. If the slow store cannot tell whether
-// it has some key's data, Close still closes both stores, but returns an error. Operations
-// that begin while Close runs fail with [ErrClosed].
+// it has some key's data, Close still closes both stores, but returns an error. The same
+// is true if Close moves data and cannot flush the slow store afterwards. Operations that begin
+// while Close runs fail with [ErrClosed].
 func (b *Buffer) Close() error {
 	ctx := context.Background()
 	if b.pins.checkOpen(ctx, opClose) != nil {
@@ -129,7 +132,11 @@ func (b *Buffer) Close() error {
 	}
 	b.pins.setClosing(true)
 	var flushErr error
+	moves := false // whether Close moves data, so that the slow store needs another flush
 	for closed := false; !closed; {
+		b.pins.mu.Lock()
+		moves = moves || len(b.pins.index.keysLargerThan(0)) > 0
+		b.pins.mu.Unlock()
 		flushErr = b.flush(ctx, opClose)
 		if flushErr != nil && !errors.Is(flushErr, errInDoubt) {
 			b.pins.setClosing(false)
@@ -146,6 +153,11 @@ func (b *Buffer) Close() error {
 		b.pins.unblockOperations()
 	}
 	errs := []error{flushErr}
+	if moves {
+		if err := Flush(ctx, b.slow); err != nil && !storeerror.LosesNothing(err) {
+			errs = append(errs, err)
+		}
+	}
 	for _, store := range []Partd{b.fast, b.slow} {
 		if c, ok := store.(io.Closer); ok {
 			errs = append(errs, c.Close())

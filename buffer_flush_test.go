@@ -194,6 +194,70 @@ type failingFlusher struct{ *Dict }
 
 func (failingFlusher) Flush(context.Context) error { return errDisk }
 
+// flushedDict fails the first append and counts flushes.
+type flushedDict struct {
+	faultyDict
+	flushes, appends int
+}
+
+func (f *flushedDict) Append(ctx context.Context, e ...Entry) error {
+	f.appends++
+	if f.appends == 1 {
+		return errDisk
+	}
+	return f.Dict.Append(ctx, e...)
+}
+
+func (f *flushedDict) Flush(context.Context) error {
+	f.flushes++
+	return nil
+}
+
+// TestBufferCloseFlushes checks that Close succeeds if only its first flush fails, and that the slow store is flushed
+// once, after the data has moved. It returns the error of the slow store's flush, but then closes the stores.
+func TestBufferCloseFlushes(t *testing.T) {
+	slow := &flushedDict{faultyDict: faultyDict{Dict: NewDict()}}
+	b := must.Get(NewBuffer(NewDict(), &keptOpen{slow}, nil))(t)
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	must.Do(t, Close(ctx, b))
+	wantValue(t, slow, "k", "one")
+	if slow.flushes != 1 || slow.appends != 2 {
+		t.Errorf("the slow store got %d flushes and %d appends, want 1 and 2", slow.flushes, slow.appends)
+	}
+	for name, closeStore := range map[string]func(b *Buffer) error{
+		"Close": func(b *Buffer) error { return Close(ctx, b) }, "Buffer.Close": (*Buffer).Close,
+	} {
+		failing := failingFlusher{NewDict()}
+		b := must.Get(NewBuffer(NewDict(), failing, nil))(t)
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
+		must.Fail(t, closeStore(b), errDisk, "%s of a Buffer whose slow store cannot flush", name)
+		must.Fail(t, failing.Drop(ctx), ErrClosed, "Drop of the slow store after %s", name)
+	}
+}
+
+// keptOpen has no Close, so that a test can read the store afterwards.
+type keptOpen struct{ store *flushedDict }
+
+func (k *keptOpen) Append(ctx context.Context, e ...Entry) error { return k.store.Append(ctx, e...) }
+func (k *keptOpen) Drop(ctx context.Context) error               { return k.store.Drop(ctx) }
+func (k *keptOpen) Flush(ctx context.Context) error              { return k.store.Flush(ctx) }
+func (k *keptOpen) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	return k.store.Get(ctx, keys...)
+}
+
+// TestCloseOfFlusher checks that Close flushes a store even if it cannot be closed, or its layer cannot.
+func TestCloseOfFlusher(t *testing.T) {
+	store := struct {
+		Partd
+		Flusher
+	}{NewDict(), failingFlusher{}}
+	err := Close(ctx, store)
+	must.Fail(t, err, errDisk, "Close of a store without Close")
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Close = %v, which callers may ignore", err)
+	}
+}
+
 // TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
 func TestBufferSlowFlushFails(t *testing.T) {
 	b := must.Get(NewBuffer(NewDict(), failingFlusher{NewDict()}, nil))(t)

@@ -2,8 +2,11 @@ package partd
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
+
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // Setter is a store that can replace values.
@@ -90,18 +93,26 @@ func Sync(ctx context.Context, store Partd) error {
 	return unsupportedError("sync", store)
 }
 
-// Close flushes a store if it is a [Flusher], and then calls its method Close. If ctx ends,
-// Close stops flushing, but still closes the store. A store that would lose data by closing,
-// such as a [Buffer] whose slow store fails, returns an error and stays open.
+// Close flushes a store if it is a [Flusher]. Then it calls the store's method Close, even if the
+// flush failed or ctx ended it. Close returns both errors. The method Close of some stores, such as
+// a [Buffer], flushes again, if necessary. For them, only that method's error counts, and ctx does not
+// limit the second flush. A Buffer whose slow store fails returns an error and stays open.
+//
+// Close ignores a flush error that wraps errors.ErrUnsupported, or [io/fs.ErrPermission] from a
+// server: a client that may not flush has changed nothing.
 func Close(ctx context.Context, store Partd) error {
-	c, ok := store.(io.Closer)
-	if !ok {
-		return unsupportedError("close", store)
+	flushErr := Flush(ctx, store)
+	closeErr := unsupportedError("close", store)
+	if c, ok := store.(io.Closer); ok {
+		closeErr = c.Close()
 	}
-	if f, ok := store.(Flusher); ok {
-		_ = f.Flush(ctx) // if it fails, c.Close flushes again and returns the error
+	switch {
+	case flushErr == nil || storeerror.LosesNothing(flushErr):
+		return closeErr
+	case errors.Is(closeErr, errors.ErrUnsupported): // callers may ignore this one
+		return flushErr
 	}
-	return c.Close()
+	return errors.Join(flushErr, closeErr)
 }
 
 // Batcher is a store that prefers appends of a certain size.

@@ -169,7 +169,7 @@ func (w wrapper) Flush(ctx context.Context) error { return partd.Flush(ctx, w.in
 func (w wrapper) Sync(ctx context.Context) error { return partd.Sync(ctx, w.innerStore()) }
 
 // Close flushes and closes the underlying store, as [partd.Close] does. To limit the time
-// of the flush, first call Flush with a context.
+// of the flush, instead call partd.Close with the store that was passed to the constructor.
 func (w wrapper) Close() error { return partd.Close(context.Background(), w.innerStore()) }
 
 // Unwrap returns the underlying store, for inspection only.

@@ -61,16 +61,20 @@ func (s *Store) MemoryUsed() int64 {
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes all data in memory to segments.
+// Flush writes all data in memory to segments. A store that is open only for reading has none.
 func (s *Store) Flush(ctx context.Context) error {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.checkWritable(); err != nil {
-		return s.opError("flush", err)
+	err := s.checkWritable()
+	if err == nil {
+		err = s.journal.flush(ctx)
 	}
-	return s.opError("flush", s.journal.flush(ctx))
+	if errors.Is(err, ErrReadOnly) {
+		return nil
+	}
+	return s.opError("flush", storeerror.RetriedByClose(err))
 }
 
 // Metrics describes an open store for monitoring. Counters start at zero when the store is opened.

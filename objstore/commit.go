@@ -5,12 +5,15 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/storekit"
 )
 
 // Flush makes all earlier changes durable and visible to all processes; see [partd.Flusher].
-func (s *Store) Flush(ctx context.Context) error { return s.errorf("flush", s.flushThen(ctx, nil)) }
+func (s *Store) Flush(ctx context.Context) error {
+	return s.errorf("flush", storeerror.RetriedByClose(s.flushThen(ctx, nil)))
+}
 
 // Sync is the same as Flush; see [partd.Syncer].
 func (s *Store) Sync(ctx context.Context) error { return s.errorf("sync", s.flushThen(ctx, nil)) }

@@ -86,6 +86,7 @@ func checks() []check {
 		{"sync", CanSync, func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
 		{"close", CanClose, closedOps},
 		{"close-empty", CanClose, closeUnused},
+		{"close-cancelled", CanClose, closeCancelled},
 		{"concurrent-append", "", concurrentAppend},
 		{"concurrent-append-while-reading", "", appendWhileReading},
 		{"concurrent-append-to-new-keys", "", appendToNewKeys},

@@ -1,7 +1,9 @@
 package partdtest
 
 import (
+	"context"
 	"errors"
+	"io"
 
 	"github.com/go-partd/partd"
 )
@@ -63,8 +65,10 @@ func closedOps(e *env) {
 		{"Sync", func() error { return partd.Sync(e.ctx, e.store) }},
 	})
 	e.withTimeout("a second Close", func() error {
-		if err := partd.Close(e.ctx, e.store); !errors.Is(err, partd.ErrClosed) {
-			return err
+		for _, err := range []error{e.store.(io.Closer).Close(), partd.Close(e.ctx, e.store)} {
+			if err != nil && !isClosed(err) {
+				return err
+			}
 		}
 		return nil
 	})
@@ -73,6 +77,28 @@ func closedOps(e *env) {
 func closeUnused(e *env) {
 	e.withTimeout("Close of an unused store", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true
+}
+
+// closeCancelled checks that a context that has ended keeps Close neither from closing the store nor from
+// reporting data that it could not flush.
+func closeCancelled(e *env) {
+	e.fill(30)
+	ctx, cancel := context.WithCancel(e.ctx)
+	cancel()
+	e.withTimeout("Close with an ended context", func() error {
+		if err := partd.Close(ctx, e.store); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	e.closed = true
+	if err := e.store.Append(e.ctx, entry("a", "1")); !errors.Is(err, partd.ErrClosed) {
+		e.Fatalf("Append after Close with an ended context: error %v, want ErrClosed", err)
+	}
+	if e.reopen() {
+		e.closed = false
+		e.check("after Close with an ended context, and reopening")
+	}
 }
 
 func reopenRepeatedly(e *env) {

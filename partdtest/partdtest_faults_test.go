@@ -113,6 +113,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Flush forgets", "flush state-machine", "Flush must change nothing"},
 		{"works when closed", "close", "ErrClosed"},
 		{"second Close fails", "close", "second Close"},
+		{"stays open after a failed Flush", "close-cancelled", "want ErrClosed"},
 		{"forgets on reopen", "reopen reopen-after-close concurrent-close state-machine", "reopening"},
 		{"Keys hides empty values", "set-empty-creates-a-key", "is missing"},
 		{"Keys has wrong sizes", "stat", "has size"},

@@ -21,6 +21,8 @@ type reference struct {
 	calls  atomic.Int64 // number of calls of ScanPart
 	disk   *disk
 	closed bool // guarded by disk.mu
+
+	flushErr error // of the last Flush
 }
 
 // disk is the data of a reference store, which survives reopening.
@@ -234,7 +236,8 @@ func (r *reference) Flush(ctx context.Context) error {
 	if r.fault == "Flush forgets" {
 		return r.Drop(ctx)
 	}
-	return r.checkOpen(ctx)
+	r.flushErr = r.checkOpen(ctx)
+	return r.flushErr
 }
 
 func (r *reference) checkOpen(ctx context.Context) error {
@@ -250,6 +253,9 @@ func (r *reference) Close() error {
 	defer r.disk.mu.Unlock()
 	if r.closed && r.fault == "second Close fails" {
 		return fmt.Errorf("already closed")
+	}
+	if r.fault == "stays open after a failed Flush" && r.flushErr != nil {
+		return r.flushErr
 	}
 	r.closed = true
 	return nil

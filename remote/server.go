@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -219,10 +220,13 @@ func (s *Server) cutOff(reason string) {
 // failed.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
-	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {
+	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync} {
 		if err := step(ctx, store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, err)
 		}
+	}
+	if c, ok := store.(io.Closer); ok { // partd.Close would flush again
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }

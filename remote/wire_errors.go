@@ -62,7 +62,13 @@ func appendError(b []byte, err error) []byte {
 		b[offset]++
 		b = le.AppendUint16(b, uint16(code))
 	}
+	failed := errors.As(err, new(syscall.Errno))
 	for code, meaning := range errorsByCode {
+		// An errno such as EACCES says nothing about the client's rights or the store's abilities:
+		// a client may ignore these errors of a flush.
+		if failed && (meaning == errors.ErrUnsupported || meaning == fs.ErrPermission) {
+			continue
+		}
 		if meaning != nil && errors.Is(err, meaning) {
 			add(code)
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -53,6 +55,17 @@ func TestJoinedErrors(t *testing.T) {
 		err := joinErrors(names, c.errs, c.n)
 		if err == nil || errors.Is(err, errors.ErrUnsupported) != c.wantUnsupported || errors.Is(err, partd.ErrUnknownOutcome) != c.wantDoubt {
 			t.Errorf("the joined error of %q with need %d is %v; want ErrUnsupported: %v, ErrUnknownOutcome: %v", c.errs, c.n, err, c.wantUnsupported, c.wantDoubt)
+		}
+	}
+	denied, retried := fmt.Errorf("denied: %w", fs.ErrPermission), storeerror.RetriedByClose(down)
+	for _, c := range []struct {
+		errs         []error
+		losesNothing bool
+	}{
+		{[]error{denied, retried, nil}, true}, {[]error{denied, down, nil}, false}, {[]error{retried, nil, down}, false}, {[]error{unsupported, down, nil}, false},
+	} {
+		if err := joinErrors(names, c.errs, lenient); err == nil || storeerror.LosesNothing(err) != c.losesNothing {
+			t.Errorf("the joined error of %q is %v; partd.Close may ignore it: %v, want %v", c.errs, err, !c.losesNothing, c.losesNothing)
 		}
 	}
 	if err := joinErrors(names, []error{nil, unsupported, nil}, lenient); err != nil {

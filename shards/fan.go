@@ -95,7 +95,8 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 
 // joinErrors joins the errors of shards, and adds the shards' names. If n is change and some shards
 // succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if one shard
-// lacks an ability and another one fails, the result does not wrap ErrUnsupported.
+// lacks an ability and another one fails, the result does not wrap ErrUnsupported. The same is true
+// for other errors of a flush that partd.Close ignores.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
@@ -110,6 +111,14 @@ func joinErrors(shards []*shard, errs []error, n need) error {
 			unsupported = append(unsupported, named)
 		default:
 			failed = append(failed, named)
+		}
+	}
+	losesData := func(err error) bool { return !storeerror.LosesNothing(err) }
+	if n == lenient && slices.ContainsFunc(failed, losesData) {
+		for i, err := range failed {
+			if !losesData(err) {
+				failed[i] = errors.New(err.Error())
+			}
 		}
 	}
 	partial := n == change && len(succeeded) > 0

@@ -3,9 +3,13 @@ package stores_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -218,6 +222,79 @@ func TestFallbacks(t *testing.T) {
 		}
 	}
 }
+
+// flushCounter is a store whose Flush fails with err. Its Close does not flush.
+type flushCounter struct {
+	*partd.Dict
+	err     atomic.Pointer[error]
+	flushes atomic.Int64
+}
+
+// newFlushCounter returns a store whose Flush fails until the test ends, so that its server can be shut down.
+func newFlushCounter(t *testing.T, err error) (store *flushCounter, client partd.Partd) {
+	store = &flushCounter{Dict: partd.NewDict()}
+	store.err.Store(&err)
+	client = withServer(t, store)
+	t.Cleanup(func() { store.err.Store(new(error)) })
+	return store, client
+}
+
+func (f *flushCounter) Flush(context.Context) error {
+	f.flushes.Add(1)
+	return *f.err.Load()
+}
+
+// TestCloseReportsFlush checks that Close makes a server flush once, whatever layers are over the client. It must
+// return the server's error and close the connection.
+func TestCloseReportsFlush(t *testing.T) {
+	ctx := t.Context()
+	over := map[string]func(t *testing.T, client, other partd.Partd) partd.Partd{
+		"nothing":            func(_ *testing.T, p, _ partd.Partd) partd.Partd { return p },
+		"zstd over a buffer": func(t *testing.T, p, _ partd.Partd) partd.Partd { return layers["zstd over a buffer"].addLayer(t, p) },
+		"a server":           func(t *testing.T, p, _ partd.Partd) partd.Partd { return withServer(t, p) },
+		"zstd over shards of buffers": func(t *testing.T, p, other partd.Partd) partd.Partd {
+			both := []partd.Partd{withBuffer(t, p), withBuffer(t, other)}
+			return withCompression(t, must.Get(shards.New([]string{"a", "b"}, both))(t), compress.Zstd)
+		},
+	}
+	noAccess := &fs.PathError{Op: "write", Path: "f", Err: syscall.EACCES}
+	for name, add := range over {
+		for _, c := range []struct{ err, want error }{
+			{nil, nil}, {errors.ErrUnsupported, nil}, {fs.ErrPermission, nil}, {syscall.ENOSPC, syscall.ENOSPC}, {noAccess, errAny},
+		} {
+			t.Run(fmt.Sprint(name, " ", c.err), func(t *testing.T) {
+				bottom, client := newFlushCounter(t, c.err)
+				_, other := newFlushCounter(t, fs.ErrPermission)
+				store := add(t, client, other)
+				t.Cleanup(func() { bottom.err.Store(new(error)) }) // before a server in the middle flushes and ends
+				must.Do(t, store.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}, partd.Entry{Key: "b", Value: []byte("1")}))
+				err := partd.Close(ctx, store)
+				if (err == nil) != (c.want == nil) || c.want != errAny && !errors.Is(err, c.want) || errors.Is(err, fs.ErrPermission) && c.want != nil {
+					t.Errorf("Close = %v, want %v", err, c.want)
+				}
+				if n := bottom.flushes.Load(); n != 1 {
+					t.Errorf("the server got %d requests to flush, want 1", n)
+				}
+				if name != "a server" { // the client of the inner server stays open
+					must.Fail(t, client.Append(ctx, partd.Entry{Key: "b", Value: []byte("1")}), partd.ErrClosed, "Append after Close")
+				}
+			})
+		}
+	}
+	bottom, client := newFlushCounter(t, syscall.ENOSPC)
+	must.Fail(t, encode.New(client, encode.JSON[int]()).Close(), syscall.ENOSPC, "Close of values over a server")
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	client = withServer(t, bottom)
+	t.Cleanup(func() { bottom.err.Store(new(error)) })
+	must.Fail(t, partd.Close(canceled, client), context.Canceled, "Close with an ended context")
+	must.Fail(t, client.Drop(ctx), partd.ErrClosed, "Drop after Close with an ended context")
+	if n := bottom.flushes.Load(); n != 1 {
+		t.Errorf("the server got %d requests to flush, want 1", n)
+	}
+}
+
+var errAny = errors.New("any error")
 
 // TestZeroValues checks that a zero Set has this package's schemes, and an incomplete Scheme returns errors.
 func TestZeroValues(t *testing.T) {

@@ -44,8 +44,9 @@ func (f *fake) Drop(ctx context.Context) error {
 }
 
 func (f *fake) Flush(context.Context) error {
-	if f.flush != nil {
-		return f.flush()
+	if flush := f.flush; flush != nil {
+		f.flush = nil // at the end, the command flushes again, without the interrupted context
+		return flush()
 	}
 	return nil
 }
@@ -71,6 +72,17 @@ func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string
 	file := filepath.Join(t.TempDir(), "x.csv")
 	must.Do(t, os.WriteFile(file, []byte("k,v\na,1\nb,2\na,3\n"), 0o666))
 	return runHere(ctx, store, append([]string{"shuffle", "--store=file:S", "--by=k", file}, flags...)...)
+}
+
+// TestAppendReportsFlush checks that append fails if the store cannot write the value to its disk.
+func TestAppendReportsFlush(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x")
+	must.Do(t, os.WriteFile(file, []byte("value"), 0o666))
+	store := &fake{Dict: partd.NewDict(), flush: func() error { return errors.New("it broke") }}
+	code, _, stderr := runHere(t.Context(), store, "append", "--store=file:S", "k", file)
+	if code != 1 || stderr != "partd: it broke\n" {
+		t.Errorf("append ends with code %d and prints %q, want code 1 and the error", code, stderr)
+	}
 }
 
 // TestOutcomes checks that after any failure, the message describes the store's content and how to continue. If the user
