@@ -168,10 +168,18 @@ func (l *Log) run() {
 				l.write(<-l.lines)
 			}
 			if f, ok := l.out.(*os.File); ok && l.name != "-" {
-				_ = f.Close() // all lines have been passed to the system
+				l.closeFile(f)
 			}
 			return
 		}
+	}
+}
+
+// closeFile closes a file of the log. Some file systems, such as NFS, report only now that they could
+// not write the lines.
+func (l *Log) closeFile(f *os.File) {
+	if err := f.Close(); err != nil {
+		l.log.Error("closing a file of the audit log failed: its last lines may be missing", "error", err)
 	}
 }
 
@@ -185,7 +193,7 @@ func (l *Log) write(line []byte) {
 		if f, err := openFile(l.name); err != nil {
 			l.log.Error("cannot reopen the audit log: the previous file stays in use", "error", err)
 		} else {
-			_ = old.Close() // all its lines have been passed to the system
+			l.closeFile(old)
 			l.out, l.torn = f, endsTorn(l.name)
 		}
 	}

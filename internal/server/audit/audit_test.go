@@ -59,6 +59,18 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// TestCloseFails checks that the server's log reports a file that cannot be closed, because some file systems report
+// only then that they could not write.
+func TestCloseFails(t *testing.T) {
+	var log procs.Output
+	l := must.Get(Open(filepath.Join(t.TempDir(), "audit"), io.Discard, slog.New(slog.NewTextHandler(&log, nil))))(t)
+	must.Do(t, l.out.(*os.File).Close()) // so that closing it again fails
+	must.Do(t, l.Close())
+	if text := log.String(); !strings.Contains(text, "closing a file of the audit log failed") {
+		t.Errorf("the server's log is %q, want the failed Close", text)
+	}
+}
+
 // TestUnreadPipe checks that a server does not wait for a reader of its log when it starts.
 func TestUnreadPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "audit")
