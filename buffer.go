@@ -18,6 +18,7 @@ const DefaultBufferMemory = 1 << 30
 // BufferOptions are the options for NewBuffer.
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
+	// A Buffer uses at most 192 GiB.
 	// A batch larger than half of the budget goes straight to the slow store. So does a batch with
 	// more than 32 MiB, or more than a sixteenth of the budget, for one key. If the slow store's
 	// [BatchBytes] is less than 4 MiB, the limit per key is at most eight times BatchBytes.
@@ -69,7 +70,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	if opts.Memory < 0 {
 		return fail(fmt.Errorf("option Memory is %d bytes: it must be positive, or 0 for the default of %d", opts.Memory, DefaultBufferMemory))
 	}
-	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
+	memory := min(cmp.Or(opts.Memory, DefaultBufferMemory), keymap.MaxBytes/4*3) // a Dict refuses more
 	b := &Buffer{
 		fast: fast, slow: slow, log: cmp.Or(opts.Logger, slog.New(slog.DiscardHandler)),
 		batches: sync.Pool{New: func() any { return new(bufferBatch) }},

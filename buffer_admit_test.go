@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/go-partd/partd/internal/base/keymap"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
@@ -44,6 +45,29 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	if st.Keys != int64(stored+1) || st.Bytes != int64((stored+1)*len(value)) {
 		t.Errorf("the slow store has %d keys with %d bytes, want %d with %d", st.Keys, st.Bytes, stored+1, (stored+1)*len(value))
 	}
+}
+
+// TestBufferOverFullDict checks that a Buffer with a huge budget uses less than a Dict can hold. If the Dict still
+// refuses a batch, the batch changes nothing.
+func TestBufferOverFullDict(t *testing.T) {
+	fast, slow := NewDict(), NewDict()
+	fast.data.MaxBlocks = 60
+	b := must.Get(NewBuffer(fast, slow, &BufferOptions{Memory: 1 << 40}))(t)
+	if limit := b.budget.memory/8*9 + minOvercommit; limit > keymap.MaxBytes/8*7 {
+		t.Errorf("the fast store and the index use up to %d bytes, which leaves too little for batches", limit)
+	}
+	must.Do(t, b.Append(ctx, Entry{"small", []byte("v")}))
+	used, bytesBefore := b.MemoryUsed(), b.pins.index.bytes
+	must.Fail(t, b.Append(ctx, Entry{"other", []byte("v")}, Entry{"small", []byte("v")}, Entry{"large", make([]byte, 20<<20)}), ErrTooLarge, "Append of a batch that the Dict refuses")
+	if b.MemoryUsed() != used || b.pins.index.bytes != bytesBefore || b.pins.index.Len() != 1 || b.budget.admittedBytes != 0 {
+		t.Errorf("after a refused batch, %d bytes are used, %d admitted and %d buffered, for %d keys; want %d, 0, %d and 1",
+			b.MemoryUsed(), b.budget.admittedBytes, b.pins.index.bytes, b.pins.index.Len(), used, bytesBefore)
+	}
+	wantValue(t, b, "small", "v")
+	wantValue(t, b, "other", "")
+	must.Do(t, b.Flush(ctx))
+	wantValue(t, slow, "small", "v")
+	must.Do(t, b.Close())
 }
 
 // TestBufferKeepsBudget checks that the used memory stays near the budget while far more data is appended.

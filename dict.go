@@ -2,6 +2,7 @@ package partd
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"slices"
@@ -19,6 +20,8 @@ const (
 
 // Dict is a store in memory. It is sharded by key, so that goroutines rarely wait for
 // each other. The memory of deleted keys is reused.
+//
+// A Dict uses at most 256 GiB. Above that, changes fail with an error that wraps [ErrTooLarge].
 //
 // Close releases the memory. The data and the sessions are lost when the process ends. The zero
 // value is an empty store.
@@ -81,6 +84,10 @@ func (d *Dict) begin(ctx context.Context, op string, keys ...string) error {
 }
 
 func (d *Dict) end() { d.gate.RUnlock() }
+
+// errDictFull means that the memory of a Dict could exceed the addresses of its slab.
+var errDictFull = fmt.Errorf("%w: a Dict can use %d GiB of memory, which it frees when its last key is deleted: delete all keys, divide them among several Dicts with package shards, or use a store on disk",
+	ErrTooLarge, keymap.MaxBytes>>30)
 
 func (d *Dict) fail(op string, err error) error { return &Error{Op: op, Path: "Dict", Err: err} }
 
@@ -170,6 +177,11 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 		return err
 	}
 	defer d.end()
+	blocks, fits := d.data.Reserve(1, int64(len(key)+len(value)))
+	if !fits {
+		return d.fail(op, errDictFull)
+	}
+	defer d.data.Unreserve(blocks)
 	s, hash := d.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,7 +23,8 @@ const maxPooledBatch = 1 << 16
 // It appends all entries in a shard under one lock, so that a reader sees either all or none of
 // a batch's values for a key.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
-	if _, err := checkEntries("append", entries); err != nil {
+	valueBytes, err := checkEntries("append", entries)
+	if err != nil {
 		return err
 	}
 	if err := d.begin(ctx, "append"); err != nil {
@@ -31,7 +32,12 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	}
 	defer d.end()
 	b := d.batches.Get().(*dictBatch)
-	ends := b.sort(d, entries)
+	ends, keyBytes := b.sort(d, entries)
+	blocks, fits := d.data.Reserve(len(b.order), valueBytes+keyBytes)
+	if !fits {
+		return d.fail("append", errDictFull)
+	}
+	defer d.data.Unreserve(blocks)
 	start := uint32(0)
 	for i, end := range ends {
 		if end > start {
@@ -46,8 +52,8 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 }
 
 // sort hashes the keys, and fills b.order with the entries whose values are not empty, sorted
-// by shard. It returns the end of each shard's entries in b.order.
-func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
+// by shard. It returns the end of each shard's entries in b.order, and the total length of the keys.
+func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32, keyBytes int64) {
 	if cap(b.hashes) < len(entries) {
 		b.hashes = make([]uint64, len(entries))
 		b.order = make([]uint32, len(entries))
@@ -55,6 +61,7 @@ func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 	b.hashes = b.hashes[:len(entries)]
 	for i := range entries {
 		b.hashes[i] = keymap.Hash(d.seed, entries[i].Key)
+		keyBytes += int64(len(entries[i].Key))
 		if len(entries[i].Value) > 0 {
 			ends[b.hashes[i]>>(64-dictShardBits)]++
 		}
@@ -72,7 +79,7 @@ func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 			ends[shard]++
 		}
 	}
-	return ends
+	return ends, keyBytes
 }
 
 func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {

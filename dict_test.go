@@ -2,6 +2,7 @@ package partd
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 	"testing"
 
@@ -87,4 +88,50 @@ func TestDictCountsIndex(t *testing.T) {
 			t.Errorf("%s: after a Delete of all but one key, the index has %d bytes of %d", name, left, full)
 		}
 	}
+}
+
+// TestDictFull fills a Dict whose slab has few blocks. A refused change must change nothing, and a Dict whose last key
+// was deleted accepts changes again.
+func TestDictFull(t *testing.T) {
+	d := NewDict()
+	d.data.MaxBlocks = 40
+	value := bytes.Repeat([]byte("v"), 100_000)
+	var keys []string
+	for err := error(nil); err == nil; {
+		keys = append(keys, strconv.Itoa(len(keys)))
+		err = d.Append(ctx, Entry{keys[len(keys)-1], value})
+		if err != nil && (!errors.Is(err, ErrTooLarge) || len(keys) < 150) {
+			t.Fatalf("append number %d: error %v, want ErrTooLarge after at least 150", len(keys), err)
+		}
+	}
+	keys = keys[:len(keys)-1] // the last append failed
+	before, used := must.Get(Stat(ctx, d))(t), d.MemoryUsed()
+	session := must.Get(d.NewSession(ctx))(t)
+	tag := Tag{Session: session, Number: 1}
+	large := bytes.Repeat([]byte("w"), 2<<20)
+	for name, change := range map[string]func() error{
+		"Append": func() error {
+			return d.Append(ctx, Entry{"new", []byte("fits")}, Entry{"0", []byte("fits")}, Entry{"1", large})
+		},
+		"Set":     func() error { return d.Set(ctx, "0", large) },
+		"SetOnce": func() error { return d.SetOnce(ctx, "new", large) },
+		"Apply": func() error {
+			_, err := d.Apply(ctx, tag, Operation{Change: ChangeSet, Entries: []Entry{{"0", large}}})
+			return err
+		},
+		"Append to long": func() error { return d.Append(ctx, Entry{string(large[:MaxKeyLen]), large}) },
+	} {
+		must.Fail(t, change(), ErrTooLarge, "%s of a full Dict", name)
+	}
+	if after := must.Get(Stat(ctx, d))(t); after != before || d.MemoryUsed() != used {
+		t.Errorf("after refused changes, the Dict has %+v and uses %d bytes, want %+v and %d", after, d.MemoryUsed(), before, used)
+	}
+	for _, key := range keys {
+		wantValue(t, d, key, string(value))
+	}
+	must.Do(t, d.Delete(ctx, keys...))
+	if applied := must.Get(d.Apply(ctx, tag, Operation{Change: ChangeSet, Entries: []Entry{{"0", large}}}))(t); !applied {
+		t.Error("the refused operation used up its number")
+	}
+	wantValue(t, d, "0", string(large))
 }

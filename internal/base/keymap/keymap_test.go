@@ -191,3 +191,81 @@ func TestSlabConcurrently(t *testing.T) {
 		t.Errorf("Used() = %d after all strings were freed, want 0", s.Used())
 	}
 }
+
+// TestReserve appends strings of random sizes, concurrently and with repeated growth, to a slab with few blocks. The
+// slab must have room for everything that Reserve admits. Reserve must refuse before the slab is full, but not long
+// before.
+func TestReserve(t *testing.T) {
+	if last := Ref(maxBlocks-1) << unitBits; last.block() != maxBlocks-1 || MaxBytes != 256<<30 {
+		t.Errorf("the last block has the number %d and the slab %d bytes, want %d and 256 GiB", last.block(), int64(MaxBytes), maxBlocks-1)
+	}
+	for _, maxSize := range []int{60, 3000, 300_000} {
+		s := Slab{MaxBlocks: 40}
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(maxSize), uint64(g)))
+				var chains [20]Chain
+				var wants [len(chains)][]byte
+				for {
+					pieces, total := make([][]byte, 1+rng.IntN(30)), 0
+					for i := range pieces {
+						pieces[i] = bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(maxSize))
+						total += len(pieces[i])
+					}
+					blocks, fits := s.Reserve(len(pieces), int64(total))
+					if !fits {
+						break
+					}
+					for _, p := range pieces {
+						i := rng.IntN(len(chains))
+						s.Append(&chains[i], p)
+						wants[i] = append(wants[i], p...)
+						if rng.IntN(4) == 0 {
+							s.Store(string(p[:min(len(p), MaxString)]))
+						}
+					}
+					s.Unreserve(blocks)
+				}
+				for i := range chains {
+					if got := s.AppendRange(nil, &chains[i], 0, chains[i].Len); !bytes.Equal(got, wants[i]) {
+						t.Errorf("strings of %d bytes: AppendRange returned %d bytes that differ from the %d appended", maxSize, len(got), len(wants[i]))
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(*s.blocks.Load()); n > s.MaxBlocks || maxSize < 5000 && n < 25 {
+			t.Errorf("strings of %d bytes: the slab has %d blocks when Reserve refuses, want 25 to %d", maxSize, n, s.MaxBlocks)
+		}
+		if s.reserved.Load() != 0 {
+			t.Errorf("%d blocks are reserved at the end, want 0", s.reserved.Load())
+		}
+	}
+}
+
+// TestReserveGrowth checks that Reserve counts on the large chunks that short pieces can need at the end of long
+// strings.
+func TestReserveGrowth(t *testing.T) {
+	var s Slab
+	chains := make([]Chain, 400)
+	for i := range chains {
+		s.Append(&chains[i], make([]byte, 100_000))
+		s.Append(&chains[i], make([]byte, chains[i].unused))
+	}
+	before := len(*s.blocks.Load())
+	s.MaxBlocks = before + 17
+	if _, fits := s.Reserve(len(chains), int64(len(chains))); fits {
+		t.Errorf("with %d of %d blocks in use, Reserve admits %d pieces that each need a large chunk", before, s.MaxBlocks, len(chains))
+	}
+	s.MaxBlocks = before + 50
+	if _, fits := s.Reserve(len(chains), int64(len(chains))); !fits {
+		t.Fatalf("with %d of %d blocks in use, Reserve refuses", before, s.MaxBlocks)
+	}
+	for i := range chains {
+		s.Append(&chains[i], []byte("x"))
+	}
+	if n := len(*s.blocks.Load()); n < before+10 || n > s.MaxBlocks {
+		t.Errorf("the pieces need %d blocks, want 10 to 50", n-before)
+	}
+}

@@ -1,6 +1,7 @@
 package keymap
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
 	minSpare   = 32 << 20                            // minimum size of a slab that prepares blocks in advance
 	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
+	maxBlocks  = 1 << (32 - unitBits)                // number of blocks that a Ref can tell apart
+	MaxBytes   = maxBlocks << blockShift             // maximum Footprint, 256 GiB
 )
 
 // Ref identifies a chunk. 0 means no chunk.
@@ -38,6 +41,9 @@ type Slab struct {
 	blocks    atomic.Pointer[[][]byte] // mu must be held to replace it
 	used      atomic.Int64             // bytes of chunks in use
 	allocated atomic.Int64             // bytes of all blocks, including spare
+	reserved  atomic.Int64             // blocks that Reserve has granted
+
+	MaxBlocks int // for tests: maximum number of blocks; 0 means as many as a Ref can tell apart
 
 	mu          sync.Mutex
 	firstUnused int          // offset in the last block where its never-used part starts
@@ -58,6 +64,24 @@ func (s *Slab) Footprint() int64 { return s.allocated.Load() }
 
 // Used returns the bytes of all chunks in use, including their unused ends.
 func (s *Slab) Used() int64 { return s.used.Load() }
+
+// Reserve reports whether n strings of the given total length in bytes can certainly be appended or
+// stored. If so, the caller must then call Unreserve with the returned number of blocks. Reserve does
+// not count on freed memory, which may have the wrong sizes.
+func (s *Slab) Reserve(n int, bytes int64) (blocks int64, fits bool) {
+	// A new chunk for p bytes has at most 2p+64 bytes, or half the length of a long string (see grow).
+	// Chunks that do not fit leave at most an eighth of a block unused. The first blocks are smaller.
+	growth := min(int64(n)<<(growClass+unitShift), s.Used()/2)
+	blocks = (4*bytes+128*int64(n)+growth)/(7<<blockShift/8) + 16
+	if s.reserved.Add(blocks)+s.allocated.Load()>>blockShift > int64(cmp.Or(s.MaxBlocks, maxBlocks)) {
+		s.Unreserve(blocks)
+		return 0, false
+	}
+	return blocks, true
+}
+
+// Unreserve ends a reservation.
+func (s *Slab) Unreserve(blocks int64) { s.reserved.Add(-blocks) }
 
 // Append adds p to the end of a string.
 func (s *Slab) Append(c *Chain, p []byte) {
