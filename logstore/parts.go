@@ -11,6 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// maxRecord is the maximum of encoder.maxBatch, because lengths and offsets in a batch have 32 bits.
+const maxRecord = 1 << 30
+
 // newStore returns an unopened store whose parts refer to each other.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h}
@@ -63,7 +66,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 		s.blobBytes = 16 << 10
 	}
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
-	s.maxBatch = int(cmp.Or(h.maxBatch, h.tableBytes/2, opts.Memory/32))
+	s.maxBatch = int(min(cmp.Or(h.maxBatch, h.tableBytes/2, opts.Memory/32), maxRecord))
 	s.tables.bytes = cmp.Or(h.tableBytes, opts.Memory*3/8)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)

@@ -234,3 +234,13 @@ func FuzzRecordHeader(f *testing.F) {
 		}
 	})
 }
+
+// TestRecordLimit checks that records stay far below the 4 GiB that their 32-bit lengths can count, whatever the
+// store's memory is. Larger changes are written to segments.
+func TestRecordLimit(t *testing.T) {
+	for memory, want := range map[int64]int{1 << 42: 1 << 30, 1 << 30: 1 << 25} {
+		if s := newStore("", Options{Memory: memory}, hooks{}); s.maxBatch != want {
+			t.Errorf("with %d bytes of memory, a record has at most %d bytes, want %d", memory, s.maxBatch, want)
+		}
+	}
+}
