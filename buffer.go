@@ -57,6 +57,10 @@ type Buffer struct {
 // The Buffer owns both stores: its Close closes them. fast must be a [Deleter]. If fast is a
 // [Lister], it may contain data: a key's data in fast then follows the key's data in slow.
 // Otherwise, fast must be empty.
+//
+// If fast survives the process, as a [File] does, a kill while data moves can repeat that data: the
+// Buffer first appends it to slow and then deletes it from fast, and a new Buffer over both returns
+// it twice. If that matters, let fast be a [Dict], or empty it before NewBuffer.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }

@@ -177,6 +177,28 @@ func TestNewBufferKeepsFastData(t *testing.T) {
 	wantValue(t, slow, "k", "oldnew")
 }
 
+// TestNewBufferRepeatsAfterKill shows what NewBuffer documents: if a process is killed between the append to the slow
+// store and the deletion from a fast store that survives, a new Buffer returns the data twice.
+func TestNewBufferRepeatsAfterKill(t *testing.T) {
+	b, fast, slow := newFaultyBuffer(t, 1<<30)
+	must.Do(t, b.Append(ctx, Entry{"moving", []byte("one")}))
+	killed := make(chan struct{})
+	fast.set(func(op string) (error, error) {
+		if op == "delete" {
+			close(killed)
+			<-t.Context().Done() // the process never continues
+		}
+		return nil, nil
+	})
+	go func() { _ = b.Flush(ctx) }()
+	<-killed
+	must.Do(t, fast.Dict.Append(ctx, Entry{"waiting", []byte("two")})) // had not begun to move
+	next := must.Get(NewBuffer(fast.Dict, slow, nil))(t)
+	wantValue(t, next, "moving", "oneone")
+	wantValue(t, next, "waiting", "two")
+	must.Do(t, next.Close())
+}
+
 func TestNewBufferRejectsArguments(t *testing.T) {
 	type bare struct{ Partd }
 	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
