@@ -41,7 +41,7 @@
 // value for any other key. A layer's Close must also close the store beneath it, because callers
 // hold only the layer.
 //
-// docs/dev/invariants.md lists what must hold in Dict, File and Buffer (D1 to D4, F1 to F8, B1 to B6).
+// docs/dev/invariants.md lists what must hold in Dict, File and Buffer (D1 to D5, F1 to F8, B1 to B6).
 package partd
 
 import (
