@@ -21,7 +21,8 @@ type condition struct {
 	name    string // the field's column, or the part of it
 	other   int    // field to compare with instead of a value, or -1
 	part    *where.Part
-	ofOther *where.Part // the part of other to compare with
+	ofOther *where.Part     // the part of other to compare with
+	values  *records.Values // how both fields are written as numbers, if other is a field and neither is a part; otherwise nil
 	kind    valueKind
 	text    []byte
 	number  aggregate.Number
@@ -53,14 +54,14 @@ const (
 	invalid // a field is not of the kind with which it is compared
 )
 
-// newCondition compiles a condition. fieldOf returns the index of a column.
-func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int, error)) (c *condition, err error) {
+// newCondition compiles a condition. values says how the fields are written, and fieldOf returns the index of a column.
+func newCondition(n *where.Node, values *records.Values, fieldOf func(n *where.Node, column string) (int, error)) (c *condition, err error) {
 	c = &condition{op: n.Op, name: n.Column, other: -1, part: n.Part, ofOther: n.OtherPart}
 	if n.Part != nil {
 		c.name = n.Part.Text
 	}
 	for _, part := range n.Parts {
-		child, err := newCondition(part, fieldOf)
+		child, err := newCondition(part, values, fieldOf)
 		if err != nil {
 			return nil, err
 		}
@@ -75,6 +76,9 @@ func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int
 	}
 	switch {
 	case n.IsColumn:
+		if n.Part == nil && n.OtherPart == nil {
+			c.values = values
+		}
 		c.other, err = fieldOf(n, n.Other)
 	case n.Op == where.Like:
 		c.pattern, err = where.ParsePattern(n.Values)
@@ -328,8 +332,8 @@ func truthOf(b bool) truth {
 // text.
 func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	if c.other >= 0 {
-		x, okX := aggregate.ParseNumber(value)
-		y, okY := aggregate.ParseNumber(other)
+		x, okX := c.parseNumber(value)
+		y, okY := c.parseNumber(other)
 		if okX && okY {
 			return x.Compare(y), true
 		}
@@ -347,4 +351,13 @@ func (c *condition) compare(value, other []byte) (order int, ok bool) {
 		return cmp.Compare(truthOf(b), truthOf(c.text[0] == 't')), ok
 	}
 	return bytes.Compare(value, c.text), true
+}
+
+// parseNumber returns the number in a field that is compared with another field.
+func (c *condition) parseNumber(field []byte) (aggregate.Number, bool) {
+	if c.values.ReadsNumbers() {
+		var buf [64]byte
+		field = c.values.AppendNumber(buf[:0], field)
+	}
+	return aggregate.ParseNumber(field)
 }

@@ -15,7 +15,7 @@ import (
 func conditionOf(t *testing.T, text string, columns ...string) *condition {
 	t.Helper()
 	root := must.Get(where.ParseWithParts(text))(t)
-	return must.Get(newCondition(root, func(_ *where.Node, column string) (int, error) { return slices.Index(columns, column), nil }))(t)
+	return must.Get(newCondition(root, nil, func(_ *where.Node, column string) (int, error) { return slices.Index(columns, column), nil }))(t)
 }
 
 func TestConditions(t *testing.T) {

@@ -119,13 +119,12 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 		return err
 	}
 	from := len(dst) - 1
-	isKey := func(i int) bool { return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n) }
 	for column := 0; s.storesKey() && column < len(s.keys) && err == nil; column++ {
 		err = appendColumn(column, (s.keys[column]+n)%n)
 	}
 	dst = endKey(dst, from)
 	for i, column := 0, s.firstOtherColumn; i < n && err == nil; i++ {
-		if !isKey(i) {
+		if !s.isKey(i, n) {
 			err = appendColumn(column, i)
 			column++
 		}

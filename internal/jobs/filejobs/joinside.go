@@ -141,11 +141,21 @@ func (s *joinSide) otherCount() int {
 	if s.columns != nil {
 		return len(s.otherNames())
 	}
-	maxFields := 0
+	maxFields, count := 0, 0
 	for i := range s.workers {
 		maxFields = max(maxFields, s.workers[i].maxFields)
 	}
-	return max(maxFields-len(s.keys), 0)
+	for i := range maxFields {
+		if !s.isKey(i, maxFields) { // --on can name a field twice
+			count++
+		}
+	}
+	return count
+}
+
+// isKey reports whether --on names field i of a record with n fields.
+func (s *joinSide) isKey(i, n int) bool {
+	return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n)
 }
 
 // readWith reads the side's records, and calls handle from several goroutines.

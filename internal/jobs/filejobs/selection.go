@@ -68,7 +68,7 @@ func (s *Selection) setCondition(columns []string, text string, fail func(flag, 
 		return OptionErrorf("--where: %w", err)
 	}
 	var fieldErr error
-	s.condition, err = newCondition(root, func(n *where.Node, column string) (int, error) {
+	s.condition, err = newCondition(root, s.layout.Values, func(n *where.Node, column string) (int, error) {
 		f, err := s.layout.ResolveColumn(column, columns)
 		if err != nil {
 			if n.IsColumn && column == n.Other {
@@ -79,7 +79,7 @@ func (s *Selection) setCondition(columns []string, text string, fail func(flag, 
 		}
 		f.Optional, f.Nested, f.Null = true, n.Op == where.Null, true
 		isNumber := func(l where.Literal) bool { return l.Kind == where.Number }
-		f.Number = s.layout.Values.ReadsNumbers() && n.Part == nil && n.OtherPart == nil && (n.IsColumn || slices.ContainsFunc(slices.Concat(n.Values, n.Bounds), isNumber))
+		f.Number = s.layout.Values.ReadsNumbers() && n.Part == nil && slices.ContainsFunc(slices.Concat(n.Values, n.Bounds), isNumber)
 		if i := slices.Index(s.fields, f); i >= 0 {
 			return i, nil
 		}
