@@ -23,6 +23,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -39,6 +40,9 @@ var minMemory int64 = 64 << 20 // tests use less
 // the reader.
 func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
 	files, err := formats.ListFiles(paths)
+	if err == nil {
+		err = records.CheckStreams(nil, files...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("bulk: open: %w", err)
 	}

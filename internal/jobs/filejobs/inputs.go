@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,7 +20,7 @@ import (
 )
 
 // Stdin is the file name that stands for standard input.
-const Stdin = "-"
+const Stdin = records.Stdin
 
 // Inputs are the opened and checked input files.
 type Inputs struct {
@@ -43,13 +42,13 @@ type Inputs struct {
 // using the inputs, because a goroutine may still change them.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
+	if err := records.CheckStreams(stdin, names...); err != nil {
+		return in, &OptionError{err}
+	}
 	firstName := "" // name of the first file with a header
-	for i, name := range names {
+	for _, name := range names {
 		if err := canceled.Err(ctx); err != nil {
 			return in, err
-		}
-		if name == Stdin && slices.Contains(names[:i], Stdin) {
-			return in, OptionErrorf("standard input (-) is given twice")
 		}
 		start, err := canceled.Run(ctx, func() (*records.Start, error) { return in.open(stdin, name, layout, maxRecord) })
 		if err != nil {

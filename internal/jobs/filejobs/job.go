@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -97,6 +98,9 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j := &Job{Options: *o, Ctx: ctx}
 	j.current = j
 	j.Threads = min(j.Threads, j.Memory.threads())
+	if err := o.checkStreams(e); err != nil {
+		return nil, err
+	}
 	j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord())
 	if err != nil {
 		return nil, err
@@ -111,9 +115,6 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j.selection, err = j.Inputs.Select(j.From, j.To, condition, columns)
 	if err != nil {
 		return nil, err
-	}
-	if j.From.HasHeader() && j.Inputs.Columns == nil {
-		j.To.NoHeader = true // the input is empty, without even a header, so the output stays empty
 	}
 	if err := e.Plan(j); err != nil {
 		return nil, err
@@ -147,6 +148,21 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 		j.Report("cut_records", "cut", j.Tally.Mended.Cut)
 	}
 	return &j.Result, nil
+}
+
+// checkStreams returns an error if one pipe is two inputs of the engine, or an input and the output.
+func (o *Options) checkStreams(e Engine) error {
+	names := slices.Clone(o.Files)
+	if join, ok := e.(*joinEngine); ok {
+		names = append(names, join.Right)
+	}
+	if info, err := os.Stat(o.Output); err == nil && !o.ToStdout() && info.Mode()&fs.ModeNamedPipe != 0 { // a terminal can be both
+		names = append(names, o.Output)
+	}
+	if err := records.CheckStreams(o.In, names...); err != nil {
+		return &OptionError{err}
+	}
+	return nil
 }
 
 func (j *Job) execute(parent context.Context, e Engine) error {

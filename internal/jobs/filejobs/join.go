@@ -39,9 +39,6 @@ type joinEngine struct {
 func Join(o JoinOptions) Engine { return &joinEngine{JoinOptions: o} }
 
 func (e *joinEngine) Plan(j *Job) error {
-	if e.Right == Stdin && j.Files[0] == Stdin {
-		return OptionErrorf("standard input (-) is given twice")
-	}
 	right := &Job{Options: j.Options}
 	right.Files, right.From = []string{e.Right}, e.RightFrom
 	var err error
@@ -71,9 +68,6 @@ func (e *joinEngine) Plan(j *Job) error {
 	}
 	e.right.isRight = true
 	j.Notes = right.Inputs.Warnings(right.From)
-	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
-		j.To.NoHeader = false // Run set NoHeader because the left side is empty, but the right side has a header
-	}
 	if e.Kind.Pairs() && (e.left.hasUnnamedColumns() || e.right.hasUnnamedColumns()) {
 		j.To.NoHeader = true
 	}

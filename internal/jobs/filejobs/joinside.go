@@ -86,9 +86,6 @@ func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
-	if s.columns == nil && !s.hasUnnamedColumns() {
-		s.columns = []string{}
-	}
 	if s.isJSON() {
 		s.columns = records.Members(s.job.Tally.FirstRecord)
 		for i, f := range s.fields {

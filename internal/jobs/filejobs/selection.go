@@ -30,7 +30,7 @@ type Selection struct {
 // the layout to. fail returns the error for a flag's value.
 func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
-	if layout.HasHeader() && len(columns) == 0 { // all files are empty
+	if layout.HasHeader() && len(columns) == 0 { // JSON lines without records
 		return s, nil
 	}
 	if err := s.setCondition(columns, condition, fail); err != nil {

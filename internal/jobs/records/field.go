@@ -91,8 +91,6 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 		return Field{Index: n}, nil
 	case err != nil && columns != nil:
 		return Field{}, noColumn(by, columns)
-	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
-		return Field{}, nil
 	case err != nil:
 		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)
 	case n == 0:

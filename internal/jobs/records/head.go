@@ -32,10 +32,9 @@ func (r *reader) begin(eof bool) (bool, error) {
 	switch {
 	case kind == More && !eof:
 		return false, nil
-	case kind == More: // the file has only empty lines, which a worker will count
-		t.HeaderBytes += int64(from - r.start)
-		r.start = from
-		return true, nil
+	case kind == More:
+		r.errLine = 1
+		return false, ErrNoHeader
 	case kind != Header:
 		r.errLine = s.Line
 		return false, s.Err
@@ -76,8 +75,50 @@ var unsupported = []struct{ magic, description, advice string }{
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive, such as .xlsx and .ods", "unpack it first, or save it as CSV"},
 	{"PAR1", "it looks like a Parquet file", "use partd-tables split or sort, or convert it to CSV first: partd-tables convert FILE"},
-	{"\xff\xfe", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
-	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+}
+
+// ErrNoHeader is the error for a file that has no record, not even a header, although its layout has one.
+var ErrNoHeader = errors.New("the file is empty, but its first line must contain the column names")
+
+// CheckEncoding returns an error if head, which is the beginning of a file, looks like text in UTF-16 or UTF-32.
+func CheckEncoding(head []byte) error {
+	if name := wideEncoding(head); name != "" {
+		return fmt.Errorf("%w: it looks like %s; convert it first: iconv -f %[2]s -t UTF-8 FILE", ErrUnsupported, name)
+	}
+	return nil
+}
+
+// wideEncoding returns the name of the encoding that a byte order mark or the positions of NUL bytes suggest, or "".
+// In most languages, many characters have a code below 256, so that their other bytes are NUL.
+func wideEncoding(head []byte) string {
+	for _, mark := range [...]struct{ bytes, name string }{
+		{"\xff\xfe\x00\x00", "UTF-32"}, {"\x00\x00\xfe\xff", "UTF-32"}, {"\xff\xfe", "UTF-16"}, {"\xfe\xff", "UTF-16"},
+	} {
+		if bytes.HasPrefix(head, []byte(mark.bytes)) {
+			return mark.name
+		}
+	}
+	var nuls [4]int // numbers of NUL bytes, by their index modulo 4
+	head = head[:min(len(head), 4<<10)]
+	for i, c := range head {
+		if c == 0 {
+			nuls[i%4]++
+		}
+	}
+	half := len(head) / 2
+	// isWide reports whether many of n bytes are NUL, and almost none of the others.
+	isWide := func(nuls, n, others int) bool { return nuls >= 8 && 3*nuls > n && 16*others <= nuls }
+	switch even, odd := nuls[0]+nuls[2], nuls[1]+nuls[3]; {
+	case isWide(odd, half, even):
+		return "UTF-16LE"
+	case isWide(even, half, odd):
+		return "UTF-16BE"
+	case 16*(nuls[2]+nuls[3]) >= 15*half && isWide(nuls[2]+nuls[3], half, nuls[0]):
+		return "UTF-32LE"
+	case 16*(nuls[0]+nuls[1]) >= 15*half && isWide(nuls[0]+nuls[1], half, nuls[3]):
+		return "UTF-32BE"
+	}
+	return ""
 }
 
 func checkPlain(head []byte) error {
@@ -86,7 +127,7 @@ func checkPlain(head []byte) error {
 			return fmt.Errorf("%w: %s; %s", ErrUnsupported, p.description, p.advice)
 		}
 	}
-	return nil
+	return CheckEncoding(head)
 }
 
 // checkEndings returns an error if a file's lines end in CR only. Such a file would be one record.
@@ -197,7 +238,7 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 			return nil, &Error{name, s.Line, s.Err}
 		}
 		if err != nil {
-			return &Start{Read: head}, nil // the file contains no record
+			return nil, &Error{File: name, Err: ErrNoHeader}
 		}
 		if size > maxRecord {
 			return nil, &Error{name, 1, fmt.Errorf("%w: the header is longer than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}

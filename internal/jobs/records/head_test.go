@@ -24,8 +24,6 @@ func TestReadStart(t *testing.T) {
 		{"quoted, with a byte order mark, after an empty line", "\ufeff\r\n\"a,\"\"b\nc\",d\r\n", []string{"a,\"b\nc", "d"}},
 		{"without a newline", "a,b", []string{"a", "b"}},
 		{"wide", strings.Join(wide, ",") + "\n1\n", wide},
-		{"empty", "", nil},
-		{"only empty lines", "\n\n", nil},
 	} {
 		start, err := ReadStart("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
 		if err != nil || !slices.Equal(start.Columns, c.want) || !strings.HasPrefix(c.data, string(start.Read)) ||
@@ -35,6 +33,9 @@ func TestReadStart(t *testing.T) {
 	}
 	for _, c := range []struct{ data, want string }{
 		{"\xfd7zXZ\x00\x00", "f: not plain text: it looks xz-compressed; decompress it first: xz -dc FILE"},
+		{"", "f: the file is empty, but its first line must contain the column names"},
+		{"\ufeff", "f: " + ErrNoHeader.Error()},
+		{"\r\n\n", "f: " + ErrNoHeader.Error()},
 		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
 		{strings.Repeat("x", 200_000), "f, line 1: too large: the header is longer than 100000 bytes, a quarter of --memory"},
@@ -77,7 +78,6 @@ func TestResolve(t *testing.T) {
 		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "0", columns, Field{}, "there is no field 0: fields are numbered from 1, or from the end (-1 is the last)"},
-		{csv, "any", nil, Field{}, ""}, // without a header, because all files are empty
 		{bare, "-1", nil, Field{Index: -1}, ""},
 		{bare, "2", nil, Field{Index: 1}, ""},
 		{bare, "a", nil, Field{}, `without a header, a field must be a number from 1, or from the end (-1 is the last), not "a"`},

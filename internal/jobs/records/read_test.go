@@ -130,8 +130,8 @@ func TestReadFormats(t *testing.T) {
 				{"", "{\"k\":\"\"}\n"},
 			},
 		},
-		{"empty csv", smallConfig(Layout{Format: CSV}, Field{}), "", nil},
-		{"only a byte order mark", smallConfig(Layout{Format: CSV}, Field{}), "\ufeff", nil},
+		{"empty csv without a header", smallConfig(Layout{Format: CSV, NoHeader: true}, Field{}), "", nil},
+		{"only a byte order mark, without a header", smallConfig(Layout{Format: TSV, NoHeader: true}, Field{}), "\ufeff", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, _, err := readAll(t, c.cfg, input("f", c.data))
@@ -139,6 +139,10 @@ func TestReadFormats(t *testing.T) {
 				t.Errorf("Read: error %v\n got %q\nwant %q", err, got, c.want)
 			}
 		})
+	}
+	for _, data := range []string{"", "\ufeff", "\n\r\n"} {
+		_, _, err := readAll(t, smallConfig(Layout{Format: CSV}, Field{}), input("f", data))
+		must.Fail(t, err, ErrNoHeader, "Read of %q, which has no header", data)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
@@ -153,16 +154,16 @@ func (b *jobFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.ReadableNames, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.ReadableNames, ", "))
 	}
-	sizeUnknown, sawStdin := false, false
+	if err := records.CheckStreams(b.a.in, files...); err != nil {
+		return 0, cliutil.Usagef("%w", err)
+	}
+	sizeUnknown := false
 	for _, file := range files {
 		if err := checkExtension(file, *b.from); err != nil {
 			return 0, err
 		}
 		if file == "-" {
-			if sawStdin {
-				return 0, cliutil.Usagef("standard input can be read only once: give - only once")
-			}
-			sizeUnknown, sawStdin = true, true
+			sizeUnknown = true
 			continue
 		}
 		info, err := os.Stat(file)
