@@ -40,7 +40,7 @@ type MergeOptions struct {
 	Inputs    int // number of inputs
 	Open      int // maximum number of inputs that are read at a time, at least 2
 	Block     int // size of a block; each open input has two
-	MaxRecord int // maximum size of a record with its key
+	MaxRecord int // maximum size of a record with its key; with more than Open inputs, Merge lowers it to that of a sort
 	// Read adds the records of an input. Merge calls it for several inputs concurrently.
 	Read func(input int, p *Presorted) error
 }
@@ -49,13 +49,13 @@ type MergeOptions struct {
 // equal keys keep the order of the inputs. If there are more than Open inputs, Merge first merges groups of them to
 // temporary files. The sorter must not keep keys.
 func (s *Sorter) Merge(o MergeOptions) error {
-	o.MaxRecord = min(o.MaxRecord, s.sizes.maxRecord)
 	if o.Inputs <= o.Open {
 		for i := range o.Inputs {
 			s.presorted = append(s.presorted, s.startReading(o, i))
 		}
 		return nil
 	}
+	o.MaxRecord = min(o.MaxRecord, s.sizes.maxRecord) // so that several runs can be merged
 	for first := 0; first < o.Inputs; first += o.Open {
 		if err := s.mergeGroup(o, first, min(first+o.Open, o.Inputs)); err != nil {
 			return s.Fail(err)

@@ -90,20 +90,18 @@ func (in *Inputs) numberColumns(l records.Layout) {
 	if l.HasHeader() || l.Format == records.JSONL {
 		return
 	}
+	for i := range in.firstFieldCount(l) {
+		in.Columns = append(in.Columns, strconv.Itoa(i+1))
+	}
+}
+
+// firstFieldCount returns the number of fields in the first record of files without a header, or 0 if it is unknown.
+func (in *Inputs) firstFieldCount(l records.Layout) int {
 	data := bytes.TrimPrefix(in.firstBytes, []byte(records.ByteOrderMark))
 	if len(in.firstBytes) < records.StartSize { // the file's last newline may be missing
 		data = append(data[:len(data):len(data)], '\n')
 	}
-	s := records.NewFieldSplitter(l, nil)
-	s.Feed(data, len(in.firstBytes) < records.StartSize)
-	for kind := s.Next(); kind == records.Data || kind == records.Blank; kind = s.Next() {
-		for i := range s.Values {
-			in.Columns = append(in.Columns, strconv.Itoa(i+1))
-		}
-		if kind == records.Data {
-			return
-		}
-	}
+	return fieldCount(l, data)
 }
 
 // Select is like the function Select, with errors that name the first file.
@@ -166,11 +164,12 @@ func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	return err
 }
 
-// CheckSkipped returns an error if every record was bad, or every record except the one that
+// CheckSkipped returns an error if every record was bad, or every record except the first one, which
 // determined the number of fields.
 func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
 	valid := t.Records + t.Dropped
-	isOnlyFirst := valid == 1 && l.NoHeader
+	// If the first bad record has another number of fields, the record before it was valid.
+	isOnlyFirst := valid == 1 && l.NoHeader && errors.As(t.FirstBadErr, new(*records.CountError))
 	if t.BadRecords == 0 || valid > 0 && !isOnlyFirst {
 		return nil
 	}

@@ -3,6 +3,7 @@ package filejobs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -81,6 +82,30 @@ func TestMergeLongRecord(t *testing.T) {
 	_, err := Run(t.Context(), &Options{Files: []string{name, name}, Out: io.Discard, From: layout, To: layout, Memory: 16 << 20, Threads: 2, Temp: []string{t.TempDir()}, Bar: progress.Start(io.Discard, false)}, Sort("n", true))
 	if err == nil || !strings.Contains(err.Error(), "long.csv, line 3: too large") || !strings.Contains(err.Error(), "the limit for each file with --merge: increase --memory") {
 		t.Errorf("a record of 1 MiB: %v", err)
+	}
+}
+
+// TestMergeLongestRecord checks that a merge accepts records that are as long as a tenth of a file's share of three
+// fifths of the memory, with their whole text as key, and no longer ones.
+func TestMergeLongestRecord(t *testing.T) {
+	const memory = 16 << 20
+	dir := t.TempDir()
+	for _, files := range []int{1, 2, 3, 30} {
+		for _, threads := range []int{1, 14} {
+			for extra, want := range []string{"", "the limit for each file with --merge"} {
+				length := memory/5*3/files/10 + extra
+				names := make([]string, files)
+				for i := range names {
+					names[i] = filepath.Join(dir, fmt.Sprint(i))
+					must.Do(t, os.WriteFile(names[i], []byte(strings.Repeat("x", length-1)+"\n"), 0o666))
+				}
+				layout := records.Layout{Format: records.Text}
+				_, err := Run(t.Context(), &Options{Files: names, Out: io.Discard, From: layout, To: layout, Memory: memory, Threads: threads, Temp: []string{dir}, Bar: progress.Start(io.Discard, false)}, Sort("1", true))
+				if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%d files, %d threads, records of %d bytes: error %v, want %q", files, threads, length, err, want)
+				}
+			}
+		}
 	}
 }
 

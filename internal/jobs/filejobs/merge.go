@@ -25,7 +25,8 @@ const (
 type inputMerge struct {
 	*sortEngine
 	job        *Job
-	share      int // memory of each input in bytes
+	columns    []string // as in records.Config; without a header, only their number counts, which is that of the first record
+	share      int      // memory of each input in bytes
 	tallies    []records.Tally
 	first      [][]byte // JSON lines: the first record of each input
 	fieldCount atomic.Int64
@@ -34,17 +35,20 @@ type inputMerge struct {
 // mergeInputs merges the job's inputs, each of which must be sorted already.
 func (s *sortEngine) mergeInputs(ctx context.Context, j *Job, sorter *extsort.Sorter) error {
 	files := len(j.Inputs.Files)
-	m := &inputMerge{sortEngine: s, job: j, tallies: make([]records.Tally, files), first: make([][]byte, files)}
-	memory, minShare := int(j.engineMemory()/4*3), minMergeShare
+	m := &inputMerge{sortEngine: s, job: j, columns: j.Inputs.Columns, tallies: make([]records.Tally, files), first: make([][]byte, files)}
+	memory, minShare := int(j.Memory/5*3), minMergeShare
 	if j.Inputs.hasPacked {
 		minShare = minMergeSharePacked
+	}
+	if m.columns == nil {
+		m.columns = make([]string, j.Inputs.firstFieldCount(j.From))
 	}
 	open := maxOpenInputs
 	if limit := vfs.OpenFileLimit(); limit > 0 {
 		const otherFiles = 32
 		open = min(open, (limit-otherFiles)/2) // temporary files need the other half
 	}
-	open = max(min(open, files, memory/minShare), 2)
+	open = max(min(open, files, memory/minShare), min(files, 2))
 	m.share = memory / open
 	j.Inputs.mergeWindow = m.share
 	err := sorter.Merge(extsort.MergeOptions{
@@ -74,7 +78,7 @@ func (m *inputMerge) read(ctx context.Context, input int, p *extsort.Presorted) 
 	j := m.job
 	r := sortRecord{}
 	m.tallies[input], err = records.Read(ctx, j.Inputs.Files[input:input+1], records.Config{
-		Layout: j.From, Fields: m.fields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
+		Layout: j.From, Fields: m.fields, Columns: m.columns, SkipBad: j.SkipBad,
 		Block: m.block(), MaxRecord: m.maxRecord(), MaxRecordShare: "the limit for each file with --merge: increase --memory", Workers: 1, Selector: j.selection.Selector(m.maxRecord()),
 	}, func(b *records.Block) error {
 		return p.Work(func() error { return m.add(b, &r, input, p) })

@@ -210,7 +210,7 @@ func (w *splitWriter) checkColumns(old *os.File) error {
 	if err != nil {
 		return err
 	}
-	if !w.layout.HasHeader() {
+	if f := w.layout.Format; !w.layout.HasHeader() && (f == records.CSV || f == records.TSV) {
 		if len(start.Read) < records.StartSize { // it is the whole file, whose end may have no newline
 			start.Read = append(start.Read, '\n')
 		}
@@ -227,18 +227,15 @@ func (w *splitWriter) checkColumns(old *os.File) error {
 	return err
 }
 
-// fieldCount returns the number of fields in the first record of CSV or TSV, or 0 if data has no complete record.
+// fieldCount returns the number of fields in the first valid record, or 0 if data has no complete record.
 func fieldCount(layout records.Layout, data []byte) int {
-	if layout.Format != records.CSV && layout.Format != records.TSV {
-		return 0
-	}
 	s := records.NewFieldSplitter(layout, nil)
 	s.Feed(data, false)
 	for {
 		switch s.Next() {
 		case records.Data:
 			return len(s.Values)
-		case records.Blank:
+		case records.Blank, records.Bad:
 		default:
 			return 0
 		}

@@ -146,6 +146,9 @@ func (e *BadError) Error() string { return e.Err.Error() }
 // Unwrap returns the underlying error.
 func (e *BadError) Unwrap() error { return e.Err }
 
+// CountError reports a record with another number of fields than the header or the first record.
+type CountError struct{ error }
+
 // end returns the result of the block. err is the error that the handler returned.
 func (b *Block) end(err error) *result {
 	r := &result{

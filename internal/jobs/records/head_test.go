@@ -55,6 +55,51 @@ func TestReadStart(t *testing.T) {
 	}
 }
 
+// TestWideEncoding checks that UTF-16 and UTF-32 are recognized, but not text with NUL bytes.
+func TestWideEncoding(t *testing.T) {
+	// encode returns text with size bytes for each character, the most significant first if big is set.
+	encode := func(text string, size int, big bool) (data string) {
+		for _, c := range text {
+			b := []byte{byte(c >> 24), byte(c >> 16), byte(c >> 8), byte(c)}[4-size:]
+			if !big {
+				slices.Reverse(b)
+			}
+			data += string(b)
+		}
+		return data
+	}
+	table := strings.Repeat("name,Stra\u00dfe,12\n", 600)
+	russian := strings.Repeat("\u0438\u043c\u044f,1,22,333\n", 100)
+	for _, c := range []struct{ data, want string }{
+		{encode(table, 2, false), "UTF-16LE"},
+		{encode(table, 2, true), "UTF-16BE"},
+		{encode(table, 4, false), "UTF-32LE"},
+		{encode(table, 4, true), "UTF-32BE"},
+		{encode(russian, 2, false), "UTF-16LE"},
+		{encode(russian, 2, true), "UTF-16BE"},
+		{encode(russian, 4, false), "UTF-32LE"},
+		{encode(russian, 4, true), "UTF-32BE"},
+		{encode("a,b\n1,2\n", 2, false), "UTF-16LE"},
+		{encode("a,b\n1,2\n", 2, true) + "x", "UTF-16BE"},
+		{"\xff\xfea\x00", "UTF-16"},
+		{"\xfe\xff\x00a", "UTF-16"},
+		{"\xff\xfe\x00\x00a\x00\x00\x00", "UTF-32"},
+		{"\x00\x00\xfe\xff\x00\x00\x00a", "UTF-32"},
+		{encode("a,b\n1,2", 2, false), ""}, // 7 NUL bytes
+		{table, ""},
+		{russian, ""},
+		{strings.Repeat("key\x00value\n", 500), ""},
+		{strings.Repeat("ab\x00", 500), ""}, // in even and odd places
+		{strings.Repeat("\x00", 5000), ""},
+		{strings.Repeat("\x00\n", 50) + strings.Repeat("\n\x00", 50), ""},
+		{strings.Repeat("a", 4<<10) + encode(table, 2, false), ""}, // after the first 4 KiB
+	} {
+		if got := wideEncoding([]byte(c.data)); got != c.want {
+			t.Errorf("wideEncoding(%.20q) = %q, want %q", c.data, got, c.want)
+		}
+	}
+}
+
 func TestResolve(t *testing.T) {
 	csv, bare, jsonl := Layout{Format: CSV}, Layout{Format: CSV, NoHeader: true}, Layout{Format: JSONL}
 	columns := []string{"a", "3", "b", "b"}

@@ -304,6 +304,7 @@ func (s *Splitter) setCount(n int) bool {
 	case n > s.fieldCount && s.layout.Format == CSV:
 		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes)", s.Err)
 	}
+	s.Err = &CountError{s.Err}
 	return false
 }
 

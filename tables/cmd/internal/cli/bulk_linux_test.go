@@ -35,6 +35,28 @@ func leftovers(t *testing.T, dirs ...string) (names []string) {
 	return names
 }
 
+// TestPipeTwice checks that one pipe cannot be two inputs: the first would read all of its rows.
+func TestPipeTwice(t *testing.T) {
+	r, w, err := os.Pipe()
+	must.Do(t, err)
+	must.Get(w.WriteString("k\n1\n"))(t)
+	must.Do(t, w.Close())
+	pipe := fmt.Sprintf("/dev/fd/%d", r.Fd())
+	for _, args := range [][]string{{pipe, pipe}, {"-", pipe}} {
+		var stderr bytes.Buffer
+		code := runCommand(t.Context(), append([]string{"sort", "--by", "k", "--from", "csv"}, args...), &app{in: r, out: &bytes.Buffer{}, err: &stderr})
+		if want := args[0] + " and " + pipe + " are the same pipe"; code != cliutil.ExitUsage || !strings.Contains(stderr.String(), want) {
+			t.Errorf("sort of %q: exit code %d, %s, want %d, %s", args, code, stderr.String(), cliutil.ExitUsage, want)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"a.csv", "b.csv"} {
+		must.Do(t, os.Symlink(pipe, filepath.Join(dir, name)))
+	}
+	_, err = bulk.Open(t.Context(), filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv"))
+	must.Fail(t, err, "are the same pipe", "Open of a pipe under two names")
+}
+
 // TestSplitInterrupted kills a split, and interrupts it, while it reads and while it writes files. No file may have its
 // final name. The next run must remove what a killed run leaves. The input has no end, so that no run ends before the
 // signal.

@@ -42,7 +42,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	for err == io.EOF {
 		first, err = t.nextChunk(ctx)
 		if err == io.EOF {
-			return fmt.Errorf("%s: the file is empty, but its first line must contain the column names", t.in.Name)
+			return fmt.Errorf("%s: %w", t.in.Name, records.ErrNoHeader)
 		} else if err != nil {
 			return err
 		}

@@ -157,6 +157,10 @@ func TestErrorPositions(t *testing.T) {
 		want string
 	}{
 		{fileOf(t, "x.csv", ""), "x.csv: the file is empty"},
+		{fileOf(t, "little.csv", "a\x00,\x00b\x00\n\x001\x00,\x002\x00\n\x00"), "little.csv: not plain text: it looks like UTF-16LE"},
+		{fileOf(t, "big.tsv", "\x00a\x00\t\x00b\x00\n\x001\x00\t\x002\x00\n"), "big.tsv: not plain text: it looks like UTF-16BE"},
+		{fileOf(t, "mark.jsonl", "\xff\xfe{\x00}\x00"), "mark.jsonl: not plain text: it looks like UTF-16;"},
+		{fileOf(t, "wide.jsonl", strings.Repeat("{\x00\x00\x00}\x00\x00\x00", 2)), "wide.jsonl: not plain text: it looks like UTF-32LE"},
 		{fileOf(t, "x.csv", strings.ReplaceAll(wide, "\"", "")), "65537 columns: the limit is 65536"},
 		{fileOf(t, "x.jsonl", wide), "x.jsonl, line 1: too large: more than 65536 columns"},
 		{fileOf(t, "x.csv", "a,a\n"), `x.csv, line 1: column 2 has the name "a"`},

@@ -114,7 +114,8 @@ func (in *Input) inferText(ctx context.Context, f *os.File) (*column, error) {
 
 // content returns the text of a file, which may be compressed, and a function that frees its memory.
 func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
-	buffered := bufio.NewReaderSize(file, zfile.HeadSize) // Larger reads do not use the buffer.
+	const headSize = 4 << 10
+	buffered := bufio.NewReaderSize(file, headSize) // Larger reads do not use the buffer.
 	head, err := buffered.Peek(zfile.HeadSize)
 	if err != nil && err != io.EOF {
 		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
@@ -126,14 +127,21 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 	if format == "xz" || in.IsUncompressed && format != zfile.None {
 		return nil, nil, fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, strings.Replace(string(format), "bz2", "bzip2", 1))
 	}
-	if format == zfile.None {
-		return buffered, func() {}, nil
+	end := func() {}
+	if format != zfile.None {
+		r, err := zfile.NewReader(in.Name, format, buffered, maxRecordSize)
+		if err != nil {
+			return nil, nil, err
+		}
+		end = func() { _ = r.Close() } // Close only frees memory
+		buffered = bufio.NewReaderSize(r, headSize)
 	}
-	r, err := zfile.NewReader(in.Name, format, buffered, maxRecordSize)
-	if err != nil {
-		return nil, nil, err
+	head, _ = buffered.Peek(headSize) // Read will return the error
+	if err := records.CheckEncoding(head); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return r, func() { _ = r.Close() }, nil // Close only frees memory
+	return buffered, end, nil
 }
 
 // errNoColumns is the error for JSON lines in which no object has a member.
