@@ -30,8 +30,7 @@ open at the same time. With more files than the process may open, or than memory
 allows (about two per MiB of --memory, at most 1000, or one per 50 MiB if files
 are compressed), groups of them are first merged to temporary files. Each of the
 open files has an equal share of three fifths of --memory, and a record may be as
-long as a tenth of this share, or in groups, as an eightieth of --memory if that is
-less.
+long as a tenth of this share. In a group, the limit of a sort applies too.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
