@@ -55,7 +55,6 @@ func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 
 func run(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
-	root.SetArgs(args)
 	ctx = context.WithValue(ctx, warningsKey{}, cliutil.NewWarnings(root.Name(), a.err))
 	type result struct {
 		cmd *cobra.Command
@@ -63,7 +62,7 @@ func run(ctx context.Context, args []string, a *app) int {
 	}
 	done := make(chan result, 1)
 	go func() {
-		cmd, err := root.ExecuteContextC(ctx)
+		cmd, err := a.program.Execute(ctx, root, args)
 		done <- result{cmd, err}
 	}()
 	select {

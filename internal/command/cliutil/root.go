@@ -1,6 +1,8 @@
 package cliutil
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -18,6 +20,34 @@ type Program struct {
 	ExitCodes string // description of the exit codes for the help
 	Out, Err  io.Writer
 	Started   bool // a command has started; an error before that is a usage error
+
+	help *helpOutput
+}
+
+// helpOutput writes help and the version to w. It keeps the first error, because cobra ignores
+// errors of writing help.
+type helpOutput struct {
+	w   io.Writer
+	err error
+}
+
+func (o *helpOutput) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
+// Execute runs a root command that [Program.Root] has completed, with args. It also returns the
+// command that ran. If help or the version could not be written, that is the error, and it is not
+// a usage error.
+func (p *Program) Execute(ctx context.Context, root *cobra.Command, args []string) (*cobra.Command, error) {
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if p.help.err != nil {
+		p.Started = true
+		err = p.help.err
+	}
+	return cmd, err
 }
 
 // Root completes a program's root command, which must already have its flags and subcommands. A
@@ -34,7 +64,8 @@ Exit codes: ` + p.ExitCodes
 	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetOut(p.Out)
+	p.help = &helpOutput{w: p.Out}
+	root.SetOut(p.help)
 	root.SetErr(p.Err)
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + p.Env.VariableOf(cmd, f.Name) + "]" })

@@ -84,6 +84,25 @@ func TestHelpWraps(t *testing.T) {
 	}
 }
 
+// brokenWriter fails all writes.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestUnwrittenHelp checks that help and the version that cannot be written are errors, but not usage errors.
+func TestUnwrittenHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"help"}, {"help", "put"}, {"put", "--help"}, {"--version"}, {}} {
+		root := &cobra.Command{Use: "p"}
+		root.AddCommand(&cobra.Command{Use: "put", Run: func(*cobra.Command, []string) {}})
+		p := &Program{Env: &Env{Prefix: "P_"}, Out: brokenWriter{}, Err: io.Discard}
+		_, err := p.Execute(t.Context(), p.Root(root), args)
+		must.Fail(t, err, syscall.ENOSPC, "p %q", args)
+		if IsUsage(err) || !p.Started {
+			t.Errorf("p %q: error %v is a usage error", args, err)
+		}
+	}
+}
+
 // TestArgCounts checks that a command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -32,6 +33,26 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 	file = filepath.Join(dir, args[0]+".token")
 	must.Do(t, os.WriteFile(file, []byte(out), 0o600))
 	return file, strings.TrimSpace(out)
+}
+
+// TestUnwrittenToken checks that a token that cannot be printed is not added.
+func TestUnwrittenToken(t *testing.T) {
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	addToken(t, dir, users, "etl", "--rights", "read")
+	before := must.Get(os.ReadFile(users))(t)
+	readOnly := must.Get(os.Open(os.DevNull))(t)
+	defer readOnly.Close()
+	for _, args := range []string{"add report --rights read", "rotate etl"} {
+		cmd := command("server", append([]string{"token"}, strings.Fields(args+" --tokens-file "+users)...)...)
+		cmd.Stdout = readOnly
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != cliutil.ExitFailed {
+			t.Errorf("token %s without a writable output: %v, want exit code %d", args, err, cliutil.ExitFailed)
+		}
+		if after := must.Get(os.ReadFile(users))(t); string(after) != string(before) {
+			t.Errorf("token %s, whose token was not printed, changed the users to %s", args, after)
+		}
+	}
 }
 
 // TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, and its log

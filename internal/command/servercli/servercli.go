@@ -65,9 +65,8 @@ func MainWith(set *stores.Set, args []string) int {
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
-	root := newRoot(set, s)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	program, root := newProgram(set, s)
+	_, err := program.Execute(ctx, root, args)
 	if err == nil {
 		return cliutil.ExitOK
 	}
@@ -100,9 +99,12 @@ const examples = `  partd-server
   partd-server --store 'log:/data/partd?sync=true' --memory 2GiB --log-format json`
 
 // Root returns the commands, for manual pages.
-func Root() *cobra.Command { return newRoot(nil, streams{}) }
+func Root() *cobra.Command {
+	_, root := newProgram(nil, streams{})
+	return root
+}
 
-func newRoot(set *stores.Set, s streams) *cobra.Command {
+func newProgram(set *stores.Set, s streams) (*cliutil.Program, *cobra.Command) {
 	c := &config{stores: set}
 	root := &cobra.Command{
 		Use:     "partd-server",
@@ -136,5 +138,5 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 		ExitCodes: `0 stopped on request, 1 failed, 2 wrong usage, 130 and 143 stopped
 immediately by a second signal.`,
 	}
-	return p.Root(root)
+	return p, p.Root(root)
 }

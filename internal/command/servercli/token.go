@@ -79,19 +79,19 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 			if err != nil {
 				return cliutil.Usagef("%w", err)
 			}
-			err = tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
+			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
 				if slices.ContainsFunc(grants, func(o tokens.Grant) bool {
 					return o.User == g.User && o.Namespace == g.Namespace && o.ByCertificate() == byCert
 				}) {
 					return nil, cliutil.Usagef("%s already has the user %s for that namespace: use partd-server token rotate for a second token, or token remove first", file, g.User)
 				}
+				if !byCert {
+					if _, err := fmt.Fprintln(s.out, token); err != nil {
+						return nil, err // do not add a token that nobody has seen
+					}
+				}
 				return append(grants, g), nil
 			})
-			if err != nil || byCert {
-				return err
-			}
-			_, err = fmt.Fprintln(s.out, token)
-			return err
 		}),
 	}
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS` of the token, separated by commas: read, append, change, admin")
@@ -106,8 +106,7 @@ func newTokenRotate(s streams) *cobra.Command {
 		Use: "rotate NAME", Short: "Add a second token with the same rights, and print it",
 		Example: "  partd-server token rotate etl --tokens-file users > etl.token",
 		RunE: withFile(func(file string, args []string) error {
-			var token string
-			err := tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
+			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
 				old := slices.DeleteFunc(slices.Clone(grants), func(g tokens.Grant) bool {
 					return g.User != args[0] || g.Namespace != namespace || g.ByCertificate()
 				})
@@ -115,15 +114,13 @@ func newTokenRotate(s streams) *cobra.Command {
 					return nil, fmt.Errorf("%s: user %s has %d tokens for the namespace %s, but rotate needs one: see partd-server token list, --namespace, and token remove --old",
 						file, args[0], len(old), namespace)
 				}
-				g, newToken, err := tokens.NewGrant(args[0], namespace, old[0].Rights, false)
-				token = newToken
+				g, token, err := tokens.NewGrant(args[0], namespace, old[0].Rights, false)
+				if err != nil {
+					return nil, err
+				}
+				_, err = fmt.Fprintln(s.out, token)
 				return append(grants, g), err
 			})
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(s.out, token)
-			return err
 		}),
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the token's namespace")

@@ -23,8 +23,7 @@ func Main(args []string) int {
 
 func runCommand(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
-	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := a.program.Execute(ctx, root, args)
 	switch {
 	case err == nil:
 		return cliutil.ExitOK
