@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 type address struct {
@@ -23,10 +25,10 @@ func parseURL(raw string) (address, error) {
 		rest, namespace, hasNamespace := strings.Cut(rest, "/")
 		host, port, err := net.SplitHostPort(rest)
 		if err != nil || port == "" || strings.ContainsAny(rest, "?#@") {
-			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
+			return address{}, fmt.Errorf("address %q: %s", textfmt.RedactURL(raw), usage)
 		}
 		if hasNamespace && CheckNamespace(namespace) != nil { // do not return the error, because it quotes the text, which could be a secret
-			return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
+			return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", textfmt.RedactURL(raw), namespaceRule, usage)
 		}
 		if host == "*" { // ZeroMQ's name for all interfaces
 			host = ""
@@ -35,24 +37,11 @@ func parseURL(raw string) (address, error) {
 	case "ipc":
 		path, err := url.PathUnescape(rest)
 		if err != nil || path == "" || strings.ContainsRune(path, 0) {
-			return address{}, fmt.Errorf("address %q: write ipc:///PATH", RedactURL(raw))
+			return address{}, fmt.Errorf("address %q: write ipc:///PATH", textfmt.RedactURL(raw))
 		}
 		return address{network: "unix", address: path}, nil
 	}
-	return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
-}
-
-var secretPattern = regexp.MustCompile(`(?:tcp|tls)://[^?]*@|//[^/?@]*@|([?&][a-z.]*(?:token|password|secret|credential)=)[^&]*`)
-
-// RedactURL removes anything that may be secret from a URL, so that messages can show it.
-func RedactURL(rawURL string) string {
-	return secretPattern.ReplaceAllStringFunc(rawURL, func(match string) string {
-		if scheme, _, ok := strings.Cut(match, "//"); ok && strings.HasSuffix(match, "@") {
-			return scheme + "//…@"
-		}
-		head, _, _ := strings.Cut(match, "=")
-		return head + "=…"
-	})
+	return address{}, fmt.Errorf("address %q: %s", textfmt.RedactURL(raw), usage)
 }
 
 // CheckURL returns an error if rawURL is not the URL of a server.

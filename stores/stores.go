@@ -78,7 +78,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
 // MaxLayers is the maximum number of layers in a URL.
@@ -90,7 +90,9 @@ type URLError struct {
 	Err error
 }
 
-func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", remote.RedactURL(e.URL), e.Err) }
+func (e *URLError) Error() string {
+	return fmt.Sprintf("store %q: %v", textfmt.RedactURL(e.URL), e.Err)
+}
 
 // Unwrap returns the reason.
 func (e *URLError) Unwrap() error { return e.Err }
@@ -119,7 +121,7 @@ func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) 
 	}
 	store, err := u.openAll(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("store %q: %w", url, err)
+		return nil, fmt.Errorf("store %q: %w", textfmt.RedactURL(url), err)
 	}
 	return store, nil
 }
@@ -158,7 +160,7 @@ func (t *Set) Exists(url string) (bool, error) {
 	}
 	exists, err := u.store.exists(u.location, u.storeOptions)
 	if err != nil {
-		return false, fmt.Errorf("store %q: %w", url, err)
+		return false, fmt.Errorf("store %q: %w", textfmt.RedactURL(url), err)
 	}
 	return exists, nil
 }

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/stores"
 )
@@ -73,8 +74,8 @@ func Schemes() []stores.Scheme {
 // newBucket returns the bucket of a location, BUCKET/PREFIX.
 func newBucket(ctx context.Context, scheme, location string, o map[string]string) (objstore.Bucket, error) {
 	name, prefix, _ := strings.Cut(location, "/")
-	if name == "" {
-		return nil, fmt.Errorf("location %q: write %s://BUCKET/PREFIX", location, scheme)
+	if name == "" || strings.Contains(name, "@") {
+		return nil, fmt.Errorf("%q: write %s://BUCKET/PREFIX", textfmt.RedactURL(scheme+"://"+location), scheme)
 	}
 	prefix = strings.Trim(prefix, "/")
 	if prefix != "" {
@@ -87,15 +88,31 @@ func newBucket(ctx context.Context, scheme, location string, o map[string]string
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
+// parseEndpoint returns the URL of a server. It refuses a user and password, which requests would not use and messages
+// would show.
+func parseEndpoint(endpoint, usage string) (*url.URL, error) {
+	u, err := url.Parse(endpoint)
+	switch {
+	case strings.Contains(endpoint, "@"):
+		return nil, errors.New("endpoint: remove the user and password, because credentials come from the environment")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("endpoint %q: %s", endpoint, usage)
+	}
+	return u, nil
+}
+
 // OpenBucket opens the objects below a URL such as s3://BUCKET/PREFIX as a bucket. It makes no
 // request. If the bucket is an io.Closer, the caller must close it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, err
+	if failure, ok := errors.AsType[*url.Error](err); ok {
+		return nil, fmt.Errorf("%q: %w", textfmt.RedactURL(rawURL), failure.Err)
 	}
 	if strings.Contains(rawURL, "#") { // unlike url.Parse, stores do not treat # as the start of a fragment
-		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", rawURL)
+		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", textfmt.RedactURL(rawURL))
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("%q: remove the user and password, because credentials come from the environment", textfmt.RedactURL(rawURL))
 	}
 	allowed := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
 	if allowed == nil {

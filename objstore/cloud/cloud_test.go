@@ -196,3 +196,21 @@ func TestPlanOverGateway(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsInURLs checks that a user and password in a URL are refused, and that no error contains the password.
+func TestSecretsInURLs(t *testing.T) {
+	t.Setenv("STORAGE_EMULATOR_HOST", "")
+	for _, scheme := range []string{"s3", "gs"} {
+		for _, rest := range []string{
+			"bucket/p?endpoint=http://u:SECRET@127.0.0.1:1", "bucket/p?endpoint=u:SECRET@127.0.0.1:1",
+			"bucket/p?endpoint=http%3A%2F%2Fu%3ASECRET%40127.0.0.1:1", "u:SECRET@bucket/p?endpoint=http://127.0.0.1:1",
+		} {
+			url := scheme + "://" + rest
+			for _, err := range []error{must.Err(stores.NewSet(Schemes()...).Open(t.Context(), url, nil)), must.Err(OpenBucket(t.Context(), url))} {
+				if err == nil || strings.Contains(err.Error(), "SECRET") {
+					t.Errorf("opening %s: error %v, want one without the password", url, err)
+				}
+			}
+		}
+	}
+}

@@ -56,8 +56,8 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 	if endpoint == "" {
 		return b, b.authorize(ctx)
 	}
-	if u, err := url.Parse(endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("endpoint %q: write http://HOST:PORT/storage/v1/", endpoint)
+	if _, err := parseEndpoint(endpoint, "write http://HOST:PORT/storage/v1/"); err != nil {
+		return nil, err
 	}
 	b.api = strings.TrimRight(endpoint, "/") + "/"
 	return b, nil

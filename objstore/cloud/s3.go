@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 
@@ -31,10 +30,13 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 	secure := true
 	lookup := minio.BucketLookupAuto
 	if endpoint != "" {
-		u, err := url.Parse(endpoint)
-		isServer := err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
-		if !isServer || strings.Trim(u.Path, "/") != "" {
-			return nil, fmt.Errorf("endpoint %q: write https://HOST or http://HOST:PORT", endpoint)
+		const usage = "write https://HOST or http://HOST:PORT"
+		u, err := parseEndpoint(endpoint, usage)
+		if err != nil {
+			return nil, err
+		}
+		if strings.Trim(u.Path, "/") != "" {
+			return nil, fmt.Errorf("endpoint %q: %s", endpoint, usage)
 		}
 		host = u.Host
 		secure = u.Scheme == "https"

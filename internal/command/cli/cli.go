@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, a *app) int {
 	case <-time.After(grace):
 		fmt.Fprintln(a.err, "partd: interrupted, without waiting for work in progress: its output may be incomplete")
 		if advice := a.abandoned.Load(); advice != nil && *advice != "" {
-			fmt.Fprintln(a.err, *advice)
+			fmt.Fprintln(a.err, textfmt.RedactURLs(*advice))
 		}
 		return cliutil.ExitInterrupted
 	}
@@ -247,7 +247,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closeErr))
 	}
 	if f.advice != "" {
-		fmt.Fprintln(a.err, f.advice)
+		fmt.Fprintln(a.err, textfmt.RedactURLs(f.advice))
 	}
 	switch {
 	case interrupted:

@@ -122,10 +122,10 @@ func valueError(f *pflag.Flag, value string, err error) error {
 // diskErrors lists errors that affect a whole disk, not only one key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns an error's text for people. The text contains each path only once. If one of
-// diskErrors is the cause, the text begins with it.
+// Message returns an error's text for people. The text contains each path only once, and no secret
+// of a URL. If one of diskErrors is the cause, the text begins with it.
 func Message(err error) string {
-	text := strings.TrimPrefix(err.Error(), "partd: ")
+	text := strings.TrimPrefix(textfmt.RedactURLs(err.Error()), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		text = strings.Replace(text, p.Path+": "+p.Op+" "+p.Path+": ", p.Path+": ", 1)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/command/namespaces"
 	"github.com/go-partd/partd/internal/disk/space"
@@ -67,7 +68,7 @@ func listenAdmin(c *config) (net.Listener, error) {
 func (a *admin) serve(l net.Listener, c *config, log *slog.Logger) (stop func()) {
 	version, commit := cliutil.Build()
 	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)),
-		"store "+remote.RedactURL(c.store), "listening on "+strings.Join(c.listen, ", "), "version "+version+" ("+commit+")")
+		"store "+textfmt.RedactURL(c.store), "listening on "+strings.Join(c.listen, ", "), "version "+version+" ("+commit+")")
 	if c.pprof {
 		h = adminhttp.WithProfiles(h)
 	}

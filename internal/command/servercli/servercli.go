@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/stores"
 )
@@ -70,7 +71,7 @@ func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	if err == nil {
 		return cliutil.ExitOK
 	}
-	fmt.Fprintf(s.err, "partd-server: %v\n", err)
+	fmt.Fprintf(s.err, "partd-server: %s\n", textfmt.RedactURLs(err.Error()))
 	if cliutil.IsUsage(err) {
 		fmt.Fprintln(s.err, `Try "partd-server --help".`)
 		return cliutil.ExitUsage
