@@ -10,8 +10,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 // Part is a part of a column's values, such as before(path, '/').
@@ -172,7 +170,7 @@ func (p *Part) Append(buf, value []byte) ([]byte, error) {
 			buf = appendLower(buf, v)
 			v = buf[start:]
 		case "nfc":
-			v = norm.NFC.Bytes(v)
+			v = normalize(v)
 		default:
 			from, to, ok := c.of(v)
 			if !ok {
