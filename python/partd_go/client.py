@@ -172,9 +172,7 @@ class Client:
     def _change(self, op: int, pieces: list[wire.Buffer]) -> None:
         self._call(op, lambda channel: channel.change(op, pieces))
 
-    def append(
-        self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False, **ignored: object
-    ) -> None:
+    def append(self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False) -> None:
         """Appends the values in data to their keys: all of them, or none.
 
         It returns once the server has the values or, if fsync is true, once they would survive a power loss on the
@@ -188,15 +186,15 @@ class Client:
             self.sync()
 
     @overload
-    def get(self, keys: list[K], lock: object = None, **ignored: object) -> list[bytes]: ...
+    def get(self, keys: list[K], lock: object = None) -> list[bytes]: ...
 
     @overload
-    def get(self, keys: list[Any], lock: object = None, **ignored: object) -> list[wire.Nested[bytes]]: ...
+    def get(self, keys: list[Any], lock: object = None) -> list[wire.Nested[bytes]]: ...
 
     @overload
-    def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
+    def get(self, keys: Hashable, lock: object = None) -> bytes: ...
 
-    def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
+    def get(self, keys: Any, lock: object = None) -> Any:
         """Returns the value of a key or, for a list of keys, the list of their values. Nested lists of keys give nested
         lists of values.
 
@@ -208,7 +206,7 @@ class Client:
         flat = list(_flatten(keys))
         return _nest(keys, iter(self._get(flat)))
 
-    def _get(self, keys: list[wire.Key], lock: object = None, **ignored: object) -> list[bytes]:
+    def _get(self, keys: list[wire.Key], lock: object = None) -> list[bytes]:
         return self._call(wire.GET, lambda channel: channel.get(keys))
 
     def iget(self, key: wire.Key) -> bytes:
@@ -216,15 +214,15 @@ class Client:
         return self._get([key])[0]
 
     @overload
-    def pop(self, keys: list[K], lock: object = None, **ignored: object) -> list[bytes]: ...
+    def pop(self, keys: list[K], lock: object = None) -> list[bytes]: ...
 
     @overload
-    def pop(self, keys: list[Any], lock: object = None, **ignored: object) -> list[wire.Nested[bytes]]: ...
+    def pop(self, keys: list[Any], lock: object = None) -> list[wire.Nested[bytes]]: ...
 
     @overload
-    def pop(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
+    def pop(self, keys: Hashable, lock: object = None) -> bytes: ...
 
-    def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
+    def pop(self, keys: Any, lock: object = None) -> Any:
         """Returns the values of keys, as get does, and removes the keys in the same atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if not flat:
@@ -232,13 +230,13 @@ class Client:
         values = self._call(wire.POP, lambda channel: channel.pop(flat))
         return _nest(keys, iter(values)) if isinstance(keys, list) else values[0]
 
-    def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None, **ignored: object) -> None:
+    def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None) -> None:
         """Sets the value of a key, unless the key exists."""
         self._change(wire.SET_ONCE, self._channel.entries({key: value}))
 
     _iset = iset
 
-    def delete(self, keys: Any, lock: object = None, **ignored: object) -> None:
+    def delete(self, keys: Any, lock: object = None) -> None:
         """Removes a key, or all keys in a list, in one atomic step. Keys that do not exist are ignored."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if flat:

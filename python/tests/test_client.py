@@ -29,6 +29,23 @@ def test_append_and_get(store):
     assert store.get("x") == b"HelloWorld!."
 
 
+@pytest.mark.parametrize("layer", [lambda store: store, partd_go.Arrow])
+def test_unknown_options(store, layer):
+    """Checks that no method ignores an option, such as a misspelt fsync."""
+    wrapped = layer(store)
+    for call in (
+        lambda: wrapped.append({}, fsnyc=True),
+        lambda: wrapped.get("k", default=b""),
+        lambda: wrapped.get(["k"], kind="polars"),
+        lambda: wrapped.pop("k", timeout=1),
+        lambda: wrapped.delete("k", fsync=True),
+        lambda: store.iset("k", b"x", fsync=True),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            call()
+    assert list(store.keys()) == []
+
+
 def test_keys_of_all_kinds(store):
     keys = ["", "é", b"\xff\x00", ("a", 1, b"b"), 17, 2.5, None, ("nested", ("a", "b")), "k" * 65535]
     store.append({key: repr(key).encode() for key in keys})
