@@ -176,10 +176,13 @@ class Code:
                 consts = [c for c in part.co_consts if not isinstance(c, types.CodeType) and c not in docstring]
                 self.add(part.co_code.hex(), repr(part.co_names), repr(part.co_varnames))
                 self.value("constants", consts)
-        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)
+        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)  # attributes, too
+        variables = _global_names(code)
         if code in _sources and _uses_eval(_sources[code]):
             texts = [c for part in _nested_codes(code) for c in part.co_consts if isinstance(c, str)]
-            names |= {name for text in texts for name in re.findall(r"\w+", text)}
+            in_texts = {name for text in texts for name in re.findall(r"\w+", text)}
+            names |= in_texts
+            variables |= in_texts
         if _is_user_module(f.__globals__.get("__name__")):
             self.value("attributes", vars(f))
         else:
@@ -193,12 +196,12 @@ class Code:
                 self.value(name, cell.cell_contents, names)
             except ValueError:  # the variable is not assigned yet
                 self.add(name, "empty")
-        for name in sorted(names):
+        for name in sorted(variables):
             if name in f.__globals__:
                 self.value(name, f.__globals__[name], names - {name})
             elif hasattr(builtins, name):
                 self.add(name, "builtin")
-        for module in sorted(set(_modules_used_whole(f, names)), key=lambda module: module.__name__):
+        for module in sorted(set(_modules_used_whole(f, names, variables)), key=lambda module: module.__name__):
             self.value("", module)
 
 
@@ -227,13 +230,15 @@ def _is_library_file(file: str) -> bool:
     return file.startswith(_LIBRARIES) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
 
 
-def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterator[types.ModuleType]:
+def _modules_used_whole(
+    f: types.FunctionType, names: frozenset[str], variables: frozenset[str]
+) -> Iterator[types.ModuleType]:
     """Yields modules from which a function may use any name, because it passes the modules on, stores them, or looks
-    them up by name."""
+    them up by name. names are all names in its code, and variables those of them that can be global variables."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
-    roots = [(name, f.__globals__[name]) for name in names if name in f.__globals__]
+    roots = [(name, f.__globals__[name]) for name in variables if name in f.__globals__]
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the variable is not assigned yet
             roots.append((name, cell.cell_contents))
@@ -306,6 +311,17 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
     for c in code.co_consts:
         if isinstance(c, types.CodeType):
             yield from _nested_codes(c)
+
+
+@functools.lru_cache(maxsize=1024)
+def _global_names(code: types.CodeType) -> frozenset[str]:
+    """Returns the names that a function looks up as global variables or builtins, but not those of attributes."""
+    return frozenset(
+        step.argval
+        for part in _nested_codes(code)
+        for step in dis.get_instructions(part)
+        if "GLOBAL" in step.opname or step.opname == "LOAD_NAME"
+    )
 
 
 def record_sources(file: str) -> None:

@@ -93,6 +93,13 @@ def test_key_depends_on_reachable_code(name):
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_global_named_like_an_attribute():
+    """A key does not depend on a global variable with the name of an attribute, which need not be picklable."""
+    text = "import threading\nheld = types.SimpleNamespace(total=1)\nuse = lambda: held.total\ntotal = {}"
+    keys = [load(text.format(value), 1).key() for value in ("1", "2", "threading.Lock()")]
+    assert keys == keys[:1] * 3
+
+
 def test_order_of_sets():
     """A key is the same in each process, although each iterates sets in a different order."""
     load(
