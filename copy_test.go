@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -147,5 +148,26 @@ func TestCopyFails(t *testing.T) {
 	cancel()
 	if _, err := partd.Copy(ctx, partd.NewDict(), twoKeys(t), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Copy with a canceled context: error %v, want Canceled", err)
+	}
+}
+
+// batcher is a Dict that recommends a size of appends.
+type batcher struct {
+	*partd.Dict
+	size int
+}
+
+func (b batcher) BatchBytes() int { return b.size }
+
+// TestCopyToUselessBatcher checks copies to stores that recommend appends of 0 or fewer bytes, or of 1.
+func TestCopyToUselessBatcher(t *testing.T) {
+	for _, size := range []int{-1, 0, 1} {
+		target := batcher{partd.NewDict(), size}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		must.Get(partd.Copy(ctx, target, twoKeys(t), nil))(t)
+		cancel()
+		if got := must.Get(target.Get(t.Context(), "a", "b"))(t); string(got[0])+string(got[1]) != "11112222" {
+			t.Errorf("size %d: the copies are %q", size, got)
+		}
 	}
 }

@@ -143,7 +143,11 @@ func (t *dictSessions) setUp() {
 }
 
 // SessionToken returns a session's token.
-func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, error) {
+func (d *Dict) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
+	if err := d.begin(ctx, "session token"); err != nil {
+		return SessionToken{}, err
+	}
+	defer d.end()
 	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()

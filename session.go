@@ -36,6 +36,9 @@ type Operation struct {
 
 // Do applies the operation to a store, without a tag.
 func (op Operation) Do(ctx context.Context, store Partd) error {
+	if err := op.check(); err != nil {
+		return err
+	}
 	switch op.Change {
 	case ChangeAppend:
 		return store.Append(ctx, op.Entries...)
@@ -45,10 +48,9 @@ func (op Operation) Do(ctx context.Context, store Partd) error {
 		return SetOnce(ctx, store, op.Entries[0].Key, op.Entries[0].Value)
 	case ChangeDelete:
 		return Delete(ctx, store, op.Keys...)
-	case ChangeDrop:
+	default: // ChangeDrop
 		return store.Drop(ctx)
 	}
-	return errUnknownChange
 }
 
 // Check returns an error if the operation or its tag is invalid.
@@ -56,6 +58,10 @@ func (op Operation) Check(tag Tag) error {
 	if tag.Session == 0 || tag.Number == 0 {
 		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both must be at least 1", tag.Session, tag.Number)}
 	}
+	return op.check()
+}
+
+func (op Operation) check() error {
 	switch op.Change {
 	case ChangeAppend:
 		_, err := checkEntries("append", op.Entries)

@@ -96,3 +96,14 @@ func TestDictRetryAfterFailure(t *testing.T) {
 	}
 	wantValue(t, d, "k", "v")
 }
+
+// TestOperationWithoutEntries checks that an incomplete operation is an error, with and without a tag.
+func TestOperationWithoutEntries(t *testing.T) {
+	for _, change := range []Change{ChangeSet, ChangeSetOnce, 9} {
+		op := Operation{Change: change}
+		want := op.Check(Tag{Session: 1, Number: 1})
+		if err := op.Do(t.Context(), NewDict()); err == nil || err.Error() != want.Error() {
+			t.Errorf("change %d without entries: Do returned %v, want %v", change, err, want)
+		}
+	}
+}

@@ -128,10 +128,13 @@ const (
 )
 
 // BatchBytes returns the recommended maximum size of one Append to a store, in bytes. The
-// store or a store beneath it chooses the size; see [Batcher].
+// store or a store beneath it chooses the size; see [Batcher]. A Batcher that recommends 0 or less
+// has no preference.
 func BatchBytes(store Partd) int {
 	if b, ok := As[Batcher](store); ok {
-		return b.BatchBytes()
+		if size := b.BatchBytes(); size > 0 {
+			return size
+		}
 	}
 	return defaultBatch
 }

@@ -24,8 +24,14 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 
 // SessionToken returns a session's token.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
-	if s.dir == "" {
+	s.mu.Lock()
+	notOpened, closed := s.dir == "", s.closed
+	s.mu.Unlock()
+	switch {
+	case notOpened:
 		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)
+	case closed:
+		return partd.SessionToken{}, s.opError("session token", partd.ErrClosed)
 	}
 	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
 	return storekit.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil

@@ -19,6 +19,32 @@ func (e *env) newSession() uint64 {
 	return session
 }
 
+// sessionOps returns the operations on a new session of the store, or none if the store has no sessions.
+func (e *env) sessionOps() []operation {
+	if !e.suite.can[CanApply] {
+		return nil
+	}
+	applier, session := e.store.(partd.Applier), e.newSession()
+	ops := []operation{
+		{"NewSession", func() error { _, err := applier.NewSession(e.ctx); return err }},
+		{"Apply", func() error {
+			_, err := applier.Apply(e.ctx, partd.Tag{Session: session, Number: 1}, appendOp("a", "5"))
+			return err
+		}},
+		{"EndSession", func() error { return applier.EndSession(e.ctx, session) }},
+	}
+	if guard, ok := e.store.(partd.SessionGuard); ok {
+		token, err := guard.SessionToken(e.ctx, session)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			e.must("SessionToken", err)
+		}
+		ops = append(ops,
+			operation{"SessionToken", func() error { _, err := guard.SessionToken(e.ctx, session); return err }},
+			operation{"CheckSession", func() error { return guard.CheckSession(e.ctx, session, token) }})
+	}
+	return ops
+}
+
 func (e *env) expectApply(tag partd.Tag, op partd.Operation, want bool) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)

@@ -46,10 +46,11 @@ func (e *env) checkKeepsContent(name string, op func() error) {
 
 func closedOps(e *env) {
 	e.append(entry("a", "1"))
+	sessionOps := e.sessionOps()
 	e.withTimeout("Close", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true
 	isClosed := func(err error) bool { return errors.Is(err, partd.ErrClosed) }
-	e.expectFailures("on a closed store must fail with ErrClosed", isClosed, []operation{
+	e.expectFailures("on a closed store must fail with ErrClosed", isClosed, append(sessionOps, []operation{
 		{"Append", func() error { return e.store.Append(e.ctx, entry("a", "2")) }},
 		{"Get", func() error { _, err := e.store.Get(e.ctx, "a"); return err }},
 		{"Drop", func() error { return e.store.Drop(e.ctx) }},
@@ -63,7 +64,7 @@ func closedOps(e *env) {
 		{"Stat", func() error { _, err := partd.Stat(e.ctx, e.store); return err }},
 		{"Flush", func() error { return partd.Flush(e.ctx, e.store) }},
 		{"Sync", func() error { return partd.Sync(e.ctx, e.store) }},
-	})
+	}...))
 	e.withTimeout("a second Close", func() error {
 		for _, err := range []error{e.store.(io.Closer).Close(), partd.Close(e.ctx, e.store)} {
 			if err != nil && !isClosed(err) {

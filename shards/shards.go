@@ -79,7 +79,8 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 		return nil, err
 	}
 	for _, sh := range s.shards {
-		sh.store.Store(&stores[slices.Index(names, sh.name)])
+		store := stores[slices.Index(names, sh.name)] // a copy: the caller may change its slice
+		sh.store.Store(&store)
 	}
 	return s, nil
 }

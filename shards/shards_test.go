@@ -221,3 +221,14 @@ func TestPartsDivideShards(t *testing.T) {
 		}
 	}
 }
+
+// TestNewCopiesStores checks that the caller of New may change its slice of stores.
+func TestNewCopiesStores(t *testing.T) {
+	stores := dicts(3)
+	s := shardsOver(t, abc, stores)
+	want := fill(t, s, 20)
+	clear(stores)
+	if got := must.Get(scan(s, 0, 1))(t); !maps.Equal(got, want) {
+		t.Errorf("after the caller cleared its slice, the store has %v, want %v", got, want)
+	}
+}

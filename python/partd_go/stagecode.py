@@ -176,7 +176,7 @@ class Code:
                 consts = [c for c in part.co_consts if not isinstance(c, types.CodeType) and c not in docstring]
                 self.add(part.co_code.hex(), repr(part.co_names), repr(part.co_varnames))
                 self.value("constants", consts)
-        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)  # attributes, too
+        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)  # includes attributes
         variables = _global_names(code)
         if code in _sources and _uses_eval(_sources[code]):
             texts = [c for part in _nested_codes(code) for c in part.co_consts if isinstance(c, str)]
@@ -234,7 +234,7 @@ def _modules_used_whole(
     f: types.FunctionType, names: frozenset[str], variables: frozenset[str]
 ) -> Iterator[types.ModuleType]:
     """Yields modules from which a function may use any name, because it passes the modules on, stores them, or looks
-    them up by name. names are all names in its code, and variables those of them that can be global variables."""
+    them up by name. names are all names in its code. variables are the names of its global variables."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
@@ -315,7 +315,7 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 @functools.lru_cache(maxsize=1024)
 def _global_names(code: types.CodeType) -> frozenset[str]:
-    """Returns the names that a function looks up as global variables or builtins, but not those of attributes."""
+    """Returns the names that a function looks up as global variables or builtins, without the names of attributes."""
     return frozenset(
         step.argval
         for part in _nested_codes(code)
