@@ -261,7 +261,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.WithoutEncodings(firstResult.Schema()), Rules: def.Rules}
-	caster, err := schema.NewPutCaster(firstResult.Schema(), newDef.Stored, newDef.Logical)
+	caster, err := schema.NewPutCaster(firstResult.Schema(), newDef.Stored, newDef.Logical, nil)
 	if err != nil {
 		return false, err
 	}

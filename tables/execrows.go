@@ -217,7 +217,7 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.Re
 	if a.Kind == sqlwrite.Update { // the other columns do not change, so the table's evolution setting does not matter
 		if r.casters[k] == nil {
 			names := schema.Names(part.Schema())
-			r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names))
+			r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names), nil)
 			if err != nil {
 				return nil, err
 			}

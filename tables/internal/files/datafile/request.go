@@ -2,14 +2,10 @@ package datafile
 
 import (
 	"context"
-	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -147,59 +143,13 @@ func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	if err != nil {
 		return nil, err
 	}
+	defaults, err := schema.DefaultsOf(s, stored)
+	if err != nil {
+		return nil, err
+	}
 	columns := make([]Column, stored.NumFields())
-	for i, f := range s.Fields() {
-		columns[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
-		if f.InitialDefault != nil {
-			columns[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type)
-			if err != nil {
-				return nil, &schema.Error{Column: f.Name, Err: err}
-			}
-		}
+	for i := range columns {
+		columns[i] = Column{Field: stored.Field(i), IDs: ids.Field(i), Absent: defaults.Initial[i]}
 	}
 	return columns, nil
-}
-
-// valueOf converts v, a column's default value in Iceberg's schema, to an array with one value.
-func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
-	b := array.NewBuilder(memory.DefaultAllocator, t)
-	defer b.Release()
-	value := reflect.ValueOf(v)
-	switch b := b.(type) {
-	case *array.Decimal128Builder:
-		if d, ok := v.(iceberg.Decimal); ok {
-			b.Append(d.Val)
-		}
-	case *array.FixedSizeBinaryBuilder:
-		if value.Kind() == reflect.Array { // a UUID; Bytes requires an addressable array
-			addressable := reflect.New(value.Type()).Elem()
-			addressable.Set(value)
-			value = addressable
-		}
-		b.Append(value.Bytes())
-	case *array.BinaryBuilder:
-		b.Append(value.Bytes())
-	case *array.StringBuilder:
-		b.Append(value.String())
-	case *array.BooleanBuilder:
-		b.Append(value.Bool())
-	case *array.Float32Builder:
-		b.Append(float32(value.Float()))
-	case *array.Float64Builder:
-		b.Append(value.Float())
-	case *array.Int32Builder:
-		b.Append(int32(value.Int()))
-	case *array.Int64Builder:
-		b.Append(value.Int())
-	case *array.Date32Builder:
-		b.Append(arrow.Date32(value.Int()))
-	case *array.Time64Builder:
-		b.Append(arrow.Time64(value.Int()))
-	case *array.TimestampBuilder:
-		b.Append(arrow.Timestamp(value.Int()))
-	}
-	if b.Len() != 1 {
-		return nil, fmt.Errorf("its default value, %v, is not of type %s", v, t)
-	}
-	return b.NewArray(), nil
 }

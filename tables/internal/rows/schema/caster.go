@@ -12,13 +12,14 @@ import (
 )
 
 // Caster converts batches with one schema to the columns of a table. It matches columns by name, fills missing columns
-// with nulls, and widens numbers as Iceberg allows.
+// with default values or nulls, and widens numbers as Iceberg allows.
 type Caster struct {
 	From *arrow.Schema // schema of the batches
 	To   *arrow.Schema // stored types of the table
 
 	stored        *arrow.Schema // From's columns, with the types that tables store
 	sourceIndices []int         // for each column of To, its index in stored, or -1 if missing
+	defaults      []arrow.Array // for each column of To, an array of length 1 that fills missing columns; nil means null
 	// for each column of To, a logical type that must represent its values exactly; nil means no check
 	exactTypes []arrow.DataType
 	// for each column of To, the type that says which nested fields can be null; nil allows all nulls
@@ -28,13 +29,14 @@ type Caster struct {
 	migratedSchema *arrow.Schema                                      // schema of migrate's results
 }
 
-// NewCaster returns a Caster from a schema to stored types. If it fails, the error is an [Error].
-func NewCaster(from, to *arrow.Schema) (*Caster, error) {
+// NewCaster returns a Caster from a schema to stored types. defaults has a value of [Defaults] for each column of to, or
+// is nil. If NewCaster fails, the error is an [Error].
+func NewCaster(from, to *arrow.Schema, defaults []arrow.Array) (*Caster, error) {
 	stored, err := Stored(from)
 	if err != nil {
 		return nil, err
 	}
-	c := &Caster{From: from, To: to, stored: stored, sourceIndices: make([]int, to.NumFields()), nullTypes: make([]arrow.DataType, to.NumFields())}
+	c := &Caster{From: from, To: to, stored: stored, sourceIndices: make([]int, to.NumFields()), nullTypes: make([]arrow.DataType, to.NumFields()), defaults: make([]arrow.Array, to.NumFields())}
 	for _, f := range stored.Fields() {
 		if _, err := ColumnIndex(to, f.Name); err != nil {
 			return nil, err
@@ -45,6 +47,10 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 			c.nullTypes[i] = f.Type
 		}
 		indices := stored.FieldIndices(f.Name)
+		if len(indices) == 0 && defaults != nil && defaults[i] != nil {
+			c.sourceIndices[i], c.defaults[i] = -1, defaults[i]
+			continue
+		}
 		if len(indices) == 0 || f.Nullable && from.Field(indices[0]).Type.ID() == arrow.NULL {
 			if !f.Nullable {
 				return nil, &Error{f.Name, errors.New("it is missing, but must not be null")}
@@ -76,8 +82,8 @@ func MismatchError(column string, from, to arrow.DataType, reason string) error 
 
 // NewPutCaster is like NewCaster, but the Caster also rejects values that the types in logical, which readers see,
 // cannot represent exactly.
-func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
-	c, err := NewCaster(putSchema, to)
+func NewPutCaster(putSchema, to, logical *arrow.Schema, defaults []arrow.Array) (*Caster, error) {
+	c, err := NewCaster(putSchema, to, defaults)
 	if err != nil {
 		return nil, err
 	}
@@ -184,10 +190,13 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
 
-// column returns column i of the table for a batch: the batch's column, converted, or nulls if the batch lacks the
-// column.
+// column returns column i of the table for a batch: the batch's column, converted, or default values or nulls if the
+// batch lacks the column.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
+	if index < 0 && c.defaults != nil && c.defaults[i] != nil {
+		return take.Rows(c.defaults[i], make([]int, batch.NumRows()))
+	}
 	if index < 0 {
 		return array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows())), nil
 	}
@@ -280,9 +289,9 @@ func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// CastStored converts a batch that was stored with an older schema to the given schema. The caller must release the
-// result.
-func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+// CastStored converts a batch that was stored with an older schema to the given schema. initial has the columns' values
+// of [Defaults.Initial], or is nil. The caller must release the result.
+func CastStored(batch arrow.RecordBatch, to *arrow.Schema, initial []arrow.Array) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
 		// Nulls are valid in every type, and the column's type may have changed.
@@ -292,7 +301,7 @@ func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, e
 	}
 	batch = array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows())
 	defer batch.Release()
-	c, err := NewCaster(batch.Schema(), to)
+	c, err := NewCaster(batch.Schema(), to, initial)
 	if err != nil {
 		return nil, err
 	}

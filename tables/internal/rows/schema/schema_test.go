@@ -184,7 +184,7 @@ func TestIntoUUIDs(t *testing.T) {
 		must.Do(t, err)
 		put := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.put, Nullable: true}}, nil)
 		target := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.target, Nullable: true}}, nil)
-		caster, err := schema.NewPutCaster(put, target, target)
+		caster, err := schema.NewPutCaster(put, target, target, nil)
 		if err != nil {
 			t.Errorf("NewPutCaster from %s: %v", c.put, err)
 			continue
@@ -196,7 +196,7 @@ func TestIntoUUIDs(t *testing.T) {
 			t.Errorf("Cast of %s to %s returned %s, want the UUID and a null", c.put, c.target, text)
 		}
 	}
-	if _, err := schema.NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
+	if _, err := schema.NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil), nil); err == nil {
 		t.Error("NewCaster accepted values of 15 bytes for a UUID column")
 	}
 }
@@ -232,7 +232,7 @@ func TestCaster(t *testing.T) {
 		must.Do(t, err)
 		put := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.put, Nullable: true}}, nil)
 		table := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.table, Nullable: true}, second}, nil)
-		caster, err := schema.NewPutCaster(put, must.Get(schema.Stored(table))(t), table)
+		caster, err := schema.NewPutCaster(put, must.Get(schema.Stored(table))(t), table, nil)
 		var got arrow.RecordBatch
 		if err == nil {
 			got, err = caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 1))

@@ -58,13 +58,18 @@ func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schem
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
 			continue
 		}
-		batch, err := renameColumns(meta, batch)
+		defaults, err := schema.DefaultsOf(meta.CurrentSchema(), stored)
+		if err != nil {
+			take.Release(rows)
+			return nil, err
+		}
+		batch, err = renameColumns(meta, batch)
 		rows[i] = batch
 		if err != nil {
 			take.Release(rows)
 			return nil, err
 		}
-		converted, err := schema.CastStored(batch, stored)
+		converted, err := schema.CastStored(batch, stored, defaults.Initial)
 		if err != nil {
 			take.Release(rows)
 			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed its columns: evolve the columns until the rows fit: %w", err)

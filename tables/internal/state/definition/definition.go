@@ -162,7 +162,11 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 		return nil, nil, err
 	}
 	if len(c.changes) == 0 {
-		c.caster, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical)
+		defaults, err := schema.DefaultsOf(d.Columns, d.Stored)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.caster, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical, defaults.Write)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -68,6 +69,9 @@ func (p *Step) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata)
 	if err := checkSize(oldMeta, newMeta); err != nil {
 		return err
 	}
+	if err := checkDefaults(oldMeta, newMeta); err != nil {
+		return invalid("%w", err)
+	}
 	oldFiles := statisticsFiles(oldMeta)
 	for _, f := range statisticsFiles(newMeta) {
 		if slices.Contains(oldFiles, f) {
@@ -78,6 +82,23 @@ func (p *Step) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata)
 		}
 	}
 	return p.checkSnapshots(ctx, oldMeta, newMeta)
+}
+
+// checkDefaults returns an error if a new schema has default values that readers could not return exactly.
+func checkDefaults(oldMeta, newMeta table.Metadata) error {
+	for _, s := range newMeta.Schemas() {
+		if oldMeta != nil && slices.ContainsFunc(oldMeta.Schemas(), func(o *iceberg.Schema) bool { return o.ID == s.ID && o.Equals(s) }) {
+			continue
+		}
+		stored, err := schema.StoredSchema(s)
+		if err != nil {
+			continue // a type that cannot be read, and that has no default values
+		}
+		if _, err := schema.DefaultsOf(s, stored); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // statisticsFiles returns the paths of a table's statistics. meta can be nil.

@@ -234,7 +234,7 @@ func cast(a arrow.Array, target arrow.DataType) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := schema.NewPutCaster(putSchema, stored, logical)
+	c, err := schema.NewPutCaster(putSchema, stored, logical, nil)
 	if err != nil {
 		return nil, err
 	}
