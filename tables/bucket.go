@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
@@ -140,7 +141,11 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 			return yield(infoOf(l), nil)
 		}
 		var info TableInfo
-		info, infoErr = currentInfo(ctx, s.commits, l)
+		infoErr = parallel.Catch(func() (err error) { info, err = currentInfo(ctx, s.commits, l); return err })
+		if errors.As(infoErr, new(*parallel.Panic)) { // list the other tables
+			info = infoOf(l)
+			info.Damaged, infoErr = infoErr.Error(), nil
+		}
 		if errors.Is(infoErr, icecat.ErrNotFound) { // the table was deleted after it was listed
 			infoErr = nil
 			return true

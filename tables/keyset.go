@@ -8,15 +8,17 @@ import (
 	"hash/maphash"
 	"io"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/keymap"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -204,17 +206,18 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	}
 	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many rows
 	out, columns := make([]bool, b.NumRows()), schema.Columns(b, k.columns)
-	var running sync.WaitGroup
+	var running errgroup.Group
 	for from := 0; from < len(out); from += rowsPerWorker {
-		running.Go(func() {
-			_ = k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error { // the function returns no errors
-				out[i] = k.find(hash, key) > 0
-				return nil
+		running.Go(func() error {
+			return parallel.Catch(func() error {
+				return k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
+					out[i] = k.find(hash, key) > 0
+					return nil
+				})
 			})
 		})
 	}
-	running.Wait()
-	return out, nil
+	return out, running.Wait()
 }
 
 // eachKey calls visit, in order, for the rows in [from, to) with a key. visit must not keep the key.

@@ -97,7 +97,8 @@ func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f f
 		if op != "fold" { // package commit reports each fold to the Observer
 			ctx, end = k.opts.begin(ctx, op, bucketOf(n.Namespace), n.Name)
 		}
-		r, err := f(ctx, e)
+		var r MaintainResult
+		err = parallel.Catch(func() (err error) { r, err = f(ctx, e); return err }) // a panic must not end the work for other tables
 		end(Outcome{Err: err})
 		if err != nil {
 			err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
@@ -218,6 +219,9 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 			state.Next = c.retry
 		}
 	}
+	if err, retry := s.commits.FoldFailure(n); err != nil {
+		state.Next, state.Reason = retry, "cannot fold recent rows: "+s.withoutDir(err.Error())
+	}
 	if settings.Maintenance == MaintenanceOff {
 		state.Reason = "the table's setting maintenance is off"
 	}
@@ -229,7 +233,7 @@ func (s *Store) MaintenanceSummary() (sum MaintenanceSummary) {
 	m := s.orUnopened().keeper
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sum.Last = m.last
+	sum.Last, sum.FailedFolds = m.last, m.commits.FailedFolds()
 	for _, c := range m.tables {
 		if c.failures > 0 {
 			sum.Failing++

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -74,7 +75,7 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 		}
 	}
 	if !o.Requested {
-		failed = append(failed, k.sweepIfDue(ctx, o, &r))
+		failed = append(failed, parallel.Catch(func() error { return k.sweepIfDue(ctx, o, &r) }))
 	}
 	return r, errors.Join(failed...)
 }
@@ -141,7 +142,10 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	start := time.Now()
 	var reason string
 	ctx, end := k.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
-	r, reason, err = k.care(ctx, e, c, o)
+	err = parallel.Catch(func() error {
+		r, reason, err = k.care(ctx, e, c, o)
+		return err
+	})
 	end(Outcome{Err: err})
 	log := k.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
 	if r != (MaintainResult{}) {
@@ -157,7 +161,7 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	case err != nil:
 		c.retry = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
 		c.failures, c.reason = c.failures+1, k.withoutDir(err.Error())
-		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", c.retry.Format(time.RFC3339))
+		log.Warn("cannot maintain a table", parallel.LogError(err), "failures", c.failures, "retry", c.retry.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
 		c.failures, c.seen = 0, seen
 	default:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -359,4 +360,80 @@ func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int)
 		t.Errorf("state %+v: unused files were never looked for", state)
 	}
 	t.Logf("%d hours: %d rows, %d bytes in %d files; at most %+v", hours, info.Rows, info.Bytes, info.Files, worst)
+}
+
+// openWithPanics opens a store with the tables "bad" and "good", which have enough files to merge. While the returned
+// value is true, each access to a file of "bad" panics.
+func openWithPanics(t *testing.T, o *tables.Options) (*tables.Store, *atomic.Bool) {
+	t.Helper()
+	var dir atomic.Pointer[string]
+	panics := new(atomic.Bool)
+	s := openHooked(t, t.TempDir(), o, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(_ vfstest.Op, name string) error {
+		if d := dir.Load(); d != nil && panics.Load() && strings.Contains(name, *d) {
+			panic("planted in " + path.Base(name))
+		}
+		return nil
+	})})
+	for range 8 {
+		for _, name := range []string{"bad", "good"} {
+			tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1, 2)
+		}
+		tabletest.Fold(t, s)
+	}
+	location := must.Get(s.Catalog().Location(t.Context(), tables.NamespaceOf(""), "bad"))(t)
+	tableDir, _, _ := strings.Cut(location, "/metadata/")
+	uuid := path.Base(tableDir)
+	dir.Store(&uuid)
+	return s, panics
+}
+
+// TestMaintenancePanics checks that a panic in the maintenance of a table ends neither the process nor the maintenance of
+// other tables, that the table's state says so, and that all locks are released.
+func TestMaintenancePanics(t *testing.T) {
+	s, panics := openWithPanics(t, &tables.Options{FoldAge: -1})
+	for name, run := range map[string]func() error{
+		"Maintain": func() error { return must.Err(s.Maintain(t.Context(), nil)) },
+		"Compact":  func() error { return must.Err(s.Compact(t.Context(), nil)) },
+		"Verify":   func() error { return must.Err(s.Verify(t.Context(), nil)) },
+	} {
+		panics.Store(true)
+		err := run()
+		panics.Store(false)
+		if err == nil || !strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "bad") || strings.Contains(err.Error(), `"good"`) {
+			t.Errorf("%s: %v, want an error about the table bad only", name, err)
+		}
+	}
+	if state := tabletest.MaintenanceOf(t, s.Bucket(""), "bad"); !strings.Contains(state.Reason, "planted") || state.Next.IsZero() {
+		t.Errorf("the state of the maintenance is %+v, want the panic and the time of the next attempt", state)
+	}
+	if n := s.MaintenanceSummary().Failing; n != 1 {
+		t.Errorf("%d tables are failing, want 1", n)
+	}
+	if state := tabletest.MaintenanceOf(t, s.Bucket(""), "good"); state.SmallFiles != 1 {
+		t.Errorf("the other table has %d small files, want 1, because its files were merged", state.SmallFiles)
+	}
+	tabletest.Put(t, s.Bucket(""), "bad", tables.PutAppend, 3)
+	tabletest.Compact(t, s)
+	tabletest.WantRows(t, s.Bucket(""), "bad", 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3)
+}
+
+// TestFoldPanics checks that a panic in the fold of a table does not prevent folds of other tables in the background,
+// and that the table is folded after the cause has ended.
+func TestFoldPanics(t *testing.T) {
+	s, panics := openWithPanics(t, &tables.Options{FoldAge: 20 * time.Millisecond})
+	panics.Store(true)
+	for _, name := range []string{"bad", "good"} {
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 3)
+	}
+	must.Eventually(t, 20*time.Second, "only the rows of the table bad stay in the tail, and its fold has failed", func() bool {
+		return s.Backlog().Rows == 1 && s.MaintenanceSummary().FailedFolds == 1
+	})
+	panics.Store(false)
+	if state := tabletest.MaintenanceOf(t, s.Bucket(""), "bad"); !strings.Contains(state.Reason, "planted") || state.Next.IsZero() {
+		t.Errorf("the state of the maintenance is %+v, want the panic and the time of the next fold", state)
+	}
+	must.Eventually(t, 20*time.Second, "the rows of the table bad are folded", func() bool {
+		return s.Backlog().Rows == 0 && s.MaintenanceSummary().FailedFolds == 0
+	})
+	tabletest.WantRows(t, s.Bucket(""), "bad", 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3)
 }

@@ -117,6 +117,7 @@ type MaintenanceState struct {
 type MaintenanceSummary struct {
 	Last        time.Time // end of the last pass; zero before the first one
 	Failing     int       // tables whose last attempt failed
+	FailedFolds int       // tables whose last fold in the background failed
 	UnusedBytes int64     // size of files that nothing needs, as of the last search
 }
 

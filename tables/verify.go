@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
@@ -84,7 +85,8 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 						return err
 					}
 				}
-				if err := verifyState(ctx, s.commits, v, ns, l); err != nil && ctx.Err() != nil {
+				err := parallel.Catch(func() error { return verifyState(ctx, s.commits, v, ns, l) })
+				if err != nil && ctx.Err() != nil {
 					return err
 				} else if err != nil {
 					failed = append(failed, &OpError{Op: "verify", Bucket: bucketOf(ns), Table: l.Name, Err: err})

@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/content"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // Operations that copy or verify files. A server opens Copying.Copies itself.
@@ -132,11 +133,13 @@ func withProgress[In any, P CopyInput[In]](name, command string, do func(ctx con
 			defer cancel()
 			answers, done := make(chan CopyProgress), make(chan error, 1)
 			go func() {
-				done <- do(ctx, s, in, func(p CopyProgress) {
-					select {
-					case answers <- p:
-					case <-ctx.Done():
-					}
+				done <- parallel.Catch(func() error {
+					return do(ctx, s, in, func(p CopyProgress) {
+						select {
+						case answers <- p:
+						case <-ctx.Done():
+						}
+					})
 				})
 			}()
 			tick := time.NewTicker(time.Second)

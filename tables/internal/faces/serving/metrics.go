@@ -51,6 +51,7 @@ func (s *Core) registerMetrics() {
 		return 0
 	})
 	gauge("maintenance_failing", "Tables whose last maintenance failed.", func() float64 { return float64(s.store.MaintenanceSummary().Failing) })
+	gauge("fold_failing", "Tables whose last fold in the background failed, so that their rows stay in the tail.", func() float64 { return float64(s.store.MaintenanceSummary().FailedFolds) })
 	gauge("maintenance_last_seconds", "Time since the last pass of maintenance, or NaN if there was none.", func() float64 {
 		if last := s.store.MaintenanceSummary().Last; !last.IsZero() {
 			return max(0, time.Since(last).Seconds())

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 type readResult struct {
@@ -172,13 +173,19 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer func() { <-slots }()
 			defer close(group.rows)
 			defer done()
-			read(func(b arrow.RecordBatch, err error) bool {
-				r := readResult{b, err, nil}
-				if err == nil && SizeOf(b) > 2*maxBatchBytes { // the values are long, so few such batches fit into memory
-					r.consumed = make(chan struct{})
-				}
-				return canceled.Send(ctx, group.rows, r) == nil && err == nil && (r.consumed == nil || canceled.Wait(ctx, r.consumed) == nil)
+			err := parallel.Catch(func() error {
+				read(func(b arrow.RecordBatch, err error) bool {
+					r := readResult{b, err, nil}
+					if err == nil && SizeOf(b) > 2*maxBatchBytes { // the values are long, so few such batches fit into memory
+						r.consumed = make(chan struct{})
+					}
+					return canceled.Send(ctx, group.rows, r) == nil && err == nil && (r.consumed == nil || canceled.Wait(ctx, r.consumed) == nil)
+				})
+				return nil
 			})
+			if err != nil {
+				_ = canceled.Send(ctx, group.rows, readResult{err: err}) // fails only if the consumer has stopped
+			}
 		})
 		return canceled.Send(ctx, queue, group) == nil
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // WrittenFile is the catalog's record of a written file. Iceberg's manifests contain no checksums.
@@ -185,7 +186,7 @@ func (f *FileIO) Sync() error {
 	defer f.mu.Unlock()
 	for dir := range f.dirs {
 		if !f.noSync {
-			f.syncs.Go(func() error { return f.records.fs.SyncDir(dir) })
+			f.syncs.Go(func() error { return parallel.Catch(func() error { return f.records.fs.SyncDir(dir) }) })
 		}
 	}
 	clear(f.dirs)
@@ -261,7 +262,7 @@ func (w *newFile) Close() error {
 			_ = w.fileIO.fail(err) // fail only records and returns err
 		}
 	} else {
-		w.fileIO.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
+		w.fileIO.syncs.Go(func() error { return parallel.Catch(func() error { return errors.Join(file.Sync(), file.Close()) }) })
 	}
 	w.fileIO.mu.Lock()
 	defer w.fileIO.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/twmb/avro/ocf"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // Tally counts a manifest's files and rows by the status of the entries.
@@ -123,7 +125,7 @@ func (f *FileIO) vetList(content []byte) error {
 	var g errgroup.Group
 	g.SetLimit(maxSyncs)
 	for _, m := range manifests {
-		g.Go(func() error { return f.vetCounts(m) })
+		g.Go(func() error { return parallel.Catch(func() error { return f.vetCounts(m) }) })
 	}
 	return g.Wait()
 }

@@ -21,7 +21,7 @@ func Sequential(ctx context.Context) context.Context {
 }
 
 // Each calls f for each item, in at most workers goroutines. If workers is 0, it uses DefaultWorkers. It
-// reads an item only when a worker is free, and stops at the first error.
+// reads an item only when a worker is free, and stops at the first error. A panic is such an error, a [*Panic].
 func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(context.Context, T) error) error {
 	if workers < 1 {
 		workers = DefaultWorkers
@@ -35,21 +35,23 @@ func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(con
 		freeWorkers <- struct{}{}
 	}
 	g.Go(func() error {
-		// Wait for a free worker before reading an item, which may be large.
-		<-freeWorkers
-		for item := range items {
-			if ctx.Err() != nil {
-				return canceled.Err(ctx)
+		return Catch(func() error {
+			// Wait for a free worker before reading an item, which may be large.
+			<-freeWorkers
+			for item := range items {
+				if ctx.Err() != nil {
+					return canceled.Err(ctx)
+				}
+				g.Go(func() error {
+					defer func() { freeWorkers <- struct{}{} }()
+					return Catch(func() error { return f(ctx, item) })
+				})
+				if err := canceled.Wait(ctx, freeWorkers); err != nil {
+					return err
+				}
 			}
-			g.Go(func() error {
-				defer func() { freeWorkers <- struct{}{} }()
-				return f(ctx, item)
-			})
-			if err := canceled.Wait(ctx, freeWorkers); err != nil {
-				return err
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 	return g.Wait()
 }

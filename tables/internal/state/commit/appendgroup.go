@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
@@ -101,9 +103,15 @@ func (e *appender) appendGroups(g *appendGroup, release func()) {
 func (e *appender) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
-	last, err := e.writeGroup(ctx, slices.Clone(attempts))
-	if err == nil {
-		err = last.Sync(ctx)
+	err := parallel.Catch(func() error {
+		last, err := e.writeGroup(ctx, slices.Clone(attempts))
+		if err != nil {
+			return err
+		}
+		return last.Sync(ctx)
+	})
+	if errors.As(err, new(*parallel.Panic)) { // some rows may be in the tail
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	for _, a := range attempts {
 		if a.err == nil && !a.changed {

@@ -1,6 +1,74 @@
 package commit
 
-import "time"
+import (
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
+)
+
+// foldFailure is the state of a table whose last fold in the background failed.
+type foldFailure struct {
+	err   error
+	count int       // failures in a row
+	retry time.Time // when the next fold may start
+}
+
+// foldFailures has the tables whose last fold in the background failed.
+type foldFailures struct {
+	mu      sync.Mutex
+	byTable map[icecat.TableName]foldFailure
+}
+
+// maxFoldPause is the maximum pause before a failed fold is tried again. The alert about failed folds looks at the last
+// 15 minutes.
+const maxFoldPause = 10 * time.Minute
+
+// FoldFailure returns the error of the table's last fold in the background, and when the next one may start. The error
+// is nil if the fold did not fail.
+func (s *Tables) FoldFailure(n icecat.TableName) (err error, retry time.Time) {
+	s.failures.mu.Lock()
+	defer s.failures.mu.Unlock()
+	f := s.failures.byTable[n]
+	return f.err, f.retry
+}
+
+// FailedFolds returns the number of tables whose last fold in the background failed.
+func (s *Tables) FailedFolds() int {
+	s.failures.mu.Lock()
+	defer s.failures.mu.Unlock()
+	return len(s.failures.byTable)
+}
+
+// forgetFailures forgets the failures of tables that are no longer in memory, such as deleted ones.
+func (s *Tables) forgetFailures() {
+	known := s.InMemory()
+	s.failures.mu.Lock()
+	defer s.failures.mu.Unlock()
+	maps.DeleteFunc(s.failures.byTable, func(n icecat.TableName, _ foldFailure) bool { return !slices.Contains(known, n) })
+}
+
+// record sets the result of a table's fold, and returns the failure if err is not nil.
+func (f *foldFailures) record(n icecat.TableName, err error) foldFailure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil || errors.Is(err, ErrNotFound) {
+		delete(f.byTable, n)
+		return foldFailure{}
+	}
+	last := f.byTable[n]
+	last.retry = time.Now().Add(min(time.Second<<min(last.count, 12), maxFoldPause))
+	last.err, last.count = err, last.count+1
+	if f.byTable == nil {
+		f.byTable = map[icecat.TableName]foldFailure{}
+	}
+	f.byTable[n] = last
+	return last
+}
 
 // Run starts folding in the background, until Close.
 func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
@@ -21,6 +89,7 @@ func (s *Tables) foldPeriodically() {
 			s.foldInBackground(e)
 		case <-tick.C:
 			s.ReadTails(s.ctx)
+			s.forgetFailures()
 			if s.FoldAge > 0 {
 				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
 					if s.ctx.Err() != nil {
@@ -33,12 +102,25 @@ func (s *Tables) foldPeriodically() {
 	}
 }
 
-// foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
+// foldInBackground folds a table, unless its last fold failed recently, and logs an error. After an error, the rows stay
+// in the tail until a later fold.
 func (s *Tables) foldInBackground(e *folder) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
-	if _, err := e.Fold(s.ctx); err != nil && s.ctx.Err() == nil {
-		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
+	n := icecat.TableName{Namespace: e.Namespace, Name: e.Name}
+	if _, retry := s.FoldFailure(n); time.Now().Before(retry) {
+		return
+	}
+	err := parallel.Catch(func() error {
+		_, err := e.Fold(s.ctx)
+		return err
+	})
+	if s.ctx.Err() != nil {
+		return
+	}
+	if f := s.failures.record(n, err); f.err != nil {
+		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name,
+			parallel.LogError(err), "failures", f.count, "retry", f.retry.Format(time.RFC3339))
 	}
 }

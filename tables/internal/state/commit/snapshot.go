@@ -232,12 +232,14 @@ func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceber
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel.DefaultWorkers)
 	for i, m := range manifests {
-		g.Go(func() (err error) {
-			err = canceled.Err(ctx)
-			if err == nil {
-				old[i], err = content.Entries(a.IO, m)
-			}
-			return err
+		g.Go(func() error {
+			return parallel.Catch(func() (err error) {
+				err = canceled.Err(ctx)
+				if err == nil {
+					old[i], err = content.Entries(a.IO, m)
+				}
+				return err
+			})
 		})
 	}
 	if err := g.Wait(); err != nil {

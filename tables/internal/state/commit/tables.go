@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
@@ -19,6 +20,8 @@ import (
 type Tables struct {
 	shared
 	entries map[icecat.TableName]*Entry // guarded by shared.mu
+
+	failures foldFailures
 
 	folds  chan *folder    // tables whose tails are large enough to fold
 	ctx    context.Context // canceled by Close
@@ -221,7 +224,7 @@ func (s *Tables) ReadTails(ctx context.Context) {
 		return
 	}
 	for _, e := range s.allEntries() {
-		_ = e.readUnread(ctx) // ignore errors, because operations on the table read its rows again, and report the error
+		_ = parallel.Catch(func() error { return e.readUnread(ctx) }) // ignore errors, because operations on the table read its rows again, and report the error
 	}
 }
 

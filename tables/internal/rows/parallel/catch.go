@@ -1,0 +1,36 @@
+package parallel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+)
+
+// Panic is the error for a panic: a fault in the program, often caused by unexpected data of one table.
+type Panic struct {
+	Value any    // argument of the panic
+	Stack []byte // stack of the goroutine that panicked
+}
+
+func (p *Panic) Error() string { return fmt.Sprintf("a fault in the program: %v", p.Value) }
+
+// Catch calls f and returns its error, or a [*Panic] if f panics. Goroutines and loops over tables call it, because an
+// uncaught panic would end the process, and with it the work for all tables. Locks that f takes must be released by
+// defer.
+func Catch(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &Panic{p, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// LogError returns the attributes of a log line for an error: the error and, for a panic, its stack.
+func LogError(err error) slog.Attr {
+	if p, ok := errors.AsType[*Panic](err); ok {
+		return slog.Group("", "err", err, "stack", string(p.Stack))
+	}
+	return slog.Any("err", err)
+}
