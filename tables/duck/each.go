@@ -28,7 +28,7 @@ type EachOptions struct {
 	// is too large.
 	Parts int
 	Temp  string // directory for temporary data; "" means the system's
-	// Trust runs the statement even if it is not proved that it can run once for each part.
+	// Trust runs the statement exactly as it is written, even if it is not proved that it can run once for each part.
 	Trust bool
 }
 

@@ -184,7 +184,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	}
 	defer j.close() // each part has its own database
 	j.db.CancelWith(ctx)
-	columns, err := j.db.PerKey(j.sql, keyed)
+	perKey, columns, err := j.db.PerKey(j.sql, keyed)
 	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
 		return err
 	}
@@ -199,6 +199,9 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 		}
 	}
 	j.plan.Result, _, err = j.db.Describe(j.job()) // before the inputs are read
+	if !o.Trust {
+		j.sql = perKey // not before Describe, whose errors have positions in the statement as it is written
+	}
 	return err
 }
 

@@ -80,7 +80,7 @@ names the key.`,
 	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS names the key columns of the input NAME")
 	flags.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
 	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: the number that --memory requires)")
-	flags.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
+	flags.BoolVar(&e.trust, "trust", false, "run the statement exactly as it is written, even if its result could depend on the parts")
 	flags.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
 	e.out = outputFlags(a, cmd, "to-format")
 	cmd.Args = cliutil.CheckArgCount(1, -1, "a statement, and NAME=FILE for each input")

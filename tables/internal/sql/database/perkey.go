@@ -27,15 +27,18 @@ type KeyedInput struct {
 // PerKey proves that the parts' results together are the result for all rows. It does not look for a counterexample: it
 // refuses everything that it does not know. Results that DuckDB chooses freely, such as the order of list(v), are not
 // compared.
-func (d *Database) PerKey(sql string, inputs []KeyedInput) (columns [][]string, err error) {
+//
+// perKey is the statement to run for each part. It is sql, unless DuckDB's result for sql would depend on the size of a
+// part.
+func (d *Database) PerKey(sql string, inputs []KeyedInput) (perKey string, columns [][]string, err error) {
 	names, tree, err := d.parseNames(sql)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	c := &keyChecker{inputs: map[string]*relation{}}
+	c := &keyChecker{db: d, inputs: map[string]*relation{}}
 	c.functions, err = d.functionTable()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	for i := range inputs {
 		columns = append(columns, usedColumns(&inputs[i], names))
@@ -58,10 +61,14 @@ func (d *Database) PerKey(sql string, inputs []KeyedInput) (columns [][]string, 
 	if result := c.query(query, nil); !result.hasInput {
 		c.refuse(query, "each part would have the same rows: select from an input")
 	}
-	if c.refusal == "" {
-		return columns, nil
+	perKey = sql
+	if c.numAsOf > 0 {
+		perKey = c.textOf(tree)
 	}
-	return columns, sqltext.ErrorAt(sql, c.offset, fmt.Errorf("%w: %s", sqltext.ErrNotPerKey, c.refusal))
+	if c.refusal == "" {
+		return perKey, columns, nil
+	}
+	return "", columns, sqltext.ErrorAt(sql, c.offset, fmt.Errorf("%w: %s", sqltext.ErrNotPerKey, c.refusal))
 }
 
 // usedColumns returns the columns of an input that a statement can use, or nil for all columns.
@@ -81,6 +88,8 @@ func usedColumns(input *KeyedInput, names []Name) []string {
 
 // keyChecker checks one statement. It continues after the first refusal, which it keeps.
 type keyChecker struct {
+	db        *Database
+	numAsOf   int // number of ASOF joins so far
 	functions map[string]function
 	inputs    map[string]*relation // by folded name
 	keys      []string             // the key columns, as messages show them

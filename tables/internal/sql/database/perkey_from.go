@@ -47,15 +47,13 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 			using = append(using, name)
 		}
 	}
-	equal := using
-	if ref == "ASOF" && len(using) > 0 { // the last column is compared by >=
-		equal = using[:len(using)-1]
+	equal, kinds := using, []string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}
+	if ref == "ASOF" {
+		using = slices.Concat(c.excludeNulls(node, left, right, using), using)
+		equal = using[:max(0, len(using)-1)] // the last column is compared by >=
+		kinds = kinds[:2]                    // ASOF joins of other kinds never end if the left side has no rows (DuckDB 1.5.6)
 	}
 	keys := equalKeys(left, right, equal, append(conjuncts(node["condition"]), where...))
-	kinds := []string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}
-	if ref == "ASOF" { // ASOF joins of other kinds never end if the left side has no rows (DuckDB 1.5.6)
-		kinds = kinds[:2]
-	}
 	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains(kinds, kind)
 	// Whether a row of the left or the right side can have a result row in each part. In an ASOF join, a row of the left
 	// side can have one with the nearest row of each part.

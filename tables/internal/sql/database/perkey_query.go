@@ -71,6 +71,9 @@ type selection struct {
 
 func (c *keyChecker) selection(node map[string]any, tables map[string]*relation) *relation {
 	s := &selection{keyChecker: c, from: c.from(mapField(node, "from_table"), tables, conjuncts(node["where_clause"]))}
+	for _, key := range []string{"select_list", "where_clause", "group_expressions", "having", "qualify", "modifiers"} {
+		eachNode(node[key], s.hide)
+	}
 	for _, item := range mapsField(node, "select_list") {
 		s.items = append(s.items, s.expand(item)...)
 	}
@@ -89,6 +92,21 @@ func (c *keyChecker) selection(node map[string]any, tables map[string]*relation)
 		s.checkDistinct(node)
 	}
 	return &relation{visible: s.items, hasInput: s.from.hasInput}
+}
+
+// hide excludes hidden columns from * in an expression.
+func (s *selection) hide(node map[string]any) {
+	table, names := fold(stringField(node, "relation_name")), namesOf(node)
+	for _, column := range s.from.qualified {
+		excluded := listField(node, "exclude_list")
+		switch {
+		case !column.isHidden || slices.Contains(excluded, any(column.name)):
+		case stringField(node, "class") == "STAR" && (table == "" || table == column.table):
+			node["exclude_list"] = append(excluded, column.name)
+		case len(names) == 1 && names[0] == column.table && indexOf(s.from.visible, names[0]) < 0:
+			s.refuse(node, asOfUsing, "a whole row, as "+names[0]+",")
+		}
+	}
 }
 
 func (s *selection) checkWindow(node map[string]any, aliasFirst bool) {

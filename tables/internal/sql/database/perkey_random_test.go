@@ -4,12 +4,15 @@ package database
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestPerKeyRandom compares random statements that PerKey accepts between all rows and parts. PERKEY_ROUNDS is the
@@ -19,7 +22,6 @@ func TestPerKeyRandom(t *testing.T) {
 	rounds, _ := strconv.Atoi(cmp.Or(os.Getenv("PERKEY_ROUNDS"), "4"))
 	seed, _ := strconv.ParseUint(cmp.Or(os.Getenv("PERKEY_SEED"), "1"), 10, 64)
 	d := newKeyedData(t, seed)
-	d.zeros = []string{"0"} // statements show which zero DuckDB chooses for a group of both
 	counts := map[string]int{}
 	for range rounds {
 		d.fill()
@@ -30,12 +32,24 @@ func TestPerKeyRandom(t *testing.T) {
 			if len(inputs) == 0 {
 				continue
 			}
-			if _, err := d.PerKey(sql, inputs); err != nil {
+			perKey, _, err := d.PerKey(sql, inputs)
+			if err != nil {
 				counts["refused"]++
 				continue
 			}
-			whole, parted, err := d.runBoth(sql, g.keys)
+			_, tree, err := d.parseNames(perKey)
+			must.Do(t, err)
+			c := &keyChecker{db: d.Database}
+			if text := c.textOf(tree); c.refusal == "" {
+				perKey = text // as for an ASOF join
+				counts["text"]++
+			}
+			whole, parted, err := d.runBoth(sql, perKey, g.keys)
 			switch {
+			case errors.Is(err, errBroken):
+				counts["broken"]++
+			case errors.Is(err, errLarge) || NeedsMemory(err):
+				counts["large"]++
 			case err != nil && (IsBinderError(err) || strings.Contains(err.Error(), "Conversion error")):
 				counts["invalid"]++
 			case err != nil:
@@ -105,6 +119,10 @@ func qualify(alias string, names []string) (qualified []string) {
 
 func lastPart(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
 
+// text returns an expression for a column's text, which is the same for both zeros: DuckDB can choose either of them for
+// a group.
+func text(column string) string { return "replace(" + column + "::VARCHAR, '-0.0', '0.0')" }
+
 func (g *generator) table(depth int) rowSource {
 	alias := g.alias()
 	switch {
@@ -119,7 +137,7 @@ func (g *generator) table(depth int) rowSource {
 	source := rowSource{sql: input.Name + " AS " + alias, columns: qualify(alias, input.Columns), keys: qualify(alias, input.By)}
 	if g.chance(15) {
 		number := g.alias()
-		source.sql += g.pick(" JOIN ", " LEFT JOIN ") + "(VALUES (1, 'x'), (2, 'y'), (2, 'z')) AS " + number + "(n, t) ON " + g.pick(source.columns...) + "::VARCHAR = n::VARCHAR"
+		source.sql += g.pick(" JOIN ", " LEFT JOIN ") + "(VALUES (1, 'x'), (2, 'y'), (2, 'z')) AS " + number + "(n, t) ON " + text(g.pick(source.columns...)) + " = n::VARCHAR"
 		source.isJoin = true
 		source.columns = append(source.columns, number+".n", number+".t")
 	}
@@ -135,6 +153,13 @@ func (g *generator) join(left, right rowSource) rowSource {
 	case kind == "RIGHT JOIN" && g.chance(90) || kind == "JOIN" && g.chance(40):
 		j.keys = right.keys
 	}
+	isAsOf := strings.HasPrefix(kind, "ASOF")
+	base := func(s rowSource) bool {
+		return !s.isJoin && keyedTables[strings.Split(s.sql, " AS ")[0]] != ""
+	}
+	if isAsOf && !(base(left) && base(right)) { // otherwise, several rows can be the last
+		kind, isAsOf = "JOIN", false
+	}
 	var conditions, using []string
 	for i := range min(len(left.keys), len(right.keys)) {
 		l, r := left.keys[i], right.keys[i]
@@ -147,21 +172,27 @@ func (g *generator) join(left, right rowSource) rowSource {
 		if g.chance(30) {
 			l, r = r, l
 		}
-		conditions = append(conditions, l+g.pick(" = ", " = ", " = ", " IS NOT DISTINCT FROM ")+r)
-	}
-	isAsOf := strings.HasPrefix(kind, "ASOF")
-	base := func(s rowSource) bool {
-		return !s.isJoin && keyedTables[strings.Split(s.sql, " AS ")[0]] != ""
-	}
-	if isAsOf && !(base(left) && base(right)) { // otherwise, several rows can be the last
-		kind, isAsOf = "JOIN", false
+		equals := " = "
+		if g.chance(25) && (!isAsOf || g.chance(10)) {
+			equals = " IS NOT DISTINCT FROM "
+		}
+		conditions = append(conditions, l+equals+r)
 	}
 	if right.isJoin {
 		right.sql = "(" + right.sql + ")"
 	}
 	switch {
 	case isAsOf:
-		conditions = append(conditions, strings.Split(left.columns[0], ".")[0]+".ts >= "+strings.Split(right.columns[0], ".")[0]+".ts")
+		l, r := strings.Split(left.columns[0], ".")[0], strings.Split(right.columns[0], ".")[0]
+		if len(using) == len(left.keys) && g.chance(30) {
+			j.sql = left.sql + " " + kind + " " + right.sql + " USING (" + strings.Join(using, ", ") + ", ts)"
+			return j
+		}
+		if g.chance(30) { // of base tables, so each has these columns
+			conditions = append(conditions, fmt.Sprintf(g.pick("%s.v = %s.v", "%s.v IN (%s.v, 3)", "(%[1]s.v = %[2]s.v OR %[1]s.v IS NULL)", "%s.v > %s.v - %[1]s.v", "%s.v <> %s.k"), l, r))
+		}
+		conditions = append(conditions, fmt.Sprintf(g.pick("%s.ts >= %s.ts", "%s.ts > %s.ts", "%s.ts <= %s.ts", "%s.ts < %s.ts", "%[2]s.ts < %[1]s.ts + %[1]s.v", "NOT (%s.ts < %s.ts)"), l, r))
+		g.d.random.Shuffle(len(conditions), func(a, b int) { conditions[a], conditions[b] = conditions[b], conditions[a] })
 	case len(using) == len(left.keys) && kind != "CROSS JOIN" && g.chance(50):
 		j.sql = left.sql + " " + kind + " " + right.sql + " USING (" + strings.Join(using, ", ") + ")"
 		if g.chance(80) {
@@ -169,7 +200,7 @@ func (g *generator) join(left, right rowSource) rowSource {
 		}
 		return j
 	case g.chance(20):
-		conditions = append(conditions, g.pick(left.columns...)+"::VARCHAR <= "+g.pick(right.columns...)+"::VARCHAR")
+		conditions = append(conditions, text(g.pick(left.columns...))+" <= "+text(g.pick(right.columns...)))
 	}
 	if g.chance(5) {
 		conditions = conditions[1:]
@@ -216,6 +247,9 @@ func (g *generator) selection(from rowSource) (sql string, columns, keys []strin
 	}
 	partition := strings.Join(by, ", ")
 	where := ""
+	if g.chance(20) {
+		from.where = append(from.where, g.condition(g.pick(from.columns...)))
+	}
 	if conditions := from.where; len(conditions) > 0 {
 		where = " WHERE " + strings.Join(conditions, " AND ")
 	}
@@ -243,10 +277,14 @@ func (g *generator) selection(from rowSource) (sql string, columns, keys []strin
 		expression := g.pick(from.columns...)
 		switch shape {
 		case "group":
-			expression = g.pick("count(*)", "min("+expression+")", "count(DISTINCT "+expression+")", "list("+expression+" ORDER BY "+expression+")", "sum(count(*)) OVER (PARTITION BY "+partition+")")
+			expression = g.pick("count(*)", "min(%s)", "max(%s)", "count(DISTINCT %s)", "list(%s ORDER BY %[1]s)", "list(%s ORDER BY %[1]s DESC)[1:2]", "max(%s, 2)", "min(%s, 3)",
+				"arg_max(%s, %[1]s)", "quantile_disc(%s, 0.5)", "histogram(%s)", "list_sort(list(DISTINCT %s))", "sum(%s)", "count(*) FILTER ("+g.condition(expression)+")", "sum(count(*)) OVER (PARTITION BY "+partition+")")
+			expression = format(expression, g.pick(from.columns...))
 		case "window":
 			over := " OVER (PARTITION BY " + partition
-			expression = g.pick("count(*)"+over+")", "rank()"+over+" ORDER BY "+expression+")", "max("+expression+")"+over+" ORDER BY "+g.pick(from.columns...)+")")
+			order := " ORDER BY " + expression + g.pick("", " DESC", " NULLS FIRST")
+			expression = format(g.pick("count(*)"+over+")", "rank()"+over+order+")", "max(%s)"+over+order+")", "min(%s)"+over+")", "count(%s)"+over+order+")", "count(DISTINCT %s)"+over+")",
+				"dense_rank()"+over+order+")", "count(*)"+over+order+" RANGE UNBOUNDED PRECEDING)", "percent_rank()"+over+order+")"), g.pick(from.columns...))
 		}
 		add(expression, g.pick("v", "w", "e", "k", ""))
 	}
@@ -269,13 +307,30 @@ func (g *generator) selection(from rowSource) (sql string, columns, keys []strin
 	return "SELECT " + list + rest, columns, keys
 }
 
+// format replaces %s in an expression by a column.
+func format(expression, column string) string {
+	if !strings.Contains(expression, "%") {
+		return expression
+	}
+	return fmt.Sprintf(expression, column)
+}
+
+// condition returns a condition for a column of any type.
+func (g *generator) condition(column string) string {
+	var list []string
+	for range 1 + g.d.random.IntN(12) { // DuckDB joins with a long list
+		list = append(list, g.pick("'0'", "'1'", "'2.25'", "'nan'", "'a'", "'5'", "'17'", "'0.5'", "NULL"))
+	}
+	return g.pick(column+" IS NULL", column+" IS NOT DISTINCT FROM "+column, text(column)+g.pick(" IN (", " NOT IN (")+strings.Join(list, ", ")+")", text(column)+" >= '1'")
+}
+
 func (g *generator) setOperation(depth int) (sql string, columns, keys []string) {
 	for i := range 2 + g.d.random.IntN(2) {
 		if i > 0 {
 			sql += " " + g.pick("UNION ALL", "UNION ALL", "UNION", "EXCEPT", "INTERSECT ALL", "UNION ALL BY NAME") + " "
 		}
 		from := g.table(depth)
-		sql += "SELECT " + strings.Join(from.keys, ", ") + ", " + g.pick(from.columns...) + "::VARCHAR AS text FROM " + from.sql
+		sql += "SELECT " + strings.Join(from.keys, ", ") + ", " + text(g.pick(from.columns...)) + " AS text FROM " + from.sql
 		if i == 0 {
 			for _, key := range from.keys {
 				keys = append(keys, lastPart(key))

@@ -24,6 +24,7 @@ type keyedColumn struct {
 	table, name string // case-folded; the name is "" if it is not known
 	keys        keySet
 	isUnknown   bool // the entry stands for any number of columns with unknown names
+	isHidden    bool // the statement does not have the column: from adds it to an ASOF join
 }
 
 // unknown is a relation without inputs and with unknown columns.

@@ -51,7 +51,6 @@ type keyedData struct {
 	*Database
 	t        testing.TB
 	random   *rand.Rand
-	zeros    []string        // the zeros that columns have
 	isParted map[string]bool // whether the schemas for an entry of keyColumns have the rows of the last fill
 }
 
@@ -59,7 +58,7 @@ const numParts = 3
 
 func newKeyedData(t testing.TB, seed uint64) *keyedData {
 	t.Helper()
-	d := &keyedData{Database: openDatabase(t, 256<<20), t: t, random: rand.New(rand.NewPCG(seed, seed)), zeros: []string{"0", "'-0'"}}
+	d := &keyedData{Database: openDatabase(t, 256<<20), t: t, random: rand.New(rand.NewPCG(seed, seed))}
 	d.mustExecute("SET threads = 1")
 	return d
 }
@@ -69,7 +68,7 @@ func (d *keyedData) mustExecute(statements ...string) {
 	must.Do(d.t, d.execute(strings.Join(statements, "; ")))
 }
 
-// fill replaces the rows of all tables by random ones.
+// fill replaces the rows of all tables by random ones. DuckDB has other plans for 64 rows and more.
 func (d *keyedData) fill() {
 	d.t.Helper()
 	d.isParted = map[string]bool{}
@@ -77,34 +76,48 @@ func (d *keyedData) fill() {
 	for _, name := range []string{"l", "m", "r"} {
 		columns := strings.Split(keyedTables[name], ", ")
 		statements = append(statements, "CREATE OR REPLACE TABLE all_rows."+name+"("+keyedTables[name]+")")
-		for row := range 3 + d.random.IntN(12) {
+		size := 3 + d.random.IntN(12)
+		if d.random.IntN(3) == 0 {
+			size = d.random.IntN(maxKeyedRows)
+		}
+		if d.random.IntN(20) == 0 {
+			size = 0
+		}
+		var rows []string
+		for _, time := range d.random.Perm(size) {
 			var values []string
 			for _, c := range columns {
 				column, columnType, _ := strings.Cut(c, " ")
-				values = append(values, d.value(column, columnType, row))
+				values = append(values, d.value(column, columnType, time, size))
 			}
-			statements = append(statements, "INSERT INTO all_rows."+name+" VALUES ("+strings.Join(values, ", ")+")")
+			rows = append(rows, "("+strings.Join(values, ", ")+")")
+		}
+		if size > 0 {
+			statements = append(statements, "INSERT INTO all_rows."+name+" VALUES "+strings.Join(rows, ", "))
 		}
 	}
 	d.mustExecute(statements...)
 }
 
-func (d *keyedData) value(column, columnType string, row int) string {
-	if column == "ts" { // unique, so that an ASOF join has one result
-		return fmt.Sprint(d.random.IntN(3) + 3*row)
-	}
-	if d.random.IntN(6) == 0 {
+const maxKeyedRows = 300
+
+// value returns a random value of a row in a table with size rows, which has the time-th time.
+func (d *keyedData) value(column, columnType string, time, size int) string {
+	if d.random.IntN(6+size/20) == 0 {
 		return "NULL"
+	}
+	if column == "ts" { // unique, so that an ASOF join has one result
+		return fmt.Sprint(d.random.IntN(3) + 3*time)
 	}
 	switch columnType {
 	case "VARCHAR":
-		return []string{"'a'", "'A'", "'b'", "''", "'é'"}[d.random.IntN(5)]
+		return []string{"'a'", "'A'", "'b'", "''", "'é'", fmt.Sprintf("'text %d'", d.random.IntN(1+size/4))}[d.random.IntN(6)]
 	case "DOUBLE", "FLOAT":
-		return append(slices.Clone(d.zeros), "'nan'", "0.5", "'inf'")[d.random.IntN(3+len(d.zeros))]
+		return []string{"0", "'-0'", "'nan'", "0.5", "'inf'", "'-inf'", fmt.Sprint(d.random.IntN(1+size/4), ".25")}[d.random.IntN(7)]
 	case "INTEGER[]":
 		return fmt.Sprint("[", d.random.IntN(3), ", ", d.random.IntN(3), "][:", d.random.IntN(3), "]")
 	}
-	return fmt.Sprint(d.random.IntN(4))
+	return fmt.Sprint(d.random.IntN(min(4+size/8, 255)))
 }
 
 // part creates the schemas for an entry of keyColumns.
@@ -138,6 +151,11 @@ func partSchema(keys string, part int) string {
 	return sqltext.Name(fmt.Sprint("part ", part, " by ", keys))
 }
 
+var (
+	errLarge  = errors.New("the result is too large for a test")
+	errBroken = errors.New("DuckDB cannot run the statement") // DuckDB 1.5.6 loses a column of some joins
+)
+
 // run returns the rows of a statement on the tables in a schema, as text.
 func (d *keyedData) run(sql, schema string) (rows []string, err error) {
 	d.t.Helper()
@@ -158,6 +176,9 @@ func (d *keyedData) run(sql, schema string) (rows []string, err error) {
 		}
 		rows = append(rows, rowTexts(batch)...)
 		batch.Release()
+		if len(rows) > 50_000 {
+			return nil, errLarge
+		}
 	}
 }
 
@@ -173,14 +194,19 @@ func rowTexts(batch arrow.RecordBatch) (rows []string) {
 	return rows
 }
 
-// runBoth runs a statement once for all rows, and once for each part.
-func (d *keyedData) runBoth(sql, keys string) (whole, parted []string, err error) {
+// runBoth runs a statement once for all rows, and the statement perKey once for each part.
+func (d *keyedData) runBoth(sql, perKey, keys string) (whole, parted []string, err error) {
 	d.t.Helper()
 	d.part(keys)
+	d.mustExecute("SET asof_loop_join_threshold = 1000000000") // this plan is right about NULL
 	whole, err = d.run(sql, "all_rows")
+	d.mustExecute("RESET asof_loop_join_threshold")
+	if err != nil && strings.Contains(err.Error(), "INTERNAL") {
+		return nil, nil, fmt.Errorf("%w: %w", errBroken, err)
+	}
 	for part := 0; part < numParts && err == nil; part++ {
 		var rows []string
-		rows, err = d.run(sql, partSchema(keys, part))
+		rows, err = d.run(perKey, partSchema(keys, part))
 		parted = append(parted, rows...)
 	}
 	return whole, parted, err
@@ -206,7 +232,7 @@ func namedIn(t *testing.T, d *Database, sql, keys string) []KeyedInput {
 	return keyedInputs(keys, tables...)
 }
 
-const keyedRounds = 2 // of random rows for each statement
+const keyedRounds = 4 // of random rows for each statement
 
 // TestPerKeyAccepts checks that statements which PerKey accepts have the same rows with parts.
 func TestPerKeyAccepts(t *testing.T) {
@@ -217,11 +243,12 @@ func TestPerKeyAccepts(t *testing.T) {
 		for i, statement := range acceptedPerKey {
 			keys, sql, _ := strings.Cut(statement, ": ")
 			inputs := namedIn(t, d.Database, sql, keys)
-			if _, err := d.PerKey(sql, inputs); err != nil {
+			perKey, _, err := d.PerKey(sql, inputs)
+			if err != nil {
 				t.Errorf("%s: %v", statement, err)
 				continue
 			}
-			whole, parted, err := d.runBoth(sql, keys)
+			whole, parted, err := d.runBoth(sql, perKey, keys)
 			if err != nil {
 				t.Fatalf("%s: %v", statement, err)
 			}
@@ -256,6 +283,9 @@ var acceptedPerKey = []string{
 	"k: SELECT * FROM l LEFT JOIN r USING (k)", "k: SELECT * FROM l RIGHT JOIN r USING (k)", "k: SELECT * FROM l FULL JOIN r USING (k)", "s: SELECT * FROM l FULL JOIN r USING (s)",
 	"k: SELECT * FROM l FULL JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l FULL JOIN r ON l.k IS NOT DISTINCT FROM r.k", "f: SELECT * FROM l JOIN r USING (f)",
 	"k: SELECT * FROM l SEMI JOIN r USING (k)", "k: SELECT * FROM l ANTI JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l, m WHERE l.k = x", "k: SELECT * FROM l, m, r WHERE l.k = x AND r.k = l.k",
+	"k,j: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.j = r.j AND l.ts >= r.ts", "k,j: SELECT * FROM l ASOF LEFT JOIN r ON l.ts > r.ts AND l.k = r.k AND l.j = r.j", "k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.s = r.s AND NOT (l.ts + l.v < r.ts - 1)",
+	"k: SELECT *, r.k, r.* FROM l ASOF JOIN r USING (k, j, ts)", "k: SELECT DISTINCT k, max(COLUMNS(* EXCLUDE (k))) OVER (PARTITION BY k) FROM l AS a ASOF LEFT JOIN r AS b USING (k, ts) ASOF LEFT JOIN (SELECT x AS k, ts FROM m) AS c USING (k, ts)",
+	"k: SELECT a.* FROM (SELECT * FROM l ASOF LEFT JOIN r USING (k, s, ts)) AS a FULL JOIN m ON a.k = x", "k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.ts >= r.ts AND (l.v = r.v OR l.w < r.w) AND l.f <> r.f",
 	"k,j: SELECT * FROM l JOIN r USING (j, k)", "k,j: SELECT * FROM l JOIN m ON j = y AND l.k = x", "k,j: SELECT * FROM l JOIN r USING (k) WHERE l.j = r.j",
 	"k: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts", "k: SELECT * FROM l ASOF LEFT JOIN r USING (k, ts)", "k,j: SELECT * FROM l ASOF JOIN m ON l.k = x AND y = j AND l.ts < m.ts",
 	"k: SELECT k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY k", "k: SELECT k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY k", "k: SELECT r.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY r.k",
@@ -265,7 +295,8 @@ var acceptedPerKey = []string{
 	"k: WITH l AS (SELECT * FROM l WHERE v > 0) SELECT k, count(*) FROM l GROUP BY k", "k: SELECT q, count(*) FROM l AS a(q, p) GROUP BY q",
 	"k: SELECT k, v FROM l UNION ALL SELECT v, k FROM r", "k: SELECT k, v FROM l UNION SELECT k, v FROM r", "k: SELECT k, v FROM l INTERSECT ALL SELECT k, v FROM r",
 	"k: SELECT k FROM l EXCEPT SELECT x FROM m", "k: SELECT k, v FROM l UNION ALL BY NAME SELECT v, k FROM r",
-	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT v AS k FROM l WHERE k = 1", "k: SELECT * FROM l ASOF JOIN range(9) AS n(t) ON n.t >= l.ts", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
+	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT v AS k FROM l WHERE k = 1", "k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.ts >= r.ts JOIN (VALUES (1, 'one'), (2, 'two')) AS n(v, name) ON n.v = l.v",
+	"k: SELECT * FROM l ASOF JOIN range(9) AS n(t) ON n.t >= l.ts", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
 	"k: SELECT * FROM l, range(2)", "k: SELECT * FROM range(2) AS n(v) JOIN l USING (v)", "k: SELECT *, list_transform(tags, lambda t: t + v), [t * 2 FOR t IN tags IF t > 0] FROM l",
 	"k: SELECT * REPLACE (w + 1 AS w) FROM l", "k: SELECT * RENAME (v AS k) FROM l", "k: SELECT x.n, l.* FROM l JOIN LATERAL (SELECT k, count(*) AS n FROM r WHERE r.v < l.v GROUP BY k) AS x ON x.k = l.k", "k: SELECT k, max(COLUMNS('v|w')) FROM l GROUP BY k", "k: SELECT CASE WHEN v > 100 THEN error('large') ELSE v END FROM l",
 	"k: SELECT k, count(*) FROM (SELECT 1 AS k) AS c RIGHT JOIN l USING (k) GROUP BY k", "k: SELECT k, count(*) FROM (SELECT k, v AS k FROM l) GROUP BY k",
@@ -276,7 +307,10 @@ var acceptedPerKey = []string{
 func TestPerKeyRefuses(t *testing.T) {
 	d := newKeyedData(t, 2)
 	differs := make([]bool, len(refusedPerKey))
-	for range 30 * keyedRounds {
+	for range 15 * keyedRounds {
+		if !slices.Contains(differs, false) {
+			break
+		}
 		d.fill()
 		for i, c := range refusedPerKey {
 			keys, sql, _ := strings.Cut(c.statement, ": ")
@@ -284,11 +318,11 @@ func TestPerKeyRefuses(t *testing.T) {
 				continue
 			}
 			inputs := namedIn(t, d.Database, sql, keys)
-			columns, err := d.PerKey(sql, inputs)
+			_, columns, err := d.PerKey(sql, inputs)
 			if !errors.Is(err, sqltext.ErrNotPerKey) || !strings.Contains(err.Error(), c.reason) || len(columns) != len(inputs) {
 				t.Errorf("%s: PerKey = %v, %v, want the columns and a refusal with %q", c.statement, columns, err, c.reason)
 			}
-			whole, parted, err := d.runBoth(sql, keys)
+			whole, parted, err := d.runBoth(sql, sql, keys)
 			if err != nil {
 				t.Fatalf("%s: %v", c.statement, err)
 			}
@@ -362,6 +396,12 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT * FROM l ASOF JOIN r USING (v, k, V)", "the key columns k"},
 	{"k: SELECT * FROM l ASOF JOIN r USING (k, k)", "the key columns k"},
 	{"k: SELECT l.v, r.v FROM l ASOF JOIN r ON l.v = r.v AND l.ts >= r.ts WHERE l.k = r.k", "the key columns k"},
+	{"k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.s IS NOT DISTINCT FROM r.s AND l.ts >= r.ts", "IS DISTINCT FROM is not proved in an ASOF join"},
+	{"k: SELECT l, r.v FROM l ASOF JOIN r USING (k, j, ts)", "a whole row, as l, is not proved together with USING"},
+	{"k: SELECT l.v, COLUMNS('^u') FROM l ASOF JOIN r USING (k, j, ts)", "leave out infinite constants, COLUMNS"},
+	{"k: SELECT l.v, r.v FROM l ASOF JOIN (r JOIN (SELECT 1 AS one) AS o ON r.v >= one) USING (k, j, ts)", "a join is not proved together with USING"},
+	{"k: SELECT l.v, r.v FROM (SELECT x FROM m) AS m LEFT JOIN l ON l.k = x ASOF LEFT JOIN r USING (s, k, ts)", "a join is not proved together with USING"},
+	{"k: SELECT l.v, r.v FROM l ASOF JOIN r ON l.k = r.k AND l.j = r.j AND l.ts >= r.ts CROSS JOIN (range(2) AS a(v) RIGHT JOIN range(3) AS b(v) USING (v))", "joins in parentheses"},
 	{"k: SELECT * FROM l POSITIONAL JOIN r", "a POSITIONAL INNER join is not proved"},
 	{"k: SELECT l.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
 	{"k: SELECT r.k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY r.k", "group by the key columns k"},
@@ -440,10 +480,11 @@ func TestPerKeyColumns(t *testing.T) {
 		{sql: "SELECT v FROM l", inputs: []KeyedInput{{Name: "l", Columns: []string{"v", "V"}, By: []string{"v"}}}, want: "[[v V]]", refusal: "differ only in case"},
 		{sql: "SELECT v FROM l", inputs: []KeyedInput{inputs[0], {Name: "l", Columns: []string{"k"}}}, want: "[[K v] []]", refusal: "has 0 key columns"},
 		{sql: "SELECT k FROM l ASOF RIGHT JOIN r ON k = s AND v >= b", inputs: inputs, want: "[[K v] [s b]]", refusal: "ASOF RIGHT join is not proved"},
+		{sql: "SELECT k FROM l ASOF JOIN r ON k = s AND v >= b WHERE v < 1e400", inputs: inputs, want: "[[K v] [s b]]", refusal: "leave out infinite constants"},
 		{sql: "SELECT v FROM", isBroken: true},
 	} {
 		d := openDatabase(t, 64<<20)
-		columns, err := d.PerKey(c.sql, c.inputs)
+		_, columns, err := d.PerKey(c.sql, c.inputs)
 		if got := fmt.Sprint(columns); !c.isBroken && got != c.want {
 			t.Errorf("%s: got the columns %s, want %s", c.sql, got, c.want)
 		}
