@@ -30,7 +30,8 @@ from .stagecode import record_sources
 from .stagefiles import Directory, Kept
 from .stageformats import methods
 from .stagekept import gc, set_directory, storage_of
-from .stagerun import Run, Step, content_hash
+from .stageraw import RawFiles
+from .stagerun import Run, Step
 
 __all__ = ["Kept", "Stage", "Step", "gc", "set_directory", "stage"]
 
@@ -137,11 +138,11 @@ class Stage(Shown, Generic[R]):
             *bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names}
         )
 
-    def _stage_inputs(self) -> Any:
-        """Returns the inputs of this stage. If another stage's function calls this stage, the inputs are part of that
-        stage's key."""
+    def _stage_inputs(self, raw: RawFiles) -> Any:
+        """Returns the inputs of this stage, with the hashes of its raw files. If another stage's function calls this
+        stage, the inputs are part of that stage's key."""
         return (
-            {name: content_hash(path) for name, path in self.files.items()},
+            {name: raw.hash(path) for name, path in self.files.items()},
             self.ancestors,
             self.format if self.cache else "",
         )

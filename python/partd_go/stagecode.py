@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .errors import Misuse
+from .stageraw import RawFiles
 
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple(
@@ -58,7 +59,8 @@ class Code:
     """Computes the hash of a sequence of values. If a value repeats, only the index of its first occurrence is
     hashed."""
 
-    def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
+    def __init__(self, raw: RawFiles, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
+        self.raw = raw  # hashes the raw files of stages among the values
         self.seen = {**seen}
         self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
         self.modules: set[tuple[int, frozenset[str] | None]] = (
@@ -87,7 +89,7 @@ class Code:
         self.seen[id(v)] = len(self.seen)
         self.kept_alive.append(v)
         if inputs := getattr(type(v), "_stage_inputs", None):
-            self.value("inputs", inputs(v))  # v is a stage that the hashed function calls
+            self.value("inputs", inputs(v, self.raw))  # v is a stage that the hashed function calls
         if not isinstance(v, (types.FunctionType, type)) and not _is_user_module(type(v).__module__):
             v = getattr(v, "__wrapped__", v)  # the function that a stage or a functools cache wraps
         self.add(name, type(v).__qualname__)
@@ -107,7 +109,7 @@ class Code:
                 self.value("", item)
             self.add("end")
         elif type(v) in (set, frozenset):
-            self.add(*sorted(Code(self.seen).of(item) for item in v))
+            self.add(*sorted(Code(self.raw, self.seen).of(item) for item in v))
         elif isinstance(v, (staticmethod, classmethod, types.MethodType)):
             self.value("", v.__func__)
             self.value("", getattr(v, "__self__", None))

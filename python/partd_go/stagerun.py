@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import inspect
 import os
 import tempfile
@@ -20,6 +19,7 @@ from .stagecode import Code
 from .stagefiles import Damaged, Kept
 from .stageformats import EXECUTE_NOTHING, digest, result_hash, write
 from .stagekept import IDENTITY, PART, storage_of
+from .stageraw import RawFiles, content_hash
 
 T = TypeVar("T")
 _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changing
@@ -66,9 +66,7 @@ class Run:
         ] = {}  # hashes of the stage's identity, code and raw files; ancestors first
         self.calls: dict[Runnable, inspect.BoundArguments] = {}
         self.uses: dict[Runnable, int] = {}  # number of stages whose functions get this stage's result
-        self.stats: dict[
-            Runnable, list[tuple[int, ...]]
-        ] = {}  # size, times and inode of the stage's raw files before the run
+        self.raw: dict[Runnable, RawFiles] = {}  # the files of the stage, and of stages that its function calls
         self.hash_inputs(target, call)
         self.begin()
 
@@ -101,13 +99,14 @@ class Run:
             if ancestor not in self.inputs:
                 self.hash_inputs(ancestor, ancestor._bind((), {}))
             identities += [name, self.inputs[ancestor][0][:IDENTITY]]
-        self.calls[s], self.stats[s] = call, _stats(s)
+        raw = self.raw[s] = RawFiles()
+        self.calls[s] = call
         closure = inspect.getclosurevars(s.function).nonlocals if isinstance(s.function, FunctionType) else {}
         arguments = [call.args, call.kwargs, closure] if call.kwargs else [call.args, closure]
         files = sorted(s.files.items())
         paths = [word for name, path in files for word in (name, os.fspath(path))]
-        identity = digest(["3", s.name, s.format if s.cache else "", Code().of(arguments), *paths, *identities])
-        self.inputs[s] = identity, digest(Code().of(s.function)), digest([content_hash(path) for _, path in files])
+        identity = digest(["3", s.name, s.format if s.cache else "", Code(raw).of(arguments), *paths, *identities])
+        self.inputs[s] = identity, digest(Code(raw).of(s.function)), digest([raw.hash(path) for _, path in files])
 
     def key(self, s: Runnable) -> str:
         if s not in self.keys:
@@ -233,7 +232,7 @@ class Run:
             raise Misuse(
                 f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table"
             )
-        if _stats(s) != self.stats[s]:
+        if self.raw[s].have_changed():
             raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
 
@@ -289,16 +288,3 @@ class Run:
             return False
         self.record_result_id(s, stored.content)
         return True
-
-
-def content_hash(path: Any) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as f:
-        while piece := f.read(1 << 20):
-            hasher.update(piece)
-    return hasher.hexdigest()
-
-
-def _stats(s: Runnable) -> list[tuple[int, ...]]:
-    stats = (os.stat(path) for path in s.files.values())
-    return [(i.st_size, i.st_mtime_ns, i.st_ctime_ns, i.st_ino) for i in stats]

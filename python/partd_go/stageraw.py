@@ -1,0 +1,48 @@
+"""Hashes raw files, and detects whether they change afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any
+
+# How long ago, in nanoseconds, a file must have changed for its times to show any further change. On FAT, which has the
+# coarsest times, they change every two seconds.
+_MIN_SETTLED_AGE = 3 * 10**9
+
+
+class RawFiles:
+    """The raw files from which a stage's key is computed."""
+
+    def __init__(self) -> None:
+        # by path: the time before the file was hashed, the file's state at that time, and the hash
+        self.states: dict[str, tuple[int, tuple[int, ...], str]] = {}
+
+    def hash(self, path: Any) -> str:
+        """Returns the hash of a file's content, and records the file's state."""
+        start, state, content = time.time_ns(), _state(path), content_hash(path)
+        self.states.setdefault(os.fspath(path), (start, state, content))
+        return content
+
+    def have_changed(self) -> bool:
+        """Reports whether a file has changed since it was first hashed. If a file had changed shortly before that, this
+        compares the content, because a further change may not have changed the file's times."""
+        for path, (start, state, content) in self.states.items():
+            is_settled = start - max(state[:2]) > _MIN_SETTLED_AGE
+            if _state(path) != state or not is_settled and content_hash(path) != content:
+                return True
+        return False
+
+
+def _state(path: Any) -> tuple[int, ...]:
+    info = os.stat(path)
+    return info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_dev, info.st_ino
+
+
+def content_hash(path: Any) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as f:
+        while piece := f.read(1 << 20):
+            hasher.update(piece)
+    return hasher.hexdigest()

@@ -1,0 +1,54 @@
+"""Tests that a stage keeps no result if a raw file changes while the stage runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from pipelines import directory, load  # noqa: F401
+
+from partd_go import stageraw
+
+READ = """
+@stage(file="raw", cache=True)
+def read(file):
+    if Path("change").exists():
+        Path("change").unlink()
+        Path("raw").write_text("new")
+    return Path(file).read_text()
+"""
+
+
+@pytest.mark.parametrize("ahead", [0, 100])
+def test_coarse_times(monkeypatch, ahead):
+    """A stage notices that a raw file has changed, even if the file's times and size are the same as before. The clock
+    of a file server may be ahead."""
+    times = time.time_ns() + ahead * 10**9
+    monkeypatch.setattr(stageraw, "_state", lambda path: (times, times, 3))
+    Path("raw").write_text("old")
+    Path("change").touch()
+    pipe = load(READ)
+    with pytest.raises(RuntimeError, match="a raw file changed"):
+        pipe.read()
+    Path("raw").write_text("old")
+    assert pipe.read() == "old"
+
+
+def test_old_file_is_hashed_once(monkeypatch):
+    hashed, content_hash = [], stageraw.content_hash
+    old = time.time_ns() - 10**10
+    monkeypatch.setattr(stageraw, "_state", lambda path: (old, old, 3))
+    monkeypatch.setattr(stageraw, "content_hash", lambda path: hashed.append(path) or content_hash(path))
+    Path("raw").write_text("old")
+    assert load(READ).read() == "old" and hashed == ["raw"]
+
+
+@pytest.mark.parametrize("called", ["default=inner", "default=frozenset({inner})"])
+def test_raw_file_of_called_stage(called):
+    """A stage notices that a raw file has changed on which a stage depends that its function calls."""
+    text = "@stage(file='raw')\ndef inner(file): return Path(file).read_text()\n@stage(cache=True)\ndef outer(%s):\n"
+    text += "    Path('raw').write_text('longer')\n    return inner()\n"
+    Path("raw").write_text("old")
+    with pytest.raises(RuntimeError, match="outer: a raw file changed"):
+        load(text % called).outer()
