@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"context"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -23,4 +24,23 @@ func Expire(last Any, name string, ttl time.Duration) {
 // WrapStore replaces the store of results in the directory.
 func WrapStore(r *Results, wrap func(partd.Partd) partd.Partd) {
 	r.backend = &dirBackend{wrap(r.local), r}
+}
+
+// DelayInfo delays every answer about a stored result of the named stage.
+func DelayInfo(r *Results, stage string, delay time.Duration) {
+	r.backend = slowBackend{r.backend, stage, delay}
+}
+
+type slowBackend struct {
+	backend
+	stage string
+	delay time.Duration
+}
+
+func (s slowBackend) info(ctx context.Context, key string) (*Info, error) {
+	i, err := s.backend.info(ctx, key)
+	if i != nil && i.Stage == s.stage {
+		time.Sleep(s.delay)
+	}
+	return i, err
 }

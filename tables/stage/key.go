@@ -20,7 +20,7 @@ const (
 type stageKey struct {
 	*node
 	key          string            // empty until the contents of all ancestors are known
-	content      string            // what represents the result in keys of later stages; see setContent
+	content      string            // what represents the result in keys of later stages; see contentOf
 	parts        map[string]string // each input of the key, with its value or, in most cases, a hash of the value
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
@@ -40,13 +40,13 @@ func (k *stageKey) withTTL(i *Info) *Info {
 	return &copied
 }
 
-// setContent sets a stage's content: the hash of its result, or its key if the result has no hash. i is nil if the
+// contentOf returns a stage's content: the hash of its result, or its key if the result has no hash. i is nil if the
 // result is not stored.
-func (k *stageKey) setContent(i *Info) {
-	k.content = k.key
+func (k *stageKey) contentOf(i *Info) string {
 	if i != nil && i.Content != "" {
-		k.content = i.Content
+		return i.Content
 	}
+	return k.key
 }
 
 // setKnownKeys computes the keys of those stages whose ancestors have stored results, and the contents of stored
@@ -60,7 +60,7 @@ func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
 		}
 		k.setKey(func(a *node) *stageKey { return byNode[a] })
 		if i := k.withTTL(stored[k.key]); !k.cache || i != nil && !i.expired(r.now()) {
-			k.setContent(i)
+			k.content = k.contentOf(i)
 		}
 	}
 }

@@ -117,12 +117,12 @@ func (r *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
 		err := r.findKey(ctx, w)
 		if err == nil && !w.cache {
-			w.setContent(nil)
+			w.content = w.contentOf(nil)
 		} else if err == nil {
 			var info *Info
 			info, err = r.validInfo(ctx, w)
 			if err == nil {
-				w.setContent(info)
+				w.content = w.contentOf(info)
 			} else if errors.Is(err, fs.ErrNotExist) {
 				err = r.result(ctx, w.node).err
 			}
@@ -192,9 +192,10 @@ func (r *run) load(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	known := w.content
-	w.setContent(info)
-	if known != "" && known != w.content {
+	// Do not assign a known content again: other goroutines may be computing later stages' keys from it.
+	if w.content == "" {
+		w.content = w.contentOf(info)
+	} else if w.content != w.contentOf(info) {
 		return errChanged
 	}
 	w.expires = info.Expires

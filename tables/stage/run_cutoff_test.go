@@ -282,3 +282,22 @@ func TestReplacedDuringLoad(t *testing.T) {
 		t.Errorf("the store has %d results, error %v, want 4: none with the key for the old result", len(results), err)
 	}
 }
+
+// TestContentIsWrittenOnce loads a result for one stage while the key of another stage is computed from the result's
+// content. The race detector fails if loading writes the content again.
+func TestContentIsWrittenOnce(t *testing.T) {
+	define := func(name string, from ...stage.Any) *stage.Stage[arrow.Table] {
+		return stage.Define(name, func(context.Context, *stage.Inputs) (arrow.Table, error) { return tableWith(1), nil },
+			stage.Spec[arrow.Table]{Version: "1", Cache: true, From: from})
+	}
+	shared, slow := define("shared"), define("slow")
+	last := define("last", define("loads", shared), define("waits", shared, slow))
+	r := must.Get(stage.Open(t.TempDir(), nil))(t)
+	defer func() { must.Do(t, r.Close()) }()
+	for _, s := range []*stage.Stage[arrow.Table]{shared, slow} {
+		must.Get(s.Run(t.Context(), r))(t)
+	}
+	// While "waits" waits for the content of "slow", "loads" runs, which loads the result of "shared".
+	stage.DelayInfo(r, "slow", 400*time.Millisecond)
+	must.Get(last.Run(t.Context(), r))(t)
+}
