@@ -13,14 +13,14 @@ _MIN_SETTLED_AGE = 3 * 10**9
 
 
 class RawFiles:
-    """The raw files from which a stage's key is computed."""
+    """Raw files whose contents are part of a stage's key."""
 
     def __init__(self) -> None:
         # by path: the time before the file was hashed, the file's state at that time, and the hash
         self.states: dict[str, tuple[int, tuple[int, ...], str]] = {}
 
     def hash(self, path: Any) -> str:
-        """Returns the hash of a file's content, and records the file's state."""
+        """Records a file's state and returns the hash of its content."""
         start, state, content = time.time_ns(), _state(path), content_hash(path)
         self.states.setdefault(os.fspath(path), (start, state, content))
         return content

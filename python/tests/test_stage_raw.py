@@ -46,7 +46,7 @@ def test_old_file_is_hashed_once(monkeypatch):
 
 @pytest.mark.parametrize("called", ["default=inner", "default=frozenset({inner})"])
 def test_raw_file_of_called_stage(called):
-    """A stage notices that a raw file has changed on which a stage depends that its function calls."""
+    """A stage notices changes of a raw file of another stage, which its function calls."""
     text = "@stage(file='raw')\ndef inner(file): return Path(file).read_text()\n@stage(cache=True)\ndef outer(%s):\n"
     text += "    Path('raw').write_text('longer')\n    return inner()\n"
     Path("raw").write_text("old")
