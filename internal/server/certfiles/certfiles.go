@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -30,13 +28,7 @@ type Certificates struct {
 	mu        sync.Mutex
 	config    *tls.Config
 	checkedAt time.Time
-	states    [3]fileState
-}
-
-// fileState is compared to detect that a file was replaced.
-type fileState struct {
-	size    int64
-	modTime time.Time
+	contents  [3]string // from before the files were loaded
 }
 
 // checkInterval is the minimum time between two checks for changed files.
@@ -50,7 +42,7 @@ func Load(o Options) (*Certificates, error) {
 }
 
 func (c *Certificates) loadLocked() error {
-	c.checkedAt, c.states = time.Now(), c.fileStates()
+	c.checkedAt, c.contents = time.Now(), c.readAll()
 	pair, err := tls.LoadX509KeyPair(c.opts.Cert, c.opts.Key)
 	if err != nil {
 		return fmt.Errorf("--tls-cert %s with --tls-key %s: %w", c.opts.Cert, c.opts.Key, err)
@@ -87,15 +79,21 @@ func ReadAuthorities(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func (c *Certificates) fileStates() (states [3]fileState) {
+// readAll returns the contents of the files, or error messages. Comparing their sizes and times would miss a change
+// within the granularity of the times. It does not read a pipe, whose bytes can be read only once.
+func (c *Certificates) readAll() (contents [3]string) {
 	for i, name := range []string{c.opts.Cert, c.opts.Key, c.opts.ClientCA} {
-		if info, err := os.Stat(name); err == nil {
-			states[i] = fileState{info.Size(), info.ModTime()}
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			states[i].size = -1
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().IsRegular() {
+			var b []byte
+			b, err = os.ReadFile(name)
+			contents[i] = string(b)
+		}
+		if err != nil {
+			contents[i] = err.Error()
 		}
 	}
-	return states
+	return contents
 }
 
 // Reload reads the files again.
@@ -141,7 +139,7 @@ func (c *Certificates) current() *tls.Config {
 	defer c.mu.Unlock()
 	if time.Since(c.checkedAt) > checkInterval {
 		c.checkedAt = time.Now()
-		if c.fileStates() != c.states {
+		if c.readAll() != c.contents {
 			c.reloadLocked()
 		}
 	}

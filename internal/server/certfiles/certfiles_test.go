@@ -1,6 +1,7 @@
 package certfiles
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -88,5 +89,30 @@ func TestReloadOnChange(t *testing.T) {
 	must.Do(t, os.Remove(pair.Cert))
 	if current() != second {
 		t.Error("without the file, the server does not use the last valid certificate")
+	}
+}
+
+// TestReloadWithSameTimes checks that a server notices replaced files with the same sizes and times, which a coarse
+// clock can cause.
+func TestReloadWithSameTimes(t *testing.T) {
+	ca := must.Get(nettest.NewAuthority(t.TempDir(), "ours"))(t)
+	pair := must.Get(ca.Issue("a", time.Hour, "localhost"))(t)
+	settle := func() {
+		t.Helper()
+		for _, name := range []string{pair.Cert, pair.Key} {
+			text := must.Get(os.ReadFile(name))(t)
+			padded := append(text, bytes.Repeat([]byte("\n"), 1<<14-len(text))...)
+			must.Do(t, os.WriteFile(name, padded, 0o600))
+			must.Do(t, os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0)))
+		}
+	}
+	settle()
+	c := must.Get(Load(Options{Cert: pair.Cert, Key: pair.Key, MinVersion: tls.VersionTLS12}))(t)
+	first := c.current()
+	_ = must.Get(ca.Issue("a", 2*time.Hour, "localhost"))(t) // replaces the files
+	settle()
+	c.checkedAt = time.Time{} // as if checkInterval had passed
+	if c.current() == first {
+		t.Error("the server uses the certificate of a replaced file")
 	}
 }
