@@ -100,9 +100,10 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// another write now might not change the modification time
-	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity {
-		if err := canceled.Wait(ctx, time.After(mtimeGranularity-age)); err != nil {
+	// Another write now might not change the modification time. The clock of a file server may be ahead.
+	granularity := mtimeGranularity(i.ModTime())
+	if age := time.Since(i.ModTime()); age < granularity {
+		if err := canceled.Wait(ctx, time.After(min(granularity, granularity-age))); err != nil {
 			return "", err
 		}
 	}
@@ -110,8 +111,14 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), walHeader), err
 }
 
-// mtimeGranularity is longer than the granularity of modification times on any file system.
-const mtimeGranularity = 20 * time.Millisecond
+// mtimeGranularity returns a duration that is longer than the granularity of modification times on the file system of a
+// file with this time.
+func mtimeGranularity(mtime time.Time) time.Duration {
+	if mtime.Nanosecond() == 0 { // Probably, the file system stores only seconds or, like FAT, every second one.
+		return 3 * time.Second
+	}
+	return 20 * time.Millisecond // a tick of the kernel's clock takes 1 to 10 milliseconds
+}
 
 // tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead
 // file; see docs/dev/format.md. While the value stays the same, the store's files only grow, so a copy of them can be
