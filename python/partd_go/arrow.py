@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import pyarrow as pa
 
-from .errors import Misuse, SchemaMismatch
+from .arrowsafe import check
+from .errors import Error, Misuse, SchemaMismatch
 from .frames import VALUES, from_arrow, to_arrow
 from .wire import Key, Nested
 
@@ -47,22 +48,29 @@ def _to_arrow(table: Any) -> pa.Table:
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
     """Decodes data, which has an IPC stream for each appended piece, and returns the table. kind is the library of the
     result; the default is the library of the first piece."""
-    reader = pa.BufferReader(data)
-    pieces = []
     try:
-        while reader.tell() < reader.size():
-            pieces.append(pa.ipc.open_stream(reader).read_all())
-    except (pa.ArrowInvalid, OSError) as error:
+        return _decode(pa.BufferReader(data), key, kind)
+    except (Error, ImportError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a panic of polars
+            raise
         raise Misuse(
             f"get {key!r}: the value is not a table ({error}): read it with the client that appended it"
         ) from error
+
+
+def _decode(reader: pa.BufferReader, key: Key, kind: str | None) -> Any:
+    pieces = []
+    while reader.tell() < reader.size():
+        pieces.append(pa.ipc.open_stream(reader).read_all())
     if not pieces:
         return _convert(pa.table({}), kind or "pyarrow")
-    table = join(pieces, key)
-    metadata = dict(table.schema.metadata or {})
-    kind = kind or metadata.pop(_KIND, b"pyarrow").decode()
-    metadata.pop(_KIND, None)
-    return _convert(table.replace_schema_metadata(metadata or None), kind)
+    metadata = dict(pieces[0].schema.metadata or {})
+    stored_kind = metadata.pop(_KIND, b"pyarrow").decode()
+    kind = kind or stored_kind
+    check(pieces, text=kind == "polars")
+    return _convert(join(pieces, key).replace_schema_metadata(metadata or None), kind)
 
 
 def _convert(table: pa.Table, kind: str) -> Any:

@@ -29,6 +29,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from .arrowsafe import check
+
 Note: TypeAlias = dict[str, Any]
 Array: TypeAlias = "pa.Array | pa.ChunkedArray"
 TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
@@ -334,7 +336,9 @@ def to_text(table: pa.Table) -> str:
 
 
 def from_text(text: str) -> pa.Table:
-    return pa.ipc.open_stream(base64.b64decode(text)).read_all()
+    table = pa.ipc.open_stream(base64.b64decode(text)).read_all()
+    check([table])
+    return table
 
 
 def _index(column: pa.ChunkedArray, note: Note, name: Any = None) -> Any:

@@ -50,7 +50,7 @@ class NoSpace(Error, OSError):
 
 
 class Corrupt(Error):
-    """The server's files are damaged."""
+    """The server's files, or the rows of a shuffle, are damaged."""
 
 
 class Busy(Error):

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import xxhash
 
-from ..errors import NO_SPACE, QUOTA, Error
+from ..errors import NO_SPACE, QUOTA, Corrupt, Error
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ PIECE, COMMIT = 1, 2
 _SPACE_WAIT = 60.0  # how long, in seconds, a task waits for space on a full disk
 
 
-class Damaged(ValueError):
+class Damaged(Corrupt, ValueError):
     """A key holds bytes that no attempt wrote."""
 
 

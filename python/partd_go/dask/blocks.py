@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import Misuse
+from ..arrowsafe import check
+from ..errors import Corrupt, Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
 NUMBERS = ("plain", "code", "time")  # columns in these forms (see _form) are in the records
@@ -250,7 +251,15 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 
 
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
-    """Joins pieces with the same layout, in the given order, and returns the frame."""
+    """Returns the frame that consists of the given pieces, in their order. All must have the same layout. Raises
+    Corrupt if a piece is damaged."""
+    try:
+        return _join(layout, pieces, compression)
+    except Exception as error:
+        raise Corrupt(f"rows of a shuffle are damaged ({error}): compute again") from error
+
+
+def _join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
     like = _arrays(layout.empty)
     _build_lookups(
         layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype))
@@ -270,7 +279,9 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
             message = data[offset + size :].tobytes()
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
-    other_columns = iter(pa.Table.from_batches(batches, schema).columns)
+    table = pa.Table.from_batches(batches, schema)
+    check([table])
+    other_columns = iter(table.columns)
     stored = [next(numbers if form in NUMBERS else other_columns) for form in layout.forms]
     arrays = list(map(_from_stored, stored, layout.forms, like))
     width = layout.empty.shape[1]
