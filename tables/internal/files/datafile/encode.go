@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
@@ -146,8 +147,16 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 		parquet.WithStoreDecimalAsInteger(true),
 		parquet.WithCompressionLevel(zstdLevel),
 	}
-	for i, w := range encodings {
+	paths := map[string]int{}
+	for i := range encodings {
+		paths[e.columns.Column(i).Path()]++
+	}
+	for i := range encodings {
 		path := e.columns.Column(i).Path()
+		if paths[path] > 1 { // the columns share the library's options, and PLAIN is for all types
+			encodings[i] = columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Zstd}
+		}
+		w := encodings[i]
 		options = append(options,
 			parquet.WithEncodingFor(path, w.encoding),
 			parquet.WithDictionaryFor(path, w.dictionary),
