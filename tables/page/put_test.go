@@ -221,6 +221,11 @@ func TestDownload(t *testing.T) {
 	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
 		s.wantGet("/api/download?"+query, 400)
 	}
+	// The writer of Parquet has not yet encoded the rows before the error.
+	s.wantGet("/api/download?format=parquet&sql=SELECT+CASE+i+WHEN+99999+THEN+error('no+rows')+ELSE+i+END+AS+x,repeat('x',100)+AS+y+FROM+range(100000)+t(i)", 400, "no rows")
+	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
+		s.wantGet("/api/download?sql=SELECT+'x'||i+AS+a,i+AS+a+FROM+range(1000)+t(i)&format="+format, 200, "x99")
+	}
 }
 
 // isSafeFileName reports whether a header's file name contains only harmless characters.

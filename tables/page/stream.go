@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -65,14 +66,17 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	return adjustLine(sendRows(q, f, r, limit), linesAbove)
 }
 
-// sendRows answers with the rows of r, encoded in format f. It sends at most limit rows; 0 means all.
+// sendRows answers with the rows of r, encoded in format f. It sends at most limit rows; 0 means all. It sends nothing
+// before the writer has encoded rows, so that an error until then is answered with its status.
 func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (err error) {
+	const buffered = 64 << 10 // bytes
+	out := bufio.NewWriterSize(q, buffered)
 	var w formats.Writer
 	if f == formats.Arrow {
 		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
-		w = ipc.NewWriter(q, ipc.WithSchema(r.Schema()))
+		w = ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
 	} else {
-		w, err = formats.NewWriter(f, q, r.Schema(), true)
+		w, err = formats.NewWriter(f, out, r.Schema(), true)
 		if err != nil {
 			return err
 		}
@@ -85,20 +89,31 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 		}
 		remaining -= batch.NumRows()
 		err := w.Write(batch)
-		if err == nil {
-			err = q.runSend(q.Control.Flush)
+		if err == nil && f != formats.Parquet { // its writer encodes many batches at a time
+			err = out.Flush()
+			if err == nil {
+				err = q.runSend(q.Control.Flush)
+			}
 		}
 		if err != nil {
 			return err
 		}
 		if limit > 0 && remaining == 0 {
-			return w.Close()
+			return closeRows(w, out)
 		}
 	}
 	if err := r.Err(); err != nil {
 		return err
 	}
-	return w.Close()
+	return closeRows(w, out)
+}
+
+// closeRows closes w, and sends what it wrote to out.
+func closeRows(w formats.Writer, out *bufio.Writer) error {
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // adjustLine subtracts linesAbove, the number of lines before the client's text in a statement, from
