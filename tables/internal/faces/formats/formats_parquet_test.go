@@ -2,18 +2,22 @@ package formats
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -247,4 +251,95 @@ func TestInt96(t *testing.T) {
 	times := append(make([]time.Time, batchRows), day1.Add(1))
 	in := fileOf(t, "x.parquet", string(tabletest.Int96File(t, times...)))
 	must.Fail(t, must.Err(content(t, in)), `row 16385: column "t"`, "read of a row after the first batch")
+}
+
+// emptyGroups returns a Parquet file with the rows of batch, each in a row group between groups without rows. As in
+// pyarrow's files, column chunks without values have a dictionary, and 0 as the offset of the data pages that they lack.
+func emptyGroups(t *testing.T, batch arrow.RecordBatch) string {
+	t.Helper()
+	var written bytes.Buffer
+	w := must.Get(pqarrow.NewFileWriter(batch.Schema(), &written, nil, pqarrow.DefaultWriterProps()))(t)
+	for i := range batch.NumRows() + 1 {
+		must.Do(t, w.WriteBuffered(batch.NewSlice(i, i)))
+		if i < batch.NumRows() {
+			must.Do(t, w.NewBufferedRowGroupChecked())
+			must.Do(t, w.WriteBuffered(batch.NewSlice(i, i+1)))
+			must.Do(t, w.NewBufferedRowGroupChecked())
+		}
+	}
+	must.Do(t, w.Close())
+	content := written.Bytes()
+	footer := must.Get(w.FileMetadata())(t)
+	for _, g := range footer.RowGroups {
+		for _, c := range g.Columns {
+			if c.MetaData.NumValues == 0 {
+				c.MetaData.DataPageOffset, c.MetaData.DictionaryPageOffset = 0, new(int64(4))
+			}
+		}
+	}
+	file := bytes.NewBuffer(content[:len(content)-8-int(binary.LittleEndian.Uint32(content[len(content)-8:]))])
+	start := file.Len()
+	must.Get(footer.WriteTo(file, nil))(t)
+	return file.String() + string(binary.LittleEndian.AppendUint32(nil, uint32(file.Len()-start))) + "PAR1"
+}
+
+// TestEmptyGroups checks that row groups without rows are skipped, with any types and in jobs with limited memory.
+func TestEmptyGroups(t *testing.T) {
+	nested := listOf(t, arrow.BinaryTypes.String, 3, 2, "x")
+	for _, rows := range []arrow.RecordBatch{mixedRows(t, 3), mixedRows(t, 3).NewSlice(0, 0), nested, nested.NewSlice(0, 0)} {
+		want := must.Get(content(t, fileOf(t, "x.parquet", encode(t, Parquet, false, rows.Schema(), rows))))(t)
+		for _, memory := range []int64{0, 16 << 20} {
+			in, counted := fileOf(t, "x.parquet", emptyGroups(t, rows)), 0
+			in.JobMemory = memory
+			in.Count = func(n int) { counted += n }
+			got, err := content(t, in)
+			if got != want || err != nil || counted < 0 {
+				t.Errorf("%d rows with %d bytes of memory: read %s, %v, %d bytes, want %s", rows.NumRows(), memory, got, err, counted, want)
+			}
+		}
+	}
+}
+
+// TestColumnsOfOneName checks that columns with the same name keep their values, although the Parquet library has the
+// same options for them.
+func TestColumnsOfOneName(t *testing.T) {
+	rows, lists := mixedRows(t, 3000), listOf(t, arrow.BinaryTypes.String, 6000, 2, "x")
+	all := append(rows.Columns(), lists.Column(0))
+	for i, a := range all {
+		for _, b := range all {
+			columns := arrow.NewSchema([]arrow.Field{
+				{Name: "a", Type: a.DataType(), Nullable: true}, {Name: "k", Type: all[0].DataType(), Nullable: true}, {Name: "a", Type: b.DataType(), Nullable: true},
+			}, nil)
+			batch := array.NewRecordBatch(columns, []arrow.Array{a, all[0], b}, 6000)
+			want := encode(t, JSONL, false, columns, batch)
+			got, err := content(t, fileOf(t, "x.parquet", encode(t, Parquet, false, columns, batch)))
+			if _, got, _ := strings.Cut(got, "\n"); got != want || err != nil {
+				t.Errorf("columns %d, %s and %s: read %.300s…, %v, want %.300s…", i, a.DataType(), b.DataType(), got, err, want)
+			}
+		}
+	}
+}
+
+// TestListsOfDictionaries checks that lists without values keep their type if the values are in a dictionary, and that
+// they can be written.
+func TestListsOfDictionaries(t *testing.T) {
+	lists := listOf(t, arrow.BinaryTypes.String, 3, 0, "")
+	dictionaries := arrow.ListOf(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String})
+	var written bytes.Buffer
+	w := must.Get(pqarrow.NewFileWriter(lists.Schema(), &written, nil, pqarrow.DefaultWriterProps()))(t)
+	must.Do(t, w.WriteBuffered(lists))
+	columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: dictionaries}}, nil)
+	must.Do(t, w.AppendKeyValueMetadata(arrowSchemaKey, base64.StdEncoding.EncodeToString(worker.Schema(columns))))
+	must.Do(t, w.Close())
+	r := must.Get(fileOf(t, "x.parquet", written.String()).Read(t.Context()))(t)
+	defer r.Release()
+	if !r.Next() || !arrow.TypeEqual(r.RecordBatch().Column(0).DataType(), dictionaries) {
+		t.Fatalf("read columns %s, %v, want %s", r.Schema(), r.Err(), dictionaries)
+	}
+	for format, name := range map[Format]string{Parquet: "x.parquet", Arrow: "x.arrow"} {
+		got, err := content(t, fileOf(t, name, encode(t, format, true, r.Schema(), r.RecordBatch())))
+		if _, rows, _ := strings.Cut(got, "\n"); err != nil || rows != strings.Repeat("{\"v\":[]}\n", 3) {
+			t.Errorf("%s: read %q, %v, want three empty lists", format, got, err)
+		}
+	}
 }

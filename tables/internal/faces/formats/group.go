@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -27,6 +28,10 @@ import (
 // temporary files.
 func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, group int) (sorted.Batches, error) {
 	g := reader.ParquetReader().MetaData().RowGroup(group)
+	isEmpty, err := hasNoValues(g)
+	if isEmpty || err != nil {
+		return func(func(arrow.RecordBatch, error) bool) {}, err
+	}
 	parts, rowBytes, err := in.columnParts(reader, g)
 	if err != nil {
 		return nil, err
@@ -80,8 +85,21 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 	return sideBySide(sources, g.NumRows()), nil
 }
 
+// hasNoValues reports whether a row group has no rows. Its column chunks can then have wrong offsets: pyarrow writes 0
+// as the offset of the pages that they lack, and the library fails on that.
+func hasNoValues(g *metadata.RowGroupMetaData) (bool, error) {
+	for c := range g.NumColumns() {
+		chunk, err := g.ColumnChunk(c)
+		if err != nil || chunk.NumValues() != 0 {
+			return false, err
+		}
+	}
+	return g.NumRows() == 0, nil
+}
+
 // checkNested returns an error if lists or structs refer to values that they lack, as in a damaged file. The library's
-// ValidateFull would also refuse maps whose fields have other names than key and value.
+// ValidateFull would also refuse maps whose fields have other names than key and value. In lists without values, the
+// library omits the dictionary, and fails later; checkNested adds an empty one.
 func checkNested(arrays []arrow.Array) error {
 	for _, a := range arrays {
 		var children []arrow.Array
@@ -98,6 +116,12 @@ func checkNested(arrays []arrow.Array) error {
 			for i := range a.NumField() {
 				children = append(children, a.Field(i))
 				isComplete = isComplete && a.Field(i).Len() >= a.Len()
+			}
+		case *array.Dictionary:
+			if data := a.Data().(*array.Data); data.Dictionary() == (*array.Data)(nil) {
+				empty := array.MakeArrayOfNull(memory.DefaultAllocator, a.DataType().(*arrow.DictionaryType).ValueType, 0)
+				data.SetDictionary(empty.Data())
+				empty.Release()
 			}
 		}
 		if !isComplete {

@@ -209,11 +209,12 @@ func isInterval(t arrow.DataType) bool {
 
 // plainType simplifies t at every level of nesting: run-end-encoded types become their values' types, views become
 // plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the library
-// cannot write become their values.
+// cannot write become their values. In lists and maps, these are all dictionaries, because the library cannot write
+// those of lists without values.
 func plainType(t arrow.DataType) arrow.DataType {
 	element := func(t arrow.ListLikeType) arrow.Field {
 		f := t.ElemField()
-		f.Type = plainType(f.Type)
+		f.Type = plainType(schema.DecodedType(f.Type))
 		return f
 	}
 	switch t := t.(type) {
@@ -234,7 +235,7 @@ func plainType(t arrow.DataType) arrow.DataType {
 		return arrow.LargeListOfField(element(t.(arrow.ListLikeType)))
 	case *arrow.MapType:
 		key, item := t.KeyField(), t.ItemField()
-		key.Type, item.Type = plainType(key.Type), plainType(item.Type)
+		key.Type, item.Type = plainType(schema.DecodedType(key.Type)), plainType(schema.DecodedType(item.Type))
 		plain := arrow.MapOfFields(key, item)
 		plain.KeysSorted = t.KeysSorted
 		return plain
