@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -80,6 +82,7 @@ func TestFollow(t *testing.T) {
 		t.Fatalf("changes since version 99: %s", out)
 	}
 	must.Do(t, os.WriteFile(early, []byte("{\"id\":1,"), 0o666))
+	markWriting(t, earlyState, early)
 	cmd = follow("-o", early, "--state", earlyState)
 	waitUntil(t, "the rows do not arrive", func() bool { return strings.Join(versionsIn(t, early), " ") == "2:1 2:2 2:3" })
 	must.Do(t, cmd.Process.Kill())
@@ -89,6 +92,7 @@ func TestFollow(t *testing.T) {
 	f := must.Get(os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0))(t)
 	must.Get(f.WriteString("{\"id\":4,\"_change\":\"insert\",\"_version\":3}\n{\"id\":"))(t)
 	must.Do(t, f.Close())
+	markWriting(t, state, file)
 	put(4)
 	cmd = follow("-o", file, "--state", state)
 	want("1:1", "1:2", "2:3", "3:4")
@@ -141,6 +145,77 @@ func TestFollow(t *testing.T) {
 		t.Errorf("with a follower, the server stops after %v with the error %v", time.Since(start), err)
 	}
 	_ = cmd.Wait()
+}
+
+// markWriting changes a state as if a program had been killed while it wrote to the file.
+func markWriting(t *testing.T, state, file string) {
+	t.Helper()
+	text := bytes.TrimSuffix(must.Get(os.ReadFile(state))(t), []byte("}\n"))
+	text = fmt.Appendf(text, ",\"writing\":%d}\n", must.Get(vfs.OS{}.Info(file))(t).Ino)
+	must.Do(t, os.WriteFile(state, text, 0o666))
+}
+
+// TestFollowKeepsFiles checks that following a table never removes bytes that the state does not describe.
+func TestFollowKeepsFiles(t *testing.T) {
+	_, u := startServer(t, "--dir", filepath.Join(t.TempDir(), "tables"), "--listen", "grpc://localhost:0")
+	to := "--server=" + u.String()
+	mustRun(t, "id\n1\n", "put", "t", "-", "--format", "csv", to)
+	t.Chdir(t.TempDir())
+	// follow runs until the state has the version, if want is "", or until the program fails.
+	follow := func(file, state, want string) {
+		t.Helper()
+		cmd := program("changes", "t", "--follow", "--every", "50ms", to, "-o", file, "--state", state)
+		var output bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &output, &output
+		must.Do(t, cmd.Start())
+		stop := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		defer stop.Stop()
+		if want == "" {
+			waitUntil(t, "the state is not written", func() bool {
+				text, _ := os.ReadFile(state)
+				return bytes.Contains(text, []byte(`"version":1,`)) && !bytes.Contains(text, []byte("writing"))
+			})
+			must.Do(t, cmd.Process.Kill())
+		}
+		if err := cmd.Wait(); err == nil || !strings.Contains(output.String(), want) {
+			t.Errorf("-o %s --state %s: %v, output %q, want %q", file, state, err, output.String(), want)
+		}
+	}
+	none := `{"version":0,"uuid":"","bytes":0,"end":"e3b0c44298fc1c14"}` + "\n" // of a first run without rows
+	must.Do(t, os.WriteFile("none", []byte(none), 0o666))
+	must.Do(t, os.WriteFile("killed", []byte(none), 0o666))
+	const precious = "precious\nfile\n"
+	for _, name := range []string{"foreign", "other", "killed file"} {
+		must.Do(t, os.WriteFile(name, []byte(precious), 0o666))
+	}
+	markWriting(t, "killed", "killed file")
+	must.Do(t, os.Symlink("foreign", "link"))
+	for _, c := range [][2]string{{"foreign", "none"}, {"link", "none"}, {"other", "killed"}} {
+		follow(c[0], c[1], "describes only 0")
+	}
+	follow("foreign", "missing", "does not say where they end")
+	if runtime.GOOS == "linux" {
+		follow("/dev/null", "none", "not a regular file")
+	}
+	follow("killed file", "killed", "")
+	follow("rows", "state", "")
+	rows := string(must.Get(os.ReadFile("rows"))(t))
+	follow("gone", "state", "no such file")
+	for text, want := range map[string]string{rows + precious: "describes only", rows[1:]: "is not the file", precious + rows: "is not the file", rows[:len(rows)-1]: "is not the file"} {
+		must.Do(t, os.WriteFile("copy", []byte(text), 0o666))
+		follow("copy", "state", want)
+		if got := string(must.Get(os.ReadFile("copy"))(t)); got != text {
+			t.Errorf("a file of %q has now %q", text, got)
+		}
+	}
+	for name, want := range map[string]string{"foreign": precious, "other": precious, "killed file": rows} {
+		if got := string(must.Get(os.ReadFile(name))(t)); got != want {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+	}
+	if _, err := os.Stat("gone"); err == nil {
+		t.Error("a missing file was created, although the state says that it has rows")
+	}
 }
 
 // TestFollowUsage checks the flags that cannot be combined, and that a local directory is refused.

@@ -85,6 +85,8 @@ type followState struct {
 	UUID    string         `json:"uuid"`
 	Bytes   int64          `json:"bytes"` // size of the output file
 	End     string         `json:"end"`   // hash of the file's last bytes, which shows whether it is the right file
+	// inode number of the file to which a version's rows are being written, which is always 0 on Windows; nil if none are
+	Writing *uint64 `json:"writing,omitempty"`
 }
 
 // follower writes the changes of a table, and keeps their state in a file.
@@ -95,6 +97,7 @@ type follower struct {
 	output    *rowOutput // its format is JSONL or Arrow
 	out       *bufio.Writer
 	file      *os.File     // nil for the standard output
+	inode     uint64       // of file
 	onWritten func() error // called after each version
 
 	columns *arrow.Schema // of the stream of Arrow; nil before its first rows
@@ -172,29 +175,40 @@ func (f *follower) readState() error {
 
 // openFile opens the output, and removes the rows of a version whose last row a killed run did not write.
 func (f *follower) openFile(path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	flags := os.O_RDWR
+	if f.Bytes == 0 {
+		flags |= os.O_CREATE
+	}
+	file, err := os.OpenFile(path, flags, 0o666)
 	if err != nil {
 		return err
 	}
-	size, err := file.Seek(0, io.SeekEnd)
+	info, err := vfs.OS{}.Info(path)
 	switch {
-	case err == nil && size > 0 && f.End == "":
+	case err == nil && !info.Mode.IsRegular():
+		err = fmt.Errorf("%s is not a regular file: leave out -o to write to the standard output", path)
+	case err == nil && info.Size > 0 && f.End == "":
 		err = fmt.Errorf("%s has rows, but %s does not say where they end: name another file, or the state that belongs to it", path, f.state)
 	case err == nil:
 		f.file, f.out = file, bufio.NewWriterSize(file, 1<<16)
-		err = f.rewind(path)
+		err = f.rewind(path, info)
 	}
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
+	f.inode = info.Ino
 	return nil
 }
 
-// rewind truncates the file to the size in the state.
-func (f *follower) rewind(path string) error {
+// rewind truncates the file to the size in the state. It refuses to remove bytes unless the state says that a run was
+// writing them to this file.
+func (f *follower) rewind(path string, info vfs.Info) error {
 	end, err := f.hashEnd()
-	if err == io.EOF || err == nil && f.End != "" && end != f.End {
+	switch {
+	case err == io.EOF || err == nil && f.End != "" && end != f.End:
 		return fmt.Errorf("%s is not the file to which %s belongs: name the right one, or remove both and start again", path, f.state)
+	case err == nil && info.Size > f.Bytes && (f.Writing == nil || *f.Writing != info.Ino):
+		return fmt.Errorf("%s has %d bytes, but %s describes only %d, and does not say that a killed run wrote the others to this file: name another file, or cut them off", path, info.Size, f.state, f.Bytes)
 	}
 	if err == nil {
 		err = f.file.Truncate(f.Bytes)
@@ -212,7 +226,7 @@ func (f *follower) rewind(path string) error {
 func (f *follower) saveState() error {
 	state := f.followState
 	if f.file == nil {
-		state.Bytes, state.End = 0, ""
+		state.Bytes, state.End, state.Writing = 0, "", nil
 	}
 	text, err := json.Marshal(state)
 	if err != nil || f.state == "" {
@@ -237,6 +251,12 @@ func (f *follower) write(c *tables.Changes) error {
 	if f.output.chosenFormat == formats.Arrow {
 		write = f.writeArrow
 	}
+	if f.file != nil { // so that the next run removes the rows if this one is killed
+		f.Writing = &f.inode
+		if err := f.saveState(); err != nil {
+			return err
+		}
+	}
 	err := errors.Join(write(r), f.out.Flush())
 	if err == nil && f.file != nil {
 		err = f.file.Sync()
@@ -247,7 +267,7 @@ func (f *follower) write(c *tables.Changes) error {
 	if err != nil {
 		return err
 	}
-	f.Version, f.UUID = c.Version, c.UUID
+	f.Version, f.UUID, f.Writing = c.Version, c.UUID, nil
 	if err := f.saveState(); err != nil {
 		return err
 	}
