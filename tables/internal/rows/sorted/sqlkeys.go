@@ -8,18 +8,26 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // SQLKeyClass returns the class of a type: values of all types of a class have comparable keys. It returns an error if
-// [SQLKeyAppender] does not support the type. The class of a dictionary is that of its values.
+// [SQLKeyAppender] does not support the type. The class of a dictionary or of runs is that of their values. DuckDB reads
+// the null type as booleans.
 func SQLKeyClass(t arrow.DataType) (class string, err error) {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
 		return SQLKeyClass(t.ValueType)
-	case *arrow.TimestampType:
+	case *arrow.RunEndEncodedType:
+		return SQLKeyClass(t.Encoded())
+	case *extensions.UUIDType:
+		return "uuid", nil
+	case arrow.ExtensionType:
+		return SQLKeyClass(t.StorageType())
+	case *arrow.TimestampType, *arrow.Time32Type, *arrow.Time64Type, *arrow.DurationType:
 		return t.String(), nil
 	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
 		return fmt.Sprintf("decimal of scale %d", t.(arrow.DecimalType).GetScale()), nil
@@ -33,7 +41,7 @@ func SQLKeyClass(t arrow.DataType) (class string, err error) {
 		return "text", nil
 	case arrow.IsBaseBinary(id) || id == arrow.BINARY_VIEW || id == arrow.FIXED_SIZE_BINARY:
 		return "binary", nil
-	case id == arrow.BOOL:
+	case id == arrow.BOOL || id == arrow.NULL:
 		return "boolean", nil
 	case id == arrow.DATE32 || id == arrow.DATE64:
 		return "date", nil
@@ -42,14 +50,14 @@ func SQLKeyClass(t arrow.DataType) (class string, err error) {
 }
 
 // SQLKeyAppender returns a function that appends a key for a value of a, whose type must have a class and must not be a
-// dictionary. Values of one class have equal keys if DuckDB groups them together: null equals null, NaN equals NaN, and
+// dictionary or runs. Values of one class have equal keys if DuckDB groups them together: null equals null, NaN equals NaN, and
 // -0 equals 0. A key consists of a zero byte for a null, and otherwise of a one and the value. No key is a prefix of
 // another key of its class.
 func SQLKeyAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
 	appendValue := sqlValueAppender(a)
 	return func(key []byte, row int) ([]byte, error) {
 		switch {
-		case a.IsNull(row):
+		case a.IsNull(row) || a.DataType().ID() == arrow.NULL: // without a bitmap
 			return append(key, 0), nil
 		case appendValue == nil:
 			return nil, fmt.Errorf("values of type %s cannot be keys", a.DataType())
@@ -60,6 +68,14 @@ func SQLKeyAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
 
 func sqlValueAppender(a arrow.Array) func(key []byte, row int) []byte {
 	switch a := a.(type) {
+	case array.ExtensionArray:
+		return sqlValueAppender(a.Storage())
+	case *array.Time32:
+		return integerAppender(a.Value)
+	case *array.Time64:
+		return integerAppender(a.Value)
+	case *array.Duration:
+		return integerAppender(a.Value)
 	case *array.Int8:
 		return integerAppender(a.Value)
 	case *array.Int16:

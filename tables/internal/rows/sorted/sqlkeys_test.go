@@ -49,7 +49,11 @@ func TestSQLKeyAppender(t *testing.T) {
 			{arrow.BinaryTypes.BinaryView, []string{"YWJj"}},
 			{&arrow.FixedSizeBinaryType{ByteWidth: 3}, []string{"YWJj", "YWJk"}},
 		},
-		"boolean": {{arrow.FixedWidthTypes.Boolean, []string{"true", "false"}}},
+		"boolean":      {{arrow.FixedWidthTypes.Boolean, []string{"true", "false"}}, {arrow.Null, nil}},
+		"uuid":         {{extensions.NewUUIDType(), []string{"00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001"}}},
+		"time32[s]":    {{arrow.FixedWidthTypes.Time32s, []string{"00:00:00", "23:59:59"}}},
+		"time64[ns]":   {{arrow.FixedWidthTypes.Time64ns, []string{"00:00:00", "00:00:00.000000001"}}},
+		"duration[ms]": {{arrow.FixedWidthTypes.Duration_ms, []string{"-1ms", "0ms", "1ms"}}},
 		"date": {
 			{arrow.FixedWidthTypes.Date32, []string{"1969-12-30", "1970-01-01", "2026-01-02"}},
 			{arrow.FixedWidthTypes.Date64, []string{"1969-12-30", "1970-01-01", "2026-01-02"}},
@@ -128,10 +132,14 @@ func TestSQLKeyClass(t *testing.T) {
 	if class, err := SQLKeyClass(words); err != nil || class != "text" {
 		t.Errorf("SQLKeyClass(%s) = %q, %v; want text", words, class, err)
 	}
+	runs := arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, words)
+	if class, err := SQLKeyClass(runs); err != nil || class != "text" {
+		t.Errorf("SQLKeyClass(%s) = %q, %v; want text", runs, class, err)
+	}
 	for _, dt := range []arrow.DataType{
-		arrow.Null, &arrow.Decimal256Type{Precision: 50, Scale: 2}, arrow.FixedWidthTypes.MonthDayNanoInterval, arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Time64us,
-		arrow.ListOf(arrow.PrimitiveTypes.Int8), arrow.StructOf(), extensions.NewUUIDType(), arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.BinaryTypes.String),
-		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.FixedWidthTypes.Time64us},
+		&arrow.Decimal256Type{Precision: 50, Scale: 2}, arrow.FixedWidthTypes.MonthDayNanoInterval,
+		arrow.ListOf(arrow.PrimitiveTypes.Int8), arrow.StructOf(), arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.ListOf(arrow.PrimitiveTypes.Int8)),
+		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: &arrow.Decimal256Type{Precision: 50, Scale: 2}},
 	} {
 		if class, err := SQLKeyClass(dt); err == nil {
 			t.Errorf("SQLKeyClass(%s) = %q, want an error", dt, class)
