@@ -108,7 +108,7 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 	return closeRows(w, out)
 }
 
-// closeRows closes w, and sends what it wrote to out.
+// closeRows closes w and sends the rest of its output.
 func closeRows(w formats.Writer, out *bufio.Writer) error {
 	if err := w.Close(); err != nil {
 		return err

@@ -85,7 +85,7 @@ type followState struct {
 	UUID    string         `json:"uuid"`
 	Bytes   int64          `json:"bytes"` // size of the output file
 	End     string         `json:"end"`   // hash of the file's last bytes, which shows whether it is the right file
-	// inode number of the file to which a version's rows are being written, which is always 0 on Windows; nil if none are
+	// inode number of the file that a run is adding a version's rows to, always 0 on Windows; nil between versions
 	Writing *uint64 `json:"writing,omitempty"`
 }
 
