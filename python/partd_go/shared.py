@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Error, NoServer, failure, start_failure
+from .filelock import lock
 from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
 
 _POLL = 0.02  # seconds between attempts to connect while another server is ending or starting
@@ -45,13 +46,13 @@ class SharedProcess(Process):
 
         try:
             os.makedirs(self.directory, 0o750, exist_ok=True)
-            with _open_own(Path(f"{self._address_file()}.lock"), "ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _open_own(path := Path(f"{self._address_file()}.lock"), "ab") as file:
+                lock(file.fileno(), path)
                 try:
                     self._reconnect()
                 finally:
                     # Closing the file does not unlock it while a forked process has it open.
-                    fcntl.flock(lock, fcntl.LOCK_UN)
+                    fcntl.flock(file, fcntl.LOCK_UN)
         except Error:
             raise
         except OSError as error:
@@ -79,14 +80,12 @@ class SharedProcess(Process):
     def _start_program(self) -> bool:
         """Starts the server's program, after writing the path of its socket to a file. Returns False if another server
         still has the directory open."""
-        import fcntl
-
         if not self._exclusive:
             self._start_locked(())
             return True
-        with _open_own(Path(f"{self._address_file()}.alive"), "ab") as alive:
+        with _open_own(path := Path(f"{self._address_file()}.alive"), "ab") as alive:
             try:
-                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(alive.fileno(), path, wait=False)
             except BlockingIOError:
                 return False
             self._start_locked((alive.fileno(),))  # the program inherits the lock

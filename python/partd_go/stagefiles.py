@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .filelock import lock
 from .stageformats import read, sync
 
 _RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?(?:\.([0-9a-f]{64}))?\.\w+")
@@ -125,14 +126,12 @@ class Directory:
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
         """Holds a key's lock, which excludes other threads and processes, and yields True. If wait is false and the
         lock is not free, it yields False instead. If a process dies, the system releases its locks."""
-        import fcntl
-
         path = self.base / stage / f".{key}.lock"
         while True:
             f = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 try:
-                    fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    lock(f, path, wait)
                     acquired = os.path.samestat(os.fstat(f), os.stat(path))
                 except FileNotFoundError:  # the previous holder removed the file
                     acquired = False

@@ -490,3 +490,13 @@ def test_cases():
     assert len(done.stdout.splitlines()) > 10 and all(line.endswith(": right") for line in done.stdout.splitlines()), (
         done
     )
+
+
+def test_flock_without_effect(directory, monkeypatch):
+    """A stage fails if flock succeeds but locks nothing."""
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lambda file, operation: None)
+    pipe = load("@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n")
+    with pytest.raises(partd_go.Unsupported, match=r"\.lock: flock excludes no other process on this file system"):
+        pipe.one()

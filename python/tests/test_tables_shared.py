@@ -330,6 +330,15 @@ def test_slow_end(tmp_path, monkeypatch, held):
                 connect(tmp_path, start_timeout=0.2)
 
 
+def test_flock_without_effect(tmp_path, monkeypatch):
+    """Clients of one directory must not start two servers where flock succeeds but locks nothing."""
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lambda file, operation: None)
+    with pytest.raises(partd_go.Unsupported, match="flock excludes no other process on this file system"):
+        connect(tmp_path)
+
+
 # A notebook that puts rows until it is killed. It writes the number of each acknowledged row to a file.
 PUTTING = """
 import sys
