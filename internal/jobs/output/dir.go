@@ -47,6 +47,9 @@ type Dir struct {
 	realDirs  map[string]bool // parents of files that Commit has checked
 }
 
+// capitalName is the name of a temporary directory, which shows whether the file system keeps capitals.
+const capitalName = "New"
+
 // CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
 // it is a file. It completes the commit of a killed run, and then returns an error that wraps [ErrFinished]. It removes the
 // leftover files of other killed runs. The directory need not exist.
@@ -98,7 +101,7 @@ func CreateDir(path string) (d *Dir, err error) {
 		d.temp, err = d.Nearby.Mkdir()
 	}
 	if err == nil {
-		d.temp = filepath.Join(d.temp, "new", commitFiles) // Commit moves it; Nearby removes its parents
+		d.temp = filepath.Join(d.temp, capitalName, commitFiles) // Commit moves it; Nearby removes its parents
 		err = os.MkdirAll(d.temp, 0o777)
 	}
 	if err != nil {
@@ -133,13 +136,18 @@ func makeDirs(dir string) (undo func(), err error) {
 }
 
 // CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives
-// to the key; if it is too long, it contains the key's SHA-256.
+// to the key. It contains the key's SHA-256 if it would be too long, or if the file system ignores case and earlier keys
+// have the names with and without escaped capitals.
 func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
 	name = d.nameOfKey(names.Scheme{}, key, ext)
 	f, err = d.create(name + ext)
 	if errors.Is(err, fs.ErrExist) {
 		// The file system ignores case, and a key that differs only in case already has this name.
 		name = d.nameOfKey(names.Scheme{FoldsCase: true}, key, ext)
+		f, err = d.create(name + ext)
+	}
+	if errors.Is(err, fs.ErrExist) { // such as "a", after "A" in a file of that name
+		name = names.Hashed(key)
 		f, err = d.create(name + ext)
 	}
 	return f, name, err

@@ -23,6 +23,12 @@ func TestIgnoredCase(t *testing.T) {
 		t.Fatalf("CreateFile = %q, %v, want %%41", name, err)
 	}
 	_ = f.Close()
+	must.Do(t, os.WriteFile(filepath.Join(d.temp, "a.csv"), nil, 0o666)) // the same file as A.csv
+	f, name, err = d.CreateFile("a", ".csv")
+	if err != nil || name != names.Hashed("a") {
+		t.Fatalf("CreateFile = %q, %v, want the key's hash", name, err)
+	}
+	_ = f.Close()
 	for _, path := range []string{"A.csv", "k=A/n=1/data.csv", "k=A/data.csv"} {
 		if f, err := d.CreateAt(path); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("CreateAt(%q) = %v, %v, want ErrExist", path, f, err)

@@ -68,13 +68,21 @@ func (d *Dir) commit() error {
 	}
 	removed := []string{}
 	if d.Others != KeepOthers {
-		err := fs.WalkDir(os.DirFS(d.path), ".", func(name string, e fs.DirEntry, err error) error {
+		entries, err := os.ReadDir(filepath.Dir(filepath.Dir(d.temp)))
+		if err != nil {
+			return err
+		}
+		// If the file system changes capitals, the file a.csv may be of the key A.
+		keepsCase := len(entries) == 1 && entries[0].Name() == capitalName
+		err = fs.WalkDir(os.DirFS(d.path), ".", func(name string, e fs.DirEntry, err error) error {
 			switch {
 			case err != nil || name == ".":
 				return err
 			case e.IsDir() && !d.IsKeyFile(name, true):
 				return fs.SkipDir
-			case !e.Type().IsRegular() || written[name] || !d.IsKeyFile(name, false):
+			case !e.Type().IsRegular() || !d.IsKeyFile(name, false):
+				return nil
+			case written[name] && (keepsCase || d.Others == RemoveOthers || !hasCase(strings.TrimSuffix(name, filepath.Ext(name)))):
 				return nil
 			case d.Others == RefuseOthers:
 				return fmt.Errorf("%s: %w", filepath.Join(d.path, name), ErrOtherKeys)
@@ -201,6 +209,8 @@ func (d *Dir) seal(path string, old fs.FileInfo) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+func hasCase(name string) bool { return strings.ToUpper(name) != strings.ToLower(name) }
 
 func foldCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 

@@ -70,6 +70,30 @@ func TestReplacedCase(t *testing.T) {
 	}
 }
 
+// TestForgottenCase checks that Commit does not replace a file that may be of another key if the file system changes
+// capitals in names. The test renames the directory that shows this.
+func TestForgottenCase(t *testing.T) {
+	for others, want := range map[Others]string{RefuseOthers: "7.csv=7.csv oslo.csv=oslo.csv", RemoveOthers: "7.csv=new oslo.csv=new"} {
+		dir := fill(t, "oslo.csv", "7.csv")
+		d := writeNew(t, dir, others, "7.csv", "oslo.csv")
+		shown := filepath.Dir(d.temp)
+		d.temp = filepath.Join(filepath.Dir(shown), "new", commitFiles)
+		must.Do(t, os.Rename(shown, filepath.Dir(d.temp)))
+		err := d.Commit()
+		if (err == nil) != (others == RemoveOthers) || err != nil && (!errors.Is(err, ErrOtherKeys) || !strings.Contains(err.Error(), "oslo.csv")) {
+			t.Errorf("Others %d: Commit = %v", others, err)
+		}
+		if got := list(t, dir); got != want {
+			t.Errorf("Others %d: the directory has %q, want %q", others, got, want)
+		}
+	}
+	dir := fill(t, "7.csv")
+	d := writeNew(t, dir, RefuseOthers, "7.csv") // without letters
+	must.Do(t, os.Rename(filepath.Dir(d.temp), filepath.Join(filepath.Dir(filepath.Dir(d.temp)), "new")))
+	d.temp = filepath.Join(filepath.Dir(filepath.Dir(d.temp)), "new", commitFiles)
+	must.Do(t, d.Commit())
+}
+
 // TestRefusedTargets checks that Commit fails before it changes anything if a file cannot be moved to its name.
 func TestRefusedTargets(t *testing.T) {
 	for name, c := range map[string]struct {

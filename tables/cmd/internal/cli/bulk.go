@@ -206,7 +206,8 @@ order. A directory stands for all files in it and its subdirectories; - is stand
 Each file is named after its key: the value or, for several columns, the values as a line of CSV.
 Bytes other than letters, digits and "-_.() ", and a "." or "_" at the start, are written as %XX.
 The file for null is %null, and the one for an empty string is %. If a key is too long for a file
-name, the name is %h followed by the key's SHA-256 hash. With --hive, the directory for null is
+name, the name is %h followed by the key's SHA-256 hash. If keys differ only in case, and the file
+system ignores case, all but one are named so or have capitals as %XX. With --hive, the directory for null is
 COLUMN=__HIVE_DEFAULT_PARTITION__.
 
 The directory must be empty or not exist, unless --append, --replace or --force is set. --append adds
