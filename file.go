@@ -42,8 +42,8 @@ type FileOptions struct {
 // File never changes symbolic links or foreign files. If the directory contains such a file, Keys,
 // Scan and Stat fail with an error that names the file, because the file may contain a key's value.
 //
-// Processes lock ".lock" with flock, which does not work on every network file system:
-// keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
+// Processes lock ".lock" with flock, which on network file systems may exclude only processes of one
+// machine: keep the directory on a local disk. If flock excludes nobody, operations fail. A process keeps the lock for up to 20 milliseconds
 // after a write, so that it need not take the lock for each of many small appends.
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the process

@@ -55,7 +55,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/jobs/zfile":     {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	}},
 	{Name: "built on stores", Packages: map[string][]string{
-		"remote/tokens": {"github.com/gofrs/flock"},
+		"remote/tokens": nil,
 		"shuffle":       {"github.com/zeebo/xxh3"},
 		"stores":        {"github.com/dustin/go-humanize"},
 	}},
@@ -63,7 +63,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"compress": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 		"encode":   {"github.com/golang/snappy"},
 		"logstore": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"remote":   {"github.com/gofrs/flock"},
+		"remote":   nil,
 		"shards":   {"github.com/zeebo/xxh3"},
 	}},
 	{Name: "family engine", Family: true, Packages: map[string][]string{

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -177,12 +178,13 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the holder's name is only for error messages
+	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // on local disks, the note is only for error messages
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
 }
 
+// checkLock returns an error if another process may have the lock as well.
 func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil
@@ -191,7 +193,7 @@ func (d *directory) checkLock() error {
 	if err == nil && !named {
 		return errLockLost
 	}
-	return err
+	return cmp.Or(err, vfs.CheckHolder(d.fs, d.path(lockName)))
 }
 
 func (d *directory) unlock() error {

@@ -121,6 +121,64 @@ func TestLockFileRemoved(t *testing.T) {
 	wantValue(t, s, "a", "1")
 }
 
+// networkFS is a network file system. Its flock excludes nobody, as if every process were on another machine.
+type networkFS struct{ vfs.OS }
+
+func (networkFS) Network(string) string { return "NFS" }
+
+func (n networkFS) NewLock(name string) vfs.Lock { return uselessLock{n.OS, name} }
+
+type uselessLock struct {
+	vfs.FS
+	name string
+}
+
+func (uselessLock) TryLock(bool) (bool, error) { return true, nil }
+func (uselessLock) Lock(bool) error            { return nil }
+func (uselessLock) Unlock() error              { return nil }
+func (l uselessLock) Info() (vfs.Info, error)  { return l.FS.Info(l.name) }
+
+// TestClaimOfAnotherMachine checks that a store on a network file system opens only if no process on another machine has
+// the claim. If another process takes the claim from an open store, the store stops writing before it changes files.
+func TestClaimOfAnotherMachine(t *testing.T) {
+	dir := t.TempDir()
+	claim := filepath.Join(dir, lockName+".holder")
+	o := new(Options)
+	foreign := []byte("process 7 on elsewhere (partd, since 2026-01-02T03:04:05Z)\n1 boot\n")
+	must.Do(t, os.WriteFile(filepath.Join(dir, lockName), nil, 0o666))
+	for _, readOnly := range []bool{false, true} {
+		must.Do(t, os.WriteFile(claim, foreign, 0o666))
+		o.ReadOnly = readOnly
+		_, err := openHooked(dir, o, hooks{fs: networkFS{}})
+		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), "process 7 on elsewhere") || !strings.Contains(err.Error(), "remove "+claim) {
+			t.Errorf("Open(ReadOnly: %v) with a claim: %v, want ErrInUse with the process and the claim", readOnly, err)
+		}
+		must.Do(t, os.Remove(claim))
+		s, err := openHooked(dir, o, hooks{fs: networkFS{}})
+		must.Do(t, err)
+		if readOnly {
+			wantValue(t, s, "a", "1")
+			must.Do(t, s.Close())
+			continue
+		}
+		mustAppend(t, s, "a", "1")
+		must.Do(t, s.Close())
+		must.Fail(t, must.Err(os.Stat(claim)), os.ErrNotExist, "the claim after Close")
+	}
+	o.ReadOnly = false
+	s := must.Get(openHooked(dir, o, hooks{fs: networkFS{}}))(t)
+	mustAppend(t, s, "a", "2")
+	must.Do(t, os.WriteFile(claim, foreign, 0o666))
+	must.Fail(t, s.Flush(t.Context()), partd.ErrInUse, "Flush with a claim of another process")
+	must.Fail(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("3")}), partd.ErrNeedsReopen, "Append with a claim of another process")
+	if err := s.Close(); err == nil {
+		t.Error("Close returned no error")
+	}
+	if got := must.Get(os.ReadFile(claim))(t); string(got) != string(foreign) {
+		t.Errorf("after Close, the claim is %q", got)
+	}
+}
+
 func TestOpenWithoutStore(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or ipc:///PATH, a
@@ -48,17 +48,16 @@ func listenUnix(path string) (net.Listener, error) {
 	if runtime.GOOS == "windows" {
 		return nil, fmt.Errorf("a Unix socket needs flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
 	}
-	// With these permissions, flock does not try to open the directory for writing after an error.
-	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY), flock.SetPermissions(0o7777))
-	defer func() { _ = lock.Unlock() }() // the lock also ends with the process
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	if _, err := lock.TryLockContext(ctx, lockPoll); errors.Is(err, context.DeadlineExceeded) {
+	lock, err := vfs.WaitLock(ctx, vfs.DirLocks{}, filepath.Dir(path), true)
+	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("another process has held the directory's lock for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w",
 			lockTimeout, syscall.EWOULDBLOCK)
 	} else if err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
+	defer func() { _ = lock.Unlock() }() // the lock also ends with the process
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -85,10 +84,7 @@ func listenUnix(path string) (net.Listener, error) {
 
 // lockTimeout limits the wait for the directory's lock, because anyone who can read the directory
 // can hold its lock.
-const (
-	lockTimeout = 5 * time.Second
-	lockPoll    = 20 * time.Millisecond
-)
+const lockTimeout = 5 * time.Second
 
 // unixListener is a listener that removes its socket file on Close, unless another file
 // has replaced it.

@@ -230,7 +230,9 @@ func (s *core) lock(path string) error {
 	if !locked {
 		return fmt.Errorf("the tail is %w by %s: close it there, or open the tables read-only", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
-	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter, because the holder is only named in messages
+	if err := vfs.RecordHolder(s.hooks.FS, path); errors.Is(err, ErrInUse) { // other errors do not matter: the holder is then unknown
+		return errors.Join(err, l.Unlock())
+	}
 	s.closers = append(s.closers, func() error {
 		_ = vfs.ClearHolder(s.hooks.FS, path) // a stale holder is harmless, because it is only named in messages
 		return l.Unlock()

@@ -302,3 +302,26 @@ func TestCopyStableErrors(t *testing.T) {
 		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}
 }
+
+// networkFS is a network file system: flock may not exclude processes on other machines.
+type networkFS struct{ vfs.OS }
+
+func (networkFS) Network(string) string { return "NFS" }
+
+// TestClaimOfAnotherMachine checks that tables on a network file system open only if no process on another machine has
+// the claim of their tail.
+func TestClaimOfAnotherMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	openHooked(t, dir, nil, tables.Hooks{FS: networkFS{}})
+	must.Get(os.Stat(filepath.Join(dir, "tail.lock.holder")))(t)
+	dir = t.TempDir()
+	claim := filepath.Join(dir, "tail.lock.holder")
+	must.Do(t, os.WriteFile(claim, []byte("process 7 on elsewhere (partd-tables, since 2026-01-02T03:04:05Z)\n1 boot\n"), 0o666))
+	_, err := tables.OpenHooked(t.Context(), dir, nil, tables.Hooks{FS: networkFS{}})
+	if !errors.Is(err, tables.ErrInUse) || !strings.Contains(err.Error(), "process 7 on elsewhere") || !strings.Contains(err.Error(), "remove "+claim) {
+		t.Errorf("Open with a claim: %v, want ErrInUse with the process and the claim", err)
+	}
+	must.Do(t, os.Remove(claim))
+	openHooked(t, dir, nil, tables.Hooks{FS: networkFS{}})
+}

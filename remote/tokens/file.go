@@ -26,8 +26,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/gofrs/flock"
-
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/remote"
 )
@@ -181,11 +179,11 @@ func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target // replace the file, not the link
 	}
-	lock := flock.New(name+".lock", flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(context.Background(), editTimeout)
 	defer cancel()
-	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: another process has been editing the file for %v (it holds %s)", name, editTimeout, lock.Path())
+	lock, err := vfs.WaitLock(ctx, vfs.PrivateLocks{}, name+".lock", true)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: another process has been editing the file for %v (it holds %s.lock)", name, editTimeout, name)
 	} else if err != nil {
 		return fmt.Errorf("lock %s: %w", name, err)
 	}

@@ -5,6 +5,10 @@
 // the file partd-tmp-<the same digits>.lock next to it. Close removes both. A dead process holds
 // no lock, so the next [New] in the same parent directory removes its files. New never removes
 // a directory without such a lock file, or a lock file with other content.
+//
+// On a network file system, flock may not exclude all processes. There, a lock file also contains the
+// note of its process (see [vfs.ParseNote]), and New only removes the directories of processes that have
+// ended on this machine.
 package tempdir
 
 import (
@@ -13,7 +17,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -179,7 +182,11 @@ func (s *Set) lockNew(name string) (vfs.Lock, error) {
 	}
 	f, err := s.fs.OpenFile(name, os.O_WRONLY, 0o600)
 	if err == nil {
-		_, err = f.Write([]byte(mark))
+		content := mark
+		if vfs.NetworkOf(s.fs, filepath.Dir(name)) != "" {
+			content += vfs.HolderNote()
+		}
+		_, err = f.Write([]byte(content))
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
@@ -257,18 +264,16 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 }
 
 // isOurs reports whether a lock file contains mark, or only the beginning of mark. A process that
-// dies while it writes the file leaves only the beginning.
+// dies while it writes the file leaves only the beginning. On a network file system, isOurs reports
+// whether the file also contains the note of a process that has ended.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return false, err
+	content, err := vfs.ReadNote(fsys, name)
+	if err != nil || vfs.NetworkOf(fsys, filepath.Dir(name)) == "" {
+		return err == nil && strings.HasPrefix(mark, content), err
 	}
-	var b [len(mark) + 1]byte
-	n, err := f.ReadAt(b[:], 0)
-	if err != nil && err != io.EOF {
-		return false, errors.Join(err, f.Close())
-	}
-	return strings.HasPrefix(mark, string(b[:n])), f.Close()
+	note, isMarked := strings.CutPrefix(content, mark)
+	_, isHere, runs := vfs.ParseNote(note)
+	return isMarked && isHere && !runs, nil
 }
 
 // removeTree removes a directory and its contents. It does not follow symbolic links. A missing

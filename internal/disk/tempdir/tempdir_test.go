@@ -2,6 +2,7 @@ package tempdir
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +125,44 @@ func TestDeadProcess(t *testing.T) {
 		t.Error("New followed a link")
 	}
 	must.Do(t, alive.Close())
+}
+
+// networkFS is a network file system: flock may not exclude processes on other machines.
+type networkFS struct{ vfs.OS }
+
+func (networkFS) Network(string) string { return "NFS" }
+
+// TestNetworkFileSystem checks that New only removes directories of processes on this machine from a network file
+// system, and that it does not believe the lock.
+func TestNetworkFileSystem(t *testing.T) {
+	parent := t.TempDir()
+	s := must.Get(New([]string{parent}, networkFS{}))(t)
+	must.Get(s.Mkdir())(t)
+	note, hasMark := strings.CutPrefix(must.Get(vfs.ReadNote(vfs.OS{}, s.dirs[0].path+lockSuffix))(t), mark)
+	if _, isHere, runs := vfs.ParseNote(note); !hasMark || !isHere || !runs {
+		t.Errorf("the lock file has the note %q", note)
+	}
+	must.Do(t, s.Close())
+
+	_, rest, _ := strings.Cut(note, "\n") // the start of this process
+	host := must.Get(os.Hostname())(t)
+	for name, c := range map[string]struct {
+		note  string
+		stays bool
+	}{
+		"2222222222222222": {note, true}, // this process runs, and no lock is held
+		"3333333333333333": {"process 7 on elsewhere (x, since y)\n" + rest, true},
+		"4444444444444444": {"", true},
+		"5555555555555555": {fmt.Sprintf("process %d on %s (x, since y)\n0%s", os.Getpid(), host, rest), false},
+	} {
+		path := filepath.Join(parent, prefix+name)
+		must.Do(t, errors.Join(os.Mkdir(path, 0o777), os.WriteFile(path+lockSuffix, []byte(mark+c.note), 0o600)))
+		must.Do(t, must.Get(New([]string{parent}, networkFS{}))(t).Close())
+		if got := len(names(t, parent)); (got == 2) != c.stays {
+			t.Errorf("with the note %q, %d names remain", c.note, got)
+		}
+		must.Do(t, errors.Join(os.RemoveAll(path), os.RemoveAll(path+lockSuffix)))
+	}
 }
 
 func TestWrongParents(t *testing.T) {

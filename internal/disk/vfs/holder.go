@@ -1,37 +1,108 @@
 package vfs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // The holder of a long-lived lock writes a note to the lock file, for error messages. The first
 // line is text for people. The second line distinguishes the process from a later one with the same
 // PID. Holder trusts a note only while its process runs, because a killed process leaves its note.
+//
+// On a network file system, flock may exclude only processes of one machine, or of one mount. There, the
+// holder also creates a claim, which is a file with its note next to the lock file. All of these file
+// systems let only one process create a file.
+
+const (
+	claimSuffix    = ".holder"
+	anotherProcess = "another process"
+)
 
 var ownStart = sync.OnceValue(func() string { return processStart(os.Getpid()) })
 
-// RecordHolder writes a note to a lock file which says that this process holds the lock.
-func RecordHolder(fsys FS, name string) error {
+// HolderNote returns the note of this process.
+func HolderNote() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an-unknown-host"
 	}
-	return writeNote(fsys, name, fmt.Sprintf("process %d on %s (%s, since %s)\n%s\n",
-		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), ownStart()))
+	return fmt.Sprintf("process %d on %s (%s, since %s)\n%s\n",
+		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), ownStart())
 }
 
-// ClearHolder removes the note from a lock file. Call it before releasing the lock.
-func ClearHolder(fsys FS, name string) error { return writeNote(fsys, name, "") }
+// RecordHolder writes a note to a lock file which says that this process holds the lock. On a network
+// file system, it returns an error that wraps ErrInUse if another process may have the lock as well.
+func RecordHolder(fsys FS, name string) error {
+	if NetworkOf(fsys, filepath.Dir(name)) != "" {
+		if err := createClaim(fsys, name); err != nil {
+			return err
+		}
+	}
+	return writeNote(fsys, name, 0, HolderNote())
+}
 
-func writeNote(fsys FS, name, note string) error {
-	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
+// createClaim creates the claim of this process. It replaces the claim of a process that has ended. If two
+// processes replace it at the same time, CheckHolder notices it later.
+func createClaim(fsys FS, name string) (err error) {
+	claim := name + claimSuffix
+	for range 2 {
+		err = writeNote(fsys, claim, os.O_CREATE|os.O_EXCL, HolderNote())
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+		if err := CheckHolder(fsys, name); err != nil {
+			return err
+		}
+		_ = fsys.Remove(claim) // if it fails, writeNote fails again
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		_ = fsys.Remove(claim) // a claim without a note would exclude everybody
+	}
+	return err
+}
+
+// ClearHolder removes the note from a lock file, and the claim. Call it before releasing the lock.
+func ClearHolder(fsys FS, name string) error {
+	err := CheckHolder(fsys, name)
+	if err == nil && NetworkOf(fsys, filepath.Dir(name)) != "" {
+		err = fsys.Remove(name + claimSuffix)
+	}
+	return cmp.Or(err, writeNote(fsys, name, 0, ""))
+}
+
+// CheckHolder returns an error that wraps ErrInUse if another process that may run has the claim of a lock.
+// Without a network file system, it does nothing: flock then excludes all processes, and a note with
+// another host's name is from an earlier container.
+func CheckHolder(fsys FS, name string) error {
+	network, claim := NetworkOf(fsys, filepath.Dir(name)), name+claimSuffix
+	if network == "" {
+		return nil
+	}
+	note, err := ReadNote(fsys, claim)
+	isOwn := strings.HasPrefix(note, fmt.Sprintf("process %d on ", os.Getpid())) && strings.HasSuffix(note, "\n"+ownStart()+"\n")
+	if holder, isHere, runs := ParseNote(note); err == nil && !isOwn && (runs || !isHere) {
+		err = fmt.Errorf("it is %w by %s, and flock may not exclude all processes on %s: close it there, or remove %s if that process has ended",
+			storeerror.ErrInUse, cmp.Or(holder, anotherProcess), network, claim)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func writeNote(fsys FS, name string, flag int, note string) error {
+	f, err := fsys.OpenFile(name, os.O_RDWR|flag, 0o666)
 	if err != nil {
 		return err
 	}
@@ -42,32 +113,42 @@ func writeNote(fsys FS, name, note string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Holder describes the holder of a file's lock, for messages. If the process in the lock file's
-// note runs on this machine, Holder returns the note's first line. Otherwise it returns "another
-// process", followed by the note if the note may be from another machine.
-func Holder(fsys FS, name string) string {
-	const anotherProcess = "another process"
+// ReadNote returns the content of a lock file, up to 1 KiB.
+func ReadNote(fsys FS, name string) (string, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
-		return anotherProcess
+		return "", err
 	}
-	b := make([]byte, 1<<10)
-	n, _ := f.ReadAt(b, 0) // an error is expected, because a note is shorter than b
-	_ = f.Close()          // the file was only read
-	holder, rest, complete := strings.Cut(string(b[:n]), "\n")
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<10))
+	return string(b), errors.Join(err, f.Close())
+}
+
+// ParseNote returns a note's first line, or "" if the note is incomplete. isHere reports whether its process
+// was on this machine. If so, runs reports whether it still runs.
+func ParseNote(note string) (holder string, isHere, runs bool) {
+	holder, rest, complete := strings.Cut(note, "\n")
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int
 	var onHost string
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	if _, err := fmt.Sscanf(holder, "process %d on %s", &pid, &onHost); err != nil || !complete || strings.ContainsFunc(holder, unprintable) {
-		return anotherProcess
+		return "", false, false
 	}
 	host, err := os.Hostname()
+	return holder, err == nil && onHost == host && start != "", start == processStart(pid)
+}
+
+// Holder describes the holder of a file's lock, for messages. If the process in the lock file's
+// note runs on this machine, Holder returns the note's first line. Otherwise it returns "another
+// process", followed by the note if the note may be from another machine.
+func Holder(fsys FS, name string) string {
+	note, _ := ReadNote(fsys, name) // after an error, the holder is unknown
+	holder, isHere, runs := ParseNote(note)
 	switch {
-	case start == "" || err != nil || onHost != host:
-		return anotherProcess + " (the last holder recorded in " + name + " was " + holder + ")"
-	case start != processStart(pid):
+	case holder == "" || isHere && !runs:
 		return anotherProcess
+	case !isHere:
+		return anotherProcess + " (the last holder recorded in " + name + " was " + holder + ")"
 	}
 	return holder
 }

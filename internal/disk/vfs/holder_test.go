@@ -1,7 +1,9 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -44,7 +47,7 @@ func TestHolder(t *testing.T) {
 		"empty":                               {"", unknown},
 		"very long":                           {strings.Repeat("process ", 1000), unknown},
 	} {
-		must.Do(t, writeNote(OS{}, name, c.note))
+		must.Do(t, writeNote(OS{}, name, 0, c.note))
 		if got := Holder(OS{}, name); got != c.want {
 			t.Errorf("note %s: Holder() = %q, want %q", noteName, got, c.want)
 		}
@@ -56,5 +59,61 @@ func TestHolder(t *testing.T) {
 	}
 	if got := Holder(OS{}, name+".missing"); got != unknown {
 		t.Errorf("without a lock file: Holder() = %q, want %q", got, unknown)
+	}
+}
+
+// networkFS is a network file system: flock may exclude only processes of the same mount.
+type networkFS struct{ OS }
+
+func (networkFS) Network(string) string { return "NFS" }
+
+// TestClaim checks which notes in a claim exclude a process, and that only network file systems have claims.
+func TestClaim(t *testing.T) {
+	host, own := must.Get(os.Hostname())(t), processStart(os.Getpid())
+	if own == "" {
+		t.Skip("this system does not distinguish processes")
+	}
+	parent := processStart(os.Getppid())
+	for name, c := range map[string]struct{ note, want string }{
+		"of a running process":                {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", os.Getppid(), host, parent), "in use by process %d on %s (x, since y), and flock may not exclude all processes on NFS"},
+		"of another machine":                  {"process 7 on elsewhere (x, since y)\n" + own + "\n", "in use by process 7 on elsewhere"},
+		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), ""},
+		"of this process":                     {HolderNote(), ""},
+		"that is not yet written":             {"", "in use by another process"},
+	} {
+		lock := filepath.Join(t.TempDir(), "LOCK")
+		claim := lock + claimSuffix
+		must.Do(t, os.WriteFile(lock, nil, 0o600))
+		must.Do(t, os.WriteFile(claim, []byte(c.note), 0o600))
+		want := c.want
+		if strings.Contains(want, "%d") {
+			want = fmt.Sprintf(want, os.Getppid(), host)
+		}
+		for _, local := range []FS{OS{}, networkFS{}} {
+			_, isNetwork := local.(networkFS)
+			err := RecordHolder(local, lock)
+			if isNetwork && want != "" {
+				if !errors.Is(err, storeerror.ErrInUse) || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "remove "+claim+" if that process has ended") {
+					t.Errorf("note %s: RecordHolder = %v, want %q", name, err, want)
+				}
+				if err := ClearHolder(local, lock); !errors.Is(err, storeerror.ErrInUse) {
+					t.Errorf("note %s: ClearHolder = %v, want ErrInUse", name, err)
+				}
+				if got := string(must.Get(os.ReadFile(claim))(t)); got != c.note {
+					t.Errorf("note %s: the claim is now %q", name, got)
+				}
+				continue
+			}
+			must.Do(t, err)
+			if isNetwork {
+				if got := must.Get(ReadNote(OS{}, claim))(t); !strings.HasPrefix(got, fmt.Sprintf("process %d on %s (vfs.test, since ", os.Getpid(), host)) {
+					t.Errorf("note %s: the claim is not replaced", name)
+				}
+			}
+			must.Do(t, ClearHolder(local, lock))
+			if _, err := os.Stat(claim); errors.Is(err, fs.ErrNotExist) != isNetwork {
+				t.Errorf("note %s: after ClearHolder, the claim: %v", name, err)
+			}
+		}
 	}
 }

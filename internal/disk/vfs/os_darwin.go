@@ -33,3 +33,10 @@ func infoOf(st *syscall.Stat_t) Info {
 		MTime: st.Mtimespec.Nano(), CTime: st.Ctimespec.Nano(),
 	}
 }
+
+func networkOf(st *syscall.Statfs_t) string {
+	if st.Flags&unix.MNT_LOCAL == 0 {
+		return "a network file system"
+	}
+	return ""
+}

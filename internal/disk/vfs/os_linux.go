@@ -42,6 +42,20 @@ func infoOf(st *syscall.Stat_t) Info {
 	}
 }
 
+func networkOf(st *syscall.Statfs_t) string {
+	switch uint32(st.Type) {
+	case unix.NFS_SUPER_MAGIC:
+		return "NFS"
+	case unix.V9FS_MAGIC:
+		return "9P"
+	case unix.FUSE_SUPER_MAGIC: // also virtio-fs and sshfs
+		return "FUSE"
+	case unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return "SMB"
+	}
+	return ""
+}
+
 var _ Puncher = osFile{}
 
 // Flags of fallocate(2).

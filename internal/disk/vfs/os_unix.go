@@ -5,12 +5,14 @@ package vfs
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
-
-	"github.com/gofrs/flock"
 )
 
-var _ SpaceReporter = OS{}
+var (
+	_ SpaceReporter   = OS{}
+	_ NetworkReporter = OS{}
+)
 
 // NoFollow is a flag for OpenFile. With it, opening a symbolic link fails, and opening a pipe does
 // not block.
@@ -26,7 +28,7 @@ func OpenFileLimit() int {
 	return int(min(limit.Cur, maximum))
 }
 
-func (OS) NewLock(name string) Lock { return osLock{flock.New(name, flock.SetPermissions(0o666))} }
+func (OS) NewLock(name string) Lock { return newLock(name, os.O_CREATE|os.O_RDONLY, 0o666) }
 
 func (OS) Info(name string) (Info, error) {
 	var st syscall.Stat_t
@@ -43,6 +45,8 @@ func (f osFile) Info() (Info, error) {
 	}
 	return infoOf(&st), nil
 }
+
+func fileInfo(fi fs.FileInfo) Info { return infoOf(fi.Sys().(*syscall.Stat_t)) }
 
 // Free returns the free space, in bytes, on the disk that contains a directory. It excludes the
 // blocks reserved for root.
@@ -77,37 +81,20 @@ func (OS) CheckWritable(dir string) error {
 	return nil
 }
 
+// Network returns the kind of network file system that contains a directory, or "".
+func (OS) Network(dir string) string {
+	st, err := statfs(dir)
+	if err != nil {
+		return ""
+	}
+	return networkOf(&st)
+}
+
 func statfs(dir string) (st syscall.Statfs_t, err error) {
 	if err := retryInterrupted(func() error { return syscall.Statfs(dir, &st) }); err != nil {
 		return st, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return st, nil
-}
-
-type osLock struct{ flock *flock.Flock }
-
-func (l osLock) TryLock(exclusive bool) (bool, error) {
-	if exclusive {
-		return l.flock.TryLock()
-	}
-	return l.flock.TryRLock()
-}
-
-func (l osLock) Lock(exclusive bool) error {
-	if exclusive {
-		return l.flock.Lock()
-	}
-	return l.flock.RLock()
-}
-
-func (l osLock) Unlock() error { return l.flock.Unlock() }
-
-func (l osLock) Info() (Info, error) {
-	fi, err := l.flock.Stat()
-	if err != nil {
-		return Info{}, err
-	}
-	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
 }
 
 func retryInterrupted(f func() error) error {

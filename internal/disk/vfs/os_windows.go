@@ -26,7 +26,11 @@ func infoOf(fi fs.FileInfo, err error) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Size: fi.Size(), Disk: fi.Size(), Links: 1, Mode: fi.Mode(), MTime: fi.ModTime().UnixNano()}, nil
+	return fileInfo(fi), nil
+}
+
+func fileInfo(fi fs.FileInfo) Info {
+	return Info{Size: fi.Size(), Disk: fi.Size(), Links: 1, Mode: fi.Mode(), MTime: fi.ModTime().UnixNano()}
 }
 
 type noLock struct{ name string }

@@ -99,6 +99,21 @@ type SpaceReporter interface {
 	Free(dir string) (int64, error)
 }
 
+// NetworkReporter is an FS that knows network file systems. There, flock may exclude only processes of
+// the same machine, or of the same mount.
+type NetworkReporter interface {
+	// Network returns the kind of network file system that contains a directory, such as "NFS", or "".
+	Network(dir string) string
+}
+
+// NetworkOf returns the kind of network file system that contains a directory, or "" if it is local or unknown.
+func NetworkOf(fsys FS, dir string) string {
+	if r, ok := fsys.(NetworkReporter); ok {
+		return r.Network(dir)
+	}
+	return ""
+}
+
 // LinkChecker is an FS with symbolic links. An FS without this interface has no links.
 type LinkChecker interface {
 	IsLink(name string) (bool, error)

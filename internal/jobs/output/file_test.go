@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,8 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func write(t *testing.T, path string, replace bool, text string) error {
@@ -287,4 +290,27 @@ func TestSweepDuringCreate(t *testing.T) {
 	if got := entryNames(t, dir); len(got) != 1 {
 		t.Errorf("the directory contains %v, want only the file", got)
 	}
+}
+
+// TestLocksNobody checks that Create neither writes a file nor removes another process's temporary file if flock
+// succeeds but locks nothing. A child process has such locks.
+func TestLocksNobody(t *testing.T) {
+	dir := os.Getenv("PARTD_TEST_CREATE_IN")
+	if dir != "" {
+		if f, err := Create(t.Context(), filepath.Join(dir, "a"), false); f != nil || !errors.Is(err, vfs.ErrLocksNobody) {
+			t.Errorf("Create = %v, %v, want ErrLocksNobody", f, err)
+		}
+		return
+	}
+	dir = t.TempDir()
+	other := must.Get(Create(t.Context(), filepath.Join(dir, "a"), false))(t)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestLocksNobody$", "-test.v")
+	cmd.Env = append(os.Environ(), "PARTD_TEST_CREATE_IN="+dir)
+	cmd = procs.Strace(t, cmd, filepath.Join(t.TempDir(), "log"), "-e", "trace=flock", "-e", "inject=flock:retval=0")
+	out, err := cmd.CombinedOutput()
+	procs.SkipUntraced(t, string(out))
+	if err != nil || !strings.Contains(string(out), "PASS: TestLocksNobody") {
+		t.Errorf("the child: %v: %s", err, out)
+	}
+	must.Do(t, other.Commit())
 }
