@@ -107,8 +107,11 @@ func (s *Set) Create() (vfs.File, error) {
 }
 
 // Create creates a file without a name in [os.TempDir], like [Set.Create].
-func Create() (vfs.File, error) {
-	return createUnnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
+func Create() (vfs.File, error) { return CreateIn(os.TempDir()) }
+
+// CreateIn creates a file without a name in a directory, like [Set.Create].
+func CreateIn(dir string) (vfs.File, error) {
+	return createUnnamed(vfs.OS{}, filepath.Join(dir, prefix+rand.Text()))
 }
 
 func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {

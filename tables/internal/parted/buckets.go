@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"math/bits"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -36,6 +37,7 @@ type Buckets struct {
 	log          *logstore.Store // nil until the first rows
 	pending      []partd.Entry
 	pendingBytes int
+	kept         sync.WaitGroup // counts each call of Part.Keep that is in effect
 }
 
 // Of returns the bucket of a hash. Each level uses other bits of the hash. If no bits are left for a level, all hashes

@@ -46,6 +46,11 @@ type Part struct {
 	Inputs []PartInput // in the order of the inputs; some may have no rows
 	OneKey bool        // all rows have the same key, so that the part cannot be cut again
 	Key    string      // text of the key if OneKey is set, for messages
+
+	job      *job
+	store    *Buckets
+	contents []content // of all buckets of store
+	buckets  []int     // the buckets of the part
 }
 
 // Bytes returns the size of the rows in bytes.
@@ -54,6 +59,32 @@ func (p *Part) Bytes() (sum int64) {
 		sum += in.Bytes
 	}
 	return sum
+}
+
+// CanDivide reports whether the part has rows of several keys, so that Divide makes it smaller.
+func (p *Part) CanDivide() bool { return !p.OneKey && p.Bytes() > 0 }
+
+// Keep keeps the rows readable until the returned function is called, even if the function that got the part returns
+// earlier. Each waits for that. CanDivide must be true.
+func (p *Part) Keep() (release func()) {
+	p.store.kept.Add(1)
+	return p.store.kept.Done
+}
+
+// Divide cuts the rows again. It calls f for each of the smaller parts. They have at most the given number of bytes,
+// unless a part has a single key. CanDivide must be true, and the rows readable. Divide can run at the same time as the
+// Each that made the part.
+func (p *Part) Divide(ctx context.Context, bytes int64, f func(ctx context.Context, p *Part) error) error {
+	j := &job{Options: p.job.Options, f: f, inputs: p.job.inputs}
+	j.Parts, j.PartBytes = 0, bytes
+	for _, in := range p.Inputs {
+		j.rowsRead += in.Rows
+	}
+	own := make([]content, len(p.contents))
+	for _, bucket := range p.buckets {
+		own[bucket] = p.contents[bucket]
+	}
+	return j.check(j.runParts(ctx, p.store, own))
 }
 
 // PartInput consists of a part's rows of one input.
@@ -84,11 +115,7 @@ func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Co
 			return schema.Convert(b, j.inputs[i].schema)
 		})
 	}
-	err = j.cut(ctx, rows, 0)
-	if err == nil && j.rowsParted != j.rowsRead {
-		err = fmt.Errorf("%d rows were read, but the parts have %d rows", j.rowsRead, j.rowsParted)
-	}
-	return err
+	return j.check(j.cut(ctx, rows, 0))
 }
 
 type job struct {
@@ -96,6 +123,14 @@ type job struct {
 	f                    func(ctx context.Context, p *Part) error
 	inputs               []input
 	rowsRead, rowsParted int64
+}
+
+// check returns err or, if it is nil, an error if the parts do not have all rows.
+func (j *job) check(err error) error {
+	if err == nil && j.rowsParted != j.rowsRead {
+		err = fmt.Errorf("%d rows were read, but the parts have %d rows", j.rowsRead, j.rowsParted)
+	}
+	return err
 }
 
 // content describes a bucket.
@@ -127,7 +162,10 @@ func (c *content) count(hash uint64, n int64) {
 func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err error) {
 	const defaultCount = 256 // eight levels use all bits of a hash, so that a bucket of the last level has a single hash
 	b := &Buckets{Count: cmp.Or(j.Parts, defaultCount), Level: level, Memory: j.Memory / 4 >> level, Temp: j.Temp}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	defer func() {
+		b.kept.Wait()
+		err = errors.Join(err, b.Close())
+	}()
 	contents := make([]content, b.Count)
 	for i, batches := range rows {
 		for block, err := range sorted.Ahead(sorted.Blocks(sorted.Blocks(batches, sorted.SmallBatch), j.blockBytes), 1) {
@@ -140,8 +178,13 @@ func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err er
 			}
 		}
 	}
+	return j.runParts(ctx, b, contents)
+}
+
+// runParts runs the parts that consist of the given buckets. If all inputs are empty, it runs an empty part.
+func (j *job) runParts(ctx context.Context, b *Buckets, contents []content) error {
 	parts := j.chooseParts(contents)
-	if len(parts) == 0 && level == 0 {
+	if len(parts) == 0 && b.Level == 0 {
 		parts = [][]int{nil}
 	}
 	for _, buckets := range parts {
@@ -226,7 +269,8 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 		}
 		inputs[i].read = func(ctx context.Context) sorted.Batches { return j.readBuckets(ctx, b, i, buckets) }
 	}
-	return j.runPart(ctx, inputs, isSingle && contents[buckets[0]].hashes == 1)
+	isOneKey := isSingle && contents[buckets[0]].hashes == 1
+	return j.runPart(ctx, &Part{Inputs: inputs, OneKey: isOneKey, job: j, store: b, contents: contents, buckets: buckets})
 }
 
 // cutAgain cuts the rows of a bucket. If many more than half of them have one key, these rows are not stored again: they
@@ -270,7 +314,7 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 			commonInputs[i].Bytes = 0
 		}
 	}
-	return j.runPart(ctx, commonInputs, true)
+	return j.runPart(ctx, &Part{Inputs: commonInputs, OneKey: true})
 }
 
 // filter yields a row if keep returns true for the hash of its key.
@@ -306,13 +350,12 @@ func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64)
 }
 
 // runPart calls f for a part.
-func (j *job) runPart(ctx context.Context, inputs []PartInput, isOneKey bool) error {
-	p := &Part{Inputs: inputs, OneKey: isOneKey}
-	for i := range inputs {
-		in := &inputs[i]
+func (j *job) runPart(ctx context.Context, p *Part) error {
+	for i := range p.Inputs {
+		in := &p.Inputs[i]
 		in.Schema = j.inputs[i].schema
 		j.rowsParted += in.Rows
-		if isOneKey && p.Key == "" && in.Rows > 0 {
+		if p.OneKey && p.Key == "" && in.Rows > 0 {
 			var err error
 			p.Key, err = j.inputs[i].firstKey(in.read(ctx))
 			if err != nil {

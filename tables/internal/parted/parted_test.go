@@ -9,7 +9,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -151,7 +154,17 @@ func TestEach(t *testing.T) {
 		}
 		parts, partOf := 0, map[string]int{}
 		got := make([]map[int]bool, len(all))
-		err := parted.Each(t.Context(), inputs, &o, func(ctx context.Context, p *parted.Part) error {
+		divides := rnd.IntN(2) == 0
+		var f func(context.Context, *parted.Part) error
+		f = func(ctx context.Context, p *parted.Part) error {
+			if limit := p.Bytes() / int64(1+rnd.IntN(6)); divides && p.CanDivide() && rnd.IntN(4) > 0 {
+				return p.Divide(ctx, limit, func(ctx context.Context, smaller *parted.Part) error {
+					if smaller.Bytes() > limit && !smaller.OneKey {
+						t.Errorf("a part of %d bytes was divided into parts of %d, want at most %d", p.Bytes(), smaller.Bytes(), limit)
+					}
+					return f(ctx, smaller)
+				})
+			}
 			parts++
 			keysOfPart, sum := map[string]bool{}, int64(0)
 			for i := range p.Inputs {
@@ -186,7 +199,8 @@ func TestEach(t *testing.T) {
 				t.Errorf("a part of %d keys has %d bytes, want at most %d", len(keysOfPart), sum, limit)
 			}
 			return nil
-		})
+		}
+		err := parted.Each(t.Context(), inputs, &o, f)
 		if err != nil {
 			t.Fatalf("seed %d, round %d: %v", seed, round, err)
 		}
@@ -195,7 +209,7 @@ func TestEach(t *testing.T) {
 				t.Errorf("the parts have %d rows of input %d, want %d", len(got[i]), i, len(r.keys))
 			}
 		}
-		if o.Parts > 0 && parts > o.Parts || parts == 0 {
+		if o.Parts > 0 && parts > o.Parts && !divides || parts == 0 {
 			t.Errorf("%d parts, want 1 to %d", parts, o.Parts)
 		}
 		checkEmpty(t, dir)
@@ -237,6 +251,42 @@ func TestCutAgain(t *testing.T) {
 	if len(got) != keys || got["k=17"] != hotRows/keys*keys+1 || got["k=18"] != 1 {
 		t.Errorf("%d parts, of which that of the hot key has %d rows, want %d parts and %d rows", len(got), got["k=17"], keys, hotRows/keys*keys+1)
 	}
+	checkEmpty(t, dir)
+}
+
+// TestKeep reads and divides parts after the function that got them has returned.
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[2:3], false, 3000)
+	var want, got atomic.Int64
+	var readers sync.WaitGroup
+	want.Store(3000)
+	f := func(_ context.Context, p *parted.Part) error {
+		if !p.CanDivide() {
+			got.Add(p.Inputs[0].Rows)
+			return nil
+		}
+		release := p.Keep()
+		readers.Go(func() {
+			defer release()
+			time.Sleep(10 * time.Millisecond)
+			want.Add(p.Inputs[0].Rows)
+			count := func(ctx context.Context, p *parted.Part) error {
+				ns, err := numbers(ctx, &p.Inputs[0])
+				got.Add(int64(len(ns)))
+				return err
+			}
+			if err := errors.Join(count(t.Context(), p), p.Divide(t.Context(), p.Bytes()/2, count)); err != nil {
+				t.Error(err)
+			}
+		})
+		return nil
+	}
+	must.Do(t, parted.Each(t.Context(), []parted.Input{data.input(t, "in", "n")}, &parted.Options{Memory: 1 << 20, PartBytes: 8 << 10, Temp: dir}, f))
+	if got.Load() != want.Load() || got.Load() == 3000 {
+		t.Errorf("%d rows were read before Each returned, want %d", got.Load(), want.Load())
+	}
+	readers.Wait()
 	checkEmpty(t, dir)
 }
 

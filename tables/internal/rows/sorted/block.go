@@ -1,6 +1,7 @@
 package sorted
 
 import (
+	"os"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -65,7 +66,7 @@ func (b *sortedBlock) Size() int64 { return b.size }
 
 // spill moves the rows to a temporary file.
 func (b *sortedBlock) spill() (err error) {
-	b.file, err = spillRows(b.rows)
+	b.file, err = spillRows(os.TempDir(), b.rows)
 	if err == nil {
 		take.Release(b.batches)
 		b.batches, b.order = nil, nil

@@ -3,6 +3,7 @@ package sorted
 import (
 	"context"
 	"iter"
+	"os"
 	"slices"
 	"sync"
 
@@ -154,7 +155,7 @@ func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sor
 	group := files[first : first+n]
 	merged := &sortedBlock{}
 	var err error
-	merged.file, err = spillRows(Merge(ctx, All, 0, in.sources(group)...))
+	merged.file, err = spillRows(os.TempDir(), Merge(ctx, All, 0, in.sources(group)...))
 	if err != nil {
 		return files, err
 	}

@@ -1,6 +1,8 @@
 package sorted
 
 import (
+	"os"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
@@ -26,9 +28,10 @@ type spillFile struct {
 	cost    int64 // approximate memory for reading the file, in bytes: that of the largest batch
 }
 
-// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at once.
-func spillRows(rows Batches) (_ *spillFile, err error) {
-	f, err := tempdir.Create() // The file has no name, so it disappears with the process.
+// spillRows writes rows to a temporary file in a directory. The batches are small, because a merge reads many files at
+// once.
+func spillRows(dir string, rows Batches) (_ *spillFile, err error) {
+	f, err := tempdir.CreateIn(dir) // The file has no name, so it disappears with the process.
 	if err != nil {
 		return nil, err
 	}
@@ -90,10 +93,19 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, t.columns) })(yield)
 }
 
+// Spill writes rows to a temporary file in a directory. The result can be read once, and until release is called.
+func Spill(dir string, rows Batches) (spilled Batches, release func(), err error) {
+	f, err := spillRows(dir, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.batches, f.close, nil
+}
+
 // ViaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
 func ViaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		f, err := spillRows(rows)
+		f, err := spillRows(os.TempDir(), rows)
 		if err != nil {
 			yield(nil, err)
 			return

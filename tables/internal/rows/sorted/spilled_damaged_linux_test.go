@@ -18,9 +18,8 @@ import (
 // the error names the position.
 func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
 	id := int64(0)
-	f := must.Get(spillRows(batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
+	f := must.Get(spillRows(temporary, batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
 	defer f.close()
 	const offset = 1_000_000 // within the second mebibyte of rows
 	flip(t, temporary, offset)
