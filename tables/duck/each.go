@@ -24,8 +24,8 @@ type EachInput struct {
 // EachOptions configures [Each]. Nil or a zero field selects the defaults.
 type EachOptions struct {
 	Memory int64 // approximate limit of memory in bytes; 0 means [DefaultEachMemory]
-	// Parts is the number of parts. If it is 0, Each makes as many parts as Memory requires, and cuts a part again if it
-	// is too large.
+	// Parts is the number of parts. If it is 0, Each makes as many parts as Memory requires. It divides a part if the
+	// statement needs too much memory for it, so that a part's result is complete before Each yields it.
 	Parts int
 	Temp  string // directory for temporary data; "" means the system's
 	// Trust runs the statement exactly as it is written, even if it is not proved that it can run once for each part.

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -23,6 +25,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -36,6 +39,10 @@ type eachJob struct {
 	files  scratch
 	db     *database.Database
 	opened int // number of databases opened so far
+
+	divides   bool         // whether a part that needs too much memory is divided
+	written   atomic.Int64 // number of parts written so far
+	partBytes atomic.Int64 // parts with more bytes are divided, unless they have a single key
 }
 
 // errStopped means that the caller of Each stopped the iteration, so Each must yield nothing more.
@@ -80,36 +87,68 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 			rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
 			defer rows[i].Rows.Release()
 		}
-		ahead, stop := context.WithCancel(ctx)
-		defer stop()
-		// Write the files of the next part while DuckDB reads those of this part.
-		for p, err := range parallel.Ahead(j.parts(ahead, rows, o), 1, (*eachPart).remove) {
-			if err == nil {
-				err = j.run(ctx, p, func(r array.RecordReader) (isWanted bool) {
-					defer func() {
-						if !isWanted { // or yield panics
-							stop() // because Ahead waits for its goroutine
-						}
-					}()
-					return yield(r)
-				})
-			}
-			if err != nil {
-				stop()
-				return err
-			}
-		}
-		return nil
+		divide := func(ctx context.Context, f partFunc) error { return parted.Each(ctx, rows, j.options(o), f) }
+		return j.runParts(ctx, divide, yield)
 	})
+}
+
+type partFunc = func(context.Context, *parted.Part) error
+
+// runParts runs the statement for the parts with which divide calls a function.
+func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, partFunc) error, yield func(array.RecordReader) bool) error {
+	ahead, stop := context.WithCancel(ctx)
+	defer stop()
+	// Write the files of the next part while DuckDB reads those of this part.
+	for p, err := range parallel.Ahead(j.parts(ahead, divide), 1, (*eachPart).remove) {
+		if err == nil {
+			err = j.runOrDivide(ctx, p, func(r array.RecordReader) (isWanted bool) {
+				defer func() {
+					if !isWanted { // or yield panics
+						stop() // because Ahead waits for its goroutine
+					}
+				}()
+				return yield(r)
+			})
+		}
+		if err != nil {
+			stop()
+			return err
+		}
+	}
+	return nil
+}
+
+// runOrDivide runs the statement for a part, which it removes at the end. If the statement needs too much memory, it
+// divides the part. Later parts of the same size are divided before they run.
+func (j *eachJob) runOrDivide(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
+	defer p.remove()
+	canDivide := j.divides && p.CanDivide()
+	if !canDivide || p.Bytes() <= j.partBytes.Load() {
+		err := j.run(ctx, p, canDivide, yield)
+		if !canDivide || !database.NeedsMemory(err) || ctx.Err() != nil {
+			return err
+		}
+		j.partBytes.Store(p.Bytes() / 4)
+	}
+	j.close()
+	p.removeFiles()
+	divide := func(ctx context.Context, f partFunc) error { return p.Divide(ctx, j.partBytes.Load(), f) }
+	return j.runParts(ctx, divide, yield)
 }
 
 // eachPart is a part of the rows, in files.
 type eachPart struct {
 	*parted.Part
-	files []*scratchFile // of the inputs; nil for an input without rows
+	files   []*scratchFile // of the inputs; nil for an input without rows
+	release func()         // ends Keep of the part
 }
 
 func (p *eachPart) remove() {
+	p.removeFiles()
+	p.release()
+}
+
+func (p *eachPart) removeFiles() {
 	for _, f := range p.files {
 		if f != nil {
 			f.remove()
@@ -117,19 +156,23 @@ func (p *eachPart) remove() {
 	}
 }
 
-// parts yields the parts of the rows. The consumer must remove their files. Because parts runs ahead of the consumer, in
-// a goroutine, it uses neither db nor opened nor the files of the tables.
-func (j *eachJob) parts(ctx context.Context, rows []parted.Input, o *EachOptions) iter.Seq2[*eachPart, error] {
+// parts yields the parts with which divide calls a function. The consumer must remove them. Because parts runs ahead of
+// the consumer, in a goroutine, it uses neither db nor opened nor the files of the tables.
+func (j *eachJob) parts(ctx context.Context, divide func(context.Context, partFunc) error) iter.Seq2[*eachPart, error] {
 	return func(yield func(*eachPart, error) bool) {
-		n := 0
-		err := parted.Each(ctx, rows, j.options(o), func(ctx context.Context, part *parted.Part) error {
-			n++
-			p, err := j.writePart(ctx, part, n)
+		var write partFunc
+		write = func(ctx context.Context, part *parted.Part) error {
+			limit := j.partBytes.Load()
+			if j.divides && part.CanDivide() && part.Bytes() > limit {
+				return part.Divide(ctx, limit, write)
+			}
+			p, err := j.writePart(ctx, part)
 			if err == nil && !yield(p, nil) {
 				return errStopped
 			}
 			return err
-		})
+		}
+		err := divide(ctx, write)
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, err)
 		}
@@ -142,7 +185,8 @@ func withJob(ctx context.Context, sql string, inputs []EachInput, o *EachOptions
 	if err != nil {
 		return err
 	}
-	j := &eachJob{sql: sql, files: scratch{dir: dir}}
+	j := &eachJob{sql: sql, files: scratch{dir: dir}, divides: o.Parts == 0}
+	j.partBytes.Store(math.MaxInt64)
 	defer func() {
 		j.close()
 		err = errors.Join(err, dirs.Close())
@@ -188,6 +232,11 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
 		return err
 	}
+	factor, err := j.db.MemoryFactor(j.sql)
+	if err != nil {
+		return err
+	}
+	j.plan.PartBytes /= factor
 	for i, in := range inputs {
 		names := keyed[i].Columns
 		if columns != nil && columns[i] != nil {
@@ -254,9 +303,13 @@ func (j *eachJob) close() {
 	j.db = nil
 }
 
-// writePart writes the rows of the part with number n to files.
-func (j *eachJob) writePart(ctx context.Context, part *parted.Part, n int) (*eachPart, error) {
-	p := &eachPart{part, make([]*scratchFile, len(part.Inputs))}
+// writePart writes the rows of a part to files.
+func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, error) {
+	n := j.written.Add(1)
+	p := &eachPart{Part: part, files: make([]*scratchFile, len(part.Inputs)), release: func() {}}
+	if part.CanDivide() {
+		p.release = part.Keep()
+	}
 	for i := range part.Inputs {
 		in := &part.Inputs[i]
 		if in.Rows == 0 {
@@ -276,28 +329,30 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part, n int) (*eac
 	return p, nil
 }
 
-// run runs the statement for a part, yields its result, and removes the part's files.
-func (j *eachJob) run(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
-	defer p.remove()
+// run runs the statement for a part, and yields its result. If waits is set, the result waits in a file until it is
+// complete. Then run yields nothing if the statement needs too much memory.
+func (j *eachJob) run(ctx context.Context, p *eachPart, waits bool, yield func(array.RecordReader) bool) error {
 	for i, f := range p.files {
 		j.tables[i].files = nil
 		if f != nil {
 			j.tables[i].files = []tables.PlannedFile{f.planned()}
 		}
 	}
-	result, err := j.start(ctx, false)
+	columns, rows, end, err := j.start(ctx, waits, false)
 	// As in Engine.Query, a single thread that writes temporary files from the beginning needs less memory.
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		result, err = j.start(ctx, true)
+		columns, rows, end, err = j.start(ctx, waits, true)
 	}
 	if err != nil {
 		return explainPart(p.Part, err)
 	}
-	defer j.db.Finish()
-	r := arrowsafe.Reader(result.Schema(), arrowsafe.Until(func() (arrow.RecordBatch, error) {
-		b, err := result.Next()
-		return b, eachError(ctx, explainPart(p.Part, err))
-	}), result.End)
+	r := arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			if !yield(b, eachError(ctx, explainPart(p.Part, err))) {
+				return
+			}
+		}
+	}, end)
 	defer r.Release()
 	if !yield(r) {
 		return errStopped
@@ -307,7 +362,7 @@ func (j *eachJob) run(ctx context.Context, p *eachPart, yield func(array.RecordR
 
 // explainPart adds the size of a part to an error if the error means that the part needs too much memory.
 func explainPart(p *parted.Part, err error) error {
-	if !database.NeedsMemory(err) {
+	if !database.NeedsMemory(err) || p.Bytes() == 0 {
 		return err
 	}
 	rows := int64(0)
@@ -317,14 +372,15 @@ func explainPart(p *parted.Part, err error) error {
 	if p.OneKey {
 		return fmt.Errorf("the rows of key %s are too large: %d rows, %d bytes: %w", p.Key, rows, p.Bytes(), err)
 	}
-	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, or use more memory: %w", rows, p.Bytes(), err)
+	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, omit the number, or use more memory: %w", rows, p.Bytes(), err)
 }
 
-// start starts the statement for the current part. If spills is set, the statement needs less memory, but more time.
-func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error) {
+// start starts the statement for the current part and, if waits is set, writes its result to a file. The caller must call
+// end after it has read the rows. If spills is set, the statement needs less memory, but more time.
+func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow.Schema, rows sorted.Batches, end func(), err error) {
 	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
 	if err := j.open(); err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	job := j.job()
 	if spills {
@@ -334,8 +390,19 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 	result, err := j.db.Start(ctx, job)
 	if err != nil {
 		j.db.Finish()
+		return nil, nil, nil, err
 	}
-	return result, err
+	columns, rows = result.Schema(), arrowsafe.Until(result.Next)
+	end = func() {
+		result.End()
+		j.db.Finish()
+	}
+	if waits {
+		defer j.close()
+		defer end() // the function above
+		rows, end, err = sorted.Spill(j.files.dir, rows)
+	}
+	return columns, rows, end, err
 }
 
 // job returns the job for the current part or, if there is none, for inputs without rows.

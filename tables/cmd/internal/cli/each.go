@@ -67,9 +67,10 @@ The result is written to standard output, or to the file named by -o, in the ord
 appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
 DIR/PART/NAME, so that another program can read them. Temporary files are in $TMPDIR.
 
-If a single key has more rows than fit in memory, filters and most joins still work. An operation
-that must hold all rows of a key, such as list, a window or a sort, then fails, and the message
-names the key.`,
+If the statement needs too much memory for a part, the part is divided, unless --parts is given. If
+a single key has more rows than fit in memory, filters and most joins still work. An operation that
+must hold all rows of a key, such as list, a window or a sort, then fails, and the message names
+the key.`,
 		Example: `  partd-tables each --by sym -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
   partd-tables each --by l=sym --by r=symbol -o joined.parquet 'SELECT l.*, r.name FROM l LEFT JOIN r ON sym = symbol' l=trades.parquet r=names.csv
   partd-tables each --by user --sort-by user,time -o sessions.csv 'SELECT *, row_number() OVER (PARTITION BY user ORDER BY time) AS n FROM rows' rows=clicks/

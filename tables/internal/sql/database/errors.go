@@ -31,7 +31,10 @@ func OutOfMemoryError(err error) error {
 
 // NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
 func NeedsMemory(err error) bool {
-	return err != nil && strings.Contains(err.Error(), outOfMemory+" error: ")
+	if statement, ok := errors.AsType[*sqltext.Error](err); ok { // without a position or other texts before the error's own
+		err = statement.Err
+	}
+	return err != nil && strings.HasPrefix(err.Error(), outOfMemory+" error: ")
 }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
