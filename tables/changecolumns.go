@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // compareColumns returns an error if the changes cannot turn a copy of d.from into d.to. For example, the copy lacks
@@ -26,6 +27,15 @@ func (d *difference) compareColumns() error {
 			restored, err := strconv.ParseInt(text, 10, 64)
 			if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
 				return errors.New("a restore brought back dropped columns")
+			}
+		}
+		replacements, err := definition.Replacements(v.t.Metadata())
+		if err != nil {
+			return err
+		}
+		for _, r := range replacements {
+			if at := Version(r.Version); !r.Restore && at > min(first, last) && at <= max(first, last) {
+				return errors.New("the columns were replaced")
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -157,6 +158,41 @@ func TestChangesOfColumns(t *testing.T) {
 			c.evolve(rename("a", "c"), rename("b", "a"), rename("c", "b"))
 			c.want(tables.AtVersion(first), nil, "again: has the name of an earlier column")
 		},
+		"replacement by the same columns": func(c *changesCase) {
+			first := c.put(columns, rows)
+			second := c.replace(columns, `{"id":2,"price":2.5},{"id":3,"price":3.5}`, "other metadata")
+			c.want(tables.AtVersion(first), nil, "1 1.5 delete; 3 3.5 update_after; 3 null update_before")
+			c.want(tables.AtVersion(second), tables.AtVersion(first), "1 1.5 insert; 3 3.5 update_before; 3 null update_after")
+		},
+		"replacement by other columns": func(c *changesCase) {
+			for _, other := range []string{"id int64; price float64; more utf8", "id int64", "id int64; cost float64", "id int64; price utf8", "price float64; id int64"} {
+				first := c.put(columns, rows)
+				second := c.replace(other, `{"id":4}`, "")
+				third := c.put("id int64", `{"id":5}`)
+				c.want(tables.AtVersion(first), nil, "again: the columns were replaced")
+				c.want(tables.AtVersion(first), tables.AtVersion(second), "again: the columns were replaced")
+				c.want(tables.AtVersion(second), tables.AtVersion(first), "again: the columns were replaced")
+				if got := must.Get(tableAt(c.T, c.b, "t", nil).Changes(c.Context(), tables.AtVersion(second), nil))(c); got.Version != third {
+					c.Errorf("the changes lead to version %d, want %d", got.Version, third)
+				} else if n := must.Get(tabletest.CountRows(got))(c); n != 1 {
+					c.Errorf("%d changes after the replacement, want 1", n)
+				}
+				must.Do(c, c.b.Table("t").Delete(c.Context()))
+			}
+		},
+		"replacement by a type that is stored in the same way": func(c *changesCase) {
+			first := c.put("id int64; n uint8", `{"id":1,"n":7}`)
+			c.replace("id int64; n uint16", `{"id":1,"n":7}`, "")
+			c.want(tables.AtVersion(first), nil, "again: the columns were replaced")
+		},
+		"replacement before a restore": func(c *changesCase) {
+			first := c.put(columns, rows)
+			c.snapshot()
+			second := c.replace("id int64; price float64; more utf8", `{"id":4}`, "")
+			c.restore()
+			c.want(tables.AtVersion(first), nil, "again: the columns were replaced")
+			c.want(tables.AtVersion(second), nil, "1 1.5 insert; 2 2.5 insert; 3 null insert; 4 null delete")
+		},
 		"rename": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.evolve(rename("price", "cost"))
@@ -248,6 +284,15 @@ func TestChangesOfColumns(t *testing.T) {
 			test(&changesCase{t, s, s.Bucket("")})
 		})
 	}
+}
+
+// replace replaces the table's rows and columns. The columns have the metadata key "m".
+func (c *changesCase) replace(columns, rows, metadata string) tables.Version {
+	c.Helper()
+	m := arrow.MetadataFrom(map[string]string{"m": metadata})
+	batch := tabletest.ParseRows(c.T, tabletest.ParseColumns(c.T, columns), "["+rows+"]")
+	withMetadata := array.NewRecordBatch(arrow.NewSchema(batch.Schema().Fields(), &m), batch.Columns(), batch.NumRows())
+	return tabletest.PutRows(c.T, c.b, "t", tabletest.OneBatch(withMetadata), tables.PutReplace, nil)
 }
 
 func (c *changesCase) putStruct(rows string, names ...string) tables.Version {

@@ -206,7 +206,7 @@ func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedFi
 		}
 	}
 	f.Name, f.Nullable = c.Column, true // nullable, because existing rows have no value
-	sh, err := schema.NewShape(arrow.NewSchema([]arrow.Field{f}, nil), lastID)
+	sh, err := schema.NewShape(arrow.NewSchema([]arrow.Field{f}, nil), nil, lastID)
 	if err != nil {
 		return f, stored, err
 	}

@@ -30,7 +30,7 @@ type evolveStep struct {
 	// the table's setting when the change was allowed; the commit fails if the setting has changed since
 	allowedBy definition.Evolution
 	shape     *schema.Shape      // the new columns
-	props     iceberg.Properties // properties to set; can be nil
+	props     iceberg.Properties // properties that a migration sets; nil if the step is not a migration
 
 	// The remaining fields are used only if the step rewrites files.
 
@@ -124,15 +124,20 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	for i, name := range s.Keys {
 		s.Keys[i] = newName(name)
 	}
-	meta, err = definition.Reshape(meta, p.shape)
+	evolved, err := definition.Reshape(meta, p.shape)
 	if err != nil {
 		return nil, err
 	}
-	meta, err = definition.WithSettings(meta, &s)
-	if err == nil && p.props != nil {
-		meta, err = table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
+	if p.props != nil { // a migration
+		evolved, err = table.UpdateTableMetadata(evolved, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
+		if err == nil {
+			evolved, err = definition.WithReplacement(meta, evolved, false)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return meta, err
+	return definition.WithSettings(evolved, &s)
 }
 
 // rewriteFiles writes the rows of t's files to new files in the schema of newMeta. It leaves out files whose paths are
@@ -256,7 +261,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	defer firstResult.Release()
-	sh, err := schema.NewShape(firstResult.Schema(), c.cur.Metadata().LastColumnID())
+	sh, err := schema.NewShape(firstResult.Schema(), c.cur.Metadata().CurrentSchema(), c.cur.Metadata().LastColumnID())
 	if err != nil {
 		return false, err
 	}

@@ -105,7 +105,7 @@ func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutO
 // newTable returns metadata for a new table with the settings o. It includes the dictionaries of the dictionary-encoded
 // columns in rows.
 func (s *core) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
-	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
+	sh, err := schema.NewShape(withDictionaries(columns, rows), nil, 0)
 	if err != nil {
 		return nil, err
 	}

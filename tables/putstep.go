@@ -110,7 +110,7 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 // columns, reshape sets p.shape.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
-	sh, err := schema.NewShape(columns, meta.LastColumnID())
+	sh, err := schema.NewShape(columns, meta.CurrentSchema(), meta.LastColumnID())
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,14 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	if err != nil {
 		return nil, err
 	}
-	if !def.Stored.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.PutProperty {
+	property := meta.Properties()[schema.Property(meta.CurrentSchema().ID)]
+	if property == "" { // another program created the columns
+		property, err = schema.Encode(schema.RestorePutTypes(def.Stored, new(arrow.Schema)))
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !def.Stored.Equal(sh.Stored) || property != sh.PutProperty {
 		p.shape = sh
 	}
 	return p.replacement(meta)
@@ -127,7 +134,12 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 // replacement returns a copy of meta with the put's columns and settings.
 func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
-		meta, err = definition.Reshape(meta, p.shape)
+		var reshaped table.Metadata
+		reshaped, err = definition.Reshape(meta, p.shape)
+		if err != nil {
+			return nil, err
+		}
+		meta, err = definition.WithReplacement(meta, reshaped, false)
 		if err != nil {
 			return nil, err
 		}

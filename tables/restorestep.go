@@ -70,8 +70,11 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 		}
 		a.IDs = append(a.IDs, r.ids...)
 	}
-	before := meta.CurrentSchema()
+	before := meta
 	meta, err = withColumns(meta, source)
+	if err == nil {
+		meta, err = definition.WithReplacement(before, meta, true)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 		return nil, err
 	}
 	for id := range fields {
-		if _, ok := before.FindFieldByID(id); !ok {
+		if _, ok := before.CurrentSchema().FindFieldByID(id); !ok {
 			versions := fmt.Sprint(meta.Properties()[columnsRestoredProperty], " ", meta.LastSequenceNumber()+1)
 			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: versions})
 			meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, "")
@@ -128,7 +131,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	isKept := func(k string) bool {
-		return strings.HasPrefix(k, tail.PropertyPrefix) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty || k == definition.HistoryProperty
+		return strings.HasPrefix(k, tail.PropertyPrefix) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty || k == definition.HistoryProperty || k == definition.ReplacementsProperty
 	}
 	set := maps.Clone(source.Properties())
 	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })

@@ -146,7 +146,7 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 	for i := range r.IntN(4) + 1 {
 		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: types[r.IntN(len(types))], Nullable: true})
 	}
-	shape := must.Get(schema.NewShape(arrow.NewSchema(fields, nil), 0))(t)
+	shape := must.Get(schema.NewShape(arrow.NewSchema(fields, nil), nil, 0))(t)
 	ids = must.Get(table.SchemaToArrowSchema(shape.Schema, nil, true, false))(t)
 	for range r.IntN(2) + 1 {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, ids)

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -29,14 +30,15 @@ func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 
 // Shape has the schemas of a new or changed table.
 type Shape struct {
-	Schema      *iceberg.Schema // has new field IDs
+	Schema      *iceberg.Schema
 	Stored      *arrow.Schema
 	PutProperty string // value of the property with the put schema
 	LastID      int    // highest column ID when the shape was created
 }
 
-// NewShape returns the shape for a put's schema. Its column IDs are above lastID.
-func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
+// NewShape returns the shape for a put's schema. Fields keep the IDs of equal fields in replaced, which may be nil (see
+// inherit). All other IDs are above lastID.
+func NewShape(putSchema *arrow.Schema, replaced *iceberg.Schema, lastID int) (*Shape, error) {
 	if err := CheckNames(putSchema); err != nil {
 		return nil, err
 	}
@@ -53,12 +55,21 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	if err != nil {
 		return nil, err
 	}
+	if replaced != nil {
+		fields, _ := inheritFields(columns.Fields(), replaced.Fields())
+		columns = iceberg.NewSchemaWithIdentifiers(columns.ID, replaced.IdentifierFieldIDs, fields...)
+	}
 	return ShapeOf(columns, putSchema, lastID)
 }
 
 // ShapeOf returns the shape with the given columns. putSchema has their types as put, and lastID becomes the shape's
-// LastID.
+// LastID. The shape has no identifier fields that columns lacks or that may be null.
 func ShapeOf(columns *iceberg.Schema, putSchema *arrow.Schema, lastID int) (*Shape, error) {
+	identifiers := slices.DeleteFunc(slices.Clone(columns.IdentifierFieldIDs), func(id int) bool {
+		f, ok := columns.FindFieldByID(id)
+		return !ok || !f.Required
+	})
+	columns = iceberg.NewSchemaWithIdentifiers(columns.ID, identifiers, columns.Fields()...)
 	stored, err := StoredSchema(columns)
 	if err != nil {
 		return nil, err

@@ -10,11 +10,17 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
-// drops removed columns. It returns other batches unchanged. It takes ownership of the batch.
+// drops removed columns. If a replacement of the table removed a column, it matches the column by name. It returns other
+// batches unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	isReplaced, err := definition.ReplacedColumns(meta)
+	if err != nil {
+		return batch, err
+	}
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)
 		if err != nil {
@@ -31,7 +37,13 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 			fields, columns = append(fields, field), append(columns, batch.Column(i))
 		}
 		for i, f := range oldSchema.Fields() {
-			if current, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+			current, ok := meta.CurrentSchema().FindFieldByID(f.ID)
+			if !ok && isReplaced(f.ID) {
+				current, ok = meta.CurrentSchema().FindFieldByName(f.Name)
+				_, isTaken := oldSchema.FindFieldByID(current.ID)
+				ok = ok && !isTaken
+			}
+			if ok {
 				add(i, current.Name)
 			}
 		}

@@ -90,7 +90,7 @@ func openTables(t *testing.T, cat *icecat.Catalog, p partd.Partd, process string
 // create creates a table, and puts a row in the tail with the table's name as ID.
 func create(t *testing.T, e *Entry) {
 	t.Helper()
-	shape := must.Get(schema.NewShape(foldColumns, 0))(t)
+	shape := must.Get(schema.NewShape(foldColumns, nil, 0))(t)
 	meta := must.Get(definition.NewMetadata(shape, e.tables.Catalog.NewLocation(), nil, 0))(t)
 	must.Do(t, e.Create(t.Context(), foldRow(), meta, e.Name, nil))
 }

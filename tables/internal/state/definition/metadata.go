@@ -50,10 +50,14 @@ func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) 
 	return WithSettings(meta, s)
 }
 
-// Reshape returns meta with another schema, and without a sort order, because the order may refer to dropped columns.
-// The caller must then call WithSettings, which adds a sort order again.
+// Reshape returns meta with another schema. It removes a sort order that the new columns do not allow. The caller must
+// then call WithSettings, which adds the order of the settings again.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
+	columns := distinct(meta, sh)
+	updates := []table.Update{table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1)}
+	if order := meta.SortOrder(); order.CheckCompatibility(columns) != nil {
+		updates = append(RemoveSortOrder(), updates...)
+	}
 	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, updates...)
 	}
@@ -65,17 +69,39 @@ func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
+// putMark begins the end of a column's documentation if it distinguishes schemas.
+const putMark = "[put schema "
+
+// distinct returns the schema of sh. If the table already has an equal schema with other put types, distinct changes the
+// documentation of the first column. Otherwise, the library would use the earlier schema's ID, and the versions with that
+// schema would get the new put types.
+func distinct(meta table.Metadata, sh *schema.Shape) *iceberg.Schema {
+	fields := slices.Clone(sh.Schema.Fields())
+	for i := range fields {
+		doc, _, _ := strings.Cut(fields[i].Doc, putMark)
+		fields[i].Doc = strings.TrimSpace(doc)
+	}
+	doc := fields[0].Doc
+	for n := 2; ; n++ {
+		columns := iceberg.NewSchemaWithIdentifiers(0, sh.Schema.IdentifierFieldIDs, fields...)
+		i := slices.IndexFunc(meta.Schemas(), columns.Equals)
+		if i < 0 || meta.Properties()[schema.Property(meta.Schemas()[i].ID)] == sh.PutProperty {
+			return columns
+		}
+		fields[0].Doc = strings.TrimSpace(doc + " " + putMark + strconv.Itoa(n) + "]")
+	}
+}
+
 // WithSettings returns meta with the settings s, after checking them against the columns; nil means the current
 // settings.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	props := iceberg.Properties{}
+	current, err := ParseSettings(meta.Properties()[SettingsProperty])
 	if s != nil {
 		props[table.ParquetCompressionKey] = s.Compression.codec()
+	} else if err != nil {
+		return nil, err
 	} else {
-		current, err := ParseSettings(meta.Properties()[SettingsProperty])
-		if err != nil {
-			return nil, err
-		}
 		s = &current
 	}
 	d, err := withTypes(meta.CurrentSchema(), meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
@@ -86,7 +112,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	updates, err := s.sortUpdates(meta)
+	updates, err := s.sortUpdates(meta, current)
 	if err != nil {
 		return nil, err
 	}

@@ -56,8 +56,13 @@ func (o *Order) Merging() sorted.Rule {
 	return sorted.All
 }
 
-func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
-	if s.Time == "" {
+// sortUpdates returns the updates that give a table the order of s. If neither s nor the current settings have a time
+// column, the order belongs to another program, and stays.
+func (s Settings) sortUpdates(meta table.Metadata, current Settings) ([]table.Update, error) {
+	switch {
+	case s.Time == "" && current.Time == "":
+		return nil, nil
+	case s.Time == "":
 		return RemoveSortOrder(), nil
 	}
 	var fields []table.SortField

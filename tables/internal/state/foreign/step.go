@@ -97,6 +97,12 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 	if err := p.checkRows(ctx, oldMeta, meta); err != nil {
 		return nil, err
 	}
+	if p.Mode == commit.Replaces {
+		meta, err = definition.WithReplacement(oldMeta, meta, false)
+		if err != nil {
+			return nil, err
+		}
+	}
 	a.Info.Updated = a.Now
 	a.Info.Metadata, err = p.Normalize(icecat.FromProperties(meta.Properties()))
 	return meta, err

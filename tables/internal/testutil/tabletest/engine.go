@@ -73,6 +73,14 @@ func (e Engine) Commit(do func(*table.Transaction) error) {
 	}
 }
 
+// Update commits updates without requirements.
+func (e Engine) Update(updates ...table.Update) {
+	e.t.Helper()
+	if _, _, err := e.CommitTable(e.t.Context(), nil, nil, updates); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 // MergeOnRead makes later deletes and upserts write delete files: position delete files in format version 2, and
 // deletion vectors in version 3.
 func (e Engine) MergeOnRead(version int) {
