@@ -41,6 +41,7 @@ type evolvedColumns struct {
 	shape      *schema.Shape
 	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
 	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the change of type
+	specs      []iceberg.PartitionSpec
 
 	// Columns after the changes so far, in the table's schema, the put schema and the schema of readers.
 	fields         []iceberg.NestedField
@@ -61,7 +62,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	}
 	cur := meta.CurrentSchema()
 	ev := &evolvedColumns{
-		before: def, rules: ruleList, lastID: meta.LastColumnID(), pandas: pandasNames{},
+		before: def, rules: ruleList, lastID: meta.LastColumnID(), pandas: pandasNames{}, specs: meta.PartitionSpecs(),
 		fields: slices.Clone(cur.Fields()), columns: def.Put.Fields(), types: def.Logical.Fields(),
 	}
 	for i := range ev.fields {
@@ -183,6 +184,9 @@ func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
 		return err
 	}
 	if arrow.IsInteger(oldType.ID()) && stored.Type.Equals(iceberg.PrimitiveTypes.Float64) {
+		if spec, ok := definition.SpecOf(ev.specs, ev.fields[i].ID); ok {
+			return schema.Errorf(c.Column, "cannot widen type %s to %s, because the partition spec %d of the table uses the column, and Iceberg allows only larger integers there", from, f.Type, spec)
+		}
 		ev.rewrites = true
 	}
 	// Record the Arrow type in Doc, because several Arrow types can share one stored type.

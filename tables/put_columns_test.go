@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -68,6 +69,94 @@ func TestReplaceKeepsDocumentation(t *testing.T) {
 			t.Errorf("%s: got schema %d, %v, want schema %d with the documentation %q", c.columns, s.ID, s, c.id, c.doc)
 		}
 	}
+}
+
+// TestPartitionSources checks changes of a column that a partition spec uses, even one that is no longer current. The
+// column cannot be dropped, replaced or widened to float64. After the spec was removed, it can.
+func TestPartitionSources(t *testing.T) {
+	t.Parallel()
+	const rows = `{"n":7,"i":7}`
+	evolve := func(changes ...tables.ColumnChange) func(*testing.T, *tables.Bucket) error {
+		return func(t *testing.T, b *tables.Bucket) error { return b.Table("t").Evolve(t.Context(), changes...) }
+	}
+	put := func(columns string, mode tables.PutMode) func(*testing.T, *tables.Bucket) error {
+		return func(t *testing.T, b *tables.Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), mode, nil)
+			return err
+		}
+	}
+	drop := tables.ColumnChange{Op: "drop", Column: "n"}
+	changes := map[string]struct {
+		do        func(*testing.T, *tables.Bucket) error
+		isAllowed bool
+	}{
+		"drop":                        {do: evolve(drop)},
+		"drop and add":                {do: evolve(drop, tables.ColumnChange{Op: "add", Column: "n", Type: "int32"})},
+		"widen to float64":            {do: evolve(tables.ColumnChange{Op: "widen", Column: "n", Type: "float64"})},
+		"widen to int64":              {evolve(tables.ColumnChange{Op: "widen", Column: "n", Type: "int64"}), true},
+		"rename":                      {evolve(tables.ColumnChange{Op: "rename", Column: "n", To: "m"}), true},
+		"drop another column":         {evolve(tables.ColumnChange{Op: "drop", Column: "i"}), true},
+		"replace by the same columns": {put("n int32; i int32", tables.PutReplace), true},
+		"replace by larger integers":  {put("n int64; i int32", tables.PutReplace), true},
+		"replace by floats":           {do: put("n float64; i int32", tables.PutReplace)},
+		"replace by fewer columns":    {do: put("i int32", tables.PutReplace)},
+		"append floats":               {do: put("n float64; i int32", tables.PutAppend)},
+		"append larger integers":      {put("n int64; i int32", tables.PutAppend), true},
+		"migrate": {do: func(t *testing.T, b *tables.Bucket) error {
+			_, err := b.Table("t").Migrate(t.Context(), 1, func(r arrow.RecordBatch) (arrow.RecordBatch, error) {
+				return array.NewRecordBatch(arrow.NewSchema(r.Schema().Fields()[1:], nil), r.Columns()[1:], r.NumRows()), nil
+			})
+			return err
+		}},
+		"restore": {do: func(t *testing.T, b *tables.Bucket) error { return b.Restore(t.Context(), "without n") }},
+	}
+	for _, transform := range []iceberg.Transform{iceberg.IdentityTransform{}, iceberg.BucketTransform{NumBuckets: 3}, iceberg.TruncateTransform{Width: 3}, iceberg.VoidTransform{}} {
+		for state := range map[string]bool{"current": true, "old": true, "removed": true} {
+			for name, c := range changes {
+				t.Run(transform.String()+", "+state+"/"+name, func(t *testing.T) {
+					t.Parallel()
+					s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+					b := s.Bucket("")
+					columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "i", Type: iceberg.PrimitiveTypes.Int32})
+					createIceberg(t, b, columns, iceberg.UnpartitionedSpec, 2)
+					must.Get(b.Snapshot(t.Context(), "without n"))(t)
+					commit := func(updates ...table.Update) {
+						t.Helper()
+						tabletest.NewEngine(t, s, "", "t").Update(updates...)
+					}
+					columns = iceberg.NewSchema(1, iceberg.NestedField{ID: 2, Name: "n", Type: iceberg.PrimitiveTypes.Int32}, columns.Field(0))
+					spec := iceberg.NewPartitionSpecID(1, iceberg.PartitionField{SourceIDs: []int{2}, FieldID: 1000, Name: "p", Transform: transform})
+					commit(table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1), table.NewAddPartitionSpecUpdate(&spec, false), table.NewSetDefaultSpecUpdate(-1))
+					must.Do(t, b.Table("t").SetEvolution(t.Context(), tables.Flexible))
+					if state != "current" {
+						commit(table.NewSetDefaultSpecUpdate(0))
+					}
+					if state == "removed" {
+						commit(table.NewRemoveSpecUpdate([]int{1}))
+					}
+					must.Do(t, put("n int32; i int32", tables.PutAppend)(t, b))
+					err := c.do(t, b)
+					if c.isAllowed || state == "removed" || transform.String() == "void" {
+						must.Do(t, err)
+						return
+					}
+					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), `column "n"`) || !strings.Contains(err.Error(), "partition spec 1") {
+						t.Errorf("got error %v, want a SchemaError that names the column and the partition spec", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestReplaceOfBrokenSpec checks that a table whose columns already lack a column that a partition spec uses can be
+// changed.
+func TestReplaceOfBrokenSpec(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+	spec := partitionedByN(0)
+	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64}), &spec, 2)
+	tabletest.NewEngine(t, b.Store(), "", "t").Update(table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64})), table.NewSetCurrentSchemaUpdate(-1))
+	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: "a", Type: "utf8"}))
 }
 
 // TestEvolveKeepsForeignOrder checks that changes of columns and settings keep another program's sort order and

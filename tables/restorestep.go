@@ -117,6 +117,9 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 
 // withColumns returns meta with the columns and properties of source.
 func withColumns(meta, source table.Metadata) (table.Metadata, error) {
+	if err := definition.CheckSources(meta, source.CurrentSchema()); err != nil {
+		return nil, err
+	}
 	columns, order := *source.CurrentSchema(), source.SortOrder()
 	updates := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),

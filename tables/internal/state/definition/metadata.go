@@ -53,6 +53,9 @@ func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) 
 // Reshape returns meta with another schema. It removes a sort order that the new columns do not allow. The caller must
 // then call WithSettings, which adds the order of the settings again.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
+	if err := CheckSources(meta, sh.Schema); err != nil {
+		return nil, err
+	}
 	columns := distinct(meta, sh)
 	updates := []table.Update{table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1)}
 	if order := meta.SortOrder(); order.CheckCompatibility(columns) != nil {
