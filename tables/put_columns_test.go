@@ -16,7 +16,7 @@ import (
 )
 
 // TestReplaceKeepsOldPutTypes checks that after replacements whose types Iceberg stores in the same way, each version
-// still has the types and the schema metadata of its own put.
+// still has the types and the schema metadata of the put that wrote it.
 func TestReplaceKeepsOldPutTypes(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	puts := []struct{ columns, rows, metadata string }{
@@ -71,7 +71,7 @@ func TestReplaceKeepsDocumentation(t *testing.T) {
 	}
 }
 
-// TestPartitionSources checks changes of a column that a partition spec uses, even one that is no longer current. The
+// TestPartitionSources checks changes of a column that a partition spec uses, even if the spec is no longer current. The
 // column cannot be dropped, replaced or widened to float64. After the spec was removed, it can.
 func TestPartitionSources(t *testing.T) {
 	t.Parallel()

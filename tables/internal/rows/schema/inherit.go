@@ -18,7 +18,7 @@ func inherit(f, old iceberg.NestedField) (iceberg.NestedField, bool) {
 	return old, true
 }
 
-// inheritFields applies inherit to fields whose names are among old, and reports whether any of them inherited an ID.
+// inheritFields applies inherit to fields that old has under the same names. found says whether any field inherited an ID.
 func inheritFields(fields, old []iceberg.NestedField) (inherited []iceberg.NestedField, found bool) {
 	inherited = slices.Clone(fields)
 	for i, f := range fields {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// SpecOf returns the ID of a partition spec that uses the column with the given ID. It returns false if there is none.
+// SpecOf returns the ID of a partition spec that uses the column with the given ID, or false if no spec does.
 func SpecOf(specs []iceberg.PartitionSpec, column int) (id int, ok bool) {
 	for _, spec := range specs {
 		for _, f := range spec.Fields() {

@@ -38,6 +38,14 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 		}
 		c.old = manifests
 	}
+	isCurrent := map[int64]bool{} // the snapshots in the current branch
+	for s := newMeta.CurrentSnapshot(); oldMeta != nil && s != nil && oldMeta.SnapshotByID(s.SnapshotID) == nil && !isCurrent[s.SnapshotID]; {
+		isCurrent[s.SnapshotID] = true
+		if s.ParentSnapshotID == nil {
+			break
+		}
+		s = newMeta.SnapshotByID(*s.ParentSnapshotID)
+	}
 	for _, s := range added {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -48,9 +56,13 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 		if err := p.checkWithin(newMeta.Location(), s.ManifestList); err != nil {
 			return err
 		}
+		c.isCurrent = isCurrent[s.SnapshotID]
 		if err := c.checkList(ctx, &s); err != nil {
 			return err
 		}
+	}
+	if err := c.checkFields(ctx); err != nil {
+		return err
 	}
 	if !c.hasDeletes {
 		return nil
@@ -67,7 +79,9 @@ type manifestCheck struct {
 	staged  *table.Table // with newMeta
 	newMeta table.Metadata
 
-	hasDeletes bool // whether a new manifest has delete files
+	hasDeletes bool     // whether a new manifest has delete files
+	isCurrent  bool     // whether the snapshot that is being checked is in the current branch
+	added      []string // new data files with rows in the current branch
 
 	// manifests, by path, that have already been checked, or that were in the table before the commit
 	checked map[string]iceberg.ManifestFile
@@ -224,6 +238,9 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 	if isDelete {
 		c.hasDeletes = true
 		return datafile.CheckDeletes(ctx, c.staged, f)
+	}
+	if c.isCurrent && e.Status() == iceberg.EntryStatusADDED && f.Count() > 0 && len(c.added) < maxFooters {
+		c.added = append(c.added, f.FilePath())
 	}
 	return nil
 }
