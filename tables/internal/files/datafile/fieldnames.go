@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// FieldNames returns the fields in a Parquet file's schema: their names, by ID. It omits fields without an ID, and returns
-// none if the file is not a valid Parquet file.
+// FieldNames returns the names of the fields in a Parquet file's schema, by ID. It omits fields without an ID. If the file
+// is not a valid Parquet file, FieldNames returns no names.
 func FieldNames(fileIO *icecat.FileIO, name string) (names map[int]string, err error) {
 	f := &file{scan: &Scan{Footers: fileIO.Footers()}, name: path.Base(name)}
 	defer f.close()
@@ -22,7 +22,7 @@ func FieldNames(fileIO *icecat.FileIO, name string) (names map[int]string, err e
 	f.opened = opened
 	f.parsed, f.footer, err = f.scan.parse(name, opened)
 	if err != nil {
-		_, readErr := opened.ReadAt(make([]byte, 1), 0) // tells a file that cannot be read from one that is not Parquet
+		_, readErr := opened.ReadAt(make([]byte, 1), 0) // fails if the storage does, not if the file is invalid
 		if readErr == io.EOF {
 			readErr = nil
 		}

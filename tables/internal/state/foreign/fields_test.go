@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// lateWriter is another program that writes a file for table "t", and commits it after the table has changed.
+// lateWriter is another program that writes a file for table "t". It commits the file after the table has changed.
 type lateWriter struct {
 	*testing.T
 	s    *tables.Store

@@ -1,4 +1,4 @@
-package tables_test
+package definition_test
 
 import (
 	"errors"
@@ -12,13 +12,22 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
+
+// create creates table "t" in Iceberg's format version 2 as another program would.
+func create(t *testing.T, s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec) {
+	t.Helper()
+	meta := must.Get(partdiceberg.NewMetadata(s, columns, spec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "2"}))(t)
+	must.Get(partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Table: "t", New: meta}))(t)
+}
 
 // TestReplaceKeepsOldPutTypes checks that after replacements whose types Iceberg stores in the same way, each version
 // still has the types and the schema metadata of the put that wrote it.
 func TestReplaceKeepsOldPutTypes(t *testing.T) {
-	b := tabletest.BucketWithoutTail(t)
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
 	puts := []struct{ columns, rows, metadata string }{
 		{"n uint8; s utf8", `{"n":200,"s":"a"}`, "first"},
 		{"n int16; s utf8", `{"n":-300,"s":"b"}`, "first"},
@@ -36,12 +45,12 @@ func TestReplaceKeepsOldPutTypes(t *testing.T) {
 		at := tables.AtVersion(tables.Version(i + 1))
 		values := strings.NewReplacer(`{"n":`, "", `"s":`, "", `"`, "", "}", "").Replace(p.rows)
 		tabletest.WantText(t, b, "t", p.columns+" | "+values, at)
-		got := must.Get(tableAt(t, b, "t", at).Schema(t.Context()))(t).Metadata()
+		got := must.Get(must.Get(b.Table("t").At(t.Context(), at))(t).Schema(t.Context()))(t).Metadata()
 		if text, _ := got.GetValue("pandas"); text != p.metadata {
 			t.Errorf("version %d has the metadata %q, want %q", i+1, text, p.metadata)
 		}
 	}
-	meta := must.Get(tabletest.NewEngine(t, b.Store(), b.Name(), "t").LoadTable(t.Context(), nil))(t).Metadata()
+	meta := must.Get(tabletest.NewEngine(t, s, "", "t").LoadTable(t.Context(), nil))(t).Metadata()
 	for _, s := range meta.Schemas() {
 		if s.Field(0).ID != 1 || s.Field(1).ID != 2 {
 			t.Errorf("the schema %v has other IDs than the first one", s)
@@ -55,18 +64,19 @@ func TestReplaceKeepsOldPutTypes(t *testing.T) {
 // TestReplaceKeepsDocumentation checks that a replacement with the same columns does not change the schema of another
 // program, and that other replacements keep the documentation of columns that keep their IDs.
 func TestReplaceKeepsDocumentation(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
 	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64, Doc: "number"}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String, Doc: "text"})
-	createIceberg(t, b, columns, iceberg.UnpartitionedSpec, 2)
+	create(t, s, columns, iceberg.UnpartitionedSpec)
 	for _, c := range []struct {
 		columns string
 		id      int
 		doc     string
 	}{{"n int64; s utf8", 0, "text"}, {"n int64; s int64", 1, ""}} {
 		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, `{"n":1}`), tables.PutReplace, nil)
-		s := must.Get(tabletest.NewEngine(t, b.Store(), "", "t").LoadTable(t.Context(), nil))(t).Schema()
-		if s.ID != c.id || s.Field(0).Doc != "number" || s.Field(1).Doc != c.doc {
-			t.Errorf("%s: got schema %d, %v, want schema %d with the documentation %q", c.columns, s.ID, s, c.id, c.doc)
+		got := must.Get(tabletest.NewEngine(t, s, "", "t").LoadTable(t.Context(), nil))(t).Schema()
+		if got.ID != c.id || got.Field(0).Doc != "number" || got.Field(1).Doc != c.doc {
+			t.Errorf("%s: got schema %d, %v, want schema %d with the documentation %q", c.columns, got.ID, got, c.id, c.doc)
 		}
 	}
 }
@@ -118,7 +128,7 @@ func TestPartitionSources(t *testing.T) {
 					s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 					b := s.Bucket("")
 					columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "i", Type: iceberg.PrimitiveTypes.Int32})
-					createIceberg(t, b, columns, iceberg.UnpartitionedSpec, 2)
+					create(t, s, columns, iceberg.UnpartitionedSpec)
 					must.Get(b.Snapshot(t.Context(), "without n"))(t)
 					commit := func(updates ...table.Update) {
 						t.Helper()
@@ -152,10 +162,11 @@ func TestPartitionSources(t *testing.T) {
 // TestReplaceOfBrokenSpec checks that a table whose columns already lack a column that a partition spec uses can be
 // changed.
 func TestReplaceOfBrokenSpec(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
-	spec := partitionedByN(0)
-	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64}), &spec, 2)
-	tabletest.NewEngine(t, b.Store(), "", "t").Update(table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64})), table.NewSetCurrentSchemaUpdate(-1))
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	spec := iceberg.NewPartitionSpecID(0, iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "n", Transform: iceberg.IdentityTransform{}})
+	create(t, s, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64}), &spec)
+	tabletest.NewEngine(t, s, "", "t").Update(table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int64})), table.NewSetCurrentSchemaUpdate(-1))
 	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: "a", Type: "utf8"}))
 }
 
@@ -183,10 +194,11 @@ func TestEvolveKeepsForeignOrder(t *testing.T) {
 		}, 1, 0}, // the new column can be null
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
 			columns := iceberg.NewSchemaWithIdentifiers(0, []int{1}, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int32, Required: true}, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int32})
-			createIceberg(t, b, columns, iceberg.UnpartitionedSpec, 2)
-			engine := tabletest.NewEngine(t, b.Store(), "", "t")
+			create(t, s, columns, iceberg.UnpartitionedSpec)
+			engine := tabletest.NewEngine(t, s, "", "t")
 			order := must.Get(table.NewSortOrder(1, []table.SortField{{SourceIDs: []int{1}, Transform: iceberg.BucketTransform{NumBuckets: 3}, Direction: table.SortASC, NullOrder: table.NullsFirst}}))(t)
 			engine.Update(table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1))
 			must.Do(t, c.do(b))
