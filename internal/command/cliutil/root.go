@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,24 @@ func (p *Program) Execute(ctx context.Context, root *cobra.Command, args []strin
 		p.Started = true
 		err = p.help.err
 	}
-	return cmd, err
+	return cmd, explainMissing(cmd, err)
+}
+
+var missingFlags = regexp.MustCompile(`^required flag\(s\) "([^"]*)".* not set$`)
+
+// explainMissing returns a usage error that describes the first required flag that is missing, if cobra's error is about
+// one.
+func explainMissing(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	m := missingFlags.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	value, usage := pflag.UnquoteUsage(cmd.Flags().Lookup(m[1]))
+	usage, _, _ = strings.Cut(usage, " [$")
+	return Usagef("--%s %s is missing: %s", m[1], value, usage)
 }
 
 // Root completes a program's root command, which must already have its flags and subcommands. A

@@ -103,6 +103,20 @@ func TestUnwrittenHelp(t *testing.T) {
 	}
 }
 
+// TestMissingFlag checks that the error for a required flag that is missing describes the flag.
+func TestMissingFlag(t *testing.T) {
+	cmd := &cobra.Command{Use: "back", Run: func(*cobra.Command, []string) {}}
+	cmd.Flags().String("name", "", "the `NAME` of the backup")
+	must.Do(t, cmd.MarkFlagRequired("name"))
+	root := &cobra.Command{Use: "p"}
+	root.AddCommand(cmd)
+	p := &Program{Env: &Env{Prefix: "P_"}, Out: io.Discard, Err: io.Discard}
+	_, err := p.Execute(t.Context(), p.Root(root), []string{"back"})
+	if want := "--name NAME is missing: the NAME of the backup"; !IsUsage(err) || err.Error() != want {
+		t.Errorf("error %v, want the usage error %q", err, want)
+	}
+}
+
 // TestArgCounts checks that a command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{
