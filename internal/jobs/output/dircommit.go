@@ -203,6 +203,9 @@ func (d *Dir) seal(path string, old fs.FileInfo) error {
 	}
 	if old != nil {
 		err = f.Chmod(old.Mode().Perm())
+		if err != nil && hasNoModes(err) {
+			err = nil
+		}
 	}
 	if err == nil && d.Durable {
 		err = syncFile(f)

@@ -64,11 +64,17 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	}
 	o := &File{path: path, temp: temp, force: replace, f: f}
 	if keepMode {
-		if err := f.Chmod(mode); err != nil {
+		if err := f.Chmod(mode); err != nil && !hasNoModes(err) {
 			return nil, errors.Join(err, o.Abort())
 		}
 	}
 	return o, nil
+}
+
+// hasNoModes reports whether an error of Chmod means that the file system does not store modes, as FAT and some network
+// file systems. The process owns the file, because it has just created it.
+func hasNoModes(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // resolveLinks follows symbolic links. The file at the end need not exist.

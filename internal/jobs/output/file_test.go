@@ -314,3 +314,27 @@ func TestLocksNobody(t *testing.T) {
 	}
 	must.Do(t, other.Commit())
 }
+
+// TestNoModes checks that a file is replaced on a file system that does not store modes. A child process has such a file
+// system.
+func TestNoModes(t *testing.T) {
+	if path := os.Getenv("PARTD_TEST_REPLACE"); path != "" {
+		f := must.Get(Create(t.Context(), path, true))(t)
+		must.Get(f.Write([]byte("new")))(t)
+		must.Do(t, f.Commit())
+		return
+	}
+	path := filepath.Join(t.TempDir(), "a")
+	must.Do(t, os.WriteFile(path, []byte("old"), 0o600))
+	cmd := exec.Command(os.Args[0], "-test.run=^TestNoModes$", "-test.v")
+	cmd.Env = append(os.Environ(), "PARTD_TEST_REPLACE="+path)
+	log := filepath.Join(t.TempDir(), "log")
+	out, err := procs.Strace(t, cmd, log, "-e", "trace=fchmod", "-e", "inject=fchmod:error=EPERM").CombinedOutput()
+	procs.SkipUntraced(t, string(out))
+	if calls := must.Get(os.ReadFile(log))(t); err != nil || !strings.Contains(string(calls), "INJECTED") {
+		t.Errorf("the child: %v: %s; its calls are %s", err, out, calls)
+	}
+	if got := must.Get(os.ReadFile(path))(t); string(got) != "new" {
+		t.Errorf("the file contains %q, want the new text", got)
+	}
+}
