@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -269,7 +271,23 @@ func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &tables.OpError{Op: op, Err: q.hidePaths(explainInterrupt(ctx, err))}
+	return &tables.OpError{Op: op, Err: q.hidePaths(q.explainMissing(explainInterrupt(ctx, err)))}
+}
+
+// explainMissing replaces DuckDB's error about a missing file of a table. DuckDB looks for a directory of that name,
+// which it may not access, so it reports a permission error.
+func (q *query) explainMissing(err error) error {
+	if !strings.Contains(err.Error(), "Cannot access file") {
+		return err
+	}
+	for _, t := range q.tables {
+		for _, f := range t.files {
+			if _, statErr := os.Stat(f.Path); strings.Contains(err.Error(), f.Path) && errors.Is(statErr, fs.ErrNotExist) {
+				return fmt.Errorf("%w: the file %s of %s is missing: repair it with verify --repair-from, or restore the table from a backup", tables.ErrDamaged, filepath.Base(f.Path), t)
+			}
+		}
+	}
+	return err
 }
 
 // explainInterrupt adds the reason for an interruption to an error, if DuckDB omitted it.

@@ -295,3 +295,24 @@ func sameCells(a, b []string) bool {
 		return x == y || errN == nil && errM == nil && math.Abs(n-m) <= 1e-9*max(1, math.Abs(n), math.Abs(m))
 	})
 }
+
+// TestMissingFile checks that statements that need a lost data file name the file, the table and the remedy. DuckDB's own
+// error is about permissions.
+func TestMissingFile(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, nil, tables.Options{FoldAge: -1})
+	put(t, s, "", "t", numbers(0, 50))
+	must.Get(s.Fold(t.Context(), nil))(t)
+	files := must.Get(filepath.Glob(filepath.Join(dir, "data", "*", "data", "*.parquet")))(t)
+	if len(files) != 1 {
+		t.Fatalf("the table has the files %v, want one", files)
+	}
+	must.Do(t, os.Remove(files[0]))
+	for _, sql := range []string{"SELECT count(*) FROM t", "SELECT sum(k) FROM t", "SELECT * FROM t WHERE k = 3"} {
+		_, err := rows(t, s, sql, nil)
+		must.Fail(t, err, tables.ErrDamaged, "%s", sql)
+		if text := fmt.Sprint(err); !strings.Contains(text, filepath.Base(files[0])) || strings.Contains(text, dir) || !strings.Contains(text, "--repair-from") {
+			t.Errorf("%s: %v, want an error with the file's name and the remedy, but no directory", sql, err)
+		}
+	}
+}

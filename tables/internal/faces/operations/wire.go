@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -213,7 +212,7 @@ func DecodeParameters(ctx context.Context, stream []byte, limit int64) (arrow.Re
 	}
 	defer r.Release()
 	if !r.Next() {
-		return nil, fmt.Errorf("no row: %w", r.Err())
+		return nil, cmp.Or(r.Err(), errors.New("there is no row: send one row with a value for each parameter, or no parameters"))
 	}
 	rows := r.RecordBatch()
 	if _, err := (&arrowsafe.Checker{Limit: limit}).Check(ctx, rows); err != nil {
