@@ -114,6 +114,11 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
     return error
 
 
+def seconds(count: float) -> str:
+    """Returns a number of seconds as text."""
+    return f"{count:g} second" + ("" if count == 1 else "s")
+
+
 _READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
 _DISK_FULL = ("no space left", "disk quota exceeded", "disk is full")

@@ -105,7 +105,10 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
     template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs
-    schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
+    try:
+        schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
+    except ValueError as error:  # two columns have the same name
+        raise Misuse(f"{error}: give each column a name of its own") from error
     try:
         if len(labels) and not is_exact:
             label_frame = pd.DataFrame(

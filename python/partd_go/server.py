@@ -15,7 +15,7 @@ import urllib.parse
 import weakref
 from pathlib import Path
 
-from .errors import Error, NoServer, failure, start_failure
+from .errors import Error, NoServer, failure, seconds, start_failure
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # maximum length, in bytes, of a socket's directory; systems allow paths of 104 or 108
@@ -126,7 +126,7 @@ class Process:
                 raise start_failure(store, log.read(64 << 10).decode(errors="replace").strip())
             if not is_complete:
                 advice = "check whether the disk or the machine is busy, or pass a longer start_timeout"
-                raise failure(NoServer, "serve", store, f"the server was not ready within {timeout:g} seconds", advice)
+                raise failure(NoServer, "serve", store, f"the server was not ready within {seconds(timeout)}", advice)
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
@@ -176,7 +176,7 @@ class Process:
                     NoServer,
                     "serve",
                     self.url,
-                    f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds",
+                    f"the server did not stop within {seconds(_STOP_TIMEOUT)}",
                     f"check its store with {self._verify}",
                 ) from error
             raise

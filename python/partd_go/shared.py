@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .errors import Error, NoServer, failure, start_failure
+from .errors import Error, NoServer, failure, seconds, start_failure
 from .filelock import lock
 from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
 
@@ -70,7 +70,7 @@ class SharedProcess(Process):
                 connection = self._connect()
                 break
             if time.monotonic() > deadline:
-                problem = f"the previous server has not stopped within {self._start_timeout:g} seconds"
+                problem = f"the previous server has not stopped within {seconds(self._start_timeout)}"
                 raise failure(NoServer, "serve", self.directory, problem, "pass a longer start_timeout")
             time.sleep(_POLL)
         old, self._connection = self._connection, connection
@@ -189,7 +189,7 @@ class SharedProcess(Process):
                     time.sleep(_POLL / 10)  # the program's shell removes the sockets after the program has exited
             except TimeoutError as error:
                 raise failure(
-                    NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds"
+                    NoServer, "close", self.directory, f"the server did not end within {seconds(_STOP_TIMEOUT)}"
                 ) from error
             except OSError:
                 return  # the server was killed

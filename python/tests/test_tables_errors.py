@@ -3,6 +3,7 @@ terms."""
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 import shutil
@@ -16,7 +17,7 @@ pa = pytest.importorskip("pyarrow")
 flight = pytest.importorskip("pyarrow.flight")
 
 import partd_go
-from partd_go.errors import start_failure
+from partd_go.errors import seconds, start_failure
 from partd_go.tables import Violation, connect, connection, server
 from partd_go.tables.errors import convert_error
 
@@ -47,6 +48,11 @@ MISUSES = {
     "statement's column": lambda tables: tables.sql("SELECT m FROM t"),
     "name": lambda tables: tables.put("", pd.DataFrame({"n": [1]})),
     "spans": lambda tables: tables.put("i", pa.table({"i": pa.array([pa.MonthDayNano([1, 2, 3])])})),
+    "time": lambda tables: tables.get("t", at="yesterday"),
+    "number as time": lambda tables: tables.changes("t", since=1.5),
+    "time of SQL": lambda tables: tables.sql("SELECT 1", at="x"),
+    "columns of one name": lambda tables: tables.put("d", pd.DataFrame([[1, 2]], columns=["a", "a"])),
+    "no parameters": lambda tables: tables.sql("SELECT ?", params=[]),
     "rule": lambda tables: tables.resample("t", "r", "5parsec", "n"),
     "flags": lambda tables: connect(tables.url, memory="1GiB"),
     "scheme": lambda tables: connect("tables://x"),
@@ -59,6 +65,30 @@ def test_misuse(tables, misuse):
         MISUSES[misuse](tables)
     text = str(caught.value).replace(tables.url, "")
     assert isinstance(caught.value, partd_go.Error) and not any(word in text for word in JARGON), text
+
+
+def test_date_is_midnight(tables):
+    """Checks that a date selects the state at its midnight in UTC, which is before the table was created."""
+    with pytest.raises(partd_go.Error, match="2020-01-02T00:00:00Z"):
+        tables.get("t", at=datetime.date(2020, 1, 2))
+
+
+def test_wrong_names(tables):
+    """Checks that errors about unknown options and methods name the method that was called and the one to call."""
+    with pytest.raises(TypeError, match=r"^get\(\) got an unexpected keyword argument 'limt' \(did you mean limit\?\)"):
+        tables.get("t", limt=1)
+    with pytest.raises(TypeError, match=r"^get\(\) got .* 'first'.*: the options are .*limit"):
+        tables["t"].get(first=1)
+    for owner in (tables, tables["t"]):
+        with pytest.raises(AttributeError, match=r"no attribute 'head': call get\(limit=…\)$"):
+            owner.head
+        with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+            owner.nothing
+    assert tables.sql("SELECT 1 AS n", params=[])["n"].tolist() == [1]
+
+
+def test_one_second():
+    assert seconds(1) == "1 second" and seconds(1.5) == "1.5 seconds" and seconds(60.0) == "60 seconds"
 
 
 def test_misuse_is_one_class():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import decimal
+import difflib
 import enum
 import numbers
 from collections.abc import Iterable, Mapping
@@ -39,8 +40,33 @@ def whole(value: Any, argument: str) -> int:
     return int(value)
 
 
+def check_options(method: str, given: Mapping[str, Any], known: type) -> None:
+    """Raises TypeError if a method was called with an unknown option. known is a TypedDict of the options."""
+    for name in given:
+        if name not in known.__annotations__:
+            near = difflib.get_close_matches(name, known.__annotations__, 1)
+            hint = f" (did you mean {near[0]}?)" if near else f": the options are {', '.join(known.__annotations__)}"
+            raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
+
+
+_INSTEAD = {
+    "head": "get(limit=…)",
+    "tail": "get(last=…)",
+    "limit": "get(limit=…)",
+    "drop": "delete()",
+    "rename": 'evolve({"op": "rename", …}) to rename a column',
+}
+
+
+def no_attribute(owner: object, name: str) -> AttributeError:
+    """Returns the error for an attribute that owner lacks. It names the method to call instead, if that is known."""
+    hint = f": call {_INSTEAD[name]}" if name in _INSTEAD else ""
+    return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=owner)
+
+
 def parameters(values: Any) -> str:
-    """Returns the values for a statement's parameters, as one row of an Arrow stream, in base64."""
+    """Returns the values for a statement's parameters, as one row of an Arrow stream, in base64. It returns "" if there
+    are no values."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise Misuse(
             f"params has type {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
@@ -49,6 +75,8 @@ def parameters(values: Any) -> str:
     named = (
         values if isinstance(values, Mapping) else {str(position): value for position, value in enumerate(values, 1)}
     )
+    if not named:
+        return ""
     row = pa.table({name: _parameter(value, f"parameter {name}") for name, value in named.items()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, row.schema) as writer:

@@ -85,6 +85,11 @@ class Tables(Operations, Shown):
     call, in seconds, unless the call has its own. Ctrl-C interrupts a call within a second.
     """
 
+    if not TYPE_CHECKING:  # or else type checkers would accept all names
+
+        def __getattr__(self, name: str) -> Any:
+            raise arguments.no_attribute(self, name)
+
     def __enter__(self) -> Tables:
         return self
 
@@ -344,6 +349,7 @@ class Tables(Operations, Shown):
         """Returns the rows of a table as a pandas or polars DataFrame, or as a pyarrow Table. It takes the options of
         scan() to select rows and columns. For pandas, the index is always included, and a table that was put as a
         Series comes back as a Series."""
+        arguments.check_options("get", scan_options, Read)
         return from_arrow(
             self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **scan_options).read_all()), as_
         )
@@ -627,8 +633,8 @@ class Tables(Operations, Shown):
             **state(version, at, snapshot),
             **since_state(since, since_snapshot),
         }
-        if params is not None:
-            call["parameters"] = arguments.parameters(params)
+        if params is not None and (row := arguments.parameters(params)):
+            call["parameters"] = row
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
         advice_if_unknown = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
         rows = self._repeat(
@@ -822,6 +828,11 @@ class Table(Shown):
 
     def __init__(self, tables: Tables, name: str, bucket: str = "", **selection: Unpack[State]):
         self.tables, self.name, self.bucket, self.state = tables, name, bucket, selection
+
+    if not TYPE_CHECKING:  # or else type checkers would accept all names
+
+        def __getattr__(self, name: str) -> Any:
+            raise arguments.no_attribute(self, name)
 
     def _summary(self) -> Summary:
         label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"

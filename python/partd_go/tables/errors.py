@@ -24,6 +24,7 @@ from ..errors import (
     Unsupported,
     failure,
     is_disk_full,
+    seconds,
 )
 from .results import time_of
 
@@ -106,7 +107,7 @@ def convert_error(
         and "client sent" not in problem
         and "client received" not in problem
     ):
-        problem = f"no answer within {timeout:g} seconds"
+        problem = f"no answer within {seconds(timeout)}"
         return (
             failure(UnknownOutcome, op, url, problem, advice_if_unknown)
             if advice_if_unknown

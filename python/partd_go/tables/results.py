@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import numbers
 import os
@@ -139,8 +140,15 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def moment(time: Time) -> str:
-    """Returns a time in the form for a request. A time without a zone is in UTC."""
-    parsed = datetime.datetime.fromisoformat(time.replace("Z", "+00:00")) if isinstance(time, str) else time
+    """Returns a time in the form for a request. A time without a zone is in UTC, and a date is its midnight."""
+    parsed: Any = time
+    if isinstance(time, str):
+        with contextlib.suppress(ValueError):
+            parsed = datetime.datetime.fromisoformat(time.replace("Z", "+00:00"))
+    elif isinstance(time, datetime.date) and not isinstance(time, datetime.datetime):
+        parsed = datetime.datetime.combine(time, datetime.time())
+    if not isinstance(parsed, datetime.datetime):
+        raise Misuse(f"{time!r} is not a time: pass a datetime, a date, or text such as '2026-01-31T10:00:00Z'")
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).isoformat()
 
 
