@@ -72,7 +72,7 @@ func New(parents []string, fsys vfs.FS) (*Set, error) {
 			err = errors.New("it is not a directory")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
+			return nil, fmt.Errorf("temporary directory %s: %w (create it, or set TMPDIR to another one)", parent, err)
 		}
 		s.dirs = append(s.dirs, &dir{parent: abs})
 		_ = sweep(s.fs, abs) // ignore the error: it only means that files of dead processes remain

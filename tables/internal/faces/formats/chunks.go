@@ -147,7 +147,7 @@ func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Con
 		func() {
 			defer func() {
 				if p := recover(); p != nil {
-					err = fmt.Errorf("%s: the file is damaged: %v", t.in.Name, p)
+					err = fmt.Errorf("%s: the file is damaged: %s", t.in.Name, parallel.Reason(p))
 				}
 			}()
 			err = f(ctx, c)

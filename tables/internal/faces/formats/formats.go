@@ -31,6 +31,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
@@ -299,7 +300,7 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the file is damaged: %v", p)
+			err = fmt.Errorf("the file is damaged: %s", parallel.Reason(p))
 		}
 	}()
 	properties := parquet.NewReaderProperties(memory.DefaultAllocator)

@@ -22,6 +22,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -55,7 +56,7 @@ type group struct {
 // deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
-		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
+		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %s", parallel.Reason(p))}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // warehouse contains the files of all tables, in a directory or a bucket.
@@ -245,7 +246,7 @@ func (d *Damaged) Unwrap() error {
 func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the file cannot be read: %v", p)
+			err = fmt.Errorf("the file cannot be read: %s", parallel.Reason(p))
 		}
 	}()
 	return f()

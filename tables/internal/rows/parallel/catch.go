@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 )
 
@@ -25,6 +26,15 @@ func Catch(f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// Reason describes a panic while a file is read. The library's own panics say what is wrong, but those of Go's runtime,
+// such as an index out of range, mean nothing to a user.
+func Reason(p any) string {
+	if _, ok := p.(runtime.Error); ok {
+		return "its counts, lengths and offsets contradict each other"
+	}
+	return fmt.Sprint(p)
 }
 
 // LogError returns the attributes of a log line for an error: the error and, for a panic, its stack.

@@ -45,3 +45,16 @@ func TestLogError(t *testing.T) {
 		}
 	}
 }
+
+// TestReason checks that the text of a panic names no error of Go's runtime.
+func TestReason(t *testing.T) {
+	for want, f := range map[string]func(){
+		"contradict":  func() { _ = make([]int, 1)[len(t.Name())] },
+		"the library": func() { panic("the library") },
+	} {
+		err := Catch(func() error { f(); return nil })
+		if p, ok := errors.AsType[*Panic](err); !ok || !strings.Contains(Reason(p.Value), want) || strings.Contains(Reason(p.Value), "runtime") {
+			t.Errorf("the reason of %v is not %q", err, want)
+		}
+	}
+}
