@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/base/keymap"
 )
@@ -44,7 +45,8 @@ type BufferOptions struct {
 type Buffer struct {
 	fast, slow Partd
 	log        *slog.Logger
-	batches    sync.Pool // holds *bufferBatch values
+	batches    sync.Pool   // holds *bufferBatch values
+	needsFlush atomic.Bool // Close must flush the slow store, because an earlier flush failed or Close has moved data
 
 	pins      bufferPins // guards the parts below: see bufferGate.mu
 	mover     bufferMover

@@ -14,6 +14,7 @@ import (
 // flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
+		b.needsFlush.Store(true)
 		return storeerror.RetriedByClose(err)
 	}
 	if err := Flush(ctx, b.slow); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -123,8 +124,8 @@ func (b *Buffer) Sync(ctx context.Context) error {
 // error, closes nothing, and keeps the data that was not moved. Then call Close again
 // when the cause is gone, or Drop to abandon the data. If the slow store cannot tell whether
 // it has some key's data, Close still closes both stores, but returns an error. The same
-// is true if Close moves data and cannot flush the slow store afterwards. Operations that begin
-// while Close runs fail with [ErrClosed].
+// is true if Close moves data, or repeats a Flush that failed, and cannot flush the slow store
+// afterwards. Operations that begin while Close runs fail with [ErrClosed].
 func (b *Buffer) Close() error {
 	ctx := context.Background()
 	if b.pins.checkOpen(ctx, opClose) != nil {
@@ -132,10 +133,11 @@ func (b *Buffer) Close() error {
 	}
 	b.pins.setClosing(true)
 	var flushErr error
-	moves := false // whether Close moves data, so that the slow store needs another flush
 	for closed := false; !closed; {
 		b.pins.mu.Lock()
-		moves = moves || len(b.pins.index.keysLargerThan(0)) > 0
+		if len(b.pins.index.keysLargerThan(0)) > 0 {
+			b.needsFlush.Store(true)
+		}
 		b.pins.mu.Unlock()
 		flushErr = b.flush(ctx, opClose)
 		if flushErr != nil && !errors.Is(flushErr, errInDoubt) {
@@ -153,7 +155,7 @@ func (b *Buffer) Close() error {
 		b.pins.unblockOperations()
 	}
 	errs := []error{flushErr}
-	if moves {
+	if b.needsFlush.Load() {
 		if err := Flush(ctx, b.slow); err != nil && !storeerror.LosesNothing(err) {
 			errs = append(errs, err)
 		}

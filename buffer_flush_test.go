@@ -235,6 +235,19 @@ func TestBufferCloseFlushes(t *testing.T) {
 	}
 }
 
+// TestBufferCloseAfterEndedFlush checks that Close flushes the slow store if the context of Close ended before that, even
+// if all data had moved before.
+func TestBufferCloseAfterEndedFlush(t *testing.T) {
+	b := must.Get(NewBuffer(NewDict(), failingFlusher{NewDict()}, nil))(t)
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	for _, err := range b.Keys(ctx) { // moves the data
+		must.Do(t, err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	must.Fail(t, Close(ended, b), errDisk, "Close with an ended context of a Buffer whose slow store cannot flush")
+}
+
 // keptOpen has no Close, so that a test can read the store afterwards.
 type keptOpen struct{ store *flushedDict }
 
