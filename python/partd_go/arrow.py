@@ -50,7 +50,7 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
     result; the default is the library of the first piece."""
     try:
         return _decode(pa.BufferReader(data), key, kind)
-    except (Error, ImportError):
+    except (Error, ImportError, MemoryError):
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a panic of polars

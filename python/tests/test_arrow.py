@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import partd_go
+from partd_go import arrow
 
 
 @pytest.fixture
@@ -144,6 +145,18 @@ def test_with_partd_store():
     tables.append({"x": pa.table({"a": [1]})})
     tables.append({"x": pa.table({"a": [2]})})
     assert tables.get("x").to_pydict() == {"a": [1, 2]}
+
+
+def test_too_little_memory(monkeypatch):
+    """A table that is too large for the memory is not called damaged."""
+    data = arrow.encode(pa.table({"a": [1]}))
+
+    def check(*args, **options):
+        raise pa.ArrowMemoryError("malloc failed")
+
+    monkeypatch.setattr(arrow, "check", check)
+    with pytest.raises(MemoryError):
+        arrow.decode(data)
 
 
 @pytest.mark.parametrize("junk", [b"x", b"some other bytes than those of a table"])

@@ -1,5 +1,5 @@
-"""Damages stored tables of each type, byte by byte. get must return a table or raise a partd_go.Error. It runs in a
-process of its own, so that a crash fails the test.
+"""Damages stored tables of each type, byte by byte. get must return a table, or raise a partd_go.Error or MemoryError.
+It runs in a process of its own, so that a crash fails the test.
 
 PARTD_FLIP_SECONDS is the time for each library, 5 by default. An hour suffices for every byte."""
 
@@ -122,7 +122,7 @@ def damage(library: str, seed: str, seconds: str) -> None:
             with contextlib.suppress(BaseException):  # a value out of range makes polars panic
                 repr(got)
             kind = "table"
-        except partd_go.Error:
+        except (partd_go.Error, MemoryError):
             kind = "error"
         growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert growth < 512 << 10, f"{growth} KiB of memory"

@@ -163,6 +163,17 @@ def test_frame_does_not_reference_pieces() -> None:
     pd.testing.assert_frame_equal(got, df)
 
 
+def test_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are too large for the memory are not called damaged."""
+
+    def check(tables: list[pa.Table]) -> None:
+        raise pa.ArrowMemoryError("malloc failed")
+
+    monkeypatch.setattr(blocks, "check", check)
+    with pytest.raises(MemoryError):
+        split_and_join(pd.DataFrame({"x": [1]}), np.array([0]))
+
+
 def test_threads_share_a_layout() -> None:
     df = pd.DataFrame({"c": pd.Categorical.from_codes(range(200_000), np.arange(200_000) * 7)})
     for _ in range(3):

@@ -255,6 +255,8 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
     Corrupt if a piece is damaged."""
     try:
         return _join(layout, pieces, compression)
+    except MemoryError:
+        raise
     except Exception as error:
         raise Corrupt(f"rows of a shuffle are damaged ({error}): compute again") from error
 
