@@ -22,15 +22,19 @@ class RawFiles:
     def hash(self, path: Any) -> str:
         """Records a file's state and returns the hash of its content."""
         start, state, content = time.time_ns(), _state(path), content_hash(path)
-        self.states.setdefault(os.fspath(path), (start, state, content))
+        # The stage may change the working directory, so the path must be absolute.
+        self.states.setdefault(os.path.abspath(path), (start, state, content))
         return content
 
     def have_changed(self) -> bool:
-        """Reports whether a file has changed since it was first hashed. If a file had changed shortly before that, this
-        compares the content, because a further change may not have changed the file's times."""
+        """Reports whether a file was changed or removed after it was first hashed. If a file had changed shortly before
+        that, this compares the content, because a further change may not have changed the file's times."""
         for path, (start, state, content) in self.states.items():
             is_settled = start - max(state[:2]) > _MIN_SETTLED_AGE
-            if _state(path) != state or not is_settled and content_hash(path) != content:
+            try:
+                if _state(path) != state or not is_settled and content_hash(path) != content:
+                    return True
+            except FileNotFoundError:
                 return True
         return False
 

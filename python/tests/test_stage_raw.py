@@ -52,3 +52,18 @@ def test_raw_file_of_called_stage(called):
     Path("raw").write_text("old")
     with pytest.raises(RuntimeError, match="outer: a raw file changed"):
         load(text % called).outer()
+
+
+def test_removed_raw_file():
+    """A stage notices that its raw file is gone."""
+    Path("raw").write_text("old")
+    with pytest.raises(RuntimeError, match="read: a raw file changed"):
+        load("@stage(file='raw', cache=True)\ndef read(file):\n    Path(file).unlink()\n    return 1\n").read()
+
+
+def test_changed_directory():
+    """A stage may change the working directory, although its raw file has a relative path."""
+    Path("raw").write_text("old")
+    Path("elsewhere").mkdir()
+    text = "import os\n@stage(file='raw', cache=True)\ndef read(file):\n    text = Path(file).read_text()\n"
+    assert load(text + "    os.chdir('elsewhere')\n    return text\n").read() == "old"
