@@ -4,10 +4,10 @@ import "regexp"
 
 // secretPattern matches the parts of a URL that may be secret: the user and password before a host,
 // also in an option's value and with an escaped @, and the values of options with such names.
-var secretPattern = regexp.MustCompile(`((?:tcp|tls)://)[^?]*@` +
+var secretPattern = regexp.MustCompile(`(?i)((?:tcp|tls)://)[^?]*@` +
 	`|(//)[^/?]*(?:@|%40)` +
 	`|([?&][^=&]*=(?:[a-z]*://)?)[^&]*(?:@|%40)` +
-	`|([?&][a-z0-9.-]*(?:token|password|secret|credential|access-key)=)[^&]*`)
+	`|([?&][a-z0-9._-]*(?:token|password|secret|credential|access[_-]key)=)[^&]*`)
 
 // RedactURL replaces everything that may be secret in a URL, so that messages can show it.
 func RedactURL(rawURL string) string {
@@ -21,7 +21,7 @@ func RedactURL(rawURL string) string {
 }
 
 // urlPattern matches each URL in a text.
-var urlPattern = regexp.MustCompile(`[a-z][a-z0-9+.-]*:[^\s"]*`)
+var urlPattern = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*:[^\s"]*`)
 
 // RedactURLs applies [RedactURL] to each URL in a message.
 func RedactURLs(message string) string { return urlPattern.ReplaceAllStringFunc(message, RedactURL) }
