@@ -178,7 +178,8 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // on local disks, the note is only for error messages
+	// A store on a full disk must open, so that keys can be deleted. On local disks, the note is only for error messages.
+	if err := vfs.RecordHolder(d.fs, path); err != nil && (!isNoSpace(err) || vfs.NetworkOf(d.fs, d.dir) != "") {
 		return errors.Join(err, l.Unlock())
 	}
 	return nil

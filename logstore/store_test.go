@@ -3,9 +3,11 @@ package logstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -177,6 +179,24 @@ func TestClaimOfAnotherMachine(t *testing.T) {
 	if got := must.Get(os.ReadFile(claim))(t); string(got) != string(foreign) {
 		t.Errorf("after Close, the claim is %q", got)
 	}
+}
+
+// fullFS is a network file system without space for another file.
+type fullFS struct{ networkFS }
+
+func (f fullFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	if flag&os.O_EXCL != 0 {
+		return nil, syscall.ENOSPC
+	}
+	return f.networkFS.OpenFile(name, flag, perm)
+}
+
+// TestClaimNeedsSpace checks that a store on a network file system does not open without a claim.
+func TestClaimNeedsSpace(t *testing.T) {
+	dir := t.TempDir()
+	must.Do(t, openWith(t, dir, nil, hooks{fs: osFS}).Close())
+	_, err := openHooked(dir, new(Options), hooks{fs: fullFS{}})
+	must.Fail(t, err, syscall.ENOSPC, "Open without space for the claim")
 }
 
 func TestOpenWithoutStore(t *testing.T) {

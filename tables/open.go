@@ -230,7 +230,8 @@ func (s *core) lock(path string) error {
 	if !locked {
 		return fmt.Errorf("the tail is %w by %s: close it there, or open the tables read-only", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
-	if err := vfs.RecordHolder(s.hooks.FS, path); errors.Is(err, ErrInUse) { // other errors do not matter: the holder is then unknown
+	// On local disks, errors do not matter: the holder is then unknown.
+	if err := vfs.RecordHolder(s.hooks.FS, path); err != nil && vfs.NetworkOf(s.hooks.FS, filepath.Dir(path)) != "" {
 		return errors.Join(err, l.Unlock())
 	}
 	s.closers = append(s.closers, func() error {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -307,6 +308,23 @@ func TestCopyStableErrors(t *testing.T) {
 type networkFS struct{ vfs.OS }
 
 func (networkFS) Network(string) string { return "NFS" }
+
+// fullFS is a network file system without space for a claim.
+type fullFS struct{ networkFS }
+
+func (f fullFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	if strings.HasSuffix(name, ".holder") && flag&os.O_CREATE != 0 {
+		return nil, syscall.ENOSPC
+	}
+	return f.networkFS.OpenFile(name, flag, perm)
+}
+
+// TestClaimNeedsSpace checks that tables on a network file system do not open without a claim.
+func TestClaimNeedsSpace(t *testing.T) {
+	t.Parallel()
+	_, err := tables.OpenHooked(t.Context(), t.TempDir(), nil, tables.Hooks{FS: fullFS{}})
+	must.Fail(t, err, syscall.ENOSPC, "Open without space for the claim")
+}
 
 // TestClaimOfAnotherMachine checks that tables on a network file system open only if no process on another machine has
 // the claim of their tail.

@@ -42,14 +42,20 @@ func HolderNote() string {
 }
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock. On a network
-// file system, it returns an error that wraps ErrInUse if another process may have the lock as well.
+// file system, any error means that another process may have the lock as well; the error wraps ErrInUse if
+// that process has a claim.
 func RecordHolder(fsys FS, name string) error {
-	if NetworkOf(fsys, filepath.Dir(name)) != "" {
+	network := NetworkOf(fsys, filepath.Dir(name)) != ""
+	if network {
 		if err := createClaim(fsys, name); err != nil {
 			return err
 		}
 	}
-	return writeNote(fsys, name, 0, HolderNote())
+	err := writeNote(fsys, name, 0, HolderNote())
+	if network {
+		return nil // the claim excludes other processes, and the note is only for messages
+	}
+	return err
 }
 
 // createClaim creates the claim of this process. It replaces the claim of a process that has ended. If two
@@ -65,9 +71,6 @@ func createClaim(fsys FS, name string) (err error) {
 			return err
 		}
 		_ = fsys.Remove(claim) // if it fails, writeNote fails again
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		_ = fsys.Remove(claim) // a claim without a note would exclude everybody
 	}
 	return err
 }
@@ -110,7 +113,11 @@ func writeNote(fsys FS, name string, flag int, note string) error {
 	if err == nil {
 		err = f.Truncate(int64(len(note)))
 	}
-	return errors.Join(err, f.Close())
+	err = errors.Join(err, f.Close())
+	if err != nil && flag&os.O_EXCL != 0 {
+		_ = fsys.Remove(name) // a claim without a note would exclude everybody
+	}
+	return err
 }
 
 // ReadNote returns the content of a lock file, up to 1 KiB.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd/internal/base/storeerror"
@@ -115,5 +116,41 @@ func TestClaim(t *testing.T) {
 				t.Errorf("note %s: after ClearHolder, the claim: %v", name, err)
 			}
 		}
+	}
+}
+
+// brokenFS is a network file system that fails to create claims. If isLate is set, it fails to write their notes.
+type brokenFS struct {
+	networkFS
+	isLate bool
+}
+
+func (b brokenFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	if !strings.HasSuffix(name, claimSuffix) || flag&os.O_EXCL == 0 {
+		return b.networkFS.OpenFile(name, flag, perm)
+	}
+	if !b.isLate {
+		return nil, syscall.EIO
+	}
+	f, err := b.networkFS.OpenFile(name, flag, perm)
+	return brokenFile{f}, err
+}
+
+type brokenFile struct{ File }
+
+func (brokenFile) WriteAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// TestBrokenClaim checks that a process that cannot create its claim removes no claim of another process, and that it
+// leaves no claim without a note.
+func TestBrokenClaim(t *testing.T) {
+	lock := filepath.Join(t.TempDir(), "LOCK")
+	must.Do(t, os.WriteFile(lock, nil, 0o600))
+	must.Fail(t, RecordHolder(brokenFS{isLate: true}, lock), syscall.EIO, "RecordHolder")
+	must.Fail(t, must.Err(os.Stat(lock+claimSuffix)), fs.ErrNotExist, "the claim without a note")
+	const foreign = "process 7 on elsewhere (x, since y)\n1 boot\n"
+	must.Do(t, os.WriteFile(lock+claimSuffix, []byte(foreign), 0o600))
+	must.Fail(t, RecordHolder(brokenFS{}, lock), syscall.EIO, "RecordHolder")
+	if got := must.Get(os.ReadFile(lock + claimSuffix))(t); string(got) != foreign {
+		t.Errorf("the claim of the other process is now %q", got)
 	}
 }
