@@ -43,8 +43,9 @@ type FileOptions struct {
 // Scan and Stat fail with an error that names the file, because the file may contain a key's value.
 //
 // Processes lock ".lock" with flock, which on network file systems may exclude only processes of one
-// machine: keep the directory on a local disk. If flock excludes nobody, operations fail. A process keeps the lock for up to 20 milliseconds
-// after a write, so that it need not take the lock for each of many small appends.
+// machine: keep the directory on a local disk. If flock excludes nobody, operations fail. A process
+// keeps the lock for up to 20 milliseconds after a write, so that it need not take the lock for each
+// of many small appends.
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the process
 // dies, the next process that takes the lock removes the incomplete append, but keeps bytes that a

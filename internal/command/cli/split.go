@@ -19,8 +19,9 @@ a line of csv. Bytes other than letters, digits and "-_.() " are written as %XX.
 The file for missing values is named %. If a key is too long for a file name, the
 name is %h followed by the key's SHA-256 hash. If keys differ only in case, and
 the file system ignores case, all but one are named so or have capitals as %XX.
-If a file would become larger than --max-file-size, its records continue in NAME~2, NAME~3 and so on, each with the
-header. A file with a single record may be larger.
+If a file would become larger than --max-file-size, its records continue in
+NAME~2, NAME~3 and so on, each with the header. A file with a single record may
+be larger.
 
 DIR must be empty, or not exist, unless one of these is set:
   --append   add the records to the files of earlier runs: to the last part of a
