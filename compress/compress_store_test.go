@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/storekit"
 )
 
 // TestPooledStateIsNotShared checks that values that are compressed and decompressed concurrently, some
@@ -210,12 +212,19 @@ func TestDamagedPop(t *testing.T) {
 	if st, err := dict.Stat(t.Context()); err != nil || st.Keys != 3 || dict.changes > 0 {
 		t.Errorf("after Pop, Stat = %+v, %v, and there were %d changes, want 3 keys and no change", st, err, dict.changes)
 	}
-	// If a value is damaged after Pop has checked it, Pop appends the popped values again.
+	// If a value is damaged after Pop has checked it, the error has the popped values. They are not appended again,
+	// because others may have appended to the keys since.
 	set("bad", good)
-	dict.damage = func() { set("bad", []byte("more rubbish")) }
-	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("Pop of a value that was damaged after its check = %q, %v, want a CorruptError", v, err)
+	dict.damage, dict.changes = func() { set("bad", []byte("more rubbish")) }, 0
+	v, err := s.Pop(t.Context(), "good", "bad", "good")
+	lost, ok := errors.AsType[*storekit.PopError](err)
+	if v != nil || !ok || !errors.As(err, new(*partd.CorruptError)) || dict.changes != 1 {
+		t.Fatalf("Pop of a value that was damaged after its check = %q, %v after %d changes, want a PopError with a CorruptError after 1", v, err, dict.changes)
 	}
+	if got := lost.Values; !slices.Equal(lost.Keys, []string{"good", "bad", "good"}) || !bytes.Equal(got[0], good) || string(got[1]) != "more rubbish" {
+		t.Errorf("the PopError has %q of %q, want the popped values", got, lost.Keys)
+	}
+	must.Do(t, lost.Restore(t.Context()))
 	check("more rubbish")
 	// A piece that is appended after Pop has checked the value is also popped.
 	set("bad", good)

@@ -41,6 +41,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/layer"
+	"github.com/go-partd/partd/storekit"
 )
 
 // ValueCodec encodes and decodes the values of a type, and joins the values of a key. You can write
@@ -189,18 +190,7 @@ func (e *DecodeError) Unwrap() error { return e.Err }
 
 // PopError is the error for a Pop that removed values and then could not decode or join them. It
 // holds the only copy of the values.
-type PopError struct {
-	Keys   []string
-	Values [][]byte // the stored bytes, in the order of Keys
-	Err    error
-}
-
-func (e *PopError) Error() string {
-	return fmt.Sprintf("removed %d keys, but cannot decode their values, which this error keeps: %v", len(e.Keys), e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *PopError) Unwrap() error { return e.Err }
+type PopError = storekit.PopError
 
 // ErrNoJoin is wrapped by the error for reading a key with several values that the codec cannot
 // join. [Store.All] yields the values one by one.

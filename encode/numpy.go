@@ -137,7 +137,7 @@ func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	}
 	arrays, err := n.decodeAll("pop", keys, stored[:len(keys)], stored[len(keys):])
 	if err != nil {
-		return nil, &PopError{allKeys, stored, err}
+		return nil, &PopError{Keys: allKeys, Values: stored, Err: err}
 	}
 	return arrays, nil
 }

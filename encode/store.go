@@ -109,7 +109,7 @@ func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 	}
 	values, err := s.decodeAll("pop", keys, stored)
 	if err != nil {
-		return nil, &PopError{keys, stored, err}
+		return nil, &PopError{Keys: keys, Values: stored, Err: err}
 	}
 	return values, nil
 }

@@ -3,8 +3,10 @@ package remote
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/storekit"
 )
 
 // lossyConn is a connection that breaks at the next write once lose is set, and loses the written data.
@@ -257,4 +260,30 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	s.space.pops.end(session)
 	p.Cut()
 	must.Fail(t, <-done, partd.ErrUnknownOutcome, "a resent pop whose result was forgotten")
+}
+
+// damagingStore is a store in which another program damages a key when Pop begins.
+type damagingStore struct{ *partd.Dict }
+
+func (s damagingStore) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := s.Set(ctx, "damaged", []byte("x")); err != nil {
+		return nil, err
+	}
+	return s.Dict.Pop(ctx, keys...)
+}
+
+// TestPopOfUndecodableValues checks that the server restores the values that a layer popped and could not decode.
+func TestPopOfUndecodableValues(t *testing.T) {
+	dict := partd.NewDict()
+	must.Do(t, dict.Append(t.Context(), entry("good", "01"), entry("damaged", "02")))
+	l := storekit.NewLayer(damagingStore{dict}, storekit.Hooks{
+		Name: "hex",
+		Out:  func(_ context.Context, _ string, stored io.Reader) io.Reader { return hex.NewDecoder(stored) },
+	})
+	_, c := serveClient(t, &l, nil)
+	if v, err := c.Pop(t.Context(), "good", "damaged"); v != nil || err == nil || strings.Contains(err.Error(), "removed") {
+		t.Errorf("Pop of a damaged value = %q, %v, want an error that does not say that values were removed", v, err)
+	}
+	wantValue(t, dict, "good", "01")
+	wantValue(t, dict, "damaged", "x")
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // loadedValue is a whole value or its first bytes.
@@ -154,7 +155,11 @@ func (s *space) popValues(ctx context.Context, allowance *allowance, keys []stri
 		}
 	}
 	defer s.changes.Add(1)
-	return partd.Pop(ctx, s.store, keys...)
+	values, err := partd.Pop(ctx, s.store, keys...)
+	if lost, ok := errors.AsType[*storekit.PopError](err); ok {
+		err = errors.Join(lost.Err, lost.Restore(context.WithoutCancel(ctx)))
+	}
+	return values, err
 }
 
 // valueSize returns the length of a value, or limit+1 if it is longer than limit.

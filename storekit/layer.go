@@ -113,7 +113,7 @@ func (l *Layer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 
 // Pop returns the values of keys and removes the keys. If the reader that Out returns fails, Pop
 // removes nothing. If other callers change the values during the call, the reader may fail only
-// after Pop has removed the keys; then Pop appends the stored bytes again.
+// after Pop has removed the keys; then the error is a *PopError with the stored bytes.
 func (l *Layer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if l.hooks.Out == nil {
 		return partd.Pop(ctx, l.inner(), keys...)
@@ -139,15 +139,7 @@ func (l *Layer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err == nil {
 		return values, nil
 	}
-	restored := make([]partd.Entry, 0, len(keys))
-	restoredKeys := make(map[string]bool, len(keys))
-	for i, key := range keys {
-		if !restoredKeys[key] {
-			restoredKeys[key] = true
-			restored = append(restored, partd.Entry{Key: key, Value: stored[i]})
-		}
-	}
-	return nil, errors.Join(err, l.inner().Append(ctx, restored...))
+	return nil, &PopError{slices.Clone(keys), stored, err, l.inner()}
 }
 
 // HasKey reports whether the key exists.

@@ -24,6 +24,7 @@ import (
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/remote/tokens"
 	"github.com/go-partd/partd/shards"
+	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -82,7 +83,7 @@ func TestZeroValuesOfAllPackages(t *testing.T) {
 		"encode.New(Dict, zero)": encode.New(partd.NewDict(), encode.ValueCodec[int]{}), "encode.NumPy": new(encode.NumPy[float64]),
 		"encode.NewNumPy(nil)": encode.NewNumPy[float64](nil), "encode.PandasColumns": new(encode.PandasColumns), "encode.NewPandasColumns(nil)": encode.NewPandasColumns(nil, nil), "remote.Client": new(remote.Client), "shards.Shards": new(shards.Shards),
 		"remote.Server": new(remote.Server), "tokens.Users": new(tokens.Users), "tokens.Grant": tokens.Grant{}, "blosc.Decoder": new(blosc.Decoder), "blosc.Encoder": new(blosc.Encoder),
-		"Error": new(partd.Error), "CorruptError": new(partd.CorruptError), "encode.DecodeError": new(encode.DecodeError), "encode.PopError": new(encode.PopError),
+		"Error": new(partd.Error), "CorruptError": new(partd.CorruptError), "encode.DecodeError": new(encode.DecodeError), "PopError": new(storekit.PopError),
 		"encode.Range": encode.Range{}, "encode.DataFrame": encode.DataFrame{},
 	}, "*")
 }
