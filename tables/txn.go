@@ -29,6 +29,8 @@ type txnChange struct {
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
+	isLoaded bool // cur was loaded once; otherwise, the next use of the table tries again
+
 	creates string // location of the new table, if another engine's commit creates one; otherwise ""
 }
 
@@ -84,22 +86,28 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change to a table. If there is none, it adds an empty change.
+// change returns the Txn's change to a table. If there is none, it adds an empty change. If the table cannot be loaded,
+// change also returns an error.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
 	}
-	if c := t.changes[n]; c != nil {
+	c := t.changes[n]
+	if c == nil {
+		e, err := t.s.commits.Acquire(t.ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		c = &txnChange{Change: e.NewChange(), entry: e}
+		t.changes[n] = c
+		t.order = append(t.order, c)
+	}
+	if c.isLoaded || c.Len() > 0 { // a step may replace or delete a table that cannot be loaded
 		return c, nil
 	}
-	e, err := t.s.commits.Acquire(t.ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	c := &txnChange{Change: e.NewChange(), entry: e}
-	t.changes[n] = c
-	t.order = append(t.order, c)
-	c.cur, err = e.Current(t.ctx)
+	var err error
+	c.cur, err = c.entry.Current(t.ctx)
+	c.isLoaded = err == nil
 	return c, err
 }
 

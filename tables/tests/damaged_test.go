@@ -54,6 +54,16 @@ func TestOpenDamaged(t *testing.T) {
 			_, err = b.Table("bad").Upsert(ctx, tabletest.Rows(9), &tables.UpsertOptions{Keys: []string{"n"}})
 			wantDamagedError("upsert", err)
 			wantDamagedError("evolve", b.Table("bad").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: "s"}))
+			stop := errors.New("stop")
+			err = s.Update(ctx, func(x *tables.Txn) error {
+				for range 2 { // the second call must not take the table for one that does not exist
+					wantDamagedError("put in a transaction", x.Put("one", "bad", tabletest.Rows(9), tables.PutError, nil))
+				}
+				must.Do(t, x.Delete("one", "bad"))
+				must.Do(t, x.Put("one", "bad", tabletest.Rows(9), tables.PutError, nil))
+				return stop
+			})
+			must.Fail(t, err, stop, "Update")
 			// Maintenance continues with the other tables, and reports the damaged one.
 			r, err := s.Fold(ctx, nil)
 			wantDamagedError("fold", err)
