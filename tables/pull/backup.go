@@ -91,6 +91,9 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 // the error wraps fs.ErrExist.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) (done []Copied, err error) {
 	defer wrapError("backup", name, &err)
+	if err := n.checkOpened(); err != nil {
+		return nil, err
+	}
 	return n.backup(ctx, backupBucket(to), name, verify)
 }
 

@@ -22,6 +22,9 @@ import (
 // [ErrSyncFailed] if files are missing and no node could supply them.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
 	defer wrapError("load", name, &err)
+	if err := n.checkOpened(); err != nil {
+		return nil, err
+	}
 	if err := checkName(name); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
 // Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
@@ -21,7 +23,12 @@ type Node struct {
 }
 
 // Address returns the URL at which other nodes fetch files, or "" if this node serves none.
-func (n *Node) Address() string { return n.address }
+func (n *Node) Address() string {
+	if n == nil {
+		return ""
+	}
+	return n.address
+}
 
 // Stats counts a node's requests to others since it was opened.
 type Stats struct {
@@ -32,12 +39,15 @@ type Stats struct {
 
 // Stats returns the node's counts so far.
 func (n *Node) Stats() Stats {
+	if n.checkOpened() != nil {
+		return Stats{}
+	}
 	return Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load(), Messages: int64(n.reg.nats.conn.Stats().OutMsgs)}
 }
 
 // Close stops serving and ends all running operations.
 func (n *Node) Close() (err error) {
-	if n == nil {
+	if n == nil || n.client == nil {
 		return nil
 	}
 	if n.stop != nil {
@@ -52,6 +62,14 @@ func (n *Node) Close() (err error) {
 	n.client.http.CloseIdleConnections()
 	n.background.Wait()
 	return err
+}
+
+// checkOpened returns an error if Open did not create the node.
+func (n *Node) checkOpened() error {
+	if n == nil || n.reg == nil {
+		return storeerror.ErrNotOpened
+	}
+	return nil
 }
 
 // sync waits until this node's copy has everything that the registry had when sync was called.

@@ -126,6 +126,9 @@ type TableInfo struct {
 
 // List returns the tables in the registry, sorted by name.
 func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
+	if err := n.checkOpened(); err != nil {
+		return nil, err
+	}
 	defer wrapError("list", n.disk.dir, &err)
 	if !n.reg.fresh() {
 		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -149,6 +152,9 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 // the version, even only some of its files, Forget returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
+	if err := n.checkOpened(); err != nil {
+		return err
+	}
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return err
 	}

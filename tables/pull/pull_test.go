@@ -16,7 +16,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
+
+// TestZeroNode checks that the methods of a node that was not opened return errors and do not panic.
+func TestZeroNode(t *testing.T) {
+	storetest.CheckZero(t, map[string]any{"Node": new(Node), "Node(nil)": (*Node)(nil)}, "Close")
+}
 
 // TestUpsert checks that the columns of a new frame replace values, that other columns
 // keep their values, and that new columns are null in older rows.

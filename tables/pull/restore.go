@@ -21,6 +21,9 @@ import (
 // files that are missing or damaged, so a second call continues an interrupted one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
 	defer wrapError("restore", name, &err)
+	if err := n.checkOpened(); err != nil {
+		return nil, err
+	}
 	source := backupBucket(from)
 	b, err := source.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {

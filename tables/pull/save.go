@@ -43,6 +43,9 @@ const (
 // the save. Save reads r to its end, holds all of it in memory, and does not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer wrapError("save", name, &err)
+	if err := n.checkOpened(); err != nil {
+		return 0, err
+	}
 	if err := checkName(name); err != nil {
 		return 0, err
 	}

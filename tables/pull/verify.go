@@ -27,6 +27,9 @@ type Finding struct {
 // replaces damaged files with intact ones from other nodes. Problems are reported as
 // findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
+	if err := n.checkOpened(); err != nil {
+		return nil, err
+	}
 	defer wrapError("verify", n.disk.dir, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
