@@ -48,6 +48,8 @@ var errNoRoom = errors.New("the disk is full: until you free space and reopen th
 
 var errNoWALAfterDrop = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
 
+var errHanging = errors.New("the disk does not finish a sync")
+
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

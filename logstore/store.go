@@ -141,8 +141,14 @@ func (s *Store) releaseAll() error {
 	return errors.Join(append(errs, s.unlock())...)
 }
 
+// hangTime is how long a sync may continue after its caller has left. Then the disk counts as hanging.
+const hangTime = time.Minute
+
 // Sync waits until all changes that returned before the call are durable, so that they survive
 // a power loss. After the first Sync, the store also syncs each new segment.
+//
+// If ctx ends first, Sync returns an error, but the disk still syncs. If the disk has not finished a
+// minute later, the store refuses writes until it is reopened.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.opError("sync", err)
@@ -150,9 +156,25 @@ func (s *Store) Sync(ctx context.Context) error {
 	if s.dir == "" {
 		return s.opError("sync", storeerror.ErrNotOpened)
 	}
-	s.lifeMu.RLock()
-	defer s.lifeMu.RUnlock()
-	return s.opError("sync", commitError(s.syncer.all()))
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.lifeMu.RLock()
+		defer s.lifeMu.RUnlock()
+		err = commitError(s.syncer.all())
+	}()
+	if ended := canceled.Wait(ctx, done); ended != nil {
+		go func() {
+			select {
+			case <-done:
+			case <-time.After(hangTime):
+				_ = s.poison(errHanging) // later calls return it
+			}
+		}()
+		return s.opError("sync", ended)
+	}
+	return s.opError("sync", err)
 }
 
 // Reclaim frees the space of deleted and replaced data now, even if there is too little for the

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -215,5 +217,49 @@ func TestKilledInFirstSync(t *testing.T) {
 		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
 		wantValue(t, s, "key", "value")
 		must.Do(t, s.Close())
+	}
+}
+
+// TestSyncOfHangingDisk checks that a caller can leave a Sync. The store must accept writes after a sync that is only
+// slow, and refuse them if the disk hangs.
+func TestSyncOfHangingDisk(t *testing.T) {
+	for _, isFirst := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var hanging atomic.Pointer[chan struct{}]
+			h := crashHooksOn(vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
+				if proceed := hanging.Load(); proceed != nil && op == vfstest.OpSync {
+					<-*proceed
+				}
+				return nil
+			}))
+			s := must.Get(openHooked(crashDir, nil, h))(t)
+			if !isFirst {
+				must.Do(t, s.Sync(t.Context()))
+			}
+			for _, c := range []struct {
+				lasts time.Duration
+				want  error
+			}{{hangTime - time.Second, nil}, {2 * hangTime, partd.ErrNeedsReopen}} {
+				mustAppend(t, s, "k", "v")
+				proceed := make(chan struct{})
+				hanging.Store(&proceed)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				begin := time.Now()
+				must.Fail(t, s.Sync(ctx), context.DeadlineExceeded, "Sync of a disk that hangs")
+				cancel()
+				if d := time.Since(begin); d != time.Second {
+					t.Errorf("Sync returned after %v, want 1s", d)
+				}
+				time.Sleep(c.lasts)
+				synctest.Wait()
+				hanging.Store(nil)
+				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("w")}); !errors.Is(err, c.want) {
+					t.Errorf("first Sync: %t, Append %v after a canceled Sync = %v, want %v", isFirst, c.lasts, err, c.want)
+				}
+				close(proceed)
+				synctest.Wait()
+			}
+			must.Fail(t, s.Close(), partd.ErrNeedsReopen, "Close")
+		})
 	}
 }
