@@ -74,7 +74,10 @@ func (c *Client) EndSession(ctx context.Context, session uint64) error {
 }
 
 // SessionToken returns the token of a session that was issued to this client.
-func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
+func (c *Client) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
+	if err := c.checkUsable(ctx); err != nil {
+		return partd.SessionToken{}, c.wrapError("session token", err)
+	}
 	if token, known := c.proofs.token(session); known {
 		return token, nil
 	}
