@@ -176,7 +176,7 @@ func (d *dialer) open(nc net.Conn, session uint64, p *proofs) (*link, error) {
 	req.buf = appendText(req.buf, d.opts.Namespace)
 	req.buf = appendText(req.buf, d.opts.Token)
 	req.number = 1
-	if err := l.write(req.parts()); err != nil {
+	if _, err := l.write(req.parts()); err != nil {
 		return nil, err
 	}
 	frame, _, err := l.reader.NextFrame()

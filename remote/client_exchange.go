@@ -170,9 +170,9 @@ func (x *exchange) start(ctx context.Context, req *call) error {
 		if wait == nil {
 			x.confirmPops(ctx, l)
 			req.writeMu.Lock()
-			_ = l.send(ctx, req) // after an error, the link's reader makes the client resend the call
+			rest, _ := l.sendUntil(ctx, req) // after an error, the link's reader makes the client resend the call
 			req.writeMu.Unlock()
-			<-l.writeToken
+			l.finish(rest)
 			return nil
 		}
 		<-l.writeToken

@@ -1,14 +1,20 @@
 package remote
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
@@ -40,7 +46,8 @@ func (l *link) command(body []byte) error {
 	select {
 	case l.writeToken <- struct{}{}:
 		defer func() { <-l.writeToken }()
-		return l.write([][]byte{pong})
+		_, err := l.write([][]byte{pong})
+		return err
 	default:
 		return nil
 	}
@@ -52,53 +59,99 @@ func (l *link) abort() {
 	hangUp(l.nc)
 }
 
-func (l *link) write(parts [][]byte) error {
+// write returns the parts that it could not write.
+func (l *link) write(parts [][]byte) (unwritten net.Buffers, err error) {
 	if len(parts) == 1 {
-		_, err := l.nc.Write(parts[0])
-		return err
+		n, err := l.nc.Write(parts[0])
+		return net.Buffers{parts[0][n:]}, err
 	}
-	buffers := net.Buffers(parts)
-	_, err := buffers.WriteTo(l.nc)
-	return err
+	unwritten = parts
+	_, err = unwritten.WriteTo(l.nc)
+	return unwritten, err
 }
 
-// sendGrace is how long send may continue writing a call after its context has ended.
-const sendGrace = 100 * time.Millisecond
+const (
+	// sendGrace is how long a call may still be written after its context has ended.
+	sendGrace = 100 * time.Millisecond
+	// stallTimeout is how long the server may read nothing while the rest of an interrupted call is written.
+	stallTimeout = 10 * time.Second
+)
 
 // send writes a call. The caller must hold l.writeToken. After an error, or if writing is not
 // finished within sendGrace after ctx is done, send breaks the connection, because the server
 // cannot use an incomplete message. The client then resends its other calls.
 func (l *link) send(ctx context.Context, req *call) error {
-	if ctx.Done() != nil {
-		written := make(chan struct{})
-		defer close(written)
-		stop := context.AfterFunc(ctx, func() {
-			select {
-			case <-written:
-			case <-time.After(sendGrace):
-				l.abort()
-			}
-		})
-		defer stop()
-	}
-	err := l.writeCall(req)
-	if err != nil {
+	rest, err := l.sendUntil(ctx, req)
+	if len(rest) > 0 {
 		l.abort()
+		return canceled.Err(ctx)
 	}
 	return err
 }
 
-// writeCall writes a call. If the server does not have the token of the call's session yet,
-// writeCall first writes the token.
-func (l *link) writeCall(req *call) error {
-	if token, ok := l.proofs.present(req.session, l); ok {
-		request := newSessionRequest(req.session, token)
-		defer request.recycle()
-		if err := l.write(request.parts()); err != nil {
-			return err
-		}
+// sendUntil is like send, but returns a copy of what is not written within sendGrace after ctx is
+// done. The caller must pass it to finish. A TLS connection breaks instead, because the rest of a message
+// cannot follow an interrupted write.
+func (l *link) sendUntil(ctx context.Context, req *call) (rest []byte, err error) {
+	written, watched := make(chan struct{}), make(chan struct{})
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() {
+			defer close(watched)
+			select {
+			case <-written:
+			case <-time.After(sendGrace):
+				if _, isTLS := l.nc.(*tls.Conn); isTLS || l.nc.SetWriteDeadline(time.Now()) != nil {
+					l.abort()
+				}
+			}
+		})
 	}
-	return l.write(req.parts())
+	unwritten, err := l.writeCall(req)
+	close(written)
+	if !stop() {
+		<-watched
+		_ = l.nc.SetWriteDeadline(time.Time{}) // fails only if the connection is broken
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !l.dead.Load() {
+		return bytes.Join(unwritten, nil), nil
+	}
+	if err != nil {
+		l.abort()
+	}
+	return nil, err
+}
+
+// finish writes the rest of an interrupted call, and releases l.writeToken. Breaking the connection instead would end
+// the scans of other goroutines. finish works in the background, because the caller of the call no longer waits.
+func (l *link) finish(rest []byte) {
+	if len(rest) == 0 {
+		<-l.writeToken
+		return
+	}
+	go func() {
+		defer func() { <-l.writeToken }()
+		for len(rest) > 0 {
+			_ = l.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // as in sendUntil
+			n, err := l.nc.Write(rest[:min(len(rest), 256<<10)])
+			if err != nil {
+				l.abort()
+				return
+			}
+			rest = rest[n:]
+		}
+		_ = l.nc.SetWriteDeadline(time.Time{})
+	}()
+}
+
+// writeCall writes a call, and returns what it could not write. If the server does not have the token of the call's
+// session yet, writeCall first writes the token.
+func (l *link) writeCall(req *call) (unwritten net.Buffers, err error) {
+	parts := req.parts()
+	if token, ok := l.proofs.present(req.session, l); ok {
+		parts = slices.Concat(newSessionRequest(req.session, token).parts(), parts)
+	}
+	return l.write(parts)
 }
 
 // notify sends a request and ignores the answer. It waits for other writers until ctx ends.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -168,17 +170,29 @@ func cancelledContext() context.Context {
 // stuckConn is a connection whose peer stops reading.
 type stuckConn struct {
 	net.Conn
-	full   atomic.Bool
-	closed chan struct{}
-	once   sync.Once
+	full    atomic.Bool
+	expired chan struct{} // receives a value when a write deadline expires
+	closed  chan struct{}
+	once    sync.Once
 }
 
 func (s *stuckConn) Write(b []byte) (int, error) {
 	if s.full.Load() {
-		<-s.closed
-		return 0, net.ErrClosed
+		select {
+		case <-s.expired:
+			return 0, os.ErrDeadlineExceeded
+		case <-s.closed:
+			return 0, net.ErrClosed
+		}
 	}
 	return s.Conn.Write(b)
+}
+
+func (s *stuckConn) SetWriteDeadline(t time.Time) error {
+	if !t.IsZero() {
+		time.AfterFunc(time.Until(t), func() { s.expired <- struct{}{} })
+	}
+	return nil
 }
 
 func (s *stuckConn) Close() error {
@@ -192,7 +206,7 @@ func TestCloseIsBounded(t *testing.T) {
 	_, c := serveClient(t, partd.NewDict(), nil)
 	must.Do(t, c.Append(ctx, entry("k", "v")))
 	c.mu.Lock()
-	s := &stuckConn{Conn: c.link.nc, closed: make(chan struct{})}
+	s := &stuckConn{Conn: c.link.nc, expired: make(chan struct{}, 2), closed: make(chan struct{})}
 	s.full.Store(true)
 	c.link.nc = s // nobody else writes now
 	c.mu.Unlock()
@@ -282,4 +296,58 @@ func abortLink(c *Client) {
 	l := currentLink(c)
 	l.abort()
 	<-l.done
+}
+
+// blockingDict is a Dict whose appends block until unblock is closed.
+type blockingDict struct {
+	*partd.Dict
+	unblock chan struct{}
+}
+
+func (b blockingDict) Append(ctx context.Context, entries ...partd.Entry) error {
+	select {
+	case <-b.unblock:
+		return b.Dict.Append(ctx, entries...)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestCanceledAppendKeepsScans cancels an append while the server does not read. Scans of other goroutines, which need
+// the same connection, must continue.
+func TestCanceledAppendKeepsScans(t *testing.T) {
+	store := blockingDict{partd.NewDict(), make(chan struct{})}
+	const n = 40
+	for i := range n {
+		must.Do(t, store.Dict.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
+	}
+	_, c := serveClient(t, store, nil)
+	before := currentLink(c)
+	next, stop := iter.Pull2(c.Scan(ctx))
+	defer stop()
+	chunk, err, _ := next()
+	must.Do(t, err)
+	received := len(chunk.Data)
+	for range 3 {
+		appendCtx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		err := c.Append(appendCtx, partd.Entry{Key: "a", Value: make([]byte, 30<<20)})
+		cancel()
+		must.Fail(t, err, context.DeadlineExceeded, "Append while the server does not read")
+	}
+	close(store.unblock)
+	for {
+		chunk, err, ok := next()
+		if !ok {
+			break
+		}
+		if err != nil {
+			t.Fatalf("after another goroutine's Append was canceled, Scan fails after %d bytes: %v", received, err)
+		}
+		received += len(chunk.Data)
+	}
+	if received < n<<20 || currentLink(c) != before {
+		t.Errorf("Scan yields %d bytes, and the client's connection is another: %v; want at least %d bytes over one connection", received, currentLink(c) != before, n<<20)
+	}
+	must.Do(t, c.Append(ctx, entry("b", "later")))
+	wantValue(t, c, "b", "later")
 }

@@ -308,7 +308,7 @@ func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
 	for _, token := range []string{"jobAdmin", "default"} {
 		c := dial(t, url+"/job7", &ClientOptions{Token: token})
-		must.Do(t, c.link.write([][]byte{message("close")}))
+		must.Get(c.link.write([][]byte{message("close")}))(t)
 		_, _ = c.Get(ctx, "k") // the answer to close ends the connection
 		select {
 		case <-s.CloseRequested():
