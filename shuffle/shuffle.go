@@ -59,7 +59,8 @@ type Options[T any] struct {
 	// Memory limits the memory for records and the data structures that hold them, in
 	// bytes. 0 means [DefaultMemory]; the minimum is [MinMemory].
 	Memory int64
-	// Threads limits the number of goroutines that sort and merge. 0 means GOMAXPROCS.
+	// Threads limits the number of goroutines that sort and merge. 0 means GOMAXPROCS. A job with little Memory
+	// uses fewer: one less than Memory in MiB, so at most 7 with [MinMemory].
 	Threads int
 	// TempDirs are the directories for temporary data. They are used in turn. If TempDirs is empty,
 	// os.TempDir is used.
@@ -125,7 +126,7 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	case c.Threads < 0:
 		return c, argumentErrorf("option Threads is %d: it must be positive", c.Threads)
 	}
-	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
+	c.Threads = int(min(int64(c.Threads), c.Memory>>20-1))
 	c.Codec, err = o.codec()
 	if err != nil {
 		return c, err

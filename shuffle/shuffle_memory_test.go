@@ -29,6 +29,10 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, er
 	"sort": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
 		return readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wideRecord) uint64 { return w.Key })), o))
 	},
+	"group with many threads": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
+		o.Threads = 200
+		return readAll(shuffle.GroupBy(ctx, in, func(w wideRecord) uint64 { return w.Number % 1000 }, o))
+	},
 	"group, one key has half": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
 		half := func(w wideRecord) uint64 {
 			if w.Number%2 == 0 {
