@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -17,6 +18,7 @@ type background struct {
 	cancel       context.CancelFunc
 	done         chan struct{} // closed when the goroutine ends
 	isReclaiming bool          // reclaiming is in progress; it may take several merges
+	reclaimErr   error         // error of the last reclaiming
 }
 
 // consider starts merging or reclaiming space in the background if either is due. mu must be
@@ -44,10 +46,11 @@ func (bg *background) mergeAll(ctx context.Context, done chan struct{}) {
 			bg.locks.mu.Unlock()
 			err := bg.reclaimer.run(ctx)
 			bg.locks.mu.Lock()
-			bg.bytes, bg.memory, bg.isReclaiming = 0, 0, false
+			bg.bytes, bg.memory, bg.isReclaiming, bg.reclaimErr = 0, 0, false, nil
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
 				bg.log.Warn("logstore: reclaiming space failed", "dir", bg.dir, "err", err)
 				bg.reclaim.recordFailure()
+				bg.reclaimErr = err
 			}
 			continue
 		}
@@ -111,17 +114,25 @@ func (bg *background) reclaimDue() bool {
 
 // reclaimNow starts to reclaim space if there may be dead data, and waits until nothing is due. See
 // Store.Reclaim.
-func (bg *background) reclaimNow(ctx context.Context) {
+func (bg *background) reclaimNow(ctx context.Context) (freed int64, err error) {
 	bg.locks.mu.Lock()
+	defer bg.locks.mu.Unlock()
+	if err := bg.checkWritable(); err != nil {
+		return 0, err
+	}
 	r := bg.reclaim
+	before := r.freed
+	bg.reclaimErr = nil
 	neverMeasured := r.nextTime.IsZero() // if so, there may be dead large values from before Open
 	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.nextTime) {
 		r.mustMeasure, r.isSlackReduced, r.slack = true, true, min(r.slack, bg.segments.size.Load()/8)
 		bg.consider()
 	}
-	running, done := bg.running, bg.done
-	bg.locks.mu.Unlock()
-	if running {
-		_ = canceled.Wait(ctx, done) // reclaiming continues if ctx ends
+	if bg.running {
+		done := bg.done
+		bg.locks.mu.Unlock()
+		err = canceled.Wait(ctx, done) // reclaiming continues if ctx ends
+		bg.locks.mu.Lock()
 	}
+	return r.freed - before, cmp.Or(err, bg.reclaimErr)
 }

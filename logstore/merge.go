@@ -210,5 +210,9 @@ func (j *mergeJob) forgetWaste() {
 		r.garbage += n
 	}
 	r.weights = nil
-	j.segments.size.Add(sizeOf(j.outputs) - sizeOf(j.inputs()))
+	grown := sizeOf(j.outputs) - sizeOf(j.inputs())
+	j.segments.size.Add(grown)
+	if j.reclaims {
+		r.freed -= grown
+	}
 }

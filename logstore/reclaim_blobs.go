@@ -155,6 +155,7 @@ func (rc *reclaimer) sweep(ctx context.Context, files *fileSet, victims []*dataF
 			}
 			rc.segments.size.Add(-size)
 			rc.reclaim.garbage = max(rc.reclaim.garbage-size, 0)
+			rc.reclaim.freed += size
 		}
 		rc.locks.mu.Unlock()
 	}

@@ -288,3 +288,49 @@ func TestChurn(t *testing.T) {
 		t.Errorf("the closed store uses %d bytes of disk for %d live bytes, want about twice as many", used, c.liveBytes)
 	}
 }
+
+// TestReclaimReturnsFreedBytes checks that Reclaim returns the number of bytes that it freed, or why it failed.
+func TestReclaimReturnsFreedBytes(t *testing.T) {
+	var failing atomic.Bool
+	mem := vfstest.NewMem()
+	h := reclaimHooks
+	h.reclaimSlack = 1 << 20 // too much for the store to reclaim the space by itself
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		if failing.Load() && op == vfstest.OpRead {
+			return syscall.EIO
+		}
+		return nil
+	})
+	s := opener(t, "/s", reclaimOpts, h)()
+	fill := func() {
+		t.Helper()
+		for i := range 100 {
+			mustAppend(t, s, fmt.Sprint(i%10), strings.Repeat("v", 500))
+			mustAppend(t, s, fmt.Sprint("large", i%10), string(largeValue))
+		}
+		for i := range 9 {
+			must.Do(t, s.Delete(t.Context(), fmt.Sprint(i), fmt.Sprint("large", i)))
+		}
+		must.Do(t, s.Flush(t.Context()))
+		settle(t, s)
+		s.mu.Lock()
+		s.reclaim.nextTime = time.Time{} // simulate that time has passed
+		s.mu.Unlock()
+	}
+	fill()
+	before := dataBytesOf(t, mem, s)
+	freed, err := s.Reclaim(t.Context())
+	after := dataBytesOf(t, mem, s)
+	if d := before - after; err != nil || freed < d*4/5 || freed > d || after > before/2 { // d also has the rest of each block
+		t.Errorf("Reclaim = %d, %v, but the files have %d bytes instead of %d", freed, err, after, before)
+	}
+	if freed, err := s.Reclaim(t.Context()); err != nil || freed != 0 {
+		t.Errorf("Reclaim without dead data = %d, %v, want 0", freed, err)
+	}
+	fill()
+	failing.Store(true)
+	must.Fail(t, must.Err(s.Reclaim(t.Context())), syscall.EIO, "Reclaim of a disk that fails")
+	failing.Store(false)
+	must.Do(t, s.Close())
+	must.Fail(t, must.Err(s.Reclaim(t.Context())), partd.ErrClosed, "Reclaim of a closed store")
+}

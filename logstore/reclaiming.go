@@ -16,6 +16,7 @@ type reclaiming struct {
 	parts       []suspicion // possibly dead bytes in each part of the hash space
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure as soon as no reader uses merged segments
+	freed       int64       // bytes freed since the store was opened
 	failures    int         // consecutive failures of reclaimer.run
 	nextTime    time.Time   // earliest time of a retry, or of a measurement that will probably find few dead bytes
 	hasTimer    bool        // a timer is set for nextTime
@@ -155,7 +156,7 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 // held.
 func (r *reclaiming) start(ss *segmentList, files *fileSet, partBits uint8) {
 	*r = reclaiming{
-		slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled,
+		slack: r.slack, freed: r.freed, isSlackReduced: r.isSlackReduced, disabled: r.disabled,
 		deadShare: 1, waste: map[segmentLocation]waste{},
 		blobs: make([]int64, 1<<partBits), parts: make([]suspicion, 1<<partBits),
 	}

@@ -181,8 +181,13 @@ func (s *Store) Sync(ctx context.Context) error {
 // store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
 // data at most every ten seconds, and only if there may be new data to find. It skips files that
 // are less than half dead.
-func (s *Store) Reclaim(ctx context.Context) {
-	if s.dir != "" {
-		s.background.reclaimNow(ctx)
+//
+// Reclaim returns the number of bytes freed during the call. If ctx ends first, the store continues to reclaim
+// space in the background.
+func (s *Store) Reclaim(ctx context.Context) (freed int64, err error) {
+	if s.dir == "" {
+		return 0, s.opError("reclaim", storeerror.ErrNotOpened)
 	}
+	freed, err = s.background.reclaimNow(ctx)
+	return freed, s.opError("reclaim", err)
 }

@@ -206,6 +206,8 @@ func (s *core) openTail(ctx context.Context) error {
 	return s.commits.Recover(ctx, s.tail)
 }
 
+var _ tail.Reclaimer = (*logstore.Store)(nil)
+
 // createSynced creates and syncs the log store in dir, unless it exists. Without the sync, a power failure could leave
 // a store that cannot be opened.
 func createSynced(dir string, o logstore.Options) error {

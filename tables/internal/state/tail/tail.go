@@ -108,11 +108,16 @@ func (s *Store) Flush(ctx context.Context) error {
 	return err
 }
 
+// Reclaimer is a store that can free the space of removed data immediately.
+type Reclaimer interface {
+	Reclaim(ctx context.Context) (freed int64, err error)
+}
+
 // Reclaim frees the space of folded rows immediately, if the store supports that.
 func (s *Store) Reclaim(ctx context.Context) {
 	for p := range storekit.Layers(s.p) {
-		if p, ok := p.(interface{ Reclaim(ctx context.Context) }); ok {
-			p.Reclaim(ctx)
+		if p, ok := p.(Reclaimer); ok {
+			_, _ = p.Reclaim(ctx) // the store logs failures
 		}
 	}
 }
