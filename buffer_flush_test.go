@@ -1,9 +1,11 @@
 package partd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -319,5 +321,32 @@ func TestBufferMoveLength(t *testing.T) {
 	must.Do(t, b.Append(ctx, Entry{"a", make([]byte, b.mover.moveSize/2)}, Entry{"b", make([]byte, b.mover.moveSize/2)}))
 	if n := b.mover.nextMoveLen([]string{"a", "b", "c"}); n != 1 {
 		t.Errorf("one move takes %d keys, want 1: with their names, two keys are larger than a move", n)
+	}
+}
+
+// TestBufferCloseDuringFlush closes a healthy Buffer while a background flush moves keys, and checks that it logs no
+// failed flush.
+func TestBufferCloseDuringFlush(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			b, _, slow := newFaultyBuffer(t, 1<<20)
+			var log bytes.Buffer
+			b.flusher.log = slog.New(slog.NewTextHandler(&log, nil))
+			proceed := make(chan struct{})
+			slow.set(func(string) (error, error) { <-proceed; return nil, nil })
+			for i := range 6 {
+				must.Do(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, b.mover.moveSize/2+1)}))
+				synctest.Wait() // the first key begins to move
+			}
+			closed := make(chan error, 1)
+			go func() { closed <- b.Close() }()
+			synctest.Wait()
+			close(proceed)
+			must.Do(t, <-closed)
+			synctest.Wait()
+			if log.Len() > 0 {
+				t.Errorf("Close of a healthy Buffer logged %s", log.String())
+			}
+		})
 	}
 }

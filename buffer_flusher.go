@@ -34,7 +34,7 @@ func (f *bufferFlusher) run() {
 	for err == nil {
 		f.pins.mu.Lock()
 		excess := f.budget.excess()
-		if excess <= 0 && !f.hasHeavyKey || f.pins.closed {
+		if excess <= 0 && !f.hasHeavyKey || f.pins.isClosing {
 			f.isFlushing = false
 			f.pins.wake()
 			f.pins.mu.Unlock()
@@ -76,7 +76,7 @@ func (f *bufferFlusher) run() {
 	f.pins.mu.Lock()
 	defer f.pins.mu.Unlock()
 	f.isFlushing = false
-	if !f.pins.closed {
+	if !f.pins.isClosing { // otherwise, Close moves the data, and returns its own errors
 		f.log.Warn("partd: buffer: a background flush failed; it will be retried", "error", err)
 		f.failures++
 		f.err = err
