@@ -324,8 +324,8 @@ func TestBufferMoveLength(t *testing.T) {
 	}
 }
 
-// TestBufferCloseDuringFlush closes a healthy Buffer while a background flush moves keys, and checks that it logs no
-// failed flush.
+// TestBufferCloseDuringFlush closes a healthy Buffer while a background flush moves keys. Close must log no failed
+// flush.
 func TestBufferCloseDuringFlush(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {

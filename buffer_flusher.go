@@ -76,7 +76,7 @@ func (f *bufferFlusher) run() {
 	f.pins.mu.Lock()
 	defer f.pins.mu.Unlock()
 	f.isFlushing = false
-	if !f.pins.isClosing { // otherwise, Close moves the data, and returns its own errors
+	if !f.pins.isClosing { // otherwise, Close moves the data
 		f.log.Warn("partd: buffer: a background flush failed; it will be retried", "error", err)
 		f.failures++
 		f.err = err

@@ -99,7 +99,17 @@ func (r *reference) name(key string) string {
 	return strings.Clone(key)
 }
 
+func (r *reference) BatchBytes() int {
+	if r.fault == "recommends batches without bytes" {
+		return 0
+	}
+	return 1 << 20
+}
+
 func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
+	if r.fault == "recommends batches that it rejects" && entries[0].Key == "recommended" && len(entries[0].Value) > 1<<19 {
+		return partd.ErrTooLarge
+	}
 	if _, err := storekit.CheckEntries("append", entries); err != nil && r.fault != "has no limit" {
 		if r.fault == "applies half of rejected appends" {
 			_ = r.Append(ctx, entries[0])

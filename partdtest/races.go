@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +201,29 @@ func concurrentPop(e *env) {
 			e.Fatalf("all Pops of key %q together: %v", k, err)
 		} else if len(pieces) != writers*appendsPerWriter {
 			e.Fatalf("all Pops of key %q together returned %d appends, want %d: %v", k, len(pieces), writers*appendsPerWriter, next)
+		}
+	}
+	e.check("after the last Pop")
+}
+
+// concurrentPopOfOneValue pops a value in several goroutines. Exactly one of them must get it, and all of it.
+func concurrentPopOfOneValue(e *env) {
+	for n := range 20 {
+		want := repeat(strconv.Itoa(n), 1000)
+		e.must("Append", e.store.Append(e.ctx, entry("a", want)))
+		var popped [writers]string
+		e.withTimeout("Pop", func() error {
+			return runAll(inWriters(func(w int) error {
+				values, err := partd.Pop(e.ctx, e.store, "a")
+				if err == nil {
+					popped[w] = string(values[0])
+				}
+				return err
+			}))
+		})
+		slices.Sort(popped[:])
+		if popped != [writers]string{writers - 1: want} {
+			e.Fatalf("one Pop must return the value and all others nothing, but they returned %.60q", popped)
 		}
 	}
 	e.check("after the last Pop")

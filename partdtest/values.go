@@ -136,3 +136,17 @@ func manyKeys(e *env) {
 	e.drop()
 	e.check("after Drop of many keys")
 }
+
+// recommendedBatch appends as many bytes as the store recommends.
+func recommendedBatch(e *env) {
+	b, ok := partd.As[partd.Batcher](e.store)
+	if !ok {
+		return
+	}
+	if n := b.BatchBytes(); n <= 0 {
+		e.Fatalf("BatchBytes returned %d, but a batch has at least one byte", n)
+	}
+	key := "recommended"
+	e.append(entry(key, repeat("v", max(min(partd.BatchBytes(e.store), 16<<20)-len(key), 1))))
+	e.check("an append of the size that BatchBytes recommends")
+}

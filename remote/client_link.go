@@ -122,7 +122,7 @@ func (l *link) sendUntil(ctx context.Context, req *call) (rest []byte, err error
 	return nil, err
 }
 
-// finish writes the rest of an interrupted call, and releases l.writeToken. Breaking the connection instead would end
+// finish writes the rest of an interrupted call and releases l.writeToken. Breaking the connection instead would end
 // the scans of other goroutines. finish works in the background, because the caller of the call no longer waits.
 func (l *link) finish(rest []byte) {
 	if len(rest) == 0 {
@@ -144,7 +144,7 @@ func (l *link) finish(rest []byte) {
 	}()
 }
 
-// writeCall writes a call, and returns what it could not write. If the server does not have the token of the call's
+// writeCall writes a call and returns the unwritten parts. If the server does not have the token of the call's
 // session yet, writeCall first writes the token.
 func (l *link) writeCall(req *call) (unwritten net.Buffers, err error) {
 	parts := req.parts()

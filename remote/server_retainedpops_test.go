@@ -262,7 +262,7 @@ func TestResentPopOfForgottenSession(t *testing.T) {
 	must.Fail(t, <-done, partd.ErrUnknownOutcome, "a resent pop whose result was forgotten")
 }
 
-// damagingStore is a store in which another program damages a key when Pop begins.
+// damagingStore is a store whose Pop first damages a key, as another program could.
 type damagingStore struct{ *partd.Dict }
 
 func (s damagingStore) Pop(ctx context.Context, keys ...string) ([][]byte, error) {

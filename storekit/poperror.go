@@ -15,7 +15,7 @@ type PopError struct {
 	Values [][]byte // the stored bytes, in the order of Keys
 	Err    error
 
-	store partd.Partd // the store from which a Layer popped the values; otherwise nil
+	store partd.Partd // a Layer sets it to the store beneath
 }
 
 func (e *PopError) Error() string {

@@ -86,7 +86,7 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change to a table. If there is none, it adds an empty change. If the table cannot be loaded,
+// change returns the Txn's change to a table, and adds an empty change if necessary. If the table cannot be loaded,
 // change also returns an error.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {

@@ -56,7 +56,7 @@ func TestOpenDamaged(t *testing.T) {
 			wantDamagedError("evolve", b.Table("bad").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: "s"}))
 			stop := errors.New("stop")
 			err = s.Update(ctx, func(x *tables.Txn) error {
-				for range 2 { // the second call must not take the table for one that does not exist
+				for range 2 { // the second call must not treat the table as missing
 					wantDamagedError("put in a transaction", x.Put("one", "bad", tabletest.Rows(9), tables.PutError, nil))
 				}
 				must.Do(t, x.Delete("one", "bad"))
