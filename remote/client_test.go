@@ -298,18 +298,18 @@ func abortLink(c *Client) {
 	<-l.done
 }
 
-// blockingDict is a Dict whose appends block until unblock is closed.
+// blockingDict is a Dict whose numbered changes block until unblock is closed.
 type blockingDict struct {
 	*partd.Dict
 	unblock chan struct{}
 }
 
-func (b blockingDict) Append(ctx context.Context, entries ...partd.Entry) error {
+func (b blockingDict) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
 	select {
 	case <-b.unblock:
-		return b.Dict.Append(ctx, entries...)
+		return b.Dict.Apply(ctx, tag, op)
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }
 
@@ -321,16 +321,17 @@ func TestCanceledAppendKeepsScans(t *testing.T) {
 	for i := range n {
 		must.Do(t, store.Dict.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
 	}
-	_, c := serveClient(t, store, nil)
+	_, c := serveClient(t, store, &ServerOptions{Memory: 128 << 20}) // reads no fifth append
 	before := currentLink(c)
 	next, stop := iter.Pull2(c.Scan(ctx))
 	defer stop()
 	chunk, err, _ := next()
 	must.Do(t, err)
 	received := len(chunk.Data)
-	for range 3 {
-		appendCtx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-		err := c.Append(appendCtx, partd.Entry{Key: "a", Value: make([]byte, 30<<20)})
+	large := partd.Entry{Key: "a", Value: make([]byte, 30<<20)}
+	for range 6 {
+		appendCtx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		err := c.Append(appendCtx, large)
 		cancel()
 		must.Fail(t, err, context.DeadlineExceeded, "Append while the server does not read")
 	}
