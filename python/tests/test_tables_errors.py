@@ -81,9 +81,9 @@ def test_wrong_names(tables):
         tables["t"].get(first=1)
     for owner in (tables, tables["t"]):
         with pytest.raises(AttributeError, match=r"no attribute 'head': call get\(limit=…\)$"):
-            owner.head
+            _ = owner.head
         with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
-            owner.nothing
+            _ = owner.nothing
     assert tables.sql("SELECT 1 AS n", params=[])["n"].tolist() == [1]
 
 
