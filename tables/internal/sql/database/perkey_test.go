@@ -286,6 +286,7 @@ var acceptedPerKey = []string{
 	"k,j: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.j = r.j AND l.ts >= r.ts", "k,j: SELECT * FROM l ASOF LEFT JOIN r ON l.ts > r.ts AND l.k = r.k AND l.j = r.j", "k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.s = r.s AND NOT (l.ts + l.v < r.ts - 1)",
 	"k: SELECT *, r.k, r.* FROM l ASOF JOIN r USING (k, j, ts)", "k: SELECT DISTINCT k, max(COLUMNS(* EXCLUDE (k))) OVER (PARTITION BY k) FROM l AS a ASOF LEFT JOIN r AS b USING (k, ts) ASOF LEFT JOIN (SELECT x AS k, ts FROM m) AS c USING (k, ts)",
 	"k: SELECT a.* FROM (SELECT * FROM l ASOF LEFT JOIN r USING (k, s, ts)) AS a FULL JOIN m ON a.k = x", "k: SELECT * FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.ts >= r.ts AND (l.v = r.v OR l.w < r.w) AND l.f <> r.f",
+	"k: SELECT l.*, DATE '2026-01-01' + INTERVAL (l.v) DAY < DATE '2026-01-03' + INTERVAL '1' MONTH + INTERVAL '2 days', '1e1'::DOUBLE * r.v, CAST(r.v AS decimal(9, 2)) FROM l ASOF LEFT JOIN r ON l.k = r.k AND l.ts >= r.ts",
 	"k,j: SELECT * FROM l JOIN r USING (j, k)", "k,j: SELECT * FROM l JOIN m ON j = y AND l.k = x", "k,j: SELECT * FROM l JOIN r USING (k) WHERE l.j = r.j",
 	"k: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts", "k: SELECT * FROM l ASOF LEFT JOIN r USING (k, ts)", "k,j: SELECT * FROM l ASOF JOIN m ON l.k = x AND y = j AND l.ts < m.ts",
 	"k: SELECT k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY k", "k: SELECT k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY k", "k: SELECT r.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY r.k",
@@ -481,6 +482,7 @@ func TestPerKeyColumns(t *testing.T) {
 		{sql: "SELECT v FROM l", inputs: []KeyedInput{inputs[0], {Name: "l", Columns: []string{"k"}}}, want: "[[K v] []]", refusal: "has 0 key columns"},
 		{sql: "SELECT k FROM l ASOF RIGHT JOIN r ON k = s AND v >= b", inputs: inputs, want: "[[K v] [s b]]", refusal: "ASOF RIGHT join is not proved"},
 		{sql: "SELECT k FROM l ASOF JOIN r ON k = s AND v >= b WHERE v < 1e400", inputs: inputs, want: "[[K v] [s b]]", refusal: "leave out infinite constants"},
+		{sql: "SELECT k FROM l ASOF JOIN r ON k = s AND v >= b WHERE v < 1e9", inputs: inputs, want: "[[K v] [s b]]", refusal: "write numbers with an exponent as '1e9'::DOUBLE"},
 		{sql: "SELECT v FROM", isBroken: true},
 	} {
 		d := openDatabase(t, 64<<20)
