@@ -437,3 +437,20 @@ func TestFoldPanics(t *testing.T) {
 	})
 	tabletest.WantRows(t, s.Bucket(""), "bad", 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3)
 }
+
+// TestFoldFailureEnds checks that any fold that succeeds ends the pause after a failed one, and its report.
+func TestFoldFailureEnds(t *testing.T) {
+	s, panics := openWithPanics(t, &tables.Options{FoldAge: 2 * time.Second})
+	panics.Store(true)
+	tabletest.Put(t, s.Bucket(""), "bad", tables.PutAppend, 3)
+	must.Eventually(t, 20*time.Second, "the fold has failed", func() bool { return s.MaintenanceSummary().FailedFolds == 1 })
+	panics.Store(false)
+	tabletest.Fold(t, s)
+	tabletest.Put(t, s.Bucket(""), "bad", tables.PutAppend, 4) // the table stays in memory
+	if n := s.MaintenanceSummary().FailedFolds; n != 0 {
+		t.Errorf("after a fold, %d tables have failed folds, want 0", n)
+	}
+	if state := tabletest.MaintenanceOf(t, s.Bucket(""), "bad"); strings.Contains(state.Reason, "planted") {
+		t.Errorf("after a fold, the state of the maintenance is %+v, want no failure", state)
+	}
+}

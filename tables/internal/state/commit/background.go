@@ -11,14 +11,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
-// foldFailure is the state of a table whose last fold in the background failed.
+// foldFailure is the state of a table whose fold in the background failed, if no fold has succeeded since.
 type foldFailure struct {
 	err   error
 	count int       // failures in a row
 	retry time.Time // when the next fold may start
 }
 
-// foldFailures has the tables whose last fold in the background failed.
+// foldFailures has the tables whose fold in the background failed, if no fold has succeeded since.
 type foldFailures struct {
 	mu      sync.Mutex
 	byTable map[icecat.TableName]foldFailure
@@ -29,7 +29,7 @@ type foldFailures struct {
 const maxFoldPause = 10 * time.Minute
 
 // FoldFailure returns the error of the table's last fold in the background, and when the next one may start. The error
-// is nil if the fold did not fail.
+// is nil if the fold did not fail, or if a later fold succeeded.
 func (s *Tables) FoldFailure(n icecat.TableName) (err error, retry time.Time) {
 	s.failures.mu.Lock()
 	defer s.failures.mu.Unlock()
@@ -108,8 +108,7 @@ func (s *Tables) foldInBackground(e *folder) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
-	n := icecat.TableName{Namespace: e.Namespace, Name: e.Name}
-	if _, retry := s.FoldFailure(n); time.Now().Before(retry) {
+	if _, retry := s.FoldFailure(e.TableName); time.Now().Before(retry) {
 		return
 	}
 	err := parallel.Catch(func() error {
@@ -119,7 +118,7 @@ func (s *Tables) foldInBackground(e *folder) {
 	if s.ctx.Err() != nil {
 		return
 	}
-	if f := s.failures.record(n, err); f.err != nil {
+	if f := s.failures.record(e.TableName, err); f.err != nil {
 		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name,
 			parallel.LogError(err), "failures", f.count, "retry", f.retry.Format(time.RFC3339))
 	}

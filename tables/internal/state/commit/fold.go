@@ -98,6 +98,9 @@ func (e *folder) fold(ctx context.Context, moment time.Time) (rows int64, t *tab
 		rows, t, err = e.foldOnce(ctx, moment)
 		return err
 	})
+	if err == nil {
+		e.tables.failures.record(e.TableName, nil)
+	}
 	return rows, t, err
 }
 

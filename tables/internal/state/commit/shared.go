@@ -69,6 +69,8 @@ type shared struct {
 	// Appends to the tail hold Appending for reading. Holding it for writing blocks appends.
 	Appending sync.RWMutex
 
+	failures foldFailures
+
 	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls
 
 	mu     sync.Mutex

@@ -21,8 +21,6 @@ type Tables struct {
 	shared
 	entries map[icecat.TableName]*Entry // guarded by shared.mu
 
-	failures foldFailures
-
 	folds  chan *folder    // tables whose tails are large enough to fold
 	ctx    context.Context // canceled by Close
 	cancel context.CancelFunc
