@@ -126,6 +126,7 @@ func (d *database) transact(ctx context.Context, f func(t *transaction)) (err er
 	if err != nil {
 		return err
 	}
+	defer tx.Rollback() //nolint:errcheck // needed only if f panics: otherwise, the transaction has ended
 	t := &transaction{ctx: ctx, tx: tx, err: d.Damage()}
 	if t.err == nil {
 		f(t)

@@ -1,6 +1,7 @@
 package icecat
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -126,4 +127,24 @@ func TestDamagedFiles(t *testing.T) {
 	if sharedFiles.byPath[filepath.Join(dir, "catalog.db")] != nil {
 		t.Error("Close left a file of the database open")
 	}
+}
+
+// TestPanicInTransaction checks that a panic in a transaction ends it, so that later commits need not wait for it.
+func TestPanicInTransaction(t *testing.T) {
+	_, c := sealed(t, Options{})
+	func() {
+		defer func() { _ = recover() }()
+		_ = c.inTx(t.Context(), func(w *transaction) {
+			w.exec(`DELETE FROM partd_orphans`)
+			panic("planted")
+		})
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	must.Do(t, c.inTx(ctx, func(w *transaction) {
+		if n := len(w.strings(`SELECT path FROM partd_orphans LIMIT 1`)); n != 1 {
+			t.Error("the changes before the panic were committed")
+		}
+	}))
+	must.Do(t, c.Close())
 }
