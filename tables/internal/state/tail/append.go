@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // Receipt identifies an append that readers can see, but that may not be durable yet; see Sync.
@@ -54,7 +55,10 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 		}
 		v = append(v, following...)
 	}
-	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
+	err = parallel.Catch(func() error { return l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v}) })
+	if errors.As(err, new(*parallel.Panic)) { // the store may have the frames
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
 	isUnknown := errors.Is(err, partd.ErrUnknownOutcome)
 	if err != nil && !isUnknown {
 		return receipt, err
