@@ -202,7 +202,7 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows 
 }
 
 // castValues returns the values that action k sets, in the types stored in files, from the rows of b with indices from
-// <= i < to. Columns that the action does not set are null.
+// <= i < to. In columns that the action does not set, they are null or, for INSERT, default values.
 func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.RecordBatch, err error) {
 	def, a := r.w.def, r.query.Actions[k]
 	var fields []arrow.Field

@@ -98,8 +98,10 @@ func hasNoValues(g *metadata.RowGroupMetaData) (bool, error) {
 }
 
 // checkNested returns an error if lists or structs refer to values that they lack, as in a damaged file. The library's
-// ValidateFull would also refuse maps whose fields have other names than key and value. The library
-// fails on dictionaries without values in lists, which lack their array of values: checkNested adds an empty one.
+// ValidateFull would also refuse maps whose fields have other names than key and value.
+//
+// In lists without values, the library's dictionaries lack their array of values, and the library fails on them.
+// checkNested adds an empty array.
 func checkNested(arrays []arrow.Array) error {
 	for _, a := range arrays {
 		var children []arrow.Array

@@ -209,8 +209,8 @@ func isInterval(t arrow.DataType) bool {
 
 // plainType simplifies t at every level of nesting: run-end-encoded types become their values' types, views become
 // plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the library
-// cannot write become their values. In lists and maps, all dictionaries do, because the library
-// cannot write a dictionary in lists without values.
+// cannot write become their values. In lists and maps, all dictionaries do, because the library cannot write a dictionary
+// in lists without values.
 func plainType(t arrow.DataType) arrow.DataType {
 	element := func(t arrow.ListLikeType) arrow.Field {
 		f := t.ElemField()
