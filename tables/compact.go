@@ -19,8 +19,9 @@ import (
 )
 
 // Compact merges small files into a few large ones. If a column was widened from 32 to 64 bits, it also rewrites files
-// that store the column with 32 bits, because Spark cannot read them. The rows stay the same. Expire later removes the
-// replaced files and the versions that need them.
+// that store the column with 32 bits, because Spark cannot read them. It applies the delete files of other programs, and
+// removes them from the table. The rows stay the same. Expire later removes the replaced files and the versions that
+// need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.keeper.maintain(ctx, "compact", o, func(ctx context.Context, e tableWriter) (r MaintainResult, err error) {
@@ -44,7 +45,7 @@ func (e tableWriter) compact(ctx context.Context) (r MaintainResult, err error) 
 // commitCompaction replaces the files that prepare has merged.
 func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
 	step, err := e.prepareCompaction(ctx, t, prepare)
-	if err != nil || len(step.result.OldDataFiles) == 0 {
+	if err != nil || len(step.result.OldDataFiles)+len(step.result.SafePosDeletes) == 0 {
 		return r, err
 	}
 	defer func() { step.IO.RemoveFailed(err) }()
@@ -61,6 +62,7 @@ type compactStep struct {
 	seq    int64 // sequence number of the snapshot whose files are compacted
 	result table.CompactionGroupResult
 	tasks  []table.FileScanTask // the table's files, in the order of arrival
+	all    bool                 // whether the step also removes delete files that no longer apply to any data file
 	cut    *series.Cutter       // divides rows among files by period; nil if the table has no periods
 }
 
@@ -83,12 +85,15 @@ func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prep
 	if err := prepare(ctx, t, step); err != nil {
 		return nil, err
 	}
-	step.result.SafePosDeletes, step.result.SafeDeletionVectors = datafile.UnneededDeletes(step.tasks, step.result.OldDataFiles)
-	return step, nil
+	if step.all || len(step.result.OldDataFiles) > 0 {
+		step.result.SafePosDeletes, err = datafile.UnneededDeletes(ctx, t, step.tasks, step.result.OldDataFiles)
+	}
+	return step, err
 }
 
-// prepareAll merges all files that are too small, and rewrites files that have deletion vectors.
+// prepareAll merges all files that are too small, and rewrites files that have delete files.
 func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
+	step.all = true
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
@@ -131,8 +136,8 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 
 // isStale reports whether a file must be rewritten, even if there is no need to merge it.
 func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
-	if len(task.DeletionVectorFiles) > 0 || !hadInt32Columns(t.Metadata()) {
-		return len(task.DeletionVectorFiles) > 0, nil
+	if datafile.HasDeletes(task) || !hadInt32Columns(t.Metadata()) {
+		return datafile.HasDeletes(task), nil
 	}
 	return datafile.HasWidths(ctx, t, task)
 }

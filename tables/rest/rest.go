@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -60,8 +61,26 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 			h.fail(w, &problem{Code: http.StatusForbidden, Type: "ForbiddenException", Message: "this server requires TLS: use https:// in the catalog's URI"})
 			return
 		}
-		mux.ServeHTTP(w, r)
+		mux.ServeHTTP(w, withJavaSpaces(r))
 	})
+}
+
+// withJavaSpaces returns a request whose path has the names that the client means. Iceberg Java before 1.12 encodes a
+// space as "+", but a plus sign as "%2B". Other clients send "+" for a plus sign.
+func withJavaSpaces(r *http.Request) *http.Request {
+	var major, minor int
+	if _, err := fmt.Sscanf(r.Header.Get("X-Client-Version"), "Apache Iceberg %d.%d", &major, &minor); err != nil || major > 1 || major == 1 && minor >= 12 {
+		return r
+	}
+	escaped := strings.ReplaceAll(r.URL.EscapedPath(), "+", "%20")
+	decoded, err := url.PathUnescape(escaped)
+	if err != nil || decoded == r.URL.Path {
+		return r
+	}
+	changed := *r
+	changed.URL = new(*r.URL)
+	changed.URL.Path, changed.URL.RawPath = decoded, escaped
+	return &changed
 }
 
 type handler struct {

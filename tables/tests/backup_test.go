@@ -253,3 +253,43 @@ func TestBackupOverOtherTables(t *testing.T) {
 	}
 	must.Get(s.Backup(ctx, dest, "monday"))(t)
 }
+
+// TestBackupDeleteFiles checks that a table with delete files of another program can be backed up and copied after a
+// compaction, as the error says.
+func TestBackupDeleteFiles(t *testing.T) {
+	t.Parallel()
+	for kind, version := range map[string]int{"positions": 2, "deletion vectors": 3, "equal rows": 2, "no data file left": 2} {
+		t.Run(kind, func(t *testing.T) {
+			ctx, s, want := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}), []int64{0, 1, 2, 4}
+			b, engine := s.Bucket(""), tabletest.NewEngine(t, s, "", "t")
+			tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 5)...)
+			three := tabletest.Rows(3)
+			three.Next()
+			switch kind {
+			case "equal rows":
+				engine.DeleteEqual(three.RecordBatch(), 1)
+			case "no data file left": // rewriting the only data file leaves the delete file
+				engine.DeleteEqual(three.RecordBatch(), 1)
+				engine.Delete(iceberg.AlwaysTrue{})
+				tabletest.Put(t, b, "t", tables.PutAppend, want...)
+			default:
+				engine.MergeOnRead(version)
+				engine.Delete(iceberg.EqualTo(iceberg.Reference("n"), int64(3)))
+			}
+			backups := tabletest.Open(t, t.TempDir(), nil)
+			must.Fail(t, must.Err(s.Backup(ctx, backups, "before")), "compact", "backup of a table with delete files")
+			tabletest.Compact(t, s)
+			tabletest.WantRows(t, b, "t", want...)
+			must.Get(s.Backup(ctx, backups, "after"))(t)
+			restored, copied := tabletest.Open(t, t.TempDir(), nil), tabletest.Open(t, t.TempDir(), nil)
+			must.Get(restored.RestoreFrom(ctx, backups, "after"))(t)
+			must.Get(s.CopyTo(ctx, copied))(t)
+			for _, store := range []*tables.Store{restored, copied} {
+				tabletest.WantRows(t, store.Bucket(""), "t", want...)
+			}
+			if again := must.Get(s.Compact(ctx, nil))(t); again != (tables.MaintainResult{}) {
+				t.Errorf("the second compaction = %+v, want nothing to do", again)
+			}
+		})
+	}
+}

@@ -3,7 +3,6 @@ package datafile
 import (
 	"cmp"
 	"context"
-	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -177,20 +176,45 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// UnneededDeletes returns the position delete files and the deletion vectors that apply only to the files in replaced.
-// tasks are all of the table's files.
-func UnneededDeletes(tasks []table.FileScanTask, replaced []iceberg.DataFile) (positions, vectors []iceberg.DataFile) {
+// UnneededDeletes returns the delete files that apply to no data file of a table except those in replaced. tasks are all
+// of the table's data files.
+func UnneededDeletes(ctx context.Context, t *table.Table, tasks []table.FileScanTask, replaced []iceberg.DataFile) (unneeded []iceberg.DataFile, err error) {
 	paths, kept := Paths(replaced), map[string]bool{}
-	var old []table.FileScanTask
+	key := func(f iceberg.DataFile) string { // one file can contain the deletion vectors of many data files
+		if referenced := f.ReferencedDataFile(); referenced != nil {
+			return f.FilePath() + "\x00" + *referenced
+		}
+		return f.FilePath()
+	}
 	for _, task := range tasks {
-		if paths[task.File.FilePath()] {
-			old = append(old, task)
-		} else {
-			maps.Copy(kept, Paths(task.DeleteFiles))
+		if !paths[task.File.FilePath()] {
+			for _, f := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles) {
+				kept[key(f)] = true
+			}
 		}
 	}
-	positions = slices.DeleteFunc(table.CollectSafePositionDeletes(old), func(f iceberg.DataFile) bool { return kept[f.FilePath()] })
-	return positions, table.CollectSafeDeletionVectors(old)
+	fileIO, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	manifests, err := t.CurrentSnapshot().Manifests(fileIO)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range manifests {
+		if m.ManifestContent() != iceberg.ManifestContentDeletes {
+			continue
+		}
+		for e, err := range m.Entries(fileIO, true) {
+			if err != nil {
+				return nil, err
+			}
+			if f := e.DataFile(); !kept[key(f)] {
+				unneeded = append(unneeded, f)
+			}
+		}
+	}
+	return unneeded, nil
 }
 
 // HasDeletes reports whether delete files may apply to a data file.
