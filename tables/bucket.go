@@ -183,7 +183,7 @@ func (f *Filter) selects(l icecat.Listed) bool {
 func infoOf(l icecat.Listed) TableInfo {
 	info := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
-		Version: Version(l.Version), Updated: l.Updated, Metadata: withUpdated(l.Metadata, l.Updated),
+		Version: Version(l.Version), Updated: l.Updated, Metadata: withUpdated(l.Metadata, l.Updated), AtMost: AtMost(l.AtMost),
 	}
 	if l.Damaged != nil {
 		info.Damaged = l.Damaged.Error()
@@ -228,7 +228,8 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 		v, err = t.view(ctx, false)
 		if err == nil {
 			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
-			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
+			l.Totals(v.snapshot)
+			i.Rows, i.AtMost, i.Bytes, i.Files = l.Rows, AtMost(l.AtMost), l.Bytes, l.Files
 		}
 	}
 	return i, notFound(ctx, t.cat, n, err)
@@ -261,12 +262,14 @@ func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 			if s.Summary != nil {
 				i.Operation = string(s.Summary.Operation)
 			}
-			i.Rows, _, _ = icecat.Totals(&s)
+			var l icecat.Listed
+			l.Totals(&s)
+			i.Rows, i.AtMost = l.Rows, AtMost(l.AtMost)
 			i.Current = i.Version == max(newest, info.Version)
 			versions = append(versions, i)
 		}
 		if info.Version > newest && !t.store().opts.ReadOnly {
-			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, Current: true})
+			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, AtMost: info.AtMost, Current: true})
 		}
 		return versions, nil
 	})

@@ -20,17 +20,35 @@ type VersionInfo struct {
 	Operation string    // Iceberg's operation: append, replace, overwrite or delete
 	Rows      int64     // row count of the whole table
 	Current   bool
+	AtMost    AtMost `json:"RowsExact,omitzero"` // whether Rows is only a maximum
+}
+
+// AtMost says that a number of rows is only a maximum, because position or equality delete files of other programs apply
+// to the rows. The exact number is known after a compaction. In JSON, the value is inverted, under a name such as
+// RowsExact, and only false is written.
+type AtMost bool
+
+// MarshalJSON returns whether the number is exact.
+func (a AtMost) MarshalJSON() ([]byte, error) { return json.Marshal(!bool(a)) }
+
+// UnmarshalJSON accepts the results of MarshalJSON.
+func (a *AtMost) UnmarshalJSON(text []byte) error {
+	var exact bool
+	err := json.Unmarshal(text, &exact)
+	*a = AtMost(!exact)
+	return err
 }
 
 // TableInfo describes a table in a listing.
 type TableInfo struct {
 	Bucket, Name string
-	Rows         int64 // row count, including rows in the tail; approximate while other programs' delete files apply
+	Rows         int64 // row count, including rows in the tail
 	Bytes        int64 // size of the data files and of the rows in the tail
 	Files        int64 // number of data files
 	Version      Version
 	Updated      time.Time // time of the last put or change, in UTC
 	Metadata     Metadata
+	AtMost       AtMost `json:"RowsExact,omitzero"` // whether Rows is only a maximum
 
 	// Damaged says why the table cannot be read, or is "". If it is set, the other fields are incomplete. A listing
 	// reads a table, and so detects damage, only if rows are in the tail or another program has committed to the table.

@@ -228,7 +228,11 @@ func (r *resolver) replaceShow(ctx context.Context, sql string) (string, error) 
 		if len(rows) == maxTables || size > maxBytes {
 			return "", fmt.Errorf("SHOW lists at most %d tables, or %d bytes of names: use SHOW TABLES for a single bucket", maxTables, maxBytes)
 		}
-		rows = append(rows, []any{i.Bucket, i.Name, i.Rows, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})
+		count := &i.Rows
+		if i.AtMost {
+			count = nil
+		}
+		rows = append(rows, []any{i.Bucket, i.Name, count, i.Bytes, i.Version, i.Updated.Truncate(time.Microsecond)})
 	}
 	list, err := json.Marshal(rows)
 	return `SELECT value->>'$[0]' AS bucket, value->>'$[1]' AS name, (value->>'$[2]')::BIGINT AS rows, (value->>'$[3]')::BIGINT AS bytes,

@@ -97,7 +97,15 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 	if err != nil {
 		return nil, err
 	}
-	return newInfo(d, c, schema, i.Rows, i.Bytes)
+	return newInfo(d, c, schema, exactRows(i), i.Bytes)
+}
+
+// exactRows returns a table's number of rows, or -1 if it is unknown.
+func exactRows(i tables.TableInfo) int64 {
+	if i.AtMost {
+		return -1
+	}
+	return i.Rows
 }
 
 func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, rows, bytes int64) (*flight.FlightInfo, error) {
@@ -147,7 +155,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightServ
 			return err
 		}
 		d := &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{i.Name}}
-		info, err := newInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, i.Rows, i.Bytes)
+		info, err := newInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, exactRows(i), i.Bytes)
 		if err == nil {
 			err = stream.Send(info)
 		}

@@ -37,6 +37,7 @@ type tableJSON struct {
 	Version  tables.Version  `json:"version"`
 	Updated  time.Time       `json:"updated"`
 	Metadata tables.Metadata `json:"metadata"`
+	AtMost   tables.AtMost   `json:"rows_exact,omitzero"`
 }
 
 type bucketJSON struct {
@@ -108,7 +109,7 @@ func (h *handler) tree(q *request) error {
 				break
 			}
 			remaining, after = remaining-1, treePosition{name, info.Name}
-			b.Tables = append(b.Tables, tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata})
+			b.Tables = append(b.Tables, tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata, info.AtMost})
 		}
 		if isNew {
 			b.Snapshots, err = h.snapshots(q, name)
@@ -196,6 +197,7 @@ type versionJSON struct {
 	Operation string         `json:"operation"`
 	Rows      int64          `json:"rows"`
 	Current   bool           `json:"current"`
+	AtMost    tables.AtMost  `json:"rows_exact,omitzero"`
 }
 
 func (h *handler) table(q *request) error {
@@ -218,14 +220,14 @@ func (h *handler) table(q *request) error {
 		Settings  tables.Settings `json:"settings"`
 
 		Maintenance *tables.MaintenanceState `json:"maintenance"` // null for an older state
-	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata}, Columns: []columnJSON{}, Versions: []versionJSON{}}
+	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata, info.AtMost}, Columns: []columnJSON{}, Versions: []versionJSON{}}
 	for _, f := range s.schema.Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
 	}
 	const maxVersions = 1000
 	versions, err := s.table.Versions(q.Ctx)
 	for _, v := range versions[max(0, len(versions)-maxVersions):] {
-		out.Versions = append(out.Versions, versionJSON{v.Version, v.Time, v.Operation, v.Rows, v.Current})
+		out.Versions = append(out.Versions, versionJSON{v.Version, v.Time, v.Operation, v.Rows, v.Current, v.AtMost})
 	}
 	var snapshotsErr, settingsErr error
 	out.Snapshots, snapshotsErr = h.snapshots(q, s.bucket)

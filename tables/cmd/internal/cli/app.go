@@ -72,7 +72,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		// fields with omitempty come last, have no title, and are printed only if they are set
+		// fields with omitempty come last, have no title, and are printed only if they are set, and not bools
 		if !strings.Contains(f.Tag.Get("json"), ",") {
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
@@ -84,7 +84,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	return errors.Join(line(names), write(func(record T) error {
 		var fields []string
 		for i := range reflect.TypeFor[T]().NumField() {
-			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() {
+			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() && v.Kind() != reflect.Bool {
 				fields = append(fields, cell(fmt.Sprint(v)))
 			}
 		}

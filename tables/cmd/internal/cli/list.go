@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,11 +21,12 @@ import (
 type tableLine struct {
 	Bucket  string         `json:"bucket"`
 	Name    string         `json:"name"`
-	Rows    int64          `json:"rows"`
+	Rows    rowCount       `json:"rows"`
 	Bytes   int64          `json:"bytes"`
 	Files   int64          `json:"files"`
 	Version tables.Version `json:"version"`
 	Updated string         `json:"updated"`
+	AtMost  tables.AtMost  `json:"rows_exact,omitzero"`
 	Damaged string         `json:"damaged,omitempty"` // why the table cannot be read
 }
 
@@ -31,7 +34,22 @@ func newTableLine(i tables.TableInfo) tableLine {
 	if i.Damaged != "" {
 		i.Damaged = "damaged: " + i.Damaged
 	}
-	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
+	return tableLine{i.Bucket, i.Name, rowCount{i.Rows, i.AtMost}, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.AtMost, i.Damaged}
+}
+
+// rowCount is a number of rows, whose text says if it is only a maximum.
+type rowCount struct {
+	n      int64
+	atMost tables.AtMost
+}
+
+func (c rowCount) MarshalJSON() ([]byte, error) { return json.Marshal(c.n) }
+
+func (c rowCount) String() string {
+	if c.atMost {
+		return fmt.Sprint("at most ", c.n)
+	}
+	return strconv.FormatInt(c.n, 10)
 }
 
 func newList(a *app) *cobra.Command {
@@ -168,7 +186,7 @@ func printDescription(out io.Writer, line describeLine) error {
 	}
 	var facts []fact
 	t := reflect.ValueOf(line.tableLine)
-	for i := range t.NumField() - 1 { // the last field, Damaged, is empty, because describing a damaged table fails
+	for i := range t.NumField() - 2 { // Damaged is empty, because describing a damaged table fails; Rows shows AtMost
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
 	}
 	if m := line.Maintenance; m != nil {
@@ -193,7 +211,8 @@ type versionLine struct {
 	Version   tables.Version `json:"version"`
 	Time      string         `json:"time"`
 	Operation string         `json:"operation"`
-	Rows      int64          `json:"rows"`
+	Rows      rowCount       `json:"rows"`
+	AtMost    tables.AtMost  `json:"rows_exact,omitzero"`
 }
 
 func newVersions(a *app) *cobra.Command {
@@ -209,7 +228,7 @@ func newVersions(a *app) *cobra.Command {
 		return &operations.Table{Bucket: *p.bucket, Name: args[0]}, nil
 	}, func(_ *operations.Table, all []tables.VersionInfo) error {
 		return printList(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
-			return versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}
+			return versionLine{v.Version, timeText(v.Time), v.Operation, rowCount{v.Rows, v.AtMost}, v.AtMost}
 		})
 	})
 }

@@ -37,10 +37,14 @@ func TestDamagedTable(t *testing.T) {
 	}
 	file := files[0] // may belong to either table
 	must.Do(t, os.WriteFile(file, make([]byte, len(must.Get(os.ReadFile(file))(t))), 0o666))
-	var lines []tableLine
+	type decodedLine struct {
+		tableLine
+		Rows int64 `json:"rows"`
+	}
+	var lines []decodedLine
 	d := json.NewDecoder(strings.NewReader(mustRun(t, "", "list", "--json")))
 	for d.More() {
-		var l tableLine
+		var l decodedLine
 		must.Do(t, d.Decode(&l))
 		lines = append(lines, l)
 	}
@@ -135,7 +139,7 @@ func TestVersions(t *testing.T) {
 			}
 			version := 0
 			for line := range strings.Lines(run("versions", "t", "--json")) {
-				var v versionLine
+				var v struct{ Version, Rows int64 }
 				must.Do(t, json.Unmarshal([]byte(line), &v))
 				version = int(v.Version)
 				if got := run("get", "t", "--version", strconv.Itoa(version)); int64(strings.Count(got, "\n"))-1 != v.Rows {

@@ -187,6 +187,9 @@ func (ch *Change) record(t *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
 		l := listed(ch.New)
+		if l.AtMost {
+			l.Rows = -1 - l.Rows // see insertInfo
+		}
 		meta, err := json.Marshal(ch.Info.Metadata)
 		if err != nil {
 			t.err = cmp.Or(t.err, err)

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -19,26 +21,29 @@ import (
 type Listed struct {
 	Namespace, Name, UUID string
 	Rows, Bytes, Files    int64
+	AtMost                bool // whether Rows is only a maximum
 	Version               int64
 	Location              string // location of the metadata
 	Damaged               error  // error from reading the metadata of a table that another engine changed
 	Info
 }
 
-// Totals returns the numbers of rows, bytes and files in a table, according to a snapshot's summary. Rows does not
-// include rows deleted by deletion vectors. It does include rows that other programs deleted by equality delete files,
-// or by position delete files in format version 2: these files may outlive the rows that they delete, so their counts
-// cannot be subtracted.
-func Totals(s *table.Snapshot) (rows, bytes, files int64) {
-	if s.Summary == nil {
-		return 0, 0, 0
+// RowsProperty is the property of a snapshot's summary with its number of rows. The text "<=" comes before a number
+// that is only a maximum. Commits add the property if the summary's totals do not say how many rows delete files leave.
+const RowsProperty = "partd.rows"
+
+// Totals sets the numbers of rows, bytes and files, according to a snapshot's summary.
+func (l *Listed) Totals(s *table.Snapshot) {
+	var p iceberg.Properties
+	if s.Summary != nil {
+		p = s.Summary.Properties
 	}
-	p := s.Summary.Properties
-	rows = int64(p.GetInt("total-records", 0))
-	if s.FirstRowID != nil { // format version 3
-		rows = max(0, rows-int64(p.GetInt("total-position-deletes", 0)))
+	l.Rows, l.Bytes, l.Files = p.GetInt64("total-records", 0), p.GetInt64("total-files-size", 0), p.GetInt64("total-data-files", 0)
+	l.AtMost = p.GetInt64("total-delete-files", 0)|p.GetInt64("total-position-deletes", 0)|p.GetInt64("total-equality-deletes", 0) != 0
+	text, atMost := strings.CutPrefix(p[RowsProperty], "<=")
+	if rows, err := strconv.ParseInt(text, 10, 64); err == nil {
+		l.Rows, l.AtMost = rows, atMost
 	}
-	return rows, int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
 func listed(meta table.Metadata) Listed {
@@ -46,7 +51,7 @@ func listed(meta table.Metadata) Listed {
 	l.Metadata = FromProperties(meta.Properties())
 	if s := meta.CurrentSnapshot(); s != nil {
 		l.Version = s.SequenceNumber
-		l.Rows, l.Bytes, l.Files = Totals(s)
+		l.Totals(s)
 	}
 	return l
 }
@@ -115,6 +120,9 @@ func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed
 			return err
 		}
 		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
+		if l.Rows < 0 { // see insertInfo
+			l.Rows, l.AtMost = -1-l.Rows, true
+		}
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			l.Metadata, err = ParseMetadata([]byte(meta.String))

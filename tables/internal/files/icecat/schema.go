@@ -130,6 +130,7 @@ const (
 	sweepCopies = `DELETE FROM partd_copies WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
 	deleteInfo = `DELETE FROM partd_tables WHERE uuid=? OR namespace=? AND name=?`
+	// A negative number of rows, -1-n, means that the table has at most n rows.
 	insertInfo = `INSERT INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
 	selectKey  = `SELECT fingerprint, scope, status, CASE WHEN fingerprint=?2 THEN answer ELSE '' END, uuid, location FROM partd_keys WHERE id=?1`
 	insertKey  = `INSERT INTO partd_keys VALUES (?1,?2,?3,(SELECT COALESCE(MAX(number), 0)+1 FROM partd_keys WHERE scope=?3),?4,?5,?6,?7,?8) ON CONFLICT DO NOTHING`

@@ -160,7 +160,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		return applied, nil
 	}
 	if cur != nil {
-		record.New, err = a.complete(cur.Metadata())
+		record.New, err = a.complete(ctx, cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
@@ -171,10 +171,13 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 }
 
 // complete adds to the metadata what every version of a table needs.
-func (a *Attempt) complete(meta table.Metadata) (table.Metadata, error) {
+func (a *Attempt) complete(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
 	meta, err := a.addVersion(meta)
 	if err == nil {
 		meta, err = a.describe(meta)
+	}
+	if err == nil {
+		meta, err = a.withRowCounts(ctx, meta)
 	}
 	if err != nil {
 		return nil, err

@@ -1,0 +1,104 @@
+package commit
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+)
+
+// withRowCounts returns meta with icecat.RowsProperty in each new snapshot whose other totals do not say how many rows
+// it has. Totals that other programs wrote can be missing, or still count replaced deletion vectors.
+func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
+	if meta.Version() < 2 { // its tables have no delete files, and its manifest lists may not count rows
+		return meta, nil
+	}
+	snapshots, isChanged := meta.Snapshots(), false
+	for i := range snapshots {
+		s := &snapshots[i]
+		var props iceberg.Properties
+		if s.Summary != nil {
+			props = s.Summary.Properties
+		}
+		_, hasCount := props[icecat.RowsProperty] // never trusted, because the snapshot's writer may have copied it
+		_, hasTotal := props["total-records"]
+		_, hasDeletes := props["total-delete-files"]
+		var l icecat.Listed
+		if l.Totals(s); !hasCount && hasTotal && hasDeletes && !l.AtMost || a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
+			continue
+		}
+		rows, atMost, err := a.countRows(ctx, meta, s)
+		if err != nil {
+			return nil, err
+		}
+		if !hasCount && l.Rows == rows && l.AtMost == atMost {
+			continue
+		}
+		summary := table.Summary{Operation: table.OpOverwrite, Properties: iceberg.Properties{}}
+		if s.Summary != nil {
+			summary.Operation = s.Summary.Operation
+			maps.Copy(summary.Properties, props)
+		}
+		summary.Properties[icecat.RowsProperty] = strconv.FormatInt(rows, 10)
+		if atMost {
+			summary.Properties[icecat.RowsProperty] = "<=" + strconv.FormatInt(rows, 10)
+		}
+		s.Summary, isChanged = &summary, true
+	}
+	if !isChanged {
+		return meta, nil
+	}
+	return EditMetadata(meta, map[string]any{"snapshots": snapshots})
+}
+
+// countRows returns the number of rows in a snapshot. atMost reports whether position or equality deletes apply; the
+// number then includes the rows that they delete.
+func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s *table.Snapshot) (rows int64, atMost bool, err error) {
+	rows, deletes, err := a.storedRows(s)
+	if err != nil || len(deletes) == 0 {
+		return rows, false, err
+	}
+	if s.ParentSnapshotID != nil && s.Summary != nil && s.Summary.Operation == table.OpAppend {
+		parent := meta.SnapshotByID(*s.ParentSnapshotID)
+		if parent != nil && parent.Summary != nil && parent.Summary.Properties[icecat.RowsProperty] != "" {
+			var before icecat.Listed
+			before.Totals(parent)
+			stored, sameDeletes, err := a.storedRows(parent)
+			if err != nil || slices.Equal(deletes, sameDeletes) { // no delete file applies to appended rows
+				return before.Rows + rows - stored, before.AtMost, err
+			}
+		}
+	}
+	tasks, err := datafile.Tasks(ctx, a.Table(meta), table.WithSnapshotID(s.SnapshotID))
+	rows = 0
+	for _, task := range tasks {
+		rows += task.File.Count()
+		for _, v := range task.DeletionVectorFiles {
+			rows -= v.Count()
+		}
+		// a deletion vector includes the rows of position delete files
+		atMost = atMost || len(task.EqualityDeleteFiles) > 0 || len(task.DeleteFiles) > 0 && len(task.DeletionVectorFiles) == 0
+	}
+	return max(rows, 0), atMost, err
+}
+
+// storedRows returns the number of rows in a snapshot's data files, and the sorted paths of the manifests that have
+// delete files.
+func (a *Attempt) storedRows(s *table.Snapshot) (rows int64, deletes []string, err error) {
+	manifests, err := s.Manifests(a.IO)
+	for _, m := range manifests {
+		if m.ManifestContent() == iceberg.ManifestContentData {
+			rows += m.AddedRows() + m.ExistingRows()
+		} else if m.HasAddedFiles() || m.HasExistingFiles() {
+			deletes = append(deletes, m.FilePath())
+		}
+	}
+	slices.Sort(deletes)
+	return rows, deletes, err
+}
