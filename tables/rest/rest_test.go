@@ -235,4 +235,38 @@ func (c *catalog) create(namespace, name string) {
 	c.send("POST", "namespaces/"+namespace+"/tables", `{"name": "`+name+`", "schema": `+schemaN+`}`, 200)
 }
 
+// TestJavaSpaces checks that a plus sign in a path is a space only from the versions of Iceberg Java that send it so, also
+// for the fingerprint of a request with an idempotency key.
+func TestJavaSpaces(t *testing.T) {
+	c := serveTables(t, "my sales", "my+sales", "a%2Bb c")
+	c.send("POST", "namespaces", object{"namespace": []string{"n s"}}, 200)
+	c.create("n%20s", "t")
+	uuidOf := func(name string) string { return c.load("ns", name).Metadata().TableUUID().String() }
+	request := func(version, method, path string) *http.Request {
+		r := c.request(method, path, http.NoBody)
+		r.Header.Set("X-Client-Version", version)
+		return r
+	}
+	for _, version := range []string{"Apache Iceberg 1.11.0 (commit 1a2b)", "Apache Iceberg 1.9.2-amzn-0 (commit 1a2b)", "Apache Iceberg 1.12.0 (commit 1a2b)", "Apache Iceberg 2.0.0", "Apache Iceberg unspecified", "0.14.1", ""} {
+		t.Run(version, func(t *testing.T) {
+			isOld := strings.Contains(version, " 1.11") || strings.Contains(version, " 1.9")
+			plus := map[bool]string{true: "my sales", false: "my+sales"}[isOld]
+			for path, want := range map[string]string{"my+sales": plus, "my%20sales": "my sales", "my%2Bsales": "my+sales", "a%252Bb%20c": "a%2Bb c"} {
+				c.do(request(version, "GET", "namespaces/ns/tables/"+path), 200, uuidOf(want))
+			}
+			c.do(request(version, "HEAD", "namespaces/n+s"), map[bool]int{true: 204, false: 404}[isOld])
+		})
+	}
+	key := newKey()
+	drop := func(version, path string, code int) {
+		r := request(version, "DELETE", "namespaces/ns/tables/"+path)
+		r.Header.Set(keyHeader, key)
+		c.do(r, code)
+	}
+	drop("Apache Iceberg 1.11.0", "my+sales", 204)
+	c.send("GET", "namespaces/ns/tables/my%2Bsales", nil, 200)
+	drop("", "my%20sales", 204) // repeated
+	drop("", "my+sales", 422)   // another path
+}
+
 func firstOf[A, B any](a A, _ B) A { return a }
