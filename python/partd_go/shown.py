@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _MAX_ROWS = 20
 
 Summary = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # a title, headings and rows
+
+
+def row_count(table: Mapping[str, Any]) -> int | str:
+    """Returns the number of rows in a description of a table, as text if it is only a maximum."""
+    return table["Rows"] if table.get("RowsExact", True) else f"at most {table['Rows']}"
 
 
 def size(n: float) -> str:

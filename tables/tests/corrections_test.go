@@ -279,7 +279,7 @@ func TestRowCountAfterForeignDeletes(t *testing.T) {
 	}
 }
 
-// miscounting is an engine whose snapshots have wrong totals, like those of DuckDB 1.5.
+// miscounting is an engine whose snapshots have wrong totals, as DuckDB 1.5 writes them.
 type miscounting struct{ tabletest.Engine }
 
 func (m miscounting) CommitTable(ctx context.Context, ident table.Identifier, r []table.Requirement, u []table.Update) (table.Metadata, string, error) {
@@ -328,7 +328,7 @@ func TestRowCountsWithDeleteFiles(t *testing.T) {
 					}
 				}
 				if got := text(newest.Rows, newest.AtMost); got != text(info.Rows, info.AtMost) || got != text(at.Rows, at.AtMost) {
-					t.Errorf("the newest version has %s rows, or %s; want those of Info, %+v", got, text(at.Rows, at.AtMost), info)
+					t.Errorf("the newest version has %s rows, or %s; want Info's, %+v", got, text(at.Rows, at.AtMost), info)
 				}
 				return text(info.Rows, info.AtMost)
 			}

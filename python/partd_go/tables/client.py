@@ -20,7 +20,7 @@ import pyarrow.flight as flight
 from ..errors import Error, Misuse, failure
 from ..frames import As, from_arrow, index_of, to_arrow, to_stream
 from ..server import START_TIMEOUT
-from ..shown import Summary, Shown, size
+from ..shown import Summary, Shown, row_count, size
 from . import arguments, files, progress
 from . import filters as filtering
 from .calls import Call, to_json
@@ -133,7 +133,7 @@ class Tables(Operations, Shown):
         except Error as error:
             return f"Tables at {location}: {error}", (), ()
         rows = [
-            ("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"]))
+            ("/".join(filter(None, (table["Bucket"], table["Name"]))), row_count(table), size(table["Bytes"]))
             for table in tables
         ]
         more = f", and {len(buckets) - _CONCURRENT} more buckets" if len(buckets) > _CONCURRENT else ""
@@ -429,11 +429,10 @@ class Tables(Operations, Shown):
         if where:
             call["where"] = where
         reads_all = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
-        total = (
-            self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]["Rows"]
-            if reads_all
-            else limit
-        )
+        total = limit
+        if reads_all:
+            info = self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]
+            total = info["Rows"] if info.get("RowsExact", True) else None
         rows = self._rows(call, f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
 
@@ -669,7 +668,8 @@ class Tables(Operations, Shown):
         timeout: float | None = None,
     ) -> Described:
         """Returns a dict that describes a table: "schema" is a pyarrow schema, "parts" the number of parts that scan()
-        can read separately, and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state."""
+        can read separately, and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state.
+        "RowsExact": False is added if "Rows" is only a maximum, because other programs deleted some of the rows."""
         (answer,) = self._ask("partd.describe", timeout, bucket=bucket, name=name, **state(version, at, snapshot))
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
@@ -679,7 +679,14 @@ class Tables(Operations, Shown):
         count as one version."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [
-            Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"])
+            Version(
+                entry["Version"],
+                time_of(entry["Time"]),
+                entry["Operation"],
+                entry["Rows"],
+                entry["Current"],
+                entry.get("RowsExact", True),
+            )
             for entry in entries or ()
         ]
 
@@ -842,12 +849,15 @@ class Table(Shown):
             return f"{label}: {error}", (), ()
         columns = [(field.name, field.type) for field in found["schema"]]
         title = (
-            f"{label}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
+            f"{label}: {row_count(found)} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
         )
         return title, ("column", "type"), columns
 
     def __len__(self) -> int:
-        return self.describe()["Rows"]
+        found = self.describe()
+        if found.get("RowsExact", True):
+            return found["Rows"]
+        return sum(batch.num_rows for batch in self.scan(columns=found["schema"].names[:1]))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.scan().__arrow_c_stream__(requested_schema)

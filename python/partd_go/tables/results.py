@@ -17,6 +17,7 @@ from . import arguments
 if TYPE_CHECKING:
     import pandas
     import polars
+    from typing_extensions import NotRequired
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Mode = Literal["error", "append", "replace"]
@@ -38,13 +39,14 @@ Data: TypeAlias = (
 class Version(NamedTuple):
     """A version of a table. Each change to the table's rows makes one, but several small appends share one. time is
     when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
-    says whether it is the newest."""
+    says whether it is the newest. If rows_exact is false, rows is only a maximum: other programs deleted some of them."""
 
     version: int
     time: datetime.datetime
     operation: str
     rows: int
     current: bool
+    rows_exact: bool = True
 
 
 class Changes(NamedTuple):
@@ -78,6 +80,7 @@ class Described(TypedDict):
     Metadata: dict[str, Json]
     parts: int
     schema: pa.Schema
+    RowsExact: NotRequired[bool]
 
 
 class State(TypedDict, total=False):

@@ -129,7 +129,7 @@ func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	return replace(ctx, t, old, files, nil, marks)
 }
 
-// replace replaces files, and removes delete files that then apply to no file. It sets the properties in
+// replace replaces files and removes the delete files that then apply to no file. It sets the properties in
 // props on the table, and those in marks on the new snapshot.
 func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props, marks iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {

@@ -10,6 +10,7 @@ export interface Session {
 export interface TreeTable {
   name: string;
   rows: number;
+  rows_exact?: false; // if present, rows is only a maximum
   bytes: number;
   version: number;
   updated: string;

@@ -40,6 +40,8 @@ export function href(view: string, args: Record<string, string | number | string
 
 export const bucketName = (bucket: string) => bucket || "default";
 export const formatCount = (n: number) => n.toLocaleString("en");
+// tableCount is a table's number of rows, which can be a maximum.
+export const tableCount = (t: { rows: number; rows_exact?: false }) => `${t.rows_exact === false ? "at most " : ""}${formatCount(t.rows)}`;
 export const rowsOf = (n: number) => `${formatCount(n)} ${n === 1 ? "row" : "rows"}`;
 // formatTime spells a time in UTC to the second, as the command line does.
 export const formatTime = (time: string) => `${time.slice(0, 19)}Z`;

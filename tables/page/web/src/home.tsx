@@ -28,7 +28,7 @@ export function HomePage({ app }: { app: App }) {
             {recent.map((t) => (
               <li key={`${t.bucket}/${t.name}`}>
                 <a href={href("table", { bucket: t.bucket, table: t.name })}><bdi>{shorten(t.name)}</bdi></a>
-                <small><bdi>{shorten(bucketName(t.bucket))}</bdi> · {rowsOf(t.rows)} · {formatTime(t.updated)}</small>
+                <small><bdi>{shorten(bucketName(t.bucket))}</bdi> · {t.rows_exact === false ? "at most " : ""}{rowsOf(t.rows)} · {formatTime(t.updated)}</small>
               </li>
             ))}
           </ul>

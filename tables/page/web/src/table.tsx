@@ -1,7 +1,7 @@
 // Shows the views of a table and of a bucket.
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
-import { type App, bucketName, formatCount, csvField, href, quoteName, readRoute, shorten, formatBytes, useLoaded, formatTime } from "./common";
+import { type App, bucketName, formatCount, tableCount, csvField, href, quoteName, readRoute, shorten, formatBytes, useLoaded, formatTime } from "./common";
 import { difference } from "./duckdb";
 import { Explore, Filter, notApplied, Switch } from "./explore";
 import { TableRows } from "./rows";
@@ -64,7 +64,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
           </select>
         )}
         {isOld && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
-        <small>{table.value ? `${formatCount(table.value.rows)} rows · ${formatBytes(table.value.bytes)} · version ${table.value.version} · ${formatTime(table.value.updated)}` : " "}</small>
+        <small>{table.value ? `${tableCount(table.value)} rows · ${formatBytes(table.value.bytes)} · version ${table.value.version} · ${formatTime(table.value.updated)}` : " "}</small>
         {table.value?.maintenance && <Maintenance state={table.value.maintenance} />}
       </div>
       <div class="bar">
@@ -219,7 +219,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
               {found.tables.map((t) => (
                 <tr key={t.name}>
                   <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{shorten(t.name)}</bdi></a></td>
-                  <td class="num">{formatCount(t.rows)}</td><td class="num">{formatBytes(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{formatTime(t.updated)}</td>
+                  <td class="num">{tableCount(t)}</td><td class="num">{formatBytes(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{formatTime(t.updated)}</td>
                 </tr>
               ))}
             </tbody>

@@ -1,7 +1,7 @@
 // Shows the tree of buckets, tables, columns, versions and snapshots.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Table } from "./api";
-import { type App, bucketName, formatCount, href, parseRoute, shorten, formatTime } from "./common";
+import { type App, bucketName, formatCount, tableCount, href, parseRoute, shorten, formatTime } from "./common";
 
 interface Node {
   id: string;
@@ -56,7 +56,7 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
     for (const table of bucket.tables) {
       const args = { bucket: bucket.name, table: table.name };
       const tableId = idOf(bucket.name, table.name);
-      nodes.push({ id: tableId, level: 2, label: table.name, detail: formatCount(table.rows), kind: "table", open: isOpen(tableId), address: href("table", args), drop: bucket.name });
+      nodes.push({ id: tableId, level: 2, label: table.name, detail: tableCount(table), kind: "table", open: isOpen(tableId), address: href("table", args), drop: bucket.name });
       if (isOpen(tableId)) pushTableNodes(tableId, args);
     }
     if (bucket.snapshots?.length) {

@@ -1,0 +1,1 @@
+import{G as c,e as r,f as n,h as t}from"./chunk-RYKMJMFM.js";function a({since:o}){let s=t(performance.now()),[,u]=r(e=>e+1,0);return n(()=>{let e=setInterval(()=>u(0),100);return()=>clearInterval(e)},[]),c("span",{class:"clock",role:"timer",children:[((performance.now()-(o??s.current))/1e3).toFixed(1)," s"]})}export{a};

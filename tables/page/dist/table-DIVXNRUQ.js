@@ -1,1 +1,0 @@
-import{g as a,h as b,i as c,j as d}from"./chunk-CM4CW7TE.js";import"./chunk-GFYDMCPK.js";import"./chunk-7YLPSRTS.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};

@@ -1,0 +1,1 @@
+import{g as a,h as b,i as c,j as d}from"./chunk-ZTERF6ET.js";import"./chunk-BXDITBRA.js";import"./chunk-RYKMJMFM.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
