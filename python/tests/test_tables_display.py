@@ -34,6 +34,28 @@ def test_tables(tmp_path):
     assert "closed" in repr(tables)
 
 
+def test_maximum_of_rows(tmp_path, monkeypatch):
+    """A number of rows that is only a maximum is shown as one. len() then counts the rows."""
+    tables = partd_go.tables.connect(tmp_path)
+    tables.put("t", pa.table({"x": [1, 2, 3]}))
+    ask = tables._ask
+
+    def ask_with_maximum(action, *args, **fields):
+        answer = list(ask(action, *args, **fields))
+        for described in answer if action == "partd.tables" else [part["info"] for part in answer if "info" in part]:
+            described.update(Rows=10, RowsExact=False)
+        if action == "partd.versions":
+            answer[0][-1].update(Rows=10, RowsExact=False)
+        return answer
+
+    assert tables.versions("t")[-1].rows_exact
+    monkeypatch.setattr(tables, "_ask", ask_with_maximum)
+    assert "at most 10 rows" in repr(tables["t"]) and "at most 10" in repr(tables) and len(tables["t"]) == 3
+    newest = tables.versions("t")[-1]
+    assert (newest.rows, newest.rows_exact) == (10, False)
+    tables.close()
+
+
 def test_stage(tmp_path):
     @stage(raw_file=str(tmp_path / "in.csv"), cache=True, format="parquet", cache_dir=tmp_path)
     def clean(raw_file):

@@ -848,9 +848,8 @@ class Table(Shown):
         except Error as error:
             return f"{label}: {error}", (), ()
         columns = [(field.name, field.type) for field in found["schema"]]
-        title = (
-            f"{label}: {row_count(found)} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
-        )
+        rows, version = row_count(found), found["Version"]
+        title = f"{label}: {rows} rows, {len(columns)} columns, {size(found['Bytes'])}, version {version}"
         return title, ("column", "type"), columns
 
     def __len__(self) -> int:

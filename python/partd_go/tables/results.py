@@ -39,7 +39,8 @@ Data: TypeAlias = (
 class Version(NamedTuple):
     """A version of a table. Each change to the table's rows makes one, but several small appends share one. time is
     when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
-    says whether it is the newest. If rows_exact is false, rows is only a maximum: other programs deleted some of them."""
+    says whether it is the newest. If rows_exact is False, rows is only a maximum, because other programs
+    deleted some of the rows."""
 
     version: int
     time: datetime.datetime
