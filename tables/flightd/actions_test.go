@@ -2,18 +2,21 @@ package flightd
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/iceberg-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestCombineAndCleanInJSON checks that the actions combine and clean accept tables as names and as objects.
@@ -115,5 +118,47 @@ func TestOperations(t *testing.T) {
 	}
 	if _, err := doAction(admin, client, "partd.nothing", "{}"); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "upgrade the server") {
 		t.Errorf("the unknown action partd.nothing: error %v, want Unimplemented and advice", err)
+	}
+}
+
+// TestMaximumOfRows checks that a number of rows that is only a maximum is unknown in a FlightInfo, and marked in the
+// answers of actions.
+func TestMaximumOfRows(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for _, name := range []string{"exact", "most"} {
+		tabletest.Put(t, store.Bucket(""), name, tables.PutAppend, 0, 1, 2)
+	}
+	tabletest.Fold(t, store)
+	engine := tabletest.NewEngine(t, store, "", "most")
+	engine.MergeOnRead(2)
+	engine.Delete(iceberg.EqualTo(iceberg.Reference("n"), int64(1)))
+	listed := map[string]int64{}
+	flights := must.Get(c.ListFlights(t.Context(), &flight.Criteria{}))(t)
+	for {
+		info, err := flights.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		must.Do(t, err)
+		listed[info.FlightDescriptor.Path[0]] = info.TotalRecords
+	}
+	for name, want := range map[string]int64{"exact": 3, "most": -1} {
+		info := must.Get(c.GetFlightInfo(t.Context(), &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{name}}))(t)
+		if info.TotalRecords != want || listed[name] != want {
+			t.Errorf("FlightInfo of %s has %d rows, and %d in the list; want %d", name, info.TotalRecords, listed[name], want)
+		}
+		for _, action := range []string{"partd.describe", "partd.versions"} {
+			results := must.Get(c.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte(`{"name":"` + name + `"}`)}))(t)
+			body := string(must.Get(results.Recv())(t).Body)
+			if strings.Contains(body, `"RowsExact":false`) != (want < 0) || strings.Contains(body, `"RowsExact":true`) {
+				t.Errorf("%s of %s answered %s, want RowsExact false only for a maximum", action, name, body)
+			}
+		}
+	}
+	var decoded tables.VersionInfo
+	must.Do(t, json.Unmarshal([]byte(`{"Rows":3,"RowsExact":false}`), &decoded))
+	if !decoded.AtMost || decoded.Rows != 3 {
+		t.Errorf("the decoded version is %+v, want at most 3 rows", decoded)
 	}
 }

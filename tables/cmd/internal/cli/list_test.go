@@ -14,8 +14,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestDamagedTable checks that list, verify and every command that uses a table report its damaged metadata.
@@ -107,6 +110,31 @@ func TestInvalidColumnNames(t *testing.T) {
 		}
 	}
 	wantOutput(t, "", "list", "--json")
+}
+
+// TestMaximumOfRows checks how commands show a number of rows that is only a maximum.
+func TestMaximumOfRows(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := must.Get(tables.Open(t.Context(), "partd-tables", &tables.Options{NoTail: true}))(t)
+	for _, name := range []string{"exact", "most"} {
+		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 0, 1, 2)
+	}
+	engine := tabletest.NewEngine(t, s, "", "most")
+	engine.MergeOnRead(2)
+	engine.Delete(iceberg.EqualTo(iceberg.Reference("n"), int64(1)))
+	must.Do(t, s.Close())
+	for _, command := range []string{"list", "describe most", "versions most"} {
+		args := strings.Fields(command)
+		if text := mustRun(t, "", args...); strings.Count(text, "at most 3") != 1 || strings.Contains(text, "true") {
+			t.Errorf("%s printed %q, want at most 3 once", command, text)
+		}
+		if text := mustRun(t, "", append(args, "--json")...); strings.Count(text, `"rows":3`) != map[string]int{"list": 2, "describe most": 1, "versions most": 2}[command] || strings.Count(text, `"rows_exact":false`) != 1 || strings.Contains(text, `"rows_exact":true`) {
+			t.Errorf("%s --json printed %s, want 3 rows, and rows_exact false once", command, text)
+		}
+	}
+	if got := mustRun(t, "", "sql", "SHOW TABLES", "--format", "csv"); !strings.Contains(got, ",exact,3,") || !strings.Contains(got, ",most,,") {
+		t.Errorf("SHOW TABLES printed %q, want 3 rows of one table, and none of the other", got)
+	}
 }
 
 // TestVersions checks that --version, --at and --since select versions with the rows of earlier puts, also if the rows
