@@ -22,10 +22,11 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 	snapshots, isChanged := meta.Snapshots(), false
 	for i := range snapshots {
 		s := &snapshots[i]
-		var props iceberg.Properties
+		summary := table.Summary{Operation: table.OpOverwrite}
 		if s.Summary != nil {
-			props = s.Summary.Properties
+			summary = *s.Summary
 		}
+		props := summary.Properties
 		_, hasCount := props[icecat.RowsProperty] // never trusted, because the snapshot's writer may have copied it
 		_, hasTotal := props["total-records"]
 		_, hasDeletes := props["total-delete-files"]
@@ -40,15 +41,13 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 		if !hasCount && l.Rows == rows && l.AtMost == atMost {
 			continue
 		}
-		summary := table.Summary{Operation: table.OpOverwrite, Properties: iceberg.Properties{}}
-		if s.Summary != nil {
-			summary.Operation = s.Summary.Operation
-			maps.Copy(summary.Properties, props)
-		}
-		summary.Properties[icecat.RowsProperty] = strconv.FormatInt(rows, 10)
+		text := strconv.FormatInt(rows, 10)
 		if atMost {
-			summary.Properties[icecat.RowsProperty] = "<=" + strconv.FormatInt(rows, 10)
+			text = "<=" + text
 		}
+		summary.Properties = iceberg.Properties{}
+		maps.Copy(summary.Properties, props)
+		summary.Properties[icecat.RowsProperty] = text
 		s.Summary, isChanged = &summary, true
 	}
 	if !isChanged {
