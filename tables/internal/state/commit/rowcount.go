@@ -31,7 +31,8 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 		_, hasTotal := props["total-records"]
 		_, hasDeletes := props["total-delete-files"]
 		var l icecat.Listed
-		if l.Totals(s); !hasCount && hasTotal && hasDeletes && !l.AtMost || a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
+		l.Totals(s)
+		if !hasCount && hasTotal && hasDeletes && !l.AtMost || a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
 			continue
 		}
 		rows, atMost, err := a.countRows(ctx, meta, s)
