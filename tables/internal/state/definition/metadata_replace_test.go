@@ -195,7 +195,7 @@ func TestEvolveKeepsForeignOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
+			b := s.Bucket("")
 			columns := iceberg.NewSchemaWithIdentifiers(0, []int{1}, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int32, Required: true}, iceberg.NestedField{ID: 2, Name: "i", Type: iceberg.PrimitiveTypes.Int32})
 			create(t, s, columns, iceberg.UnpartitionedSpec)
 			engine := tabletest.NewEngine(t, s, "", "t")
