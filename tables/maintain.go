@@ -219,7 +219,7 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 			state.Next = c.retry
 		}
 	}
-	if err, retry := s.commits.FoldFailure(n); err != nil {
+	if retry, err := s.commits.FoldFailure(n); err != nil {
 		state.Next, state.Reason = retry, "cannot fold recent rows: "+s.withoutDir(err.Error())
 	}
 	if settings.Maintenance == MaintenanceOff {

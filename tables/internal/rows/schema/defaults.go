@@ -87,7 +87,7 @@ func defaultValue(v any, t arrow.DataType) (arrow.Array, error) {
 	if err != nil {
 		return invalid(err.Error())
 	}
-	a, _, err := array.FromJSON(allocator, t, bytes.NewReader(text), array.WithUseNumber())
+	a, _, err := array.FromJSON(allocator, t, bytes.NewReader(text))
 	if err == nil && (a.Len() != 1 || a.NullN() > 0) {
 		a.Release()
 		err = errors.New("it is not a single value")

@@ -30,11 +30,11 @@ const maxFoldPause = 10 * time.Minute
 
 // FoldFailure returns the error of the table's last fold in the background, and when the next one may start. The error
 // is nil if the fold did not fail, or if a later fold succeeded.
-func (s *Tables) FoldFailure(n icecat.TableName) (err error, retry time.Time) {
+func (s *Tables) FoldFailure(n icecat.TableName) (retry time.Time, err error) {
 	s.failures.mu.Lock()
 	defer s.failures.mu.Unlock()
 	f := s.failures.byTable[n]
-	return f.err, f.retry
+	return f.retry, f.err
 }
 
 // FailedFolds returns the number of tables whose last fold in the background failed.
@@ -108,7 +108,7 @@ func (s *Tables) foldInBackground(e *folder) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
-	if _, retry := s.FoldFailure(e.TableName); time.Now().Before(retry) {
+	if retry, _ := s.FoldFailure(e.TableName); time.Now().Before(retry) {
 		return
 	}
 	err := parallel.Catch(func() error {
