@@ -2,6 +2,7 @@ package tables
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/keymap"
@@ -206,18 +205,17 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	}
 	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many rows
 	out, columns := make([]bool, b.NumRows()), schema.Columns(b, k.columns)
-	var running errgroup.Group
-	for from := 0; from < len(out); from += rowsPerWorker {
-		running.Go(func() error {
-			return parallel.Catch(func() error {
-				return k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
-					out[i] = k.find(hash, key) > 0
-					return nil
-				})
-			})
-		})
+	starts := func(yield func(int) bool) {
+		for from := 0; from < len(out) && yield(from); from += rowsPerWorker {
+		}
 	}
-	return out, running.Wait()
+	err := parallel.Each(context.Background(), starts, 0, func(_ context.Context, from int) error {
+		return k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
+			out[i] = k.find(hash, key) > 0
+			return nil
+		})
+	})
+	return out, err
 }
 
 // eachKey calls visit, in order, for the rows in [from, to) with a key. visit must not keep the key.

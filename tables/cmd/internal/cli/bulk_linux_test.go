@@ -99,7 +99,7 @@ func TestSplitInterrupted(t *testing.T) {
 				}()
 				if isWriting {
 					waitUntil(t, "no temporary file appeared", func() bool {
-						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "new", "files", "*"))
+						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "New", "files", "*"))
 						return err == nil && len(files) > 0
 					})
 				} else {

@@ -184,7 +184,7 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "--by", "a", "-o", out, "--to-format", "tsv", good}, cliutil.ExitUsage, `--to-format "tsv": use parquet, arrow, csv or jsonl`},
 		{[]string{"split", "--by", "a", "-o", out, "--from", "orc", good}, cliutil.ExitUsage, `--from "orc": use one of csv`},
 		{[]string{"split", "--by", "a", "-o", out, "-"}, cliutil.ExitUsage, "use --from"},
-		{[]string{"split", "--by", "a", "-o", out, "--from", "csv", "-", "-"}, cliutil.ExitUsage, "only once"},
+		{[]string{"split", "--by", "a", "-o", out, "--from", "csv", "-", "-"}, cliutil.ExitUsage, "given twice"},
 		{[]string{"split", "--by", "a", "-o", out, good, write("x.orc", "")}, cliutil.ExitUsage, "x.orc: unknown file extension: use --from"},
 		{[]string{"split", "--by", "a", "-o", out, "--memory", "1MiB", good}, cliutil.ExitUsage, "use at least 64 MiB"},
 		{[]string{"split", "--by", "a,b", "--hive", "-o", out, good}, cliutil.ExitFailed, "no columns are left"},
