@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -279,8 +280,11 @@ func TestRowCountAfterForeignDeletes(t *testing.T) {
 	}
 }
 
-// miscounting is an engine whose snapshots have wrong totals, as DuckDB 1.5 writes them.
-type miscounting struct{ tabletest.Engine }
+// miscounting is an engine whose snapshots have no totals, or wrong ones, as DuckDB 1.5 writes them.
+type miscounting struct {
+	tabletest.Engine
+	noTotals bool
+}
 
 func (m miscounting) CommitTable(ctx context.Context, ident table.Identifier, r []table.Requirement, u []table.Update) (table.Metadata, string, error) {
 	text, err := json.Marshal(u)
@@ -289,6 +293,9 @@ func (m miscounting) CommitTable(ctx context.Context, ident table.Identifier, r 
 	}
 	var changed table.Updates
 	text = regexp.MustCompile(`"total-(position-deletes|delete-files)":"[0-9]+"`).ReplaceAll(text, []byte(`"total-$1":"9","partd.rows":"77"`))
+	if m.noTotals {
+		text = bytes.ReplaceAll(text, []byte(`"total-`), []byte(`"no-total-`))
+	}
 	if err := json.Unmarshal(text, &changed); err != nil {
 		return nil, "", err
 	}
@@ -337,7 +344,7 @@ func TestRowCountsWithDeleteFiles(t *testing.T) {
 			if got := counts(b); got != "10 exactly" {
 				t.Errorf("before the deletes, there are %s rows", got)
 			}
-			engine := miscounting{tabletest.NewEngine(t, s, "", "t")}
+			engine := miscounting{tabletest.NewEngine(t, s, "", "t"), false}
 			engine.MergeOnRead(version)
 			engine.delete(t, iceberg.LessThan(iceberg.Reference("n"), int64(4)))
 			got := counts(b)
@@ -375,5 +382,41 @@ func TestRowCountsWithDeleteFiles(t *testing.T) {
 				t.Errorf("after a later append, there are %s rows; want 8", got)
 			}
 		})
+	}
+}
+
+// TestRowCountsWithoutTotals checks the numbers of rows after the commits of an engine whose snapshots have no totals.
+// The library then begins the totals of the next snapshot at 0.
+func TestRowCountsWithoutTotals(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 10)...)
+	tabletest.Fold(t, s)
+	miscounting{tabletest.NewEngine(t, s, "", "t"), true}.delete(t, iceberg.LessThan(iceberg.Reference("n"), int64(4)))
+	for _, want := range []int64{7, 8} {
+		tabletest.Put(t, b, "t", tables.PutAppend, want)
+		tabletest.Fold(t, s)
+		if info := must.Get(b.Table("t").Info(t.Context()))(t); info.Rows != want || info.AtMost {
+			t.Errorf("after an append, there are %d rows, at most: %v; want exactly %d", info.Rows, info.AtMost, want)
+		}
+	}
+}
+
+// TestRowCountIsKept checks that the snapshot of an engine with delete files has its number of rows, so that an append
+// does not read all manifests.
+func TestRowCountIsKept(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 10)...)
+	engine := tabletest.NewEngine(t, s, "", "t")
+	engine.MergeOnRead(2)
+	engine.Delete(iceberg.LessThan(iceberg.Reference("n"), int64(4)))
+	for _, want := range []string{"<=10", "<=11"} {
+		if got := must.Get(engine.LoadTable(t.Context(), nil))(t).CurrentSnapshot().Summary.Properties["partd.rows"]; got != want {
+			t.Errorf("the snapshot has the number of rows %q, want %q", got, want)
+		}
+		tabletest.Put(t, b, "t", tables.PutAppend, 20)
 	}
 }

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,9 +20,12 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 	if meta.Version() < 2 { // its tables have no delete files, and its manifest lists may not count rows
 		return meta, nil
 	}
-	snapshots, isChanged := meta.Snapshots(), false
+	snapshots, counted := meta.Snapshots(), map[int64]*table.Snapshot{}
 	for i := range snapshots {
 		s := &snapshots[i]
+		if a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
+			continue
+		}
 		summary := table.Summary{Operation: table.OpOverwrite}
 		if s.Summary != nil {
 			summary = *s.Summary
@@ -30,16 +34,20 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 		_, hasCount := props[icecat.RowsProperty] // never trusted, because the snapshot's writer may have copied it
 		_, hasTotal := props["total-records"]
 		_, hasDeletes := props["total-delete-files"]
+		var parent *table.Snapshot
+		if s.ParentSnapshotID != nil {
+			parent = cmp.Or(counted[*s.ParentSnapshotID], meta.SnapshotByID(*s.ParentSnapshotID))
+		}
 		var l icecat.Listed
 		l.Totals(s)
-		if !hasCount && hasTotal && hasDeletes && !l.AtMost || a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
+		if !hasCount && hasTotal && hasDeletes && !l.AtMost && !hasRowCount(parent) {
 			continue
 		}
-		rows, atMost, err := a.countRows(ctx, meta, s)
+		rows, atMost, err := a.countRows(ctx, meta, s, parent)
 		if err != nil {
 			return nil, err
 		}
-		if !hasCount && l.Rows == rows && l.AtMost == atMost {
+		if !hasCount && !atMost && !l.AtMost && l.Rows == rows { // a maximum is kept, so that an append need not count again
 			continue
 		}
 		text := strconv.FormatInt(rows, 10)
@@ -49,30 +57,33 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 		summary.Properties = iceberg.Properties{}
 		maps.Copy(summary.Properties, props)
 		summary.Properties[icecat.RowsProperty] = text
-		s.Summary, isChanged = &summary, true
+		s.Summary, counted[s.SnapshotID] = &summary, s
 	}
-	if !isChanged {
+	if len(counted) == 0 {
 		return meta, nil
 	}
 	return EditMetadata(meta, map[string]any{"snapshots": snapshots})
 }
 
+// hasRowCount reports whether a snapshot, which can be nil, has icecat.RowsProperty. The totals of later snapshots are
+// sums that began with its totals, and can thus be equally wrong.
+func hasRowCount(s *table.Snapshot) bool {
+	return s != nil && s.Summary != nil && s.Summary.Properties[icecat.RowsProperty] != ""
+}
+
 // countRows returns the number of rows in a snapshot. atMost reports whether position or equality deletes apply; the
-// number then includes the rows that they delete.
-func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s *table.Snapshot) (rows int64, atMost bool, err error) {
+// number then includes the rows that they delete. parent is the snapshot's parent, or nil.
+func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s, parent *table.Snapshot) (rows int64, atMost bool, err error) {
 	rows, deletes, err := a.storedRows(s)
 	if err != nil || len(deletes) == 0 {
 		return rows, false, err
 	}
-	if s.ParentSnapshotID != nil && s.Summary != nil && s.Summary.Operation == table.OpAppend {
-		parent := meta.SnapshotByID(*s.ParentSnapshotID)
-		if parent != nil && parent.Summary != nil && parent.Summary.Properties[icecat.RowsProperty] != "" {
-			var before icecat.Listed
-			before.Totals(parent)
-			stored, sameDeletes, err := a.storedRows(parent)
-			if err != nil || slices.Equal(deletes, sameDeletes) { // no delete file applies to appended rows
-				return before.Rows + rows - stored, before.AtMost, err
-			}
+	if hasRowCount(parent) && s.Summary != nil && s.Summary.Operation == table.OpAppend {
+		var before icecat.Listed
+		before.Totals(parent)
+		stored, sameDeletes, err := a.storedRows(parent)
+		if err != nil || slices.Equal(deletes, sameDeletes) { // no delete file applies to appended rows
+			return before.Rows + rows - stored, before.AtMost, err
 		}
 	}
 	tasks, err := datafile.Tasks(ctx, a.Table(meta), table.WithSnapshotID(s.SnapshotID))
