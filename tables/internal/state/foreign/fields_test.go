@@ -140,6 +140,10 @@ func TestFilesOfReplacedColumns(t *testing.T) {
 				return array.NewRecordBatch(arrow.NewSchema(r.Schema().Fields()[:1], nil), r.Columns()[:1], r.NumRows()), nil
 			}))(w)
 		}, `refused ["v"]`},
+		"another program's replacement without rows": {func(w *lateWriter) {
+			columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "id", Type: iceberg.PrimitiveTypes.Int64})
+			tabletest.NewEngine(w, w.s, w.b.Name(), "t").Update(table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1), table.NewRemoveSnapshotRefUpdate(table.MainBranch))
+		}, `refused ["v"]`},
 		"a file without IDs": {func(w *lateWriter) {
 			w.replace("id int64; v int64", `{"id":2,"v":3}`)
 			w.overwrite(nil, `[{"id":9,"v":4}]`)

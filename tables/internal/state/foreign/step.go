@@ -97,7 +97,8 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 	if err := p.checkRows(ctx, oldMeta, meta); err != nil {
 		return nil, err
 	}
-	if p.Mode == commit.Replaces {
+	hadRows := oldMeta != nil && oldMeta.CurrentSnapshot() != nil
+	if p.Mode == commit.Replaces || hadRows && meta.CurrentSnapshot() == nil { // CREATE OR REPLACE, with AS or without
 		meta, err = definition.WithReplacement(oldMeta, meta, false)
 		if err != nil {
 			return nil, err
