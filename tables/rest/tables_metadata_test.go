@@ -325,7 +325,7 @@ func TestReregisterTable(t *testing.T) {
 		c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 		text := must.Get(os.ReadFile(fileAt(location)))(t)
 		for key, value := range map[string]string{
-			"partd.tail-epoch.x": "9223372036854775807", "partd.rules": "no rules", "partd.settings": `{"time": "none"}`, "partd.arrow-schema.0": "AAAA",
+			"partd.tail-epoch.x": "9223372036854775807", "partd.rules": "no rules", "partd.settings": `{"time": "none"}`, "partd.arrow-schema.0": "AAAA", "partd.replacements": "[",
 		} {
 			var meta map[string]any
 			must.Do(t, json.Unmarshal(text, &meta))

@@ -182,6 +182,9 @@ func checkRegistered(meta table.Metadata) error {
 			}
 		}
 	}
+	if _, err := definition.Replacements(meta); err != nil {
+		return err
+	}
 	return icecat.CatchPanic(func() error {
 		if _, err := definition.WithSettings(meta, nil); err != nil {
 			return err
