@@ -85,14 +85,29 @@ func distinct(meta table.Metadata, sh *schema.Shape) *iceberg.Schema {
 		fields[i].Doc = strings.TrimSpace(doc)
 	}
 	doc := fields[0].Doc
-	for n := 2; ; n++ {
-		columns := iceberg.NewSchemaWithIdentifiers(0, sh.Schema.IdentifierFieldIDs, fields...)
-		i := slices.IndexFunc(meta.Schemas(), columns.Equals)
-		if i < 0 || meta.Properties()[schema.Property(meta.Schemas()[i].ID)] == sh.PutProperty {
-			return columns
-		}
-		fields[0].Doc = strings.TrimSpace(doc + " " + putMark + strconv.Itoa(n) + "]")
+	columnsWith := func(doc string) *iceberg.Schema {
+		fields[0].Doc = doc
+		return iceberg.NewSchemaWithIdentifiers(0, sh.Schema.IdentifierFieldIDs, slices.Clone(fields)...)
 	}
+	properties, isUsed := meta.Properties(), map[string]bool{}
+	for _, s := range meta.Schemas() {
+		if s.NumFields() == 0 {
+			continue
+		}
+		used := s.Field(0).Doc
+		unmarked, _, _ := strings.Cut(used, putMark)
+		if columns := columnsWith(used); strings.TrimSpace(unmarked) == doc && columns.Equals(s) {
+			if properties[schema.Property(s.ID)] == sh.PutProperty {
+				return columns
+			}
+			isUsed[used] = true
+		}
+	}
+	marked := doc
+	for n := 2; isUsed[marked]; n++ {
+		marked = strings.TrimSpace(doc + " " + putMark + strconv.Itoa(n) + "]")
+	}
+	return columnsWith(marked)
 }
 
 // WithSettings returns meta with the settings s, after checking them against the columns; nil means the current
