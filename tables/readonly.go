@@ -137,7 +137,7 @@ func tailFingerprint(dir string) (string, error) {
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if name := e.Name(); e.Type().IsRegular() && name != "LOCK" && !strings.HasPrefix(name, "MANIFEST.") {
+		if name := e.Name(); e.Type().IsRegular() && !strings.HasPrefix(name, "LOCK") && !strings.HasPrefix(name, "MANIFEST.") {
 			names = append(names, name)
 		}
 	}

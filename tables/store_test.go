@@ -344,6 +344,25 @@ func TestClaimOfAnotherMachine(t *testing.T) {
 	openHooked(t, dir, nil, tables.Hooks{FS: networkFS{}})
 }
 
+// TestReadOnlyCopiesNoClaim checks that a read-only open does not copy the claim of the writer. Otherwise, it would fail
+// if the temporary directory is on a network file system, too.
+func TestReadOnlyCopiesNoClaim(t *testing.T) {
+	dir, temp := t.TempDir(), t.TempDir()
+	openHooked(t, dir, nil, tables.Hooks{})
+	const claim = "process 7 on elsewhere (partd-tables, since 2026-01-02T03:04:05Z)\n1 boot\n"
+	must.Do(t, os.WriteFile(filepath.Join(dir, "tail", "LOCK.holder"), []byte(claim), 0o666))
+	t.Setenv("TMPDIR", temp)
+	openHooked(t, dir, &tables.Options{ReadOnly: true}, tables.Hooks{})
+	if copies := must.Get(filepath.Glob(filepath.Join(temp, "*", "*", "tail", "*")))(t); len(copies) < 2 {
+		t.Errorf("the copies of the tail are %v, want its files", copies)
+	}
+	for _, name := range must.Get(filepath.Glob(filepath.Join(temp, "*", "*", "tail", "*.holder")))(t) {
+		if string(must.Get(os.ReadFile(name))(t)) == claim {
+			t.Errorf("the claim was copied to %s", name)
+		}
+	}
+}
+
 // TestFingerprintWaits checks that a read-only open waits until another change of the catalog would change its
 // modification time, also if the file system stores only seconds, or a file server's clock is ahead.
 func TestFingerprintWaits(t *testing.T) {
