@@ -230,3 +230,39 @@ func (p *peer) wantClosed() {
 }
 
 var acked = message("ack")
+
+// syncingDict is a Dict whose Sync lasts until its context or finish ends it.
+type syncingDict struct {
+	*partd.Dict
+	began  chan struct{}
+	ended  chan error
+	finish chan struct{}
+}
+
+func (d syncingDict) Sync(ctx context.Context) (err error) {
+	d.began <- struct{}{}
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-d.finish:
+	}
+	d.ended <- err
+	return err
+}
+
+// TestSyncOutlivesClient checks that the Sync of a client that leaves is not canceled. A log store whose canceled Sync
+// lasts another minute would refuse the writes of all clients.
+func TestSyncOutlivesClient(t *testing.T) {
+	d := syncingDict{partd.NewDict(), make(chan struct{}, 2), make(chan error, 2), make(chan struct{})} // Shutdown syncs, too
+	_, url := serve(t, d, nil)
+	c := must.Get(Dial(ctx, url, nil))(t)
+	go func() { _ = c.Sync(ctx) }() // the client is closed meanwhile
+	<-d.began
+	must.Do(t, c.Close())
+	select {
+	case err := <-d.ended:
+		t.Errorf("after the client left, Sync ended with %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	close(d.finish)
+}

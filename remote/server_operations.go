@@ -58,7 +58,7 @@ var services = [lastOperation + 1]service{
 	opNamespaces:  {RightAdmin, inTurn, false, (*conn).namespaces},
 	opStat:        {RightRead, inTurn, false, (*conn).stat},
 	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Flush(c.ctx, c.space.store) })},
-	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.ctx, c.space.store) })},
+	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.base, c.space.store) })},
 }
 
 // service returns the service for an operation. For an unknown operation, it returns a service
