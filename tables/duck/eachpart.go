@@ -310,6 +310,12 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, 
 	if part.CanDivide() {
 		p.release = part.Keep()
 	}
+	isWritten := false
+	defer func() {
+		if !isWritten { // after an error or a panic
+			p.remove()
+		}
+	}()
 	for i := range part.Inputs {
 		in := &part.Inputs[i]
 		if in.Rows == 0 {
@@ -322,10 +328,10 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, 
 			err = fmt.Errorf("temporary data of input %s: it has %d rows instead of %d", sqltext.Name(j.tables[i].name), f.rows, in.Rows)
 		}
 		if err != nil {
-			p.remove()
 			return nil, err
 		}
 	}
+	isWritten = true
 	return p, nil
 }
 
