@@ -253,10 +253,10 @@ func (d syncingDict) Sync(ctx context.Context) (err error) {
 // TestSyncOutlivesClient checks that the Sync of a client that leaves is not canceled. A log store whose canceled Sync
 // lasts another minute would refuse the writes of all clients.
 func TestSyncOutlivesClient(t *testing.T) {
-	d := syncingDict{partd.NewDict(), make(chan struct{}, 2), make(chan error, 2), make(chan struct{})} // Shutdown syncs, too
+	d := syncingDict{partd.NewDict(), make(chan struct{}, 2), make(chan error, 2), make(chan struct{})} // for the Sync below, and that of Shutdown
 	_, url := serve(t, d, nil)
 	c := must.Get(Dial(ctx, url, nil))(t)
-	go func() { _ = c.Sync(ctx) }() // the client is closed meanwhile
+	go func() { _ = c.Sync(ctx) }() // fails, because the client is closed
 	<-d.began
 	must.Do(t, c.Close())
 	select {

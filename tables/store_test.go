@@ -345,7 +345,7 @@ func TestClaimOfAnotherMachine(t *testing.T) {
 }
 
 // TestReadOnlyCopiesNoClaim checks that a read-only open does not copy the claim of the writer. Otherwise, it would fail
-// if the temporary directory is on a network file system, too.
+// if the temporary directory is on a network file system, like the tables.
 func TestReadOnlyCopiesNoClaim(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	openHooked(t, dir, nil, tables.Hooks{})
