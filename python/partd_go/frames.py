@@ -108,7 +108,7 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
     try:
         schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
     except ValueError as error:  # two columns have the same name
-        raise Misuse(f"{error}: give each column a name of its own") from error
+        raise Misuse(f"{error}: give each column a different name") from error
     try:
         if len(labels) and not is_exact:
             label_frame = pd.DataFrame(

@@ -21,7 +21,7 @@ func Sequential(ctx context.Context) context.Context {
 }
 
 // Each calls f for each item, in at most workers goroutines. If workers is 0, it uses DefaultWorkers. It
-// reads an item only when a worker is free, and stops at the first error. A panic is such an error, a [*Panic].
+// reads an item only when a worker is free and stops at the first error. If f or items panics, the error is a [*Panic].
 func Each[T any](ctx context.Context, items iter.Seq[T], workers int, f func(context.Context, T) error) error {
 	if workers < 1 {
 		workers = DefaultWorkers

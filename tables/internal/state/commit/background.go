@@ -52,7 +52,7 @@ func (s *Tables) forgetFailures() {
 	maps.DeleteFunc(s.failures.byTable, func(n icecat.TableName, _ foldFailure) bool { return !slices.Contains(known, n) })
 }
 
-// record sets the result of a table's fold, and returns the failure if err is not nil.
+// record sets the result of a table's fold. It returns the failure if err is not nil.
 func (f *foldFailures) record(n icecat.TableName, err error) foldFailure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
