@@ -93,10 +93,22 @@ func ProgressFlag(cmd *cobra.Command) *string {
 	return value
 }
 
+// Experimental says in the help of a command that its flags with these names are experimental or, without names, that
+// the whole command is. docs/versions.md lists both.
+func Experimental(cmd *cobra.Command, flags ...string) {
+	if len(flags) == 0 {
+		cmd.Long += "\n\nExperimental: it may change in any minor version."
+	}
+	for _, name := range flags {
+		cmd.Flags().Lookup(name).Usage += " (experimental)"
+	}
+}
+
 // NumberFlags adds the flags --decimal and --thousands to a command.
 func NumberFlags(cmd *cobra.Command, decimal, thousands *string) {
 	cmd.Flags().StringVar(decimal, "decimal", "", "numbers of csv and tsv have this decimal `MARK`, a comma or a point (default: a point)")
 	cmd.Flags().StringVar(thousands, "thousands", "", "numbers of csv and tsv have this `CHAR` between groups of three digits")
+	Experimental(cmd, "thousands")
 	Complete(cmd, "decimal", ",", ".")
 }
 

@@ -88,6 +88,7 @@ Nodes find each other in a NATS registry: the one named by --registry, or else o
 node on this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
+	cliutil.Experimental(cmd)
 	cmd.AddCommand(newPullServe(a, runCommand), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
 	return cmd
 }

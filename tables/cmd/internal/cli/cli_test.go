@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -251,6 +252,38 @@ func TestHelpAndVariables(t *testing.T) {
 	wantFailure(t, cliutil.ExitUsage, `the environment variable PARTD_TABLES_LIMIT="many"`, "get", "x")
 	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
 		t.Error("completion bash does not print a script for partd-tables")
+	}
+}
+
+// TestExperimental checks that the help marks exactly the commands and flags that docs/versions.md calls experimental, and
+// that the pages of experimental features say so.
+func TestExperimental(t *testing.T) {
+	page := string(must.Get(os.ReadFile("../../../../docs/versions.md"))(t))
+	row := regexp.MustCompile(`(?m)^\| commands and flags \|.*$`).FindString(page)
+	var listed, marked []string
+	for _, m := range regexp.MustCompile("`(pull|--[a-z]+)`").FindAllStringSubmatch(row, -1) {
+		listed = append(listed, m[1])
+	}
+	for _, cmd := range newRoot(&app{}).Commands() {
+		if strings.Contains(cmd.Long, "\nExperimental: ") {
+			marked = append(marked, cmd.Name())
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if strings.Contains(f.Usage, "(experimental)") {
+				marked = append(marked, "--"+f.Name)
+			}
+		})
+	}
+	slices.Sort(listed)
+	slices.Sort(marked)
+	if marked = slices.Compact(marked); len(marked) == 0 || !slices.Equal(listed, marked) {
+		t.Errorf("docs/versions.md lists the experimental commands and flags %q, and the help marks %q", listed, marked)
+	}
+	for _, name := range []string{"changes", "dagster", "line-protocol", "pull", "ray", "stage"} {
+		text := string(must.Get(os.ReadFile("../../../docs/" + name + ".md"))(t))
+		if !strings.Contains(text, "xperimental") {
+			t.Errorf("%s.md does not say that its subject is experimental", name)
+		}
 	}
 }
 

@@ -94,6 +94,7 @@ func stateFlags(cmd *cobra.Command) func() tables.At {
 		at, _, err = filter.ParseTime(text)
 		return err
 	})
+	cliutil.Experimental(cmd, "at")
 	snapshot := fs.String("snapshot", "", "use the state in this `SNAPSHOT` of the bucket")
 	cmd.MarkFlagsMutuallyExclusive("version", "at", "snapshot")
 	return func() tables.At {

@@ -38,6 +38,7 @@ type followFlags struct {
 func addFollowFlags(cmd *cobra.Command) *followFlags {
 	f, fl := new(followFlags), cmd.Flags()
 	fl.BoolVar(&f.follow, "follow", false, "write the rows of new versions as well, until the command is stopped")
+	cliutil.Experimental(cmd, "follow")
 	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, the `TIME` between two looks at the table")
 	fl.StringVar(&f.state, "state", "", "with --follow, keep in this `FILE` how far the changes were written, and continue from there")
 	return f
