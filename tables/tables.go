@@ -173,34 +173,38 @@ type PutOptions struct {
 	basis *table.Table
 }
 
-// ScanOptions configures a scan. Nil or the zero value reads everything.
+// ScanOptions configures a scan. Nil or the zero value reads everything. Its JSON is a part of the ticket with which
+// clients read a table from a server.
 type ScanOptions struct {
-	Columns []string     // columns to read, in this order; nil means all columns
-	Filter  *filter.Expr // nil means all rows
-	Limit   int64        // maximum number of rows; 0 means no limit
-	Last    int64        // if positive, read only this many rows, from the end
+	Columns []string     `json:"columns,omitempty"` // columns to read, in this order; nil means all columns
+	Filter  *filter.Expr `json:"where,omitempty"`   // nil means all rows
+	Limit   int64        `json:"limit,omitempty"`   // maximum number of rows; 0 means no limit
+	Last    int64        `json:"last,omitempty"`    // if positive, read only this many rows, from the end
 
 	// Part is the number of the part to read, from 1 to the result of Table.Parts. 0 reads all rows. Part can be
 	// combined with Filter, Columns and Limit.
-	Part int64
+	Part int64 `json:"part,omitempty"`
 
 	// Dictionaries makes the scan return columns as dictionaries if they were dictionaries in the put that created the
 	// table. Each dictionary begins with the values in that put's first batch, in the same order, if they take at most
 	// 64 KiB; new values follow as they occur. Without this option, such columns have plain values.
-	Dictionaries bool
+	Dictionaries bool `json:"dictionaries,omitempty"`
 
 	// Recycle lets the scan reuse the memory of released batches; the reader releases each batch when it returns the
 	// next one. Large scans are then about four times as fast. Without Recycle, values in released batches stay valid.
-	Recycle bool
+	// The JSON lacks it, because a server decides it.
+	Recycle bool `json:"-"`
 
-	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files.
-	ChunkRows int64
+	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files. The
+	// JSON lacks it, because clients divide the batches that arrive.
+	ChunkRows int64 `json:"-"`
 
 	// From and To limit the scan to rows with times in [From, To). A zero time means no bound.
-	From, To time.Time
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to,omitzero"`
 	// TimeColumn is the timestamp or date column for From and To. "" means the time column in the table's settings, or
 	// else the first timestamp or date column.
-	TimeColumn string
+	TimeColumn string `json:"time_column,omitempty"`
 }
 
 // Filter selects tables for a listing. Nil selects all.

@@ -115,6 +115,19 @@ func (e *Expr) String() string {
 	return e.text
 }
 
+// MarshalText returns the expression's text, or the mistake in building the expression.
+func (e *Expr) MarshalText() ([]byte, error) { return []byte(e.text), e.err }
+
+// UnmarshalText parses an expression. Its error is a [*SyntaxError].
+func (e *Expr) UnmarshalText(text []byte) error {
+	parsed, err := Parse(string(text))
+	if err == nil {
+		e.text, e.root, e.err = parsed.text, parsed.root, nil
+		e.bound.Store(nil)
+	}
+	return err
+}
+
 type (
 	node     = where.Node
 	literal  = where.Literal

@@ -30,12 +30,7 @@ import (
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.ScanOptions))
 	call := operations.Scan{
-		Partd: operations.ScanCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)},
-		Columns: o.Columns, Limit: o.Limit, Last: o.Last, From: o.From, To: o.To, TimeColumn: o.TimeColumn,
-		Part: o.Part, Dictionaries: o.Dictionaries,
-	}
-	if o.Filter != nil {
-		call.Where = o.Filter.String()
+		Partd: operations.ScanCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)}, ScanOptions: *o,
 	}
 	ticket, err := json.Marshal(call)
 	if err != nil {

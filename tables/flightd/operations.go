@@ -26,18 +26,12 @@ func invalidCall(err error) error {
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Scan
 	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
-		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
-		if c.Where != "" {
-			o.Filter, err = filter.Parse(c.Where)
-			if err != nil {
-				return nil, err
-			}
-		}
+		c.Recycle = true
 		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
 		if err != nil {
 			return nil, err
 		}
-		return table.Scan(ctx, o)
+		return table.Scan(ctx, &c.ScanOptions)
 	})
 }
 
@@ -61,7 +55,11 @@ func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetS
 
 // sendRowsFor decodes a ticket into c, calls open, and sends the rows of the reader that open returns.
 func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
-	if err := operations.Unmarshal(ticket, c); err != nil {
+	err := operations.Unmarshal(ticket, c)
+	if errors.As(err, new(*filter.SyntaxError)) {
+		return serving.Status(err)
+	}
+	if err != nil {
 		return invalidCall(err)
 	}
 	return serving.Status(s.unsent.sendReader(stream, func(err error) error { return err }, open))

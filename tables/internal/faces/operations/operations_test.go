@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,6 +21,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables"
 )
 
 var update = flag.Bool("update", false, "write the table of operations in docs/dev/tables-wire.md again")
@@ -150,4 +154,37 @@ func TestDecodeParameters(t *testing.T) {
 	}
 	must.Do(t, w.Close())
 	must.Fail(t, must.Err(DecodeParameters(t.Context(), b.Bytes(), 1<<20)), "more than one batch", "two batches")
+}
+
+// TestScanFields checks that the page about the wire lists all fields of the ticket for a scan, in any order, and that
+// Python's client sends those that it offers.
+func TestScanFields(t *testing.T) {
+	o := tables.ScanOptions{Columns: []string{"a"}, Filter: tables.Eq("a", 1), Limit: 1, Last: 1, Part: 1, Dictionaries: true, From: time.Unix(1, 0), To: time.Unix(1, 0), TimeColumn: "a"}
+	text := must.Get(json.Marshal(Scan{Partd: ScanCall, Table: Table{"b", "n", State{new(tables.Version), "s", time.Unix(1, 0)}}, ScanOptions: o}))(t)
+	var fields map[string]any
+	must.Do(t, json.Unmarshal(text, &fields))
+	page := string(must.Get(os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "dev", "tables-wire.md")))(t))
+	ticket := regexp.MustCompile(`\{"partd":"scan",[^}]*\}`).FindString(page)
+	var listed []string
+	for _, m := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(ticket, -1) {
+		listed = append(listed, m[1])
+	}
+	listed = slices.DeleteFunc(listed, func(name string) bool { return name == ScanCall })
+	slices.Sort(listed)
+	if want := slices.Sorted(maps.Keys(fields)); !slices.Equal(listed, want) {
+		t.Errorf("docs/dev/tables-wire.md lists the fields %q, and the ticket has %q", listed, want)
+	}
+	var sent string
+	for _, name := range must.Get(filepath.Glob(filepath.Join("..", "..", "..", "..", "python", "partd_go", "tables", "*.py")))(t) {
+		code := string(must.Get(os.ReadFile(name))(t))
+		if strings.Contains(code, `"partd": "scan"`) {
+			sent = code
+		}
+	}
+	for name := range fields {
+		pythonLacks := []string{"from", "to", "time_column", "version", "snapshot", "time"} // where selects times, and the function state the last three
+		if !slices.Contains(pythonLacks, name) && !strings.Contains(sent, `"`+name+`"`) {
+			t.Errorf("Python's client never sends the field %q", name)
+		}
+	}
 }

@@ -86,16 +86,7 @@ func (s State) At() tables.At {
 type Scan struct {
 	Partd string `json:"partd"` // must be ScanCall
 	Table
-	Columns    []string  `json:"columns,omitempty"`
-	Where      string    `json:"where,omitempty"`
-	Limit      int64     `json:"limit,omitempty"`
-	Last       int64     `json:"last,omitempty"`
-	From       time.Time `json:"from,omitzero"`
-	To         time.Time `json:"to,omitzero"`
-	TimeColumn string    `json:"time_column,omitempty"`
-
-	Part         int64 `json:"part,omitempty"` // see tables.ScanOptions.Part
-	Dictionaries bool  `json:"dictionaries,omitempty"`
+	tables.ScanOptions
 }
 
 // Changes is a ticket for Table.Changes. The answer's schema metadata contains tables.VersionKey and tables.UUIDKey.
