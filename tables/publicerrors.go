@@ -1,7 +1,8 @@
 package tables
 
 import (
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+	"errors"
+
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -79,30 +80,28 @@ func badRows[To, From BadRow | rules.BadRow](rows []From) (converted []To) {
 	return converted
 }
 
-// init lets errors.As find the errors of internal packages as the types of this package.
-func init() {
-	publicerror.As = func(err error, target any) bool {
-		switch e := err.(type) {
-		case *schema.Error:
-			return setTarget(target, (*SchemaError)(e))
-		case *definition.ArgumentError:
-			return setTarget(target, (*ArgumentError)(e))
-		case *sqltext.Error:
-			return setTarget(target, (*SQLError)(e))
-		case *series.DuplicateError:
-			return setTarget(target, (*DuplicateError)(e))
-		case *rules.Error:
-			return setTarget(target, ruleErrorOf(e))
-		}
-		return false
+// As lets errors.As find an error of an internal package in e, as the type of this package that corresponds to it.
+func (e *OpError) As(target any) bool {
+	switch t := target.(type) {
+	case **SchemaError:
+		return setTarget(t, e.Err, func(found *schema.Error) *SchemaError { return (*SchemaError)(found) })
+	case **ArgumentError:
+		return setTarget(t, e.Err, func(found *definition.ArgumentError) *ArgumentError { return (*ArgumentError)(found) })
+	case **SQLError:
+		return setTarget(t, e.Err, func(found *sqltext.Error) *SQLError { return (*SQLError)(found) })
+	case **DuplicateError:
+		return setTarget(t, e.Err, func(found *series.DuplicateError) *DuplicateError { return (*DuplicateError)(found) })
+	case **RuleError:
+		return setTarget(t, e.Err, ruleErrorOf)
 	}
+	return false
 }
 
-// setTarget sets *target to e, and reports whether target is a *T.
-func setTarget[T error](target any, e T) bool {
-	t, ok := target.(*T)
+// setTarget looks for an error of type From in err, and sets *target to the result of converting it.
+func setTarget[From error, To any](target *To, err error, convert func(From) To) bool {
+	found, ok := errors.AsType[From](err)
 	if ok {
-		*t = e
+		*target = convert(found)
 	}
 	return ok
 }

@@ -40,7 +40,7 @@ const (
 func SchemaOf[T any]() (*arrow.Schema, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
-		return nil, &ArgumentError{Err: err}
+		return nil, &ArgumentError{Err: fieldError(err)}
 	}
 	return s.Schema, nil
 }
@@ -50,17 +50,25 @@ func SchemaOf[T any]() (*arrow.Schema, error) {
 func Records[T any](rows []T) (array.RecordReader, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
-		return nil, &ArgumentError{Err: err}
+		return nil, &ArgumentError{Err: fieldError(err)}
 	}
 	all := reflect.ValueOf(rows)
 	return arrowsafe.Reader(s.Schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < len(rows); from += writeBatchRows {
 			b, err := s.Batch(all.Slice(from, min(from+writeBatchRows, len(rows))))
-			if !yield(b, err) || err != nil {
+			if !yield(b, fieldError(err)) || err != nil {
 				return
 			}
 		}
 	}, func() {}), nil
+}
+
+// fieldError returns err as a SchemaError if it is an error about the column of a struct's field.
+func fieldError(err error) error {
+	if e, ok := err.(*schema.Error); ok {
+		return (*SchemaError)(e)
+	}
+	return err
 }
 
 // Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use [Table.Put].
@@ -82,7 +90,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 		typ := reflect.TypeFor[T]()
 		s, err := gostruct.ForType(typ)
 		if err != nil {
-			yield(zero, t.error("scan", &ArgumentError{Err: err}))
+			yield(zero, t.error("scan", &ArgumentError{Err: fieldError(err)}))
 			return
 		}
 		scan := *cmp.Or(o, new(ScanOptions))
@@ -91,7 +99,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 		}
 		r, err := t.Scan(ctx, &scan)
 		if err != nil {
-			yield(zero, s.AddFieldName(typ, err))
+			yield(zero, fieldError(s.AddFieldName(typ, err)))
 			return
 		}
 		for row, err := range RowsOf[T](r) {
@@ -113,7 +121,7 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 		s, err := gostruct.ForType(reflect.TypeFor[T]())
 		if err != nil {
 			r.Release()
-			yield(zero, &ArgumentError{Err: err})
+			yield(zero, &ArgumentError{Err: fieldError(err)})
 			return
 		}
 		rows := make([]T, readBatchRows)
@@ -126,7 +134,7 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 				chunk := rows[:min(readBatchRows, int(b.NumRows())-from)]
 				clear(chunk)
 				if err := s.ReadRows(b, from, reflect.ValueOf(chunk)); err != nil {
-					yield(zero, err)
+					yield(zero, fieldError(err))
 					return
 				}
 				for _, row := range chunk {

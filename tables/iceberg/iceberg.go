@@ -4,12 +4,14 @@ package iceberg
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
@@ -58,7 +60,8 @@ func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.T
 // NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table. If an argument
 // is invalid, the error wraps a [tables.ArgumentError].
 func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
-	return foreign.NewMetadata(access.Catalog(s), columns, spec, order, props)
+	meta, err := foreign.NewMetadata(access.Catalog(s), columns, spec, order, props)
+	return meta, argumentError(err)
 }
 
 // Stage creates the directory of a table that another engine will create with a later commit. meta must be the result
@@ -71,5 +74,13 @@ func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
 // before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
 // ReadMetadata returns this error. If the metadata is missing or invalid, the error wraps a [tables.ArgumentError].
 func ReadMetadata(ctx context.Context, s *tables.Store, location string, admit func(n int64) error) (table.Metadata, error) {
-	return foreign.Read(ctx, access.Catalog(s), location, admit)
+	meta, err := foreign.Read(ctx, access.Catalog(s), location, admit)
+	return meta, argumentError(err)
+}
+
+func argumentError(err error) error {
+	if e, ok := errors.AsType[*definition.ArgumentError](err); ok {
+		return (*tables.ArgumentError)(e)
+	}
+	return err
 }

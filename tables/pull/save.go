@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -202,7 +203,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	}
 	if err != nil {
 		f.batch.Release()
-		return f, &schema.Error{Column: columns.Field(f.time).Name, Err: err}
+		return f, &tables.SchemaError{Column: columns.Field(f.time).Name, Err: err}
 	}
 	return f, nil
 }

@@ -23,8 +23,9 @@ type Connections struct {
 	mu        sync.Mutex
 	open      map[string]*connection // keyed by both addresses: see keyOf
 	hosts     map[string]*HostUsage
-	strangers int // open connections that are strangers
-	calls     int // running calls
+	strangers int          // open connections that are strangers
+	calls     int          // running calls
+	locals    atomic.Int64 // connections on Unix sockets so far
 }
 
 // HostUsage counts one host's open connections, the strangers among them, and its running calls.
@@ -157,7 +158,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if conn.RemoteAddr().Network() == "unix" {
-			conn = &localConn{conn, localConns.Add(1)}
+			conn = &localConn{conn, l.counts.locals.Add(1)}
 		}
 		if c := l.counts.admit(conn); c != nil {
 			return c, nil
@@ -316,8 +317,6 @@ type localConn struct {
 	net.Conn
 	number int64
 }
-
-var localConns atomic.Int64
 
 // RemoteAddr returns the address unix:N.
 func (c *localConn) RemoteAddr() net.Addr {

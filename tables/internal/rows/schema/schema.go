@@ -21,7 +21,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 )
 
 // RefusedColumns lists the columns of a schema that Iceberg cannot store.
@@ -62,9 +61,6 @@ func Errorf(column, format string, args ...any) *Error {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// As lets errors.As find e as the corresponding type of package tables.
-func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
 // Stored returns the schema with which a table stores columns that have the types in putSchema. The error is an
 // [Error]; it wraps [RefusedColumns] if columns cannot be stored.

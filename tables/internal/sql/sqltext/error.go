@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"unicode/utf8"
 
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 )
 
 // Error is the error of an SQL statement, with its position.
@@ -25,9 +24,6 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// As lets errors.As find e as the corresponding type of package tables.
-func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
 // ErrorAt adds to err the position in a statement. offset is in bytes.
 func ErrorAt(sql string, offset int, err error) error {

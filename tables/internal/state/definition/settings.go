@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -24,9 +23,6 @@ func (e *ArgumentError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *ArgumentError) Unwrap() error { return e.Err }
-
-// As lets errors.As find e as the corresponding type of package tables.
-func (e *ArgumentError) As(target any) bool { return publicerror.As(e, target) }
 
 // Settings configures a table. The zero value is the default.
 type Settings struct {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -76,9 +75,6 @@ func (e *Error) Error() string {
 	}
 	return strings.Join(all, "; ")
 }
-
-// As lets errors.As find e as the corresponding type of package tables.
-func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
 // Names returns the names of the columns that a rule uses.
 func (r Rule) Names() []string {

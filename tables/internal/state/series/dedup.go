@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -30,9 +29,6 @@ func (e *DuplicateError) Error() string {
 	}
 	return text
 }
-
-// As lets errors.As find e as the corresponding type of package tables.
-func (e *DuplicateError) As(target any) bool { return publicerror.As(e, target) }
 
 // Dedup applies the table's rule for duplicates to existing and new files. Neither group of files may contain
 // duplicates within itself. It returns the files to add, some of which it may write, and the files that they replace.
