@@ -226,7 +226,7 @@ def test_unreadable_result(directory, monkeypatch, code, survives):
         raise OSError(getattr(errno, code), code)
 
     with monkeypatch.context() as patch:
-        patch.setattr("partd_go.stagefiles.open", fail, raising=False)
+        patch.setattr("partd_go.stage.files.open", fail, raising=False)
         with pytest.raises(OSError, match=code) if survives else pytest.raises(RuntimeWarning, match="damaged"):
             pipe.one()
     assert path.exists() == survives
@@ -276,14 +276,14 @@ def test_pickle_replaced_after_check(directory, monkeypatch):
     pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
     pipe.one()
     (kept,) = (directory / ".partd_stages" / "pipe.one").iterdir()
-    checksum = partd_go.stagefiles._checksum
+    checksum = partd_go.stage.files._checksum
 
     def replace(file, key):
         pd.to_pickle({2}, directory / "other.pickle")
         os.replace(directory / "other.pickle", kept)
         return checksum(file, key)
 
-    monkeypatch.setattr(partd_go.stagefiles, "_checksum", replace)
+    monkeypatch.setattr(partd_go.stage.files, "_checksum", replace)
     assert pipe.one() == {1}
 
 

@@ -173,14 +173,14 @@ def test_result_that_always_differs(monkeypatch):
     """If every attempt finds another result, the call fails instead of mixing results."""
     pipe = load(RANDOM % "")
     pipe.last()
-    read = partd_go.stagefiles.Directory.read
+    read = partd_go.stage.files.Directory.read
 
     def remove_before_read(self, kept, format):
         if kept.stage == "pipe.one":
             self.remove(kept, keep_hash=True)
         return read(self, kept, format)
 
-    monkeypatch.setattr(partd_go.stagefiles.Directory, "read", remove_before_read)
+    monkeypatch.setattr(partd_go.stage.files.Directory, "read", remove_before_read)
     changed = load((RANDOM % "").replace("[*left.a", "[2, *left.a").replace("return rows", "return rows * 2"))
     with pytest.raises(RuntimeError, match="a result of its ancestors changed in each of 10 attempts"):
         changed.last()

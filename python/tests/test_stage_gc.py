@@ -160,7 +160,7 @@ def test_gc_by_size():
 def test_gc_removes_leftovers_of_killed_processes(directory):
     one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
     program = (
-        "import os, partd_go.stagerun as s, pipe\ns.write = lambda name, result, path,"
+        "import os, partd_go.stage.run as s, pipe\ns.write = lambda name, result, path,"
         " format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
     )
     assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pipelines import directory, load  # noqa: F401
 
-from partd_go import stageraw
+from partd_go.stage import raw
 
 READ = """
 @stage(file="raw", cache=True)
@@ -25,7 +25,7 @@ def test_coarse_times(monkeypatch, ahead):
     """A stage notices that a raw file has changed, even if the file's times and size are the same as before. The clock
     of a file server may be ahead."""
     times = time.time_ns() + ahead * 10**9
-    monkeypatch.setattr(stageraw, "_state", lambda path: (times, times, 3))
+    monkeypatch.setattr(raw, "_state", lambda path: (times, times, 3))
     Path("raw").write_text("old")
     Path("change").touch()
     pipe = load(READ)
@@ -36,10 +36,10 @@ def test_coarse_times(monkeypatch, ahead):
 
 
 def test_old_file_is_hashed_once(monkeypatch):
-    hashed, content_hash = [], stageraw.content_hash
+    hashed, content_hash = [], raw.content_hash
     old = time.time_ns() - 10**10
-    monkeypatch.setattr(stageraw, "_state", lambda path: (old, old, 3))
-    monkeypatch.setattr(stageraw, "content_hash", lambda path: hashed.append(path) or content_hash(path))
+    monkeypatch.setattr(raw, "_state", lambda path: (old, old, 3))
+    monkeypatch.setattr(raw, "content_hash", lambda path: hashed.append(path) or content_hash(path))
     Path("raw").write_text("old")
     assert load(READ).read() == "old" and hashed == ["raw"]
 

@@ -282,7 +282,7 @@ def test_ttl_and_gc(storage, clock):
     assert pop_runs() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
     assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2
-    assert {kept.removed for kept in partd_go.stagekept._shared.all()} == {True}
+    assert {kept.removed for kept in partd_go.stage.storage._shared.all()} == {True}
     pipe.two()
     load("pandas.DataFrame({'a': [3]})", ", ttl=10").two()
     assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "superseded"), ("pipe.two", "superseded")]
@@ -310,8 +310,8 @@ def test_early_cutoff(storage):
         assert list(pipe.two().a) == [1] and pop_runs() == runs
         switch_machine(storage)
         assert {step.action for step in pipe.two.explain()} == {"kept"}
-        (old,) = [kept for kept in partd_go.stagekept._shared.all() if kept.key == pipe.one.key()]
-        assert partd_go.stagekept._shared.remove(old, keep_hash=True)
+        (old,) = [kept for kept in partd_go.stage.storage._shared.all() if kept.key == pipe.one.key()]
+        assert partd_go.stage.storage._shared.remove(old, keep_hash=True)
         assert list(pipe.two().a) == [1] and pop_runs() == ""
         assert [step.action for step in pipe.two.explain()] == ["skipped", "kept"]
     assert sorted(kept.why for kept in gc(max_bytes=0)) == ["over max_bytes"]  # two; gc removes the old hashes of one
@@ -323,7 +323,7 @@ def test_removed_while_read(storage):
     """If gc removes a result between the look-up and the read, the stage computes it again."""
     one = load().one
     one()
-    shared = partd_go.stagekept._shared
+    shared = partd_go.stage.storage._shared
     kept = shared.find("pipe.one", one.key())
     shared.remove(kept, keep_hash=True)
     if isinstance(storage, TablesStorage):
@@ -338,7 +338,7 @@ def test_result_with_another_hash(storage):
     new result."""
     pipe = load()
     pipe.two()
-    shared, key = partd_go.stagekept._shared, pipe.one.key()
+    shared, key = partd_go.stage.storage._shared, pipe.one.key()
     old = shared.find("pipe.one", key)
     pd.DataFrame({"a": [2]}).to_parquet("other.parquet")
     shared.put("pipe.one", key, float("inf"), Path("other.parquet"), "0" * 64)
@@ -350,7 +350,7 @@ def test_result_with_another_hash(storage):
 
 
 def start(storage, directory, lease="30"):
-    program = f"import partd_go, partd_go.stage as s, partd_go.stageshared as shared\nshared._LEASE = {lease}\n"
+    program = f"import partd_go, partd_go.stage as s, partd_go.stage.shared as shared\nshared._LEASE = {lease}\n"
     program += (
         f"import partd_go.tables, pipe\ns.set_directory({directory!r}, {storage.options_code})\nprint(len(pipe.one()))"
     )
@@ -365,7 +365,7 @@ def test_gc_does_not_wait_for_locks(storage, clock):
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
-    shared, begun = partd_go.stagekept._shared, time.monotonic()
+    shared, begun = partd_go.stage.storage._shared, time.monotonic()
     with shared.locked("pipe.one", pipe.one.key()):
         assert isinstance(storage, ServerStorage) or gc() == []
     pipe.one()

@@ -24,14 +24,14 @@ from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Generic, TypeVar, overload
 
-from .errors import Misuse
-from .shown import Summary, Shown
-from .stagecode import record_sources
-from .stagefiles import Directory, Kept
-from .stageformats import methods
-from .stagekept import gc, set_directory, storage_of
-from .stageraw import RawFiles
-from .stagerun import Run, Step
+from ..errors import Misuse
+from ..shown import Summary, Shown
+from .files import Directory, Kept
+from .formats import methods
+from .raw import RawFiles
+from .run import Run, Step
+from .sources import record_sources
+from .storage import gc, set_directory, storage_of
 
 __all__ = ["Kept", "Stage", "Step", "gc", "set_directory", "stage"]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
-import copy
 import dis
 import functools
 import hashlib
 import importlib.util
 import inspect
 import io
-import linecache
 import os
 import pickle
 import re
@@ -20,10 +17,11 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from .errors import Misuse
-from .stageraw import RawFiles
+from ..errors import Misuse
+from .raw import RawFiles
+from .sources import Source, global_names, nested_codes, source_of
 
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple(
@@ -33,6 +31,7 @@ _LIBRARIES = tuple(
         if n in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
+_OWN = __name__.partition(".")[0]  # this package, whose code counts as a library
 _INTERNAL = {
     f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()
 }  # names that Python sets in modules
@@ -42,17 +41,6 @@ _NAMESPACE = {
     "f_globals",
     "getmodule",
 }  # a function that uses one of these can reach any name in its module
-_file_lines: dict[str, list[str]] = {}  # the lines of each file that record_sources has parsed
-_sources: dict[types.CodeType, _Source] = {}
-
-
-class _Source(NamedTuple):
-    """The source of a function."""
-
-    dump: str  # the syntax tree
-    paths: set[tuple[str, ...]]  # each variable with the attributes that follow it: a.b.c is ("a", "b", "c")
-    # (variable, module, attribute); attribute is "" for the module itself, and variable is "" if the import binds none
-    imports: list[tuple[str, str, str]]
 
 
 class Code:
@@ -168,20 +156,19 @@ class Code:
 
     def function(self, f: types.FunctionType) -> None:
         code = f.__code__
-        if code not in _sources:
-            record_sources(code.co_filename)
-        if code in _sources:
-            self.add(_sources[code].dump)
+        source = source_of(code)
+        if source:
+            self.add(source.dump)
         else:
-            for part in _nested_codes(code):
+            for part in nested_codes(code):
                 docstring = part.co_consts[:1] if part.co_flags & inspect.CO_NEWLOCALS else ()
                 consts = [c for c in part.co_consts if not isinstance(c, types.CodeType) and c not in docstring]
                 self.add(part.co_code.hex(), repr(part.co_names), repr(part.co_varnames))
                 self.value("constants", consts)
-        names = frozenset(name for part in _nested_codes(code) for name in part.co_names)  # includes attributes
-        variables = _global_names(code)
-        if code in _sources and _uses_eval(_sources[code]):
-            texts = [c for part in _nested_codes(code) for c in part.co_consts if isinstance(c, str)]
+        names = frozenset(name for part in nested_codes(code) for name in part.co_names)  # includes attributes
+        variables = global_names(code)
+        if source and source.uses_eval():
+            texts = [c for part in nested_codes(code) for c in part.co_consts if isinstance(c, str)]
             in_texts = {name for text in texts for name in re.findall(r"\w+", text)}
             names |= in_texts
             variables |= in_texts
@@ -203,7 +190,7 @@ class Code:
                 self.value(name, f.__globals__[name], names - {name})
             elif hasattr(builtins, name):
                 self.add(name, "builtin")
-        for module in sorted(set(_modules_used_whole(f, names, variables)), key=lambda module: module.__name__):
+        for module in sorted(set(_modules_used_whole(f, source, names, variables)), key=lambda module: module.__name__):
             self.value("", module)
 
 
@@ -224,7 +211,7 @@ def _is_user_module(module: str | None) -> bool:
     )  # a namespace package has only a path
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
-    return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != __package__
+    return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != _OWN
 
 
 def _is_library_file(file: str) -> bool:
@@ -233,7 +220,7 @@ def _is_library_file(file: str) -> bool:
 
 
 def _modules_used_whole(
-    f: types.FunctionType, names: frozenset[str], variables: frozenset[str]
+    f: types.FunctionType, source: Source | None, names: frozenset[str], variables: frozenset[str]
 ) -> Iterator[types.ModuleType]:
     """Yields modules from which a function may use any name, because it passes the modules on, stores them, or looks
     them up by name. names are all names in its code. variables are the names of its global variables."""
@@ -244,13 +231,12 @@ def _modules_used_whole(
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the variable is not assigned yet
             roots.append((name, cell.cell_contents))
-    source = _sources.get(f.__code__)
     for variable, module, attribute in source.imports if source else ():
         found = _import(f, module, ("__name__",))
         if found and not variable:
             yield found
         roots.append((variable, getattr(found, attribute, None) if attribute else found))
-    exact = source and not _uses_eval(source)
+    exact = source and not source.uses_eval()
     for root, v in roots:
         for variable, *attributes in source.paths if source and exact else [(root,)]:
             found = v if variable == root else None
@@ -262,13 +248,9 @@ def _modules_used_whole(
                 yield found
 
 
-def _uses_eval(source: _Source) -> bool:
-    return not source.paths.isdisjoint({("eval",), ("exec",)})
-
-
 def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
     """Yields the user's modules that a function imports when it runs."""
-    for part in _nested_codes(f.__code__):
+    for part in nested_codes(f.__code__):
         steps = [step for step in dis.get_instructions(part) if step.opname != "EXTENDED_ARG"]
         for level, names, step in zip(steps, steps[1:], steps[2:]):
             if step.opname == "IMPORT_NAME" and (module := _import(f, "." * level.argval + step.argval, names.argval)):
@@ -306,95 +288,3 @@ class _Pickler(pickle.Pickler):
             return None
         self.found.append(v)
         return len(self.found)
-
-
-def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for c in code.co_consts:
-        if isinstance(c, types.CodeType):
-            yield from _nested_codes(c)
-
-
-@functools.lru_cache(maxsize=1024)
-def _global_names(code: types.CodeType) -> frozenset[str]:
-    """Returns the names that a function looks up as global variables or builtins, without the names of attributes."""
-    return frozenset(
-        step.argval
-        for part in _nested_codes(code)
-        for step in dis.get_instructions(part)
-        if "GLOBAL" in step.opname or step.opname == "LOAD_NAME"
-    )
-
-
-def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. It must be called soon after the file is loaded, before the file
-    can change."""
-    linecache.checkcache(file)
-    lines = linecache.getlines(file)
-    if _file_lines.get(file) is lines:
-        return
-    _file_lines[file] = lines
-    try:
-        tree = ast.parse("".join(lines))
-        codes = list(_nested_codes(compile(tree, file, "exec", dont_inherit=True)))
-    except (SyntaxError, ValueError):  # not Python source
-        return
-    nodes: dict[tuple[str, int], list[ast.AST]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            nodes.setdefault((node.name, first), []).append(node)
-        elif isinstance(node, ast.Lambda):
-            nodes.setdefault(("<lambda>", node.lineno), []).append(node)
-    for code in codes:
-        found = nodes.get((code.co_name, code.co_firstlineno), [])
-        if len(found) == 1:
-            node = _NoDocstrings().visit(copy.deepcopy(found[0]))
-            for decorator in getattr(node, "decorator_list", ()):
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
-                    # The argument ttl does not affect the result.
-                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]
-            _sources[code] = _Source(ast.dump(node), set(_attribute_paths(node)), list(_imports(node)))
-
-
-def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
-    seen: set[ast.AST] = set()
-    # The walk reaches a.b.c, and adds its node a to seen, before it reaches the part a.b, which is therefore skipped.
-    for node in ast.walk(tree):
-        attributes: list[str] = []
-        while isinstance(node, ast.Attribute):
-            attributes.insert(0, node.attr)
-            node = node.value
-        if isinstance(node, ast.Name) and node not in seen:
-            seen.add(node)
-            yield node.id, *attributes
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import():
-                for alias in node.names:
-                    top = alias.name.partition(".")[0]
-                    yield (alias.asname, alias.name, "") if alias.asname else (top, top, "")
-            case ast.ImportFrom():
-                for alias in node.names:
-                    yield alias.asname or alias.name, "." * node.level + (node.module or ""), alias.name
-            case ast.Call(ast.Name(used) | ast.Attribute(attr=used), [ast.Constant(str(name)), *_]) if used in (
-                "import_module",
-                "__import__",
-            ):
-                yield "", name, ""
-            case ast.Subscript(ast.Name(used) | ast.Attribute(attr=used), ast.Constant(str(name))) if used == "modules":
-                yield "", name, ""
-
-
-class _NoDocstrings(ast.NodeTransformer):
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if (
-            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-        return node

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .filelock import lock
-from .stageformats import read, sync
+from ..filelock import lock
+from .formats import read, sync
 
 _RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?(?:\.([0-9a-f]{64}))?\.\w+")
 _REMOVED = ".removed"  # suffix of the empty files whose names record the hashes of removed results

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from .errors import Misuse, extra
+from ..errors import Misuse, extra
 
 EXECUTE_NOTHING = (
     "parquet",
@@ -80,7 +80,7 @@ def _write(name: str, result: Any, path: Path) -> Any:
         elif format == "parquet":
             import pyarrow.parquet
 
-            from .frames import to_arrow
+            from ..frames import to_arrow
 
             pyarrow.parquet.write_table(to_arrow(result, keep_dictionaries=False), path)
         else:
@@ -106,7 +106,7 @@ def _difference(back: Any, result: Any, format: str) -> str:
     """Returns how the types or values that were read back differ from the result's, or "" if they are equal."""
     import pandas
 
-    from .columns import is_identical
+    from ..columns import is_identical
 
     if type(back) is not type(result):
         return f"it has type {type(back).__name__}"
@@ -146,7 +146,7 @@ def read(file: Any, format: str) -> Any:
         with extra("stage"):
             import pyarrow.parquet
 
-        from .frames import from_arrow
+        from ..frames import from_arrow
 
         return from_arrow(pyarrow.parquet.ParquetFile(file).read(), "pandas")
     options = _READ_OPTIONS.get(format, {})

@@ -14,12 +14,12 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from .errors import Misuse
-from .stagecode import Code
-from .stagefiles import Damaged, Kept
-from .stageformats import EXECUTE_NOTHING, digest, result_hash, write
-from .stagekept import IDENTITY, PART, storage_of
-from .stageraw import RawFiles, content_hash
+from ..errors import Misuse
+from .code import Code
+from .files import Damaged, Kept
+from .formats import EXECUTE_NOTHING, digest, result_hash, write
+from .raw import RawFiles, content_hash
+from .storage import IDENTITY, PART, storage_of
 
 T = TypeVar("T")
 _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changing

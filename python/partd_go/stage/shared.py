@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import NOT_EXIST, Corrupt, Error, TimedOut, failure
-from .stagefiles import Kept
-from .stageformats import read, result_hash
-from .tables.errors import NotFound
+from ..errors import NOT_EXIST, Corrupt, Error, TimedOut, failure
+from ..tables.errors import NotFound
+from .files import Kept
+from .formats import read, result_hash
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .tables import Tables
+    from ..client import Client
+    from ..tables import Tables
 
 _INFO = "partd_go.stage"  # metadata key of a table, under which the result's description is stored
 _PIECE = 1 << 20  # number of a result's bytes in one row of its table

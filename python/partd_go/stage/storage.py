@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import Misuse
-from .stagefiles import Directory, Kept
+from ..errors import Misuse
+from .files import Directory, Kept
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .stageshared import InStore, InTables
-    from .tables import Tables
+    from ..client import Client
+    from ..tables import Tables
+    from .shared import InStore, InTables
 
 # The first IDENTITY digits of a key depend only on the stage's name, input names and arguments. The next PART digits
 # depend only on the code, and the PART digits after them only on the contents of the raw files.
@@ -46,11 +46,11 @@ def set_directory(
         raise Misuse("pass either tables or store, not both")
     _directory, _shared = None if path is None else Path(path), None
     if tables is not None:
-        from .stageshared import InTables
+        from .shared import InTables
 
         _shared = InTables(tables, bucket)
     elif store is not None:
-        from .stageshared import InStore
+        from .shared import InStore
 
         _shared = InStore(store)
 
