@@ -32,15 +32,10 @@ _LIBRARIES = tuple(
     }
 )
 _OWN = __name__.partition(".")[0]  # this package, whose code counts as a library
-_INTERNAL = {
-    f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()
-}  # names that Python sets in modules
-_NAMESPACE = {
-    "globals",
-    "__globals__",
-    "f_globals",
-    "getmodule",
-}  # a function that uses one of these can reach any name in its module
+# Names that Python sets in modules.
+_INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}
+# A function that uses one of these can reach any name in its module.
+_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}
 
 
 class Code:
@@ -51,9 +46,8 @@ class Code:
         self.raw = raw  # hashes the raw files of stages among the values
         self.seen = {**seen}
         self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
-        self.modules: set[tuple[int, frozenset[str] | None]] = (
-            set()
-        )  # the modules hashed so far: (id, names that the code looks up in it)
+        # The modules hashed so far: (id, names that the code looks up in it).
+        self.modules: set[tuple[int, frozenset[str] | None]] = set()
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:

@@ -10,21 +10,16 @@ from typing import Any
 
 from ..errors import Misuse, extra
 
-EXECUTE_NOTHING = (
-    "parquet",
-    "csv",
-)  # formats that cannot run code when they are read, so the bytes determine the value
+# Formats that cannot run code when they are read, so the bytes determine the value.
+EXECUTE_NOTHING = ("parquet", "csv")
 _NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # pandas writes these elsewhere
 _WRITE_OPTIONS: dict[str, dict[str, Any]] = {
     "hdf": {"key": "result"},
     "stata": {"write_index": False},
     "xml": {"index": False},
 }
-_TEXT: dict[str, Any] = {
-    "index_col": 0,
-    "keep_default_na": False,
-    "na_values": [""],
-}  # the index is the first column, and only "" is a missing value
+# The index is the first column, and only "" is a missing value.
+_TEXT: dict[str, Any] = {"index_col": 0, "keep_default_na": False, "na_values": [""]}
 _READ_OPTIONS = {"csv": _TEXT, "excel": _TEXT}
 
 

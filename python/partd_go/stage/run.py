@@ -61,9 +61,8 @@ class Run:
 
     def __init__(self, target: Runnable, call: inspect.BoundArguments):
         self.target = target
-        self.inputs: dict[
-            Runnable, tuple[str, str, str]
-        ] = {}  # hashes of the stage's identity, code and raw files; ancestors first
+        # Hashes of the stage's identity, code and raw files; ancestors first.
+        self.inputs: dict[Runnable, tuple[str, str, str]] = {}
         self.calls: dict[Runnable, inspect.BoundArguments] = {}
         self.uses: dict[Runnable, int] = {}  # number of stages whose functions get this stage's result
         self.raw: dict[Runnable, RawFiles] = {}  # the files of the stage, and of stages that its function calls
@@ -73,9 +72,8 @@ class Run:
     def begin(self) -> None:
         self.keys: dict[Runnable, str] = {}
         self.result_ids: dict[Runnable, str] = {}  # what represents the stage's result in the keys of later stages
-        self.ttls: dict[
-            Runnable, float
-        ] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
+        # The shortest ttl of the stage, and of ancestors whose keys are part of its key.
+        self.ttls: dict[Runnable, float] = {}
         self.expires: dict[Runnable, float] = {}  # times at which results expire
         self.results: dict[Runnable, Any] = {}
 
