@@ -169,26 +169,15 @@ class Process:
         self._close_pipes()
         try:
             code = self._process.wait(_STOP_TIMEOUT)
-        except BaseException as error:
+            problem = f"the server ended with exit code {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            problem = f"the server did not stop within {seconds(_STOP_TIMEOUT)}"
+        except BaseException:
             self._kill()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise failure(
-                    NoServer,
-                    "serve",
-                    self.url,
-                    f"the server did not stop within {seconds(_STOP_TIMEOUT)}",
-                    f"check its store with {self._verify}",
-                ) from error
             raise
-        if code:
+        if problem:
             self._kill()
-            raise failure(
-                NoServer,
-                "serve",
-                self.url,
-                f"the server ended with exit code {code}",
-                f"check its store with {self._verify}",
-            )
+            raise failure(NoServer, "serve", self.url, problem, f"check its store with {self._verify}")
 
     def _close_pipes(self) -> None:
         """Closes the server's standard input, which makes the server stop."""

@@ -140,6 +140,15 @@ def text(value: str) -> bytes:
     return U32.pack(len(encoded)) + encoded
 
 
+def uvarint(n: int) -> bytes:
+    """Returns a number in the variable length of protobuf and Go."""
+    out = bytearray()
+    while n >= 0x80:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    return bytes([*out, n])
+
+
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
     """Yields (value, 0) for each value in a get's reply, or (b"", handle) if the value is too large for the reply."""
     (count,) = U32.unpack_from(body)

@@ -77,11 +77,9 @@ def test_interrupted_attempt_leaves_no_file(tmp_path):
     assert not os.path.exists(path)
 
 
-def test_chunks_contain_all_rows(monkeypatch):
+def test_chunks_contain_all_rows():
     rows = pa.table({"n": range(10)}).to_reader(max_chunksize=4)
-    tables = SimpleNamespace(scan=lambda *args, **options: rows)
-    monkeypatch.setattr(memory.utils, "connection", lambda datastore: tables)
-    item = SimpleNamespace(datastore="", item="i", collection="c", _index=[], _state={})
+    item = SimpleNamespace(_scan=lambda columns: rows)
     chunks = memory.read_in_chunks(SimpleNamespace(item=lambda name: item), "i", chunk_size=3)
     assert [list(chunk["n"]) for chunk in chunks] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import xxhash
 
 from ..errors import NO_SPACE, QUOTA, Corrupt, Error
+from ..wire import uvarint
 
 T = TypeVar("T")
 
@@ -70,18 +71,9 @@ class Store(Protocol):
     def get(self, keys: list[str]) -> list[bytes]: ...
 
 
-def _uvarint(n: int) -> bytes:
-    out = bytearray()
-    while n >= 0x80:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
 def _text(s: str) -> bytes:
     data = s.encode()
-    return _uvarint(len(data)) + data
+    return uvarint(len(data)) + data
 
 
 class _Reader:
@@ -134,8 +126,8 @@ class Attempt:
         self._batches += 1
         entries = Entries()
         for index, (key, piece) in enumerate(pieces):
-            head = self._names + _uvarint(self._batches) + _uvarint(index)
-            size = _uvarint(1 + len(head) + len(piece))
+            head = self._names + uvarint(self._batches) + uvarint(index)
+            size = uvarint(1 + len(head) + len(piece))
             entries.add(key, b"".join([size, bytes([PIECE]), head]), piece)
             hashed = xxhash.xxh3_128(_text(key))
             hashed.update(piece)
@@ -146,9 +138,9 @@ class Attempt:
 
     def commit(self) -> None:
         """Makes the appends visible to readers, unless another attempt at the task committed first."""
-        numbers = b"".join(_uvarint(n) for n in (self._batches, self._pieces, self._bytes))
+        numbers = b"".join(uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
-        when_space(lambda: self.store.append({self.control: _uvarint(len(frame)) + frame}))
+        when_space(lambda: self.store.append({self.control: uvarint(len(frame)) + frame}))
 
 
 def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:

@@ -362,7 +362,7 @@ class Collection:
         return True
 
     def list_snapshots(self) -> set[str]:
-        return utils.list_snapshots(self._tables, self.collection)
+        return {snapshot.name for snapshot in self._tables.snapshots(self.collection)}
 
     def delete_snapshot(self, snapshot: str) -> bool:
         if snapshot in self.list_snapshots():

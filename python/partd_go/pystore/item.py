@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from ..frames import index_of
 from ..tables import NotFound
@@ -55,7 +56,7 @@ class Item:
                 raise ItemNotFoundError(
                     f"Item '{item}' doesn't exist. Create it using collection.write('{item}', data, ...)"
                 ) from error
-            if snapshot not in utils.list_snapshots(tables, collection):
+            if all(kept.name != snapshot for kept in tables.snapshots(collection)):
                 raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
             raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
         self._state = state or ({"version": description["Version"]} if description["Version"] else {})
@@ -71,12 +72,16 @@ class Item:
         return f"PyStore.item <{self.collection}/{self.item}>"
 
     def _read(self, columns: list[str] | None = None, filters: Filters | None = None, **options: Any) -> Any:
+        return decode(self._scan(columns, filters, **options).read_all())
+
+    def _scan(
+        self, columns: list[str] | None = None, filters: Filters | None = None, **options: Any
+    ) -> pa.RecordBatchReader:
         columns, filters = self._columns if columns is None else columns, filters or self._filters
         selected = None if columns is None else [*columns, *self._index]
         where = text(filters, self._index) if filters else None
         tables = utils.connection(self.datastore)
-        rows = tables.scan(self.item, self.collection, columns=selected, where=where, **self._state, **options)
-        return decode(rows.read_all())
+        return tables.scan(self.item, self.collection, columns=selected, where=where, **self._state, **options)
 
     def to_pandas(
         self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None

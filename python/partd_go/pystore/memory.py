@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from . import utils
 from .collection import Collection
 from .frames import decode
 
@@ -59,9 +58,7 @@ def read_in_chunks(
     collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None
 ) -> Iterator[pd.DataFrame]:
     """Yields an item in frames of chunk_size rows, without reading the whole item first."""
-    opened = collection.item(item)
-    selected = None if columns is None else [*columns, *opened._index]
-    rows = utils.connection(opened.datastore).scan(opened.item, opened.collection, columns=selected, **opened._state)
+    rows = collection.item(item)._scan(columns)
     batches: list[pa.RecordBatch] = []
     for batch in rows:
         while batch.num_rows:

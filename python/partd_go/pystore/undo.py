@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..tables import Tables
-from . import utils
 
 _KEY = "pystore.transaction"
 
@@ -42,7 +41,7 @@ def undo(tables: Tables, bucket: str) -> None:
     if note is None:
         return
     snapshot, items = note["snapshot"], set(note["items"])
-    if snapshot in utils.list_snapshots(tables, bucket):
+    if any(kept.name == snapshot for kept in tables.snapshots(bucket)):
         before = set(tables.list(bucket, snapshot=snapshot))
         if restored := sorted(before & items):
             tables._ask("partd.restore", bucket=bucket, name=snapshot, tables=restored)

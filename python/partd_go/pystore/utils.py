@@ -27,12 +27,10 @@ _scheduler: Any = None
 _client: distributed.Client | None = None
 
 _lock = threading.Lock()
-_open: dict[
-    tuple[int, str], Tables
-] = {}  # by process ID and store; a forked process must not use its parent's connections
-_remote: dict[
-    tuple[int, str], Tables
-] = {}  # connections to servers that other processes started, by process ID and URL
+# By process ID and store; a forked process must not use its parent's connections.
+_open: dict[tuple[int, str], Tables] = {}
+# Connections to servers that other processes started, by process ID and URL.
+_remote: dict[tuple[int, str], Tables] = {}
 
 
 def get_path(*args: str) -> Path:
@@ -121,10 +119,6 @@ def delete_stores() -> bool:
     release(lambda store: get_path() in Path(store).parents)
     shutil.rmtree(get_path())
     return True
-
-
-def list_snapshots(tables: Tables, bucket: str) -> set[str]:
-    return {snapshot["name"] for snapshot in tables._ask("partd.snapshots", bucket=bucket)[0] or ()}
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:

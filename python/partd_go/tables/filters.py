@@ -13,17 +13,7 @@ from typing import Any
 from ..errors import Misuse
 
 Filters = list[Any]
-_OPERATORS = {
-    "=": "=",
-    "==": "=",
-    "!=": "!=",
-    "<": "<",
-    "<=": "<=",
-    ">": ">",
-    ">=": ">=",
-    "in": "in",
-    "not in": "not in",
-}
+_OPERATORS = {sign: sign.replace("==", "=") for sign in ("=", "==", "!=", "<", "<=", ">", ">=", "in", "not in")}
 
 
 def quoted(column: str) -> str:

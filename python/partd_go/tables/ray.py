@@ -45,7 +45,7 @@ class TableDatasource(Datasource):  # type: ignore[misc]
         **selection: Unpack[State],
     ):
         super().__init__()
-        self._described, self._parts, selected = lazy.parts(tables, name, bucket, {**selection})
+        _, self._parts, selected = lazy.parts(tables, name, bucket, {**selection})
         self._read = _Read(tables, name, bucket, {"columns": columns, "where": where, **selected})
         self._schema = tables.scan(name, bucket, limit=1, columns=columns, **selected).schema
 

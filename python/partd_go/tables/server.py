@@ -14,10 +14,8 @@ from ..server import START_TIMEOUT, Process, find
 from ..shared import SharedProcess
 
 Pem = str | bytes | os.PathLike[str]  # a file, or its content
-IGNORED_ENV_PREFIXES = (
-    "PARTD_TABLES_",
-    "SHOOTS_",
-)  # prefixes of environment variables that partd-tables does not inherit
+# Prefixes of environment variables that partd-tables does not inherit.
+IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")
 
 
 def program() -> str:
