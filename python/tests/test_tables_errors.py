@@ -175,6 +175,19 @@ def test_full_disk(tables, tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
+def test_full_disk_while_a_file_is_converted(tables, tmp_path, monkeypatch):
+    """A program that converts a file for put, and finds a full disk, raises NoSpace."""
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    (tmp_path / "program").write_text(
+        "#!/bin/sh\necho 'partd-tables: write /tmp/a: no space left on device' >&2\nexit 1\n"
+    )
+    (tmp_path / "program").chmod(0o755)
+    monkeypatch.setattr("partd_go.tables.files.program", lambda: str(tmp_path / "program"))
+    with pytest.raises(partd_go.NoSpace, match=r"in\.csv.*free space"):
+        tables.put("converted", tmp_path / "in.csv")
+    assert "converted" not in tables.list()
+
+
 def test_kind_of_server_error():
     for text, kind in {
         "IOError: writing: no space left on device": partd_go.NoSpace,

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
@@ -71,11 +71,7 @@ def split(
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary
     files next to dir and in $TMPDIR.
     """
-    flags = {
-        "by": csv(arguments.names(by, "by")),
-        "output": absolute(dir),
-        "to-format": format,
-    }
+    flags = {"by": csv(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
     if memory is not None:
         flags["memory"] = str(memory)
     command = [
@@ -83,10 +79,7 @@ def split(
         "split",
         "--json",
         *(f"--{name}={value}" for name, value in flags.items()),
-        *(["--hive"] * hive),
-        *(["--append"] * append),
-        *(["--replace"] * replace),
-        *(["--force"] * force),
+        *(["--hive"] * hive + ["--append"] * append + ["--replace"] * replace + ["--force"] * force),
     ]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
     if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
@@ -132,30 +125,69 @@ def reader(data: Any) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
+def recorded(batches: Iterable[pa.RecordBatch], failed: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """Yields the batches. If their source fails, adds the error to failed."""
+    try:
+        yield from batches
+    except GeneratorExit:  # the source did not fail: the caller stopped reading
+        raise
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
 def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) -> Split:
+    with running(command, "split", dir, subprocess.DEVNULL if rows is None else subprocess.PIPE) as process:
+        if rows is not None:
+            _send(rows, process)
+        assert process.stdout
+        out = process.stdout.read()
+    return Split(**json.loads(out))
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], op: str, name: str, stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts the program with a pipe for its output, and without the environment variables that set its flags. At the
+    end of the with block, waits for the program, and raises an error if it failed. If the block raises an error, stops
+    the program."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
     with tempfile.TemporaryFile() as stderr:
-        stdin = subprocess.DEVNULL if rows is None else subprocess.PIPE
-        with start(command, stdin, stderr) as process:
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
             try:
-                if rows is not None:
-                    _send(rows, process)
-                assert process.stdout
-                out = process.stdout.read()
+                yield process
+                process.wait()
             except BaseException:
                 process.terminate()  # removes the temporary files
                 if process.stdin:
                     with contextlib.suppress(OSError):  # closing flushes, which fails if the process has ended
                         process.stdin.close()
                 raise
-        if process.returncode == 0:
-            return Split(**json.loads(out))
-        raise problem_of(process, stderr, "split", dir)
+        if process.returncode:
+            raise problem_of(process, stderr, op, name)
 
 
-def start(command: Sequence[str], stdin: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts the program with a pipe for its output, and without the environment variables that set its flags."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
-    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env)
+def rows_of(command: Sequence[str], op: str, name: str) -> pa.RecordBatchReader:
+    """Starts the program, and returns a reader of the rows that it writes in Arrow's format."""
+
+    def parts() -> Iterator[Any]:
+        problem = None
+        with running(command, op, name) as process:
+            assert process.stdout
+            try:
+                stream = pa.ipc.open_stream(process.stdout)
+                yield stream.schema
+                yield from stream
+            except (pa.ArrowException, OSError) as error:
+                problem = error  # the stream is cut off if the program fails
+            process.stdout.close()
+        if problem:
+            raise problem
+
+    batches = parts()
+    schema = next(batches)
+    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, name: str) -> Exception:
@@ -173,7 +205,7 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
         return failure(NoSpace, op, name, problem, NO_SPACE_ADVICE)
     if "no such file" in problem:
         return failure(NotFound, op, name, problem)
-    is_misuse = process.returncode == 2 or "no such column" in problem or "pass trust=True" in problem
+    is_misuse = process.returncode == 2 or op == "put" or "no such column" in problem or "pass trust=True" in problem
     return failure(Misuse if is_misuse else Error, op, name, problem)
 
 
@@ -181,21 +213,12 @@ def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
     """Sends rows to the program. If the program has ended, it returns without an error."""
     assert process.stdin
     failed: list[BaseException] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from rows
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            failed.append(error)
-            raise
-
+    batches = recorded(rows, failed)
     try:
         # Not a with block, which would end the stream even if the rows failed. The program would take the rows that it
         # had received for all rows.
         writer = pa.ipc.new_stream(process.stdin, rows.schema)
-        for batch in progress.with_bar(batches(), "split", None) if progress.is_watched() else batches():
+        for batch in progress.with_bar(batches, "split", None) if progress.is_watched() else batches:
             writer.write_batch(batch)
         writer.close()
         process.stdin.close()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
@@ -16,7 +15,7 @@ import pyarrow as pa
 from ..errors import Misuse
 from ..frames import As, from_arrow
 from . import arguments
-from .bulk import absolute, csv, problem_of, start
+from .bulk import absolute, csv, rows_of, running
 from .server import program
 
 Path = str | os.PathLike[str]
@@ -99,7 +98,7 @@ def each(
     files = [f"{name}={path}" for name, value in inputs.items() for path in _paths(name, value)]
     command = [program(), "each", "--to-format=arrow", *flags]
     if isinstance(job, str):
-        return _statement([*command, *["--trust"] * trust, "--", job, *files])
+        return rows_of([*command, *["--trust"] * trust, "--", job, *files], "each", files[-1])
     return _function(job, command, files, as_)
 
 
@@ -121,44 +120,10 @@ def _paths(name: str, value: Path | Sequence[Path]) -> list[str]:
     return [absolute(cast("Path", path)) for path in listed]
 
 
-def _statement(command: Sequence[str]) -> pa.RecordBatchReader:
-    parts = _rows(command)
-    schema = next(parts)
-    return pa.RecordBatchReader.from_batches(schema, parts)
-
-
-def _rows(command: Sequence[str]) -> Iterator[Any]:
-    """Yields the schema and then the batches that the program writes."""
-    with tempfile.TemporaryFile() as stderr, start(command, subprocess.DEVNULL, stderr) as process:
-        assert process.stdout
-        problem = None
-        try:
-            stream = pa.ipc.open_stream(process.stdout)
-            yield stream.schema
-            yield from stream
-        except (pa.ArrowInvalid, OSError) as error:
-            problem = error  # the stream is cut off if the program fails
-        except BaseException:
-            process.terminate()
-            raise
-        process.stdout.close()
-        if process.wait() != 0:
-            raise problem_of(process, stderr, "each", command[-1])
-        if problem:
-            raise problem
-
-
 def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="partd-each-") as dir:
-        with tempfile.TemporaryFile() as stderr:
-            with start([*command, f"--output={dir}/parts/", "--", *files], subprocess.DEVNULL, stderr) as process:
-                try:
-                    process.wait()
-                except BaseException:
-                    process.terminate()
-                    raise
-            if process.returncode != 0:
-                raise problem_of(process, stderr, "each", files[0])
+        with running([*command, f"--output={dir}/parts/", "--", *files], "each", files[0]):
+            pass
         for part in sorted(pathlib.Path(dir, "parts").iterdir()):
             tables = {}
             for file in part.iterdir():

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from ..errors import Misuse, failure
-from .server import IGNORED_ENV_PREFIXES, program
+from .bulk import rows_of
+from .server import program
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -27,15 +27,8 @@ _FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-_COMPRESSED = (
-    ".gz",
-    ".gzip",
-    ".zst",
-    ".zstd",
-    ".bz2",
-    ".bzip2",
-    ".lz4",
-)  # extensions of compressed text files, which partd-tables decompresses
+# Extensions of compressed text files, which partd-tables decompresses.
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")
 
 
 def reader(
@@ -82,48 +75,10 @@ def _convert(name: str, format: str, schema: pa.Schema | None, null: Sequence[st
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--to-format", "arrow"]
     command += [f"--null={text}" for text in null]
-    stderr = tempfile.TemporaryFile()
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:
             with pa.ipc.new_file(like_file, schema) as writer:
                 writer.write_table(schema.empty_table())
             like_file.flush()
             command += ["--like", like_file.name]
-        env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
-        process = subprocess.Popen(
-            [*command, "--", os.path.abspath(name)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=env,
-        )
-        assert process.stdout
-        out = process.stdout
-
-        def end_and_explain(error: Exception | None) -> Exception:
-            out.close()  # ends the process
-            process.wait()
-            stderr.seek(0)
-            problem = stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ")
-            stderr.close()
-            return failure(Misuse, "put", name, problem or str(error))
-
-        try:
-            stream = pa.ipc.open_stream(out)
-        except pa.ArrowException as error:
-            raise end_and_explain(error) from error
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from stream
-            if process.wait():
-                raise end_and_explain(None)
-        except (pa.ArrowException, OSError) as error:
-            raise end_and_explain(error) from error
-        finally:
-            process.kill()
-            process.wait()
-            out.close()
-            stderr.close()
-
-    return pa.RecordBatchReader.from_batches(stream.schema, batches())
+        return rows_of([*command, "--", os.path.abspath(name)], "put", name)
