@@ -30,7 +30,7 @@ def write(source: pathlib.Path, docs: pathlib.Path) -> list[str]:
             definition, at = find(path, name)
             if isinstance(definition, ast.ClassDef) and not is_exception(definition, at):
                 own.append(f"python/reference/{module}.{name}.md")
-                (docs / own[-1]).write_text(f"# {module}.{name}\n\n{describe_class(definition, at)}")
+                (docs / own[-1]).write_text(f"# {module}.{name}\n\n{describe_class(definition, at, module)}")
                 text.append(f"## [{name}]({module}.{name}.md)\n\n{first_sentence(definition)}\n")
             elif definition:
                 text.append(f"## {name}\n\n{signature(definition)}{describe(definition)}")
@@ -89,7 +89,7 @@ def is_exception(definition: ast.ClassDef, path: pathlib.Path) -> bool:
     return any(name.endswith(("Error", "Exception", "Warning")) for name in names)
 
 
-def describe_class(definition: ast.ClassDef, path: pathlib.Path) -> str:
+def describe_class(definition: ast.ClassDef, path: pathlib.Path, module: str) -> str:
     fields, methods = [], {}
     for cls, _ in bases(definition, path):
         for node in cls.body:
@@ -99,8 +99,19 @@ def describe_class(definition: ast.ClassDef, path: pathlib.Path) -> str:
             is_method = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             if is_method and (not node.name.startswith("_") or node.name == "__init__" and ast.get_docstring(node)):
                 methods.setdefault(node.name, f"## {node.name}\n\n{signature(node)}{describe(node)}")
+            for name, owner in derived(node):
+                methods.setdefault(name, f"## {name}\n\nSee [{owner}.{name}]({module}.{owner}.md#{name}).\n")
     shown = [code("\n".join(fields))] if fields else []
     return "\n".join([describe(definition), *shown, *(methods[name] for name in sorted(methods))])
+
+
+def derived(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yields the names of methods that a class derives from those of another class, as in get = _in_thread(Tables.get),
+    and the other class."""
+    if isinstance(node, ast.Assign):
+        for call in ast.walk(node.value):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Attribute):
+                yield call.args[0].attr, ast.unparse(call.args[0].value)
 
 
 def signature(node: ast.AST) -> str:

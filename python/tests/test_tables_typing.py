@@ -36,6 +36,13 @@ def test_checker(checker, tmp_path):
         'opened.get("t", colums=["a"])',
         'opened.get("t", as_="polars").iloc',
         'opened.put("t", 7)',
+        'opened["t"].put(7)',
+        'opened["t"].put("in.csv", bucket="b")',
+        'opened["t"].get(colums=["a"])',
+        'opened["t"].replace_range("in.csv", "2024-01-01", time="x")',
+        'opened["t"].sink_polars(pl.LazyFrame(), "append", idd="x")',
+        'opened["t"].follow(version=3)',
+        'AsyncTables(opened).get("t", colums=["a"]).close()',
     )
     (tmp_path / "right.py").write_text(PROGRAM.read_text())
     (tmp_path / "wrong.py").write_text(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong))

@@ -67,6 +67,9 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables["t"], Table)
     assert_type(tables["t"].get(), pd.DataFrame)
     assert_type(tables["t"].get(as_="polars"), pl.DataFrame)
+    assert_type(tables["t"].scan(limit=3), pa.RecordBatchReader)
+    assert_type(tables["t"].put(data=pd.DataFrame(), mode="append", id="x"), int)
+    assert_type(tables["t"].replace_range(data="in.csv", start="2024-01-01", time_col="x"), Replaced)
     frame: pl.DataFrame = pl.DataFrame(tables["t"])
     frame.height
 
@@ -75,6 +78,8 @@ async def asynchronous(tables: AsyncTables) -> None:
     assert_type(await tables.get("t"), pd.DataFrame)
     assert_type(await tables.get("t", as_="polars"), pl.DataFrame)
     assert_type(await tables.sql("SELECT 1", as_="arrow"), pa.Table)
+    assert_type(await tables.sql("DELETE FROM t", id="x"), int)
+    assert_type(await tables.resampled("t", "1D", "when", as_="polars"), pl.DataFrame)
     assert_type(await tables.put("t", pd.DataFrame(), "append"), int)
     assert_type(await tables.versions("t"), list[Version])
     assert_type(await tables.snapshots(), list[Snapshot])

@@ -6,14 +6,16 @@ import base64
 import decimal
 import difflib
 import enum
+import inspect
 import numbers
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from ..errors import Misuse
 
+F = TypeVar("F", bound=Callable[..., Any])
 _MAX_INT = 2**63
 _MAX_DIGITS = 38
 
@@ -47,6 +49,21 @@ def check_options(method: str, given: Mapping[str, Any], known: type) -> None:
             near = difflib.get_close_matches(name, known.__annotations__, 1)
             hint = f" (did you mean {near[0]}?)" if near else f": the options are {', '.join(known.__annotations__)}"
             raise TypeError(f"{method}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def options_of(source: Callable[..., Any], known: type | None = None) -> Callable[[F], F]:
+    """Returns a decorator for a method that passes its **options on to source. The method's signature then shows these
+    options with their defaults: those in the TypedDict known or, by default, all that source takes by name."""
+
+    def show(method: F) -> F:
+        signature, options = inspect.signature(method), inspect.signature(source).parameters
+        own = {name: p for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+        chosen = known.__annotations__ if known else [name for name, p in options.items() if p.kind is p.KEYWORD_ONLY]
+        own |= {name: p for name, p in options.items() if name in chosen}
+        method.__signature__ = signature.replace(parameters=[*own.values()])  # type: ignore[attr-defined]
+        return method
+
+    return show
 
 
 _INSTEAD = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from .errors import convert_error
 
 T = TypeVar("T")
 
+CONCURRENT = 4  # concurrent calls by get_many and put_many; by default, a server permits no more per connection
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
 _CANCEL_WINDOW = 10.0  # how long, in seconds, cancel repeats its request, because the request may overtake the call
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
@@ -157,3 +159,14 @@ class Call:
         thread = threading.Thread(target=send, name="cancel", daemon=True)
         thread.start()
         thread.join(_CANCEL_WAIT)
+
+
+def call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
+    """Returns the result of call for each name. A few calls run concurrently. After an error, no further call
+    starts."""
+    all_names = list(names)
+    pool = concurrent.futures.ThreadPoolExecutor(CONCURRENT, "partd-tables")
+    try:
+        return dict(zip(all_names, pool.map(call, all_names)))
+    finally:
+        pool.shutdown(cancel_futures=True)

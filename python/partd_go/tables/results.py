@@ -103,16 +103,6 @@ class Read(State, total=False):
     timeout: float | None
 
 
-class Since(State, total=False):
-    """The options of changes()."""
-
-    since: int | Time | None
-    since_snapshot: str
-    keys: str | Sequence[str] | None
-    uuid: str
-    timeout: float | None
-
-
 class Query(State, total=False):
     """The options of sql()."""
 

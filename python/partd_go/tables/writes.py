@@ -1,0 +1,233 @@
+"""Writes rows to tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from ..errors import Error, Misuse, failure
+from ..frames import to_arrow, to_stream
+from . import arguments, files, progress
+from .arguments import options_of
+from .bulk import reader, recorded
+from .calls import Call, call_each, to_json
+from .catalog import Catalog
+from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
+from .results import MODES, Data, Mode, Replaced, Time, moment
+
+if TYPE_CHECKING:
+    import polars
+
+Missing = Literal["warn", "error", "ignore"]
+_MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
+_ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
+
+
+class Writes(Catalog):
+    """Methods that write rows to tables."""
+
+    def put(
+        self,
+        name: str,
+        data: Data,
+        mode: Mode = "error",
+        bucket: str = "",
+        *,
+        id: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        upsert: str | Sequence[str] | None = None,
+        null_keys: bool = False,
+        missing: Missing = "warn",
+        null: str | Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> int:
+        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
+        version of the table that contains them.
+
+        data is a pandas, polars or pyarrow table or frame, another object that exports an Arrow stream, or the path of
+        a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so it
+        can be larger than memory.
+
+        mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
+        replaces all rows. upsert names key columns, and is used instead of mode: a row whose key exists replaces the
+        existing row, and other rows are appended. A null in a key is an error, unless null_keys is true; then nulls
+        equal each other.
+
+        A put that has an id can be repeated: if an earlier put with this id was applied, the later one changes nothing.
+        metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
+        Columns that appended rows lack become null; missing says whether to "warn" about this, to raise an error
+        ("error"), or to "ignore" it.
+
+        null lists texts, such as ["NA"], that are null in a CSV or TSV file unless they are quoted.
+        """
+        arguments.text(name, "name")
+        if mode not in MODES:
+            raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
+        if missing not in ("warn", "error", "ignore"):
+            raise Misuse(f"missing is {missing!r}: pass 'warn', 'error' or 'ignore'")
+        nulls = arguments.names(null, "null")
+        if nulls and not isinstance(data, (str, os.PathLike)):
+            raise Misuse(f"put {name!r}: null is for a file, but data has type {type(data).__name__}: leave out null")
+        call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
+        call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
+        if upsert is not None:
+            if mode == "replace" or id or metadata is not None or settings is not None:
+                raise Misuse(
+                    f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an "
+                    "upsert needs no id)"
+                )
+            call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
+        call.update(
+            {key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None}
+        )
+        advice_if_unknown = (
+            REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
+        )
+        is_upsert = upsert is not None
+        result = self._send_rows(
+            f"put {name!r}",
+            call,
+            data,
+            timeout,
+            advice_if_unknown,
+            is_typed=is_upsert or mode == "append",
+            is_idempotent=is_upsert or bool(id),
+            null=nulls,
+        )
+        if missing == "warn" and result.get("lacks"):
+            warnings.warn(
+                f"put {name!r}: the rows lack columns of the table, which become null: {result['lacks']}",
+                MissingColumns,
+                stacklevel=2,
+            )
+        return int(result["version"])
+
+    def replace_range(
+        self,
+        name: str,
+        data: Data,
+        start: Time | None = None,
+        end: Time | None = None,
+        bucket: str = "",
+        *,
+        time_col: str = "",
+        timeout: float | None = None,
+    ) -> Replaced:
+        """Replaces the rows of a table whose times are at or after start and before end. The change is atomic. Returns
+        the new version, and how many rows were deleted and written.
+
+        If start or end is None, the range has no limit on that side. Every row in data must be in the range. time_col
+        names the time column; the default is the one in the table's settings, or else the table's first column with
+        times. Times without a zone are in UTC.
+        """
+        if start is None and end is None:
+            raise Misuse('replace_range: pass start, end or both; to replace all rows, use put with mode="replace"')
+        limits = {key: moment(limit) for key, limit in (("from", start), ("to", end)) if limit is not None}
+        call = {
+            "partd": "put",
+            "bucket": bucket,
+            "name": arguments.text(name, "name"),
+            "mode": 0,
+            "range": {**limits, "time_column": time_col},
+        }
+        result = self._send_rows(
+            f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, is_idempotent=True
+        )
+        return Replaced(result["version"], result["deleted"], result["written"])
+
+    def _send_rows(
+        self,
+        op: str,
+        call: dict[str, Any],
+        data: Data,
+        timeout: float | None,
+        advice_if_unknown: str,
+        *,
+        is_typed: bool,
+        is_idempotent: bool,
+        null: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Sends rows with call, the command for a put, and returns the server's answer. If is_typed is true, a text
+        file is read with the types of the table's columns, and with the texts in null as nulls. For advice_if_unknown,
+        see convert_error, and for is_idempotent, see _repeat."""
+        if isinstance(data, (str, os.PathLike)):
+            table_schema = None
+            with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
+                table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
+            data = files.reader(data, table_schema, null)
+        rows = to_stream(data)
+        if not rows.schema.names:
+            raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
+        command = to_json(call, op)
+        failed: list[BaseException] = []
+
+        def attempt() -> pa.Buffer | None:
+            with self._call(op, timeout, advice_if_unknown) as flight_call:
+                pieces = recorded(_pieces(rows, flight_call), failed)
+                if self._shows_progress():
+                    pieces = progress.with_bar(pieces, op, rows.num_rows if isinstance(rows, pa.Table) else None)
+                return flight_call.wait(_send, flight_call, command, rows.schema, pieces)
+
+        try:
+            reply = self._repeat(attempt, is_idempotent) if isinstance(rows, pa.Table) else attempt()
+        except Error:
+            if failed:  # the source of the rows failed
+                raise failed[0] from None
+            raise
+        if reply is None:
+            raise failure(Error, op, self.url, "the server did not answer")
+        return cast("dict[str, Any]", json.loads(reply.to_pybytes()))
+
+    @options_of(put)
+    def put_many(
+        self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any
+    ) -> dict[str, int]:
+        """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows.
+        Returns the version of each table, by name. After an error, no further put starts; finished puts are not
+        undone."""
+        return call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
+
+    @options_of(put)
+    def sink_polars(
+        self, /, name: str, lazyframe: polars.LazyFrame, mode: Mode = "error", bucket: str = "", **options: Any
+    ) -> int:
+        """Runs a polars query, and writes its rows to a table as they are computed. So they can be larger than memory.
+        Either all rows appear, or none does. mode, bucket, the options and the result are those of put()."""
+        if type(lazyframe).__name__ != "LazyFrame":
+            raise Misuse(
+                f"sink_polars {name!r}: the rows have type {type(lazyframe).__name__}: pass a LazyFrame, or call put()"
+            )
+        return self.put(name, reader(lazyframe), mode, bucket, **options)
+
+
+def _pieces(rows: pa.Table | pa.RecordBatchReader, call: Call) -> Iterator[pa.RecordBatch]:
+    """Yields rows in batches of about the size of a message, until the call must end."""
+    for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
+        for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
+            call.check()
+            yield batch
+
+
+def _send(call: Call, command: bytes, schema: pa.Schema, pieces: Iterator[pa.RecordBatch]) -> pa.Buffer | None:
+    writer, answer = call.client.do_put(flight.FlightDescriptor.for_command(command), schema, call.options)
+    try:
+        for piece in pieces:
+            writer.write_batch(piece)
+        call.check()
+        writer.done_writing()
+        reply = answer.read()
+        writer.close()
+        return reply
+    except BaseException:
+        with contextlib.suppress(pa.ArrowException, OSError):  # the connection may be broken
+            writer.write_metadata(_ABANDONED)  # without this, the server would commit the rows received so far
+        writer.close()  # raises the server's error, if there is one
+        raise
