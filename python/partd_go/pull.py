@@ -5,6 +5,8 @@
         frame = pf.load("prices")
 
 It needs pandas, pyarrow, and the wheel partd-go-tables, which contains the node's program.
+
+Experimental: it may change in any minor version.
 """
 
 from __future__ import annotations

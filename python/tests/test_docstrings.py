@@ -28,6 +28,20 @@ def examples():
                     yield pytest.param(module, textwrap.dedent("\n".join(code)), id=f"{module}.{name}".strip("."))
 
 
+def test_experimental():
+    """docs/versions.md lists exactly the modules and functions whose docstrings say that they are experimental."""
+    page = (ROOT.parent.parent / "docs" / "versions.md").read_text()
+    row = re.search(r"^\| Python \|.*$", page, re.MULTILINE)
+    listed = set(re.findall(r"`([a-z_.]+)`", row[0]))
+    marked = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.FunctionDef)) and "Experimental: " in (ast.get_docstring(node) or ""):
+                module = ".".join(("partd_go", *path.relative_to(ROOT).with_suffix("").parts))
+                marked.add(getattr(node, "name", module))
+    assert marked == listed
+
+
 @pytest.mark.parametrize("module, code", list(examples()))
 def test_example(module, code, url, tmp_path, monkeypatch):
     area = module.split(".")[0]

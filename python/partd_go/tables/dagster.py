@@ -1,4 +1,7 @@
-"""Keeps Dagster's assets in tables (docs/dagster.md in the tables module)."""
+"""Keeps Dagster's assets in tables (docs/dagster.md in the tables module).
+
+Experimental: it may change in any minor version.
+"""
 
 from __future__ import annotations
 

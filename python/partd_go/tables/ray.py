@@ -1,4 +1,7 @@
-"""Reads and writes tables with Ray Data, which may run a task several times (docs/ray.md in the tables module)."""
+"""Reads and writes tables with Ray Data, which may run a task several times (docs/ray.md in the tables module).
+
+Experimental: it may change in any minor version.
+"""
 
 from __future__ import annotations
 

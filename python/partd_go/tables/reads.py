@@ -194,7 +194,7 @@ class Reads(Catalog):
         """Yields the changes since an earlier state of a table, as changes() returns them, and then each later change.
         every is the number of seconds between two looks at the table; reading changes moves small appends into files.
         The iterator ends only with an error, such as NotFound if a version that was not read has expired. To continue
-        later, pass the version and uuid of the last changes.
+        later, pass the version and uuid of the last changes. Experimental: it may change in any minor version.
 
             changes = tables.follow("trades")
             rows, version, uuid = next(changes)
