@@ -91,7 +91,7 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 			readErr = Check(ctx, v.Catalog, location, recorded)
 		}
 		if readErr == nil {
-			problem = cause(icecat.CatchPanic(parse))
+			problem = cause(parallel.Catch(parse))
 		}
 		return readErr, problem
 	}

@@ -84,7 +84,7 @@ func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 		var isNormal bool
 		isNormal, err = countAvro(context.Background(), bytes.NewReader(content), int64(len(content)), ManifestKind, ManifestBudget())
 		if err == nil && !isNormal {
-			err = CatchPanic(func() (err error) { normalized, err = normalize(content); return err })
+			err = parallel.Catch(func() (err error) { normalized, err = normalize(content); return err })
 		}
 	}
 	if err != nil {
@@ -119,7 +119,7 @@ func (f *FileIO) vetList(content []byte) error {
 		return err
 	}
 	var manifests []iceberg.ManifestFile
-	if err := CatchPanic(func() (err error) { manifests, err = iceberg.ReadManifestList(bytes.NewReader(content)); return err }); err != nil {
+	if err := parallel.Catch(func() (err error) { manifests, err = iceberg.ReadManifestList(bytes.NewReader(content)); return err }); err != nil {
 		return err
 	}
 	var g errgroup.Group
@@ -138,7 +138,7 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 		if err := fileIO.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
 			return err
 		}
-		err := CatchPanic(func() error {
+		err := parallel.Catch(func() error {
 			for e, err := range iceberg.EntriesWithProjection(fileIO, m, false, iceberg.ManifestEntryProjection{}) {
 				if err != nil {
 					return err

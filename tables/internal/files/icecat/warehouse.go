@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // warehouse contains the files of all tables, in a directory or a bucket.
@@ -239,15 +238,4 @@ func (d *Damaged) Unwrap() error {
 		return nil
 	}
 	return d.Err
-}
-
-// CatchPanic calls f and converts a panic to an error, because Iceberg's and Arrow's libraries panic on some invalid
-// files.
-func CatchPanic(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the file cannot be read: %s", parallel.Reason(p))
-		}
-	}()
-	return f()
 }

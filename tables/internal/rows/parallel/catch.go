@@ -8,17 +8,17 @@ import (
 	"runtime/debug"
 )
 
-// Panic is the error for a panic: a fault in the program, often caused by unexpected data of one table.
+// Panic is the error for a panic: a fault in the program or in a library, often caused by unexpected data of one table.
 type Panic struct {
 	Value any    // argument of the panic
 	Stack []byte // stack of the goroutine that panicked
 }
 
-func (p *Panic) Error() string { return fmt.Sprintf("a fault in the program: %v", p.Value) }
+func (p *Panic) Error() string { return fmt.Sprintf("a fault in the program or in the data: %v", p.Value) }
 
 // Catch calls f and returns its error, or a [*Panic] if f panics. Goroutines and loops over tables call it, because an
-// uncaught panic would end the process, and with it the work for all tables. Locks that f takes must be released by
-// defer.
+// uncaught panic would end the process, and with it the work for all tables. So do callers of Iceberg's and Arrow's
+// libraries, which panic on some invalid files. Locks that f takes must be released by defer.
 func Catch(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -110,7 +109,7 @@ func (e *appender) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 		}
 		return last.Sync(ctx)
 	})
-	if errors.As(err, new(*parallel.Panic)) { // some rows may be in the tail
+	if _, isPanic := err.(*parallel.Panic); isPanic { // some rows may be in the tail, unlike after a caught panic in metadata
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	for _, a := range attempts {

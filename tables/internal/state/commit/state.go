@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
@@ -113,7 +114,7 @@ func (e *current) refresh(ctx context.Context) error {
 // setState stores the state of t in the entry. e.mu must be held.
 func (e *current) setState(ctx context.Context, t *table.Table) error {
 	var newState state
-	err := icecat.CatchPanic(func() (err error) { newState, err = stateOf(t, e.tables.Tail); return err })
+	err := parallel.Catch(func() (err error) { newState, err = stateOf(t, e.tables.Tail); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.RemedyUnrepairable}
 	}

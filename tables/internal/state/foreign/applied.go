@@ -8,7 +8,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
 // IsApplied reports whether cur, which can be nil, already contains the change: it has the change's snapshots, with the
@@ -69,7 +69,7 @@ func changesNothing(t *table.Table, updates table.Updates) (same bool) {
 		}
 		return m, err
 	}
-	err := icecat.CatchPanic(func() error {
+	err := parallel.Catch(func() error {
 		meta, err := table.UpdateTableMetadata(t.Metadata(), updates, t.MetadataLocation())
 		if err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
@@ -185,7 +186,7 @@ func checkRegistered(meta table.Metadata) error {
 	if _, err := definition.Replacements(meta); err != nil {
 		return err
 	}
-	return icecat.CatchPanic(func() error {
+	return parallel.Catch(func() error {
 		if _, err := definition.WithSettings(meta, nil); err != nil {
 			return err
 		}
@@ -264,7 +265,7 @@ func (p *Step) NeedsWholeTable(ctx context.Context, meta table.Metadata) bool {
 // checkRows checks the rows of new files against the table's rules and order.
 func (p *Step) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	var d *definition.Definition
-	err := icecat.CatchPanic(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })
+	err := parallel.Catch(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })
 	if err != nil {
 		return &definition.ArgumentError{Err: fmt.Errorf("the columns are not supported: %w", err)}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
@@ -104,7 +105,7 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 		err = c.fileIO.CheckAvro(ctx, s.ManifestList, icecat.ListKind, icecat.ListBudget())
 	}
 	if err == nil {
-		err = icecat.CatchPanic(func() error { manifests, err = s.Manifests(c.fileIO); return err })
+		err = parallel.Catch(func() error { manifests, err = s.Manifests(c.fileIO); return err })
 	}
 	if err != nil {
 		return invalid("the manifest list", err)
@@ -120,7 +121,7 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 		if err := asClientError(c.catalog.CheckWithin(c.newMeta.Location(), m.FilePath())); err != nil {
 			return err
 		}
-		if err := icecat.CatchPanic(func() error { return c.checkManifest(ctx, s, m) }); err != nil {
+		if err := parallel.Catch(func() error { return c.checkManifest(ctx, s, m) }); err != nil {
 			return invalid("manifest "+m.FilePath(), err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -162,7 +163,7 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if err := checkDefinitions(p.Change); err != nil {
 		return nil, err
 	}
-	err = icecat.CatchPanic(func() error {
+	err = parallel.Catch(func() error {
 		if cur != nil {
 			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.Change.Updates, cur.MetadataLocation())
 			if updates := p.renumbered(cur.Metadata(), meta); err == nil && updates != nil {
@@ -250,7 +251,7 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 // NewMetadata implements the function of the same name in package iceberg.
 func NewMetadata(cat *icecat.Catalog, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	id := uuid.New()
-	err = icecat.CatchPanic(func() error {
+	err = parallel.Catch(func() error {
 		meta, err = table.NewMetadataWithUUID(columns, spec, order, cat.LocationOf(id), props, id)
 		return err
 	})
@@ -301,7 +302,7 @@ func Read(ctx context.Context, cat *icecat.Catalog, location string, admit func(
 	if err := admit(cost); err != nil {
 		return nil, err
 	}
-	err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
+	err = parallel.Catch(func() error { meta, err = table.ParseMetadataBytes(b); return err })
 	if err == nil && meta.Location() != dir {
 		err = fmt.Errorf("it belongs to the table at %q, but is not in that table's metadata directory", meta.Location())
 	}
