@@ -208,7 +208,7 @@ func TestLocationOutsideTable(t *testing.T) {
 	tableLocation := base.Location()
 	good := fileAt(tableLocation) + "/data/good.parquet"
 	must.Do(t, os.MkdirAll(filepath.Dir(good), 0o777))
-	must.Do(t, os.WriteFile(good, []byte("good"), 0o600))
+	must.Do(t, os.WriteFile(good, parquetFile(t, 1), 0o600))
 	for name, target := range map[string]string{"link.parquet": secret, "dir": outsideDir} {
 		must.Do(t, os.Symlink(target, fileAt(tableLocation)+"/data/"+name))
 	}

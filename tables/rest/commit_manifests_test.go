@@ -63,7 +63,7 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{entry})
 	}
 	must.Do(c, err)
-	c.write(data, []byte("data"))
+	c.write(data, parquetFile(c, 1))
 	c.write(location+"/metadata/"+b.manifest, manifest.Bytes())
 	c.write(location+"/metadata/"+b.list, list.Bytes())
 	return &table.Snapshot{

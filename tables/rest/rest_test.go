@@ -14,6 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -130,6 +132,16 @@ func batch(ns ...int64) arrow.RecordBatch {
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	b.AppendValues(ns, nil)
 	return array.NewRecordBatch(nColumn, []arrow.Array{b.NewInt64Array()}, int64(len(ns)))
+}
+
+// parquetFile returns a Parquet file with the rows of batch.
+func parquetFile(t testing.TB, ns ...int64) []byte {
+	t.Helper()
+	var content bytes.Buffer
+	w := must.Get(pqarrow.NewFileWriter(nColumn, &content, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps()))(t)
+	must.Do(t, w.Write(batch(ns...)))
+	must.Do(t, w.Close())
+	return content.Bytes()
 }
 
 var timedColumns = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, nColumn.Field(0)}, nil)

@@ -2,25 +2,30 @@ package foreign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// maxFooters is the maximum number of new data files in a commit whose fields are checked.
-const maxFooters = 10_000
+// footerReaders is the number of files whose footers checkFields reads concurrently. In an object store, each footer takes
+// several requests.
+const footerReaders = 16
 
-// checkFields returns an error if the writer of a new data file had loaded the table before its columns were replaced, so
-// that readers would get nulls instead of the file's values. It reads the footer of each file. Files without field IDs
-// are allowed, because their fields have names.
+// checkFields returns an error if the table's columns cannot represent the values of a new data file, perhaps because its
+// writer had loaded the table before the columns were replaced or restored. Readers would get nulls or wrong values, or
+// fail. checkFields reads the footer of each file. Files without field IDs are allowed, because their fields have names.
 func (c *manifestCheck) checkFields(ctx context.Context) error {
 	isReplaced, err := definition.ReplacedColumns(c.newMeta)
 	if err != nil {
@@ -33,16 +38,28 @@ func (c *manifestCheck) checkFields(ctx context.Context) error {
 		}
 		return ok
 	}
-	fileIO := c.catalog.NewIO()
-	return parallel.Each(ctx, slices.Values(c.added), 0, func(ctx context.Context, file string) error {
+	scan, err := datafile.NewScan(ctx, c.staged, c.newMeta.CurrentSchema(), nil, nil)
+	if errors.As(err, new(*schema.Error)) { // only other programs can read the types
+		scan, err = datafile.NewScan(ctx, c.staged, iceberg.NewSchema(0), nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return parallel.Each(ctx, slices.Values(c.added), footerReaders, func(ctx context.Context, file string) error {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		names, err := datafile.FieldNames(fileIO, file)
+		fields, err := scan.FieldsOf(ctx, file)
+		if errors.As(err, new(*partd.CorruptError)) {
+			err = &definition.ArgumentError{Err: err}
+		}
 		if err != nil {
 			return asClientError(err)
 		}
-		return checkNames(path.Base(file), names, isColumn, isReplaced)
+		if len(fields.Unreadable) > 0 {
+			return &definition.ArgumentError{Err: fmt.Errorf("the table's columns cannot represent the values in the file %s (%s): load the table again, and write the rows again", path.Base(file), strings.Join(fields.Unreadable, ", "))}
+		}
+		return checkNames(path.Base(file), fields.Names, isColumn, isReplaced)
 	})
 }
 

@@ -189,3 +189,49 @@ func TestFilesOnBranches(t *testing.T) {
 	engine.Commit(func(tx *table.Transaction) error { return tx.RollbackToSnapshot(first) })
 	tabletest.WantText(t, w.b, "t", "id int64 | 1")
 }
+
+// TestFilesOfOtherTypes checks commits of a file whose values the table's columns cannot represent, because the column's type
+// was larger when the writer loaded the table, or because the writer is wrong. They must be refused by name. Files that
+// are not valid are refused, too.
+func TestFilesOfOtherTypes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *lateWriter)
+		want   string // the rows, or a part of the error
+	}{
+		"a restore of a smaller integer": {func(w *lateWriter) {
+			w.replace("id int32; v utf8", `{"id":1,"v":"a"}`)
+			must.Get(w.b.Snapshot(w.Context(), "s"))(w)
+			w.evolve(tables.ColumnChange{Op: "widen", Column: "id", Type: "int64"})
+			w.write(`{"id":9000000000,"v":"z"}`)
+			must.Do(w, w.b.Restore(w.Context(), "s"))
+		}, "id: int64 instead of int32"},
+		"integers after a change to floats": {func(w *lateWriter) {
+			w.evolve(tables.ColumnChange{Op: "widen", Column: "id", Type: "float64"})
+		}, "id: int64 instead of float64"},
+		"a larger integer than before": {func(w *lateWriter) {
+			w.replace("id int32; v utf8", `{"id":1,"v":"a"}`)
+			w.write(`{"id":9,"v":"z"}`)
+			w.evolve(tables.ColumnChange{Op: "widen", Column: "id", Type: "int64"})
+		}, "1,a | 9,z"},
+		"other types under the same IDs":   {func(w *lateWriter) { w.overwrite([]string{"1", "2"}, `[{"id":9,"v":4}]`) }, "v: int64 instead of utf8"},
+		"other types under the same names": {func(w *lateWriter) { w.overwrite(nil, `[{"id":9,"v":4}]`) }, "v: int64 instead of utf8"},
+		"a damaged file": {func(w *lateWriter) {
+			tabletest.Damage(w.T, strings.TrimPrefix(w.file.FilePath(), "file://"), func(b []byte) []byte { return b[:len(b)-4] })
+		}, "is corrupt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newLateWriter(t)
+			c.change(w)
+			before := tabletest.TableText(t, w.b, "t", nil)
+			err := w.commit(table.MainBranch)
+			after := tabletest.TableText(t, w.b, "t", nil)
+			if _, rows, _ := strings.Cut(after, " | "); rows == c.want && err == nil {
+				return
+			}
+			if !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), c.want) || after != before {
+				t.Errorf("got error %v and the rows %s, want %s", err, after, c.want)
+			}
+		})
+	}
+}

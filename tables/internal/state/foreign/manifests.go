@@ -240,7 +240,7 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 		c.hasDeletes = true
 		return datafile.CheckDeletes(ctx, c.staged, f)
 	}
-	if c.isCurrent && e.Status() == iceberg.EntryStatusADDED && f.Count() > 0 && len(c.added) < maxFooters {
+	if c.isCurrent && e.Status() == iceberg.EntryStatusADDED && f.Count() > 0 {
 		c.added = append(c.added, f.FilePath())
 	}
 	return nil

@@ -1,0 +1,135 @@
+package datafile
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// Fields describes the schema of a Parquet file.
+type Fields struct {
+	Names map[int]string // by ID; fields without an ID are omitted
+	// Unreadable says which of a scan's columns can have values in the file that the column's type cannot represent, and
+	// names both types.
+	Unreadable []string
+}
+
+// FieldsOf returns the fields of a file that s may read. The error is a [*partd.CorruptError] if the storage can read the
+// file, but it is not a valid Parquet file.
+func (s *Scan) FieldsOf(ctx context.Context, name string) (_ *Fields, err error) {
+	f, err := s.open(ctx, File{Path: name})
+	if err != nil {
+		return nil, s.withCause(err, name)
+	}
+	defer f.close()
+	defer f.recoverPanic(&err)
+	fields := &Fields{Names: map[int]string{}}
+	addFieldNames(f.parsed.MetaData().Schema.Root(), fields.Names)
+	for _, c := range s.Columns {
+		if i := f.fieldIndex(c); i >= 0 {
+			fields.Unreadable = append(fields.Unreadable, s.unreadable(c.Field.Name, *f.reader.Manifest.Fields[i].Field, c.IDs, c.Field.Type)...)
+		}
+	}
+	return fields, nil
+}
+
+// withCause returns err, the error of opening a file, as a CorruptError unless the storage is the cause.
+func (s *Scan) withCause(err error, name string) error {
+	opened, openErr := s.Open(name)
+	if openErr != nil {
+		return err
+	}
+	if c, ok := opened.(io.Closer); ok {
+		defer c.Close() //nolint:errcheck // opened only for reading
+	}
+	if _, readErr := opened.ReadAt(make([]byte, 1), 0); readErr != nil && readErr != io.EOF {
+		return err
+	}
+	return &partd.CorruptError{Path: path.Base(name), Offset: -1, Err: err}
+}
+
+func addFieldNames(group *pqschema.GroupNode, names map[int]string) {
+	for i := range group.NumFields() {
+		field := group.Field(i)
+		if field.FieldID() >= 0 {
+			names[int(field.FieldID())] = field.Name()
+		}
+		if nested, ok := field.(*pqschema.GroupNode); ok {
+			addFieldNames(nested, names)
+		}
+	}
+}
+
+// unreadable describes the mismatch between a file's field and a table's type, and between the fields nested in them.
+// Its parameters are like those of convertToTable.
+func (s *Scan) unreadable(name string, fileField, ids arrow.Field, tableType arrow.DataType) (mismatches []string) {
+	if fileField.Type.ID() == tableType.ID() {
+		switch tableType := tableType.(type) {
+		case *arrow.StructType:
+			for i, f := range tableType.Fields() {
+				fieldIDs := ids.Type.(*arrow.StructType).Field(i)
+				for _, inFile := range fileField.Type.(*arrow.StructType).Fields() {
+					if s.matchesField(inFile, fieldIDs) {
+						mismatches = append(mismatches, s.unreadable(name+"."+f.Name, inFile, fieldIDs, f.Type)...)
+						break
+					}
+				}
+			}
+			return mismatches
+		case *arrow.MapType:
+			fileMap, idMap := fileField.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
+			return append(s.unreadable(name+".key", fileMap.KeyField(), idMap.KeyField(), tableType.KeyType()),
+				s.unreadable(name+".value", fileMap.ItemField(), idMap.ItemField(), tableType.ItemType())...)
+		case *arrow.ListType:
+			return s.unreadable(name+".element", fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), tableType.Elem())
+		}
+	}
+	if !represents(tableType, fileField.Type) {
+		mismatches = []string{fmt.Sprintf("%s: %s instead of %s", name, fileField.Type, tableType)}
+	}
+	return mismatches
+}
+
+// represents reports whether a table's type can represent the values of a file's type, neither of which is nested. It
+// also returns true for types in which writers store values of the table's type: bytes for texts and for values of fixed
+// size, INT96 (12 bytes) for timestamps, and integers without a logical type for dates and times.
+func represents(tableType, fileType arrow.DataType) bool {
+	tableType, fileType = schema.Unwrap(tableType), schema.Unwrap(fileType)
+	from, size := fileType.ID(), 0
+	if from == arrow.NULL {
+		return true
+	}
+	if t, ok := fileType.(*arrow.FixedSizeBinaryType); ok {
+		size = t.ByteWidth
+	}
+	switch t := tableType.(type) {
+	case *arrow.StringType, *arrow.FixedSizeBinaryType:
+		return arrow.TypeEqual(fileType, tableType) || from == arrow.BINARY
+	case *arrow.BinaryType:
+		return from == arrow.BINARY || from == arrow.FIXED_SIZE_BINARY
+	case *arrow.Date32Type:
+		return from == arrow.DATE32 || from == arrow.INT32
+	case *arrow.Time64Type:
+		unit, ok := fileType.(arrow.TemporalWithUnit)
+		return from == arrow.INT64 || (from == arrow.TIME32 || from == arrow.TIME64) && ok && unit.TimeUnit() <= t.Unit
+	case *arrow.TimestampType:
+		unit, ok := fileType.(*arrow.TimestampType)
+		return ok && unit.Unit <= t.Unit || from == arrow.INT64 || from == arrow.DATE32 || size == 12
+	case *arrow.Int64Type:
+		if unit, ok := fileType.(*arrow.Time64Type); ok { // nanoseconds of a day
+			return unit.Unit == arrow.Nanosecond
+		}
+	case *arrow.Float64Type:
+		if from == arrow.INT64 { // CanWiden leaves checking the values to its caller
+			return false
+		}
+	}
+	return arrow.TypeEqual(fileType, tableType) || schema.CanWiden(fileType, tableType)
+}
