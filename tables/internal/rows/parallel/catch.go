@@ -14,7 +14,9 @@ type Panic struct {
 	Stack []byte // stack of the goroutine that panicked
 }
 
-func (p *Panic) Error() string { return fmt.Sprintf("a fault in the program or in the data: %v", p.Value) }
+func (p *Panic) Error() string {
+	return fmt.Sprintf("a fault in the program or in the data: %v", p.Value)
+}
 
 // Catch calls f and returns its error, or a [*Panic] if f panics. Goroutines and loops over tables call it, because an
 // uncaught panic would end the process, and with it the work for all tables. So do callers of Iceberg's and Arrow's
