@@ -23,9 +23,11 @@ func (d *difference) compareColumns() error {
 	first, last := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && last <= first
 	for _, v := range []*view{d.from, d.to} {
-		for text := range strings.FieldsSeq(v.t.Metadata().Properties()[columnsRestoredProperty]) {
+		restores := strings.Fields(v.t.Metadata().Properties()[columnsRestoredProperty])
+		for i, text := range restores {
 			restored, err := strconv.ParseInt(text, 10, 64)
-			if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
+			isForgotten := i == 0 && len(restores) >= definition.MaxRecords // an earlier one may be
+			if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last || isForgotten) {
 				return errors.New("a restore brought back dropped columns")
 			}
 		}
@@ -33,8 +35,9 @@ func (d *difference) compareColumns() error {
 		if err != nil {
 			return err
 		}
-		for _, r := range replacements {
-			if at := Version(r.Version); !r.Restore && at > min(first, last) && at <= max(first, last) {
+		for i, r := range replacements {
+			isForgotten := i == 0 && len(replacements) >= definition.MaxRecords // an earlier one may be
+			if at := Version(r.Version); at > min(first, last) && (isForgotten || !r.Restore && at <= max(first, last)) {
 				return errors.New("the columns were replaced")
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -58,6 +59,16 @@ func (c *changesCase) restore() tables.Version {
 	c.Helper()
 	must.Do(c, c.b.Restore(c.Context(), "s"))
 	return wantVersion(c.T, c.b)
+}
+
+// wantRecords checks that a property of the table has at most as many records as a table keeps. separator is a text that
+// each record has.
+func (c *changesCase) wantRecords(property, separator string) {
+	c.Helper()
+	t := must.Get(tabletest.NewEngine(c, c.s, c.b.Name(), "t").LoadTable(c.Context(), nil))(c)
+	if n := strings.Count(t.Metadata().Properties()[property], separator); n < definition.MaxRecords-1 || n > definition.MaxRecords {
+		c.Errorf("the property %s has %d records, want %d", property, n, definition.MaxRecords)
+	}
 }
 
 // want checks the changes between two states. If want starts with "again: ", they must be refused with the text after
@@ -122,6 +133,31 @@ func TestChangesOfColumns(t *testing.T) {
 			c.evolve(drop)
 			c.restore()
 			c.want(tables.AtVersion(second), tables.AtVersion(third), restored)
+		},
+		"more replacements than are recorded": func(c *changesCase) {
+			first := c.put(columns, rows)
+			c.snapshotNamed("first")
+			second := c.replace("id int64; price float64; more utf8", `{"id":4}`, "")
+			c.snapshotNamed("second")
+			for i := range definition.MaxRecords {
+				c.replace([]string{columns, "id int64; price float64; more utf8"}[i%2], `{"id":4}`, "")
+			}
+			c.want(tables.AtSnapshot("first"), tables.AtSnapshot("second"), "again: the columns were replaced")
+			c.want(tables.AtVersion(first), tables.AtVersion(second), "again: the columns were replaced")
+			c.want(tables.AtVersion(second), tables.AtVersion(first), "again: the columns were replaced")
+			c.wantRecords("partd.replacements", "version")
+		},
+		"more restores of columns than are recorded": func(c *changesCase) {
+			first := c.put(columns, rows)
+			c.snapshot()
+			c.evolve(drop)
+			second := c.restore()
+			for range definition.MaxRecords {
+				c.evolve(drop)
+				c.restore()
+			}
+			c.want(tables.AtVersion(first), tables.AtVersion(second), restored)
+			c.wantRecords("partd.columns-restored", " ")
 		},
 		"backwards over a drop": func(c *changesCase) {
 			first := c.put(columns, rows)

@@ -84,8 +84,9 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	}
 	for id := range fields {
 		if _, ok := before.CurrentSchema().FindFieldByID(id); !ok {
-			versions := fmt.Sprint(meta.Properties()[columnsRestoredProperty], " ", meta.LastSequenceNumber()+1)
-			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: versions})
+			versions := append(strings.Fields(meta.Properties()[columnsRestoredProperty]), fmt.Sprint(meta.LastSequenceNumber()+1))
+			versions = versions[max(0, len(versions)-definition.MaxRecords):]
+			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: strings.Join(versions, " ")})
 			meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, "")
 			if err != nil {
 				return nil, err

@@ -15,6 +15,10 @@ import (
 // ReplacementsProperty is the table property that lists the table's replacements, in order, as JSON.
 const ReplacementsProperty = "partd.replacements"
 
+// MaxRecords is the maximum number of recorded replacements, and of recorded restores. If there are as many, earlier ones
+// may be forgotten.
+const MaxRecords = 100
+
 // Replacement describes a change that replaced all rows of a table, and also its columns.
 type Replacement struct {
 	Version    int64 `json:"version"`     // the first version with the new columns
@@ -46,7 +50,7 @@ func WithReplacement(before, after table.Metadata, isRestore bool) (table.Metada
 		return nil, err
 	}
 	all = append(all, Replacement{before.LastSequenceNumber() + 1, after.CurrentSchema().ID, after.LastColumnID(), isRestore})
-	text, err := json.Marshal(all)
+	text, err := json.Marshal(all[max(0, len(all)-MaxRecords):])
 	if err != nil {
 		return nil, err
 	}
