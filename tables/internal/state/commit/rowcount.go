@@ -14,13 +14,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
+// maxPlanned is the maximum number of files for which a change matches deletes with data files to count rows. A
+// registered table can have thousands of snapshots, each with as many files.
+var maxPlanned = 200_000
+
 // withRowCounts returns meta with icecat.RowsProperty in each new snapshot whose other totals do not say how many rows
 // it has. Totals that other programs wrote can be missing, or still count replaced deletion vectors.
 func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
 	if meta.Version() < 2 { // its tables have no delete files, and its manifest lists may not count rows
 		return meta, nil
 	}
-	snapshots, counted := meta.Snapshots(), map[int64]*table.Snapshot{}
+	snapshots, counted, budget := meta.Snapshots(), map[int64]*table.Snapshot{}, maxPlanned
 	for i := range snapshots {
 		s := &snapshots[i]
 		if a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil {
@@ -43,7 +47,7 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 		if !hasCount && hasTotal && hasDeletes && !l.AtMost && !hasRowCount(parent) {
 			continue
 		}
-		rows, atMost, err := a.countRows(ctx, meta, s, parent)
+		rows, atMost, err := a.countRows(ctx, meta, s, parent, &budget)
 		if err != nil {
 			return nil, err
 		}
@@ -72,19 +76,25 @@ func hasRowCount(s *table.Snapshot) bool {
 }
 
 // countRows returns the number of rows in a snapshot. atMost reports whether position or equality deletes apply; the
-// number then includes the rows that they delete. parent is the snapshot's parent, or nil.
-func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s, parent *table.Snapshot) (rows int64, atMost bool, err error) {
-	rows, deletes, err := a.storedRows(s)
+// number then includes the rows that they delete. parent is the snapshot's parent, or nil. countRows subtracts the
+// snapshot's files from budget, which is the number of files that may still be planned. If there are more, atMost is true,
+// except for the current snapshot.
+func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s, parent *table.Snapshot, budget *int) (rows int64, atMost bool, err error) {
+	rows, files, deletes, err := a.storedRows(s)
 	if err != nil || len(deletes) == 0 {
 		return rows, false, err
 	}
 	if hasRowCount(parent) && s.Summary != nil && s.Summary.Operation == table.OpAppend {
 		var before icecat.Listed
 		before.Totals(parent)
-		stored, sameDeletes, err := a.storedRows(parent)
+		stored, _, sameDeletes, err := a.storedRows(parent)
 		if err != nil || slices.Equal(deletes, sameDeletes) { // no delete file applies to appended rows
 			return before.Rows + rows - stored, before.AtMost, err
 		}
+	}
+	*budget -= files
+	if current := meta.CurrentSnapshot(); *budget < 0 && (current == nil || current.SnapshotID != s.SnapshotID) {
+		return rows, true, nil
 	}
 	tasks, err := datafile.Tasks(ctx, a.Table(meta), table.WithSnapshotID(s.SnapshotID))
 	rows = 0
@@ -99,11 +109,12 @@ func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s, parent 
 	return max(rows, 0), atMost, err
 }
 
-// storedRows returns the number of rows in a snapshot's data files, and the sorted paths of the manifests that have
-// delete files.
-func (a *Attempt) storedRows(s *table.Snapshot) (rows int64, deletes []string, err error) {
+// storedRows returns the number of rows in a snapshot's data files, the number of files with their deletes, and the sorted
+// paths of the manifests that have delete files.
+func (a *Attempt) storedRows(s *table.Snapshot) (rows int64, files int, deletes []string, err error) {
 	manifests, err := s.Manifests(a.IO)
 	for _, m := range manifests {
+		files += int(m.AddedDataFiles() + m.ExistingDataFiles())
 		if m.ManifestContent() == iceberg.ManifestContentData {
 			rows += m.AddedRows() + m.ExistingRows()
 		} else if m.HasAddedFiles() || m.HasExistingFiles() {
@@ -111,5 +122,5 @@ func (a *Attempt) storedRows(s *table.Snapshot) (rows int64, deletes []string, e
 		}
 	}
 	slices.Sort(deletes)
-	return rows, deletes, err
+	return rows, files, deletes, err
 }

@@ -1,0 +1,4 @@
+package commit
+
+// MaxPlanned lets tests lower the limit.
+var MaxPlanned = &maxPlanned
