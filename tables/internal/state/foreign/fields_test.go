@@ -3,9 +3,11 @@ package foreign_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -234,4 +236,24 @@ func TestFilesOfOtherTypes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAllFilesAreChecked checks that a commit is refused if only the last of very many files has another type.
+func TestAllFilesAreChecked(t *testing.T) {
+	w := newLateWriter(t)
+	var files []iceberg.DataFile
+	for i := range 10_000 {
+		name := fmt.Sprint(w.file.FilePath(), i, ".parquet")
+		must.Do(t, os.Link(strings.TrimPrefix(w.file.FilePath(), "file://"), strings.TrimPrefix(name, "file://")))
+		files = append(files, must.Get(datafile.Rebuild(*iceberg.UnpartitionedSpec, w.file, name))(t).Build())
+	}
+	w.write(`{"id":9,"v":"z"}`)
+	w.overwrite([]string{"1", "2"}, `[{"id":9,"v":4}]`)
+	loaded := must.Get(tabletest.NewEngine(t, w.s, "", "t").LoadTable(t.Context(), nil))(t)
+	tx := loaded.NewTransaction()
+	must.Do(t, tx.AddDataFiles(t.Context(), append(files, w.file), nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()))
+	began := time.Now()
+	_, err := tx.Commit(t.Context())
+	t.Logf("checked %d files in %v", len(files), time.Since(began))
+	must.Fail(t, err, "v: int64 instead of utf8", "commit many files")
 }

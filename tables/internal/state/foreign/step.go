@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -158,7 +159,7 @@ func (p *Step) CheckRequirements(cur *table.Table) error {
 // ApplyUpdates returns the metadata after the updates. If cur is nil, this is a new table's metadata.
 func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if p.Change.New != nil {
-		return p.Change.New, nil
+		return p.withoutMarks(nil, p.Change.New)
 	}
 	if err := checkDefinitions(p.Change); err != nil {
 		return nil, err
@@ -188,13 +189,39 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 		return err
 	})
 	switch {
+	case err == nil && cur != nil:
+		return p.withoutMarks(cur.Metadata(), meta)
 	case err == nil:
-		return meta, nil
+		return p.withoutMarks(nil, meta)
 	case cur != nil && slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
 		// the client may have prepared the update for an older table state
 		return nil, fmt.Errorf("%w: %w", ErrRequirement, err)
 	}
 	return nil, &definition.ArgumentError{Err: err}
+}
+
+// withoutMarks returns newMeta without partd's properties in the summaries of snapshots that oldMeta lacks. With them, the
+// client could make up the table's number of rows and the versions and times of puts. Snapshots of a registered table
+// keep the latter, because the table may have been registered here before.
+func (p *Step) withoutMarks(oldMeta, newMeta table.Metadata) (table.Metadata, error) {
+	isMark := func(k, _ string) bool {
+		return k == icecat.RowsProperty || strings.HasPrefix(k, "partd.") && !p.Change.Registered
+	}
+	snapshots, changed := newMeta.Snapshots(), false
+	for i, s := range snapshots {
+		if s.Summary == nil || oldMeta != nil && oldMeta.SnapshotByID(s.SnapshotID) != nil {
+			continue
+		}
+		props := maps.Clone(s.Summary.Properties)
+		maps.DeleteFunc(props, isMark)
+		if len(props) < len(s.Summary.Properties) {
+			snapshots[i].Summary, changed = &table.Summary{Operation: s.Summary.Operation, Properties: props}, true
+		}
+	}
+	if !changed {
+		return newMeta, nil
+	}
+	return commit.EditMetadata(newMeta, map[string]any{"snapshots": snapshots})
 }
 
 // renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
