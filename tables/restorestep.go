@@ -116,21 +116,22 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 	})
 }
 
-// withColumns returns meta with the columns and properties of source.
+// withColumns returns meta with the columns and properties of source. Columns that only partition specs need stay, too.
 func withColumns(meta, source table.Metadata) (table.Metadata, error) {
-	if err := definition.CheckSources(meta, source.CurrentSchema()); err != nil {
+	columns, err := definition.WithSources(meta, source.CurrentSchema())
+	if err != nil {
 		return nil, err
 	}
-	columns, order := *source.CurrentSchema(), source.SortOrder()
+	order := source.SortOrder()
 	updates := []table.Update{
-		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
+		table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1),
 		// data files of source refer to source's sort order
 		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1),
 	}
 	if source.Version() > meta.Version() {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, updates...)
 	}
-	meta, err := table.UpdateTableMetadata(meta, updates, "")
+	meta, err = table.UpdateTableMetadata(meta, updates, "")
 	if err != nil {
 		return nil, err
 	}

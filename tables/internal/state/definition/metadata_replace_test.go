@@ -118,7 +118,8 @@ func TestPartitionSources(t *testing.T) {
 			})
 			return err
 		}},
-		"restore": {do: func(t *testing.T, b *tables.Bucket) error { return b.Restore(t.Context(), "without n") }},
+		"restore": {func(t *testing.T, b *tables.Bucket) error { return b.Restore(t.Context(), "without n") }, true},
+		"restore with another column of this name": {do: func(t *testing.T, b *tables.Bucket) error { return b.Restore(t.Context(), "another n") }},
 	}
 	for _, transform := range []iceberg.Transform{iceberg.IdentityTransform{}, iceberg.BucketTransform{NumBuckets: 3}, iceberg.TruncateTransform{Width: 3}, iceberg.VoidTransform{}} {
 		for state := range map[string]bool{"current": true, "old": true, "removed": true} {
@@ -130,12 +131,14 @@ func TestPartitionSources(t *testing.T) {
 					columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "i", Type: iceberg.PrimitiveTypes.Int32})
 					create(t, s, columns, iceberg.UnpartitionedSpec)
 					must.Get(b.Snapshot(t.Context(), "without n"))(t)
+					must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: "n", Type: "utf8"}))
+					must.Get(b.Snapshot(t.Context(), "another n"))(t)
 					commit := func(updates ...table.Update) {
 						t.Helper()
 						tabletest.NewEngine(t, s, "", "t").Update(updates...)
 					}
-					columns = iceberg.NewSchema(1, iceberg.NestedField{ID: 2, Name: "n", Type: iceberg.PrimitiveTypes.Int32}, columns.Field(0))
-					spec := iceberg.NewPartitionSpecID(1, iceberg.PartitionField{SourceIDs: []int{2}, FieldID: 1000, Name: "p", Transform: transform})
+					columns = iceberg.NewSchema(2, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Int32}, columns.Field(0))
+					spec := iceberg.NewPartitionSpecID(1, iceberg.PartitionField{SourceIDs: []int{3}, FieldID: 1000, Name: "p", Transform: transform})
 					commit(table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1), table.NewAddPartitionSpecUpdate(&spec, false), table.NewSetDefaultSpecUpdate(-1))
 					must.Do(t, b.Table("t").SetEvolution(t.Context(), tables.Flexible))
 					if state != "current" {
@@ -148,6 +151,11 @@ func TestPartitionSources(t *testing.T) {
 					err := c.do(t, b)
 					if c.isAllowed || state == "removed" || transform.String() == "void" {
 						must.Do(t, err)
+						if isUsed := state != "removed" && transform.String() != "void"; name == "restore" && isUsed {
+							tabletest.WantText(t, b, "t", "i int32; n int32")
+							must.Do(t, put("n int32; i int32", tables.PutAppend)(t, b))
+							tabletest.WantText(t, b, "t", "i int32; n int32 | 7,7")
+						}
 						return
 					}
 					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), `column "n"`) || !strings.Contains(err.Error(), "partition spec 1") {

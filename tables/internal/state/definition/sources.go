@@ -22,6 +22,23 @@ func SpecOf(specs []iceberg.PartitionSpec, column int) (id int, ok bool) {
 	return 0, false
 }
 
+// WithSources returns columns, which a restore brings back, and those of the table's current columns that a partition spec
+// uses. The restored files lack the latter, so they are null or have their default value.
+func WithSources(meta table.Metadata, columns *iceberg.Schema) (*iceberg.Schema, error) {
+	fields := slices.Clone(columns.Fields())
+	for _, f := range meta.CurrentSchema().Fields() {
+		_, isSource := SpecOf(meta.PartitionSpecs(), f.ID)
+		_, exists := columns.FindFieldByID(f.ID)
+		_, isNameTaken := columns.FindFieldByName(f.Name)
+		if isSource && !exists && !isNameTaken {
+			f.Required = f.Required && f.InitialDefault != nil
+			fields = append(fields, f)
+		}
+	}
+	columns = iceberg.NewSchemaWithIdentifiers(columns.ID, columns.IdentifierFieldIDs, fields...)
+	return columns, CheckSources(meta, columns)
+}
+
 // CheckSources returns an error if columns lack a current column of the table that a partition spec uses. Other programs
 // could then not load the table, even if the spec is no longer the current one.
 func CheckSources(meta table.Metadata, columns *iceberg.Schema) error {
