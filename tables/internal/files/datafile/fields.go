@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
@@ -70,29 +71,23 @@ func addFieldNames(group *pqschema.GroupNode, names map[int]string) {
 // unreadable describes the mismatch between a file's field and a table's type, and between the fields nested in them.
 // Its parameters are like those of convertToTable.
 func (s *Scan) unreadable(name string, fileField, ids arrow.Field, tableType arrow.DataType) (mismatches []string) {
-	if fileField.Type.ID() == tableType.ID() {
-		switch tableType := tableType.(type) {
-		case *arrow.StructType:
-			for i, f := range tableType.Fields() {
-				fieldIDs := ids.Type.(*arrow.StructType).Field(i)
-				for _, inFile := range fileField.Type.(*arrow.StructType).Fields() {
-					if s.matchesField(inFile, fieldIDs) {
-						mismatches = append(mismatches, s.unreadable(name+"."+f.Name, inFile, fieldIDs, f.Type)...)
-						break
-					}
-				}
-			}
-			return mismatches
-		case *arrow.MapType:
-			fileMap, idMap := fileField.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
-			return append(s.unreadable(name+".key", fileMap.KeyField(), idMap.KeyField(), tableType.KeyType()),
-				s.unreadable(name+".value", fileMap.ItemField(), idMap.ItemField(), tableType.ItemType())...)
-		case *arrow.ListType:
-			return s.unreadable(name+".element", fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), tableType.Elem())
-		}
+	nested, isNested := tableType.(arrow.NestedType)
+	switch {
+	case isNested && fileField.Type.ID() == tableType.ID():
+	case represents(tableType, fileField.Type):
+		return nil
+	default:
+		return []string{fmt.Sprintf("%s: %s instead of %s", name, fileField.Type, tableType)}
 	}
-	if !represents(tableType, fileField.Type) {
-		mismatches = []string{fmt.Sprintf("%s: %s instead of %s", name, fileField.Type, tableType)}
+	fileFields, idFields := fileField.Type.(arrow.NestedType).Fields(), ids.Type.(arrow.NestedType).Fields()
+	for i, f := range nested.Fields() {
+		k := i
+		if tableType.ID() == arrow.STRUCT {
+			k = slices.IndexFunc(fileFields, func(inFile arrow.Field) bool { return s.matchesField(inFile, idFields[i]) })
+		}
+		if k >= 0 {
+			mismatches = append(mismatches, s.unreadable(name+"."+f.Name, fileFields[k], idFields[i], f.Type)...)
+		}
 	}
 	return mismatches
 }

@@ -115,6 +115,21 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if result, err := convertEach(a, to); result != nil || err != nil {
 		return result, err
 	}
+	if d, ok := to.(*arrow.Decimal128Type); ok {
+		decimal, isDecimal := a.DataType().(arrow.DecimalType)
+		switch {
+		case isDecimal && decimal.GetScale() == d.Scale, !isDecimal && (d.Scale == 0 || !arrow.IsInteger(a.DataType().ID())):
+		case a.DataType().ID() == arrow.DECIMAL256:
+			return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
+		default: // If a result needed more bits, the library would panic in a goroutine of its own, which ends the process.
+			wide, err := ConvertArray(a, &arrow.Decimal256Type{Precision: 76, Scale: d.Scale})
+			if err != nil {
+				return nil, err
+			}
+			defer wide.Release()
+			a = wide
+		}
+	}
 	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
 	from, hasUnit := a.DataType().(arrow.TemporalWithUnit)
 	if coarser, ok := to.(arrow.TemporalWithUnit); err != nil && hasUnit && ok && from.TimeUnit() > coarser.TimeUnit() {
@@ -431,41 +446,10 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			return mapValues(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) }), nil
 		case *array.Decimal64:
 			return mapValues(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) }), nil
-		case *array.Decimal128:
-			return rescale(from, b)
-		case *array.Decimal256:
-			return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
-		}
-		if arrow.IsInteger(a.DataType().ID()) && to.(*arrow.Decimal128Type).Scale > 0 { // see rescale
-			whole, err := ConvertArray(a, decimal20)
-			if err != nil {
-				return nil, err
-			}
-			defer whole.Release()
-			return ConvertArray(whole, to)
 		}
 	}
 	builder.Release()
 	return nil, nil
-}
-
-// rescale converts decimals to the precision and scale of a builder. If a result needed more than 128 bits, the library
-// would panic in a goroutine of its own, which ends the process.
-func rescale(a *array.Decimal128, b *array.Decimal128Builder) (result arrow.Array, err error) {
-	from, to := a.DataType().(*arrow.Decimal128Type), b.Type().(*arrow.Decimal128Type)
-	maxDigits := min(decimal128.MaxPrecision, to.Precision+from.Scale-to.Scale) // of an unscaled value before the conversion
-	result = mapValues(a, b, func(v decimal128.Num) {
-		rescaled, lossy := v, error(nil)
-		fits := v.Sign() == 0 || maxDigits > 0 && v.FitsInPrecision(maxDigits)
-		if fits {
-			rescaled, lossy = v.Rescale(from.Scale, to.Scale)
-		}
-		if !fits || lossy != nil {
-			err = fmt.Errorf("cannot convert to %s: %s does not fit", to, v.ToString(from.Scale))
-		}
-		b.Append(rescaled)
-	})
-	return result, err
 }
 
 // convertTexts copies strings or byte strings to another layout.
