@@ -262,14 +262,15 @@ func (p *Step) NeedsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	return err == nil && slices.ContainsFunc(all, func(r rules.Rule) bool { return r.InTable && !r.Disabled })
 }
 
-// checkRows checks the rows of new files against the table's rules and order.
+// checkRows checks the rows of new files, also of files from another branch, against the table's rules and order.
 func (p *Step) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	var d *definition.Definition
 	err := parallel.Catch(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })
 	if err != nil {
 		return &definition.ArgumentError{Err: fmt.Errorf("the columns are not supported: %w", err)}
 	}
-	if newMeta.CurrentSnapshot() == nil || len(newSnapshots(oldMeta, newMeta)) == 0 {
+	s := newMeta.CurrentSnapshot()
+	if s == nil || len(newSnapshots(oldMeta, newMeta)) == 0 && currentSnapshots(oldMeta)[s.SnapshotID] {
 		return nil
 	}
 	ruleList, err := p.Rules(ctx, d)

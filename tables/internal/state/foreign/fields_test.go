@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -72,6 +73,15 @@ func (w *lateWriter) commit(branch string) error {
 	tx := t.NewTransactionOnBranch(branch)
 	must.Do(w, tx.AddDataFiles(w.Context(), []iceberg.DataFile{w.file}, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()))
 	_, err := tx.Commit(w.Context())
+	return err
+}
+
+// publish makes the snapshot of another branch the current one.
+func (w *lateWriter) publish(branch string) error {
+	w.Helper()
+	t := must.Get(tabletest.NewEngine(w, w.s, w.b.Name(), "t").LoadTable(w.Context(), nil))(w)
+	update := table.NewSetSnapshotRefUpdate(table.MainBranch, t.SnapshotByName(branch).SnapshotID, table.BranchRef, 0, 0, 0)
+	_, err := partdiceberg.Commit(w.Context(), w.s, partdiceberg.Change{Bucket: w.b.Name(), Table: "t", Updates: table.Updates{update}})
 	return err
 }
 
@@ -188,6 +198,7 @@ func TestFilesOnBranches(t *testing.T) {
 	engine.Update(table.NewSetSnapshotRefUpdate("other", first, table.BranchRef, 0, 0, 0))
 	must.Do(t, w.commit("other"))
 	must.Fail(t, w.commit(table.MainBranch), "are not columns of the table", "commit to the current branch")
+	must.Fail(t, w.publish("other"), "are not columns of the table", "make the branch the current one")
 	engine.Commit(func(tx *table.Transaction) error { return tx.RollbackToSnapshot(first) })
 	tabletest.WantText(t, w.b, "t", "id int64 | 1")
 }
@@ -256,4 +267,26 @@ func TestAllFilesAreChecked(t *testing.T) {
 	_, err := tx.Commit(t.Context())
 	t.Logf("checked %d files in %v", len(files), time.Since(began))
 	must.Fail(t, err, "v: int64 instead of utf8", "commit many files")
+}
+
+// TestPublishedBranch checks that files that were committed to another branch obey the table's rules when the branch becomes
+// the current one, and that a rollback to files from before the rule is possible.
+func TestPublishedBranch(t *testing.T) {
+	w := newLateWriter(t)
+	engine := tabletest.NewEngine(t, w.s, w.b.Name(), "t")
+	first := must.Get(engine.LoadTable(t.Context(), nil))(t).CurrentSnapshot().SnapshotID
+	for _, branch := range []string{"good", "bad"} {
+		engine.Update(table.NewSetSnapshotRefUpdate(branch, first, table.BranchRef, 0, 0, 0))
+	}
+	must.Do(t, w.commit("bad"))
+	w.write(`{"id":3,"v":"c"}`)
+	must.Do(t, w.commit("good"))
+	w.replace("id int64; v utf8", `{"id":4,"v":"d"}`)
+	must.Do(t, w.b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "id", Min: "2", Max: "5"}}}))
+	must.Fail(t, w.publish("bad"), "small", "publish rows that break a rule")
+	tabletest.WantText(t, w.b, "t", "id int64; v utf8 | 4,d")
+	engine.Commit(func(tx *table.Transaction) error { return tx.RollbackToSnapshot(first) })
+	tabletest.WantText(t, w.b, "t", "id int64; v utf8 | 1,a")
+	must.Do(t, w.publish("good"))
+	tabletest.WantText(t, w.b, "t", "id int64; v utf8 | 1,a | 3,c")
 }

@@ -25,6 +25,17 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 	if len(added) > maxNewSnapshots {
 		return &definition.ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
 	}
+	isCurrent, wasCurrent := map[int64]bool{}, currentSnapshots(oldMeta) // isCurrent has the snapshots that the current branch gains
+	for s := newMeta.CurrentSnapshot(); oldMeta != nil && s != nil && !wasCurrent[s.SnapshotID] && !isCurrent[s.SnapshotID]; {
+		isCurrent[s.SnapshotID] = true
+		if oldMeta.SnapshotByID(s.SnapshotID) != nil { // it was in another branch
+			added = append(added, *s)
+		}
+		if s.ParentSnapshotID == nil {
+			break
+		}
+		s = newMeta.SnapshotByID(*s.ParentSnapshotID)
+	}
 	if len(added) == 0 {
 		return nil
 	}
@@ -39,19 +50,11 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 		}
 		c.old = manifests
 	}
-	isCurrent := map[int64]bool{} // the snapshots in the current branch
-	for s := newMeta.CurrentSnapshot(); oldMeta != nil && s != nil && oldMeta.SnapshotByID(s.SnapshotID) == nil && !isCurrent[s.SnapshotID]; {
-		isCurrent[s.SnapshotID] = true
-		if s.ParentSnapshotID == nil {
-			break
-		}
-		s = newMeta.SnapshotByID(*s.ParentSnapshotID)
-	}
 	for _, s := range added {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if oldMeta != nil && oldMeta.Version() > 1 && s.SequenceNumber <= oldMeta.LastSequenceNumber() {
+		if oldMeta != nil && oldMeta.Version() > 1 && oldMeta.SnapshotByID(s.SnapshotID) == nil && s.SequenceNumber <= oldMeta.LastSequenceNumber() {
 			return fmt.Errorf("%w: the new snapshot's sequence number, %d, is not above the table's, %d", ErrRequirement, s.SequenceNumber, oldMeta.LastSequenceNumber())
 		}
 		if err := p.checkWithin(newMeta.Location(), s.ManifestList); err != nil {

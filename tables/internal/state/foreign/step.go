@@ -189,10 +189,8 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 		return err
 	})
 	switch {
-	case err == nil && cur != nil:
-		return p.withoutMarks(cur.Metadata(), meta)
 	case err == nil:
-		return p.withoutMarks(nil, meta)
+		return p.withoutMarks(cur, meta)
 	case cur != nil && slices.ContainsFunc(p.Change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
 		// the client may have prepared the update for an older table state
 		return nil, fmt.Errorf("%w: %w", ErrRequirement, err)
@@ -200,16 +198,16 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	return nil, &definition.ArgumentError{Err: err}
 }
 
-// withoutMarks returns newMeta without partd's properties in the summaries of snapshots that oldMeta lacks. With them, the
-// client could make up the table's number of rows and the versions and times of puts. Snapshots of a registered table
-// keep the latter, because the table may have been registered here before.
-func (p *Step) withoutMarks(oldMeta, newMeta table.Metadata) (table.Metadata, error) {
+// withoutMarks returns newMeta without partd's properties in the summaries of snapshots that cur, which can be nil, lacks.
+// With them, the client could make up the table's number of rows and the versions and times of puts. Snapshots of a
+// registered table keep the latter, because the table may have been dropped here.
+func (p *Step) withoutMarks(cur *table.Table, newMeta table.Metadata) (table.Metadata, error) {
 	isMark := func(k, _ string) bool {
 		return k == icecat.RowsProperty || strings.HasPrefix(k, "partd.") && !p.Change.Registered
 	}
 	snapshots, changed := newMeta.Snapshots(), false
 	for i, s := range snapshots {
-		if s.Summary == nil || oldMeta != nil && oldMeta.SnapshotByID(s.SnapshotID) != nil {
+		if s.Summary == nil || cur != nil && cur.Metadata().SnapshotByID(s.SnapshotID) != nil {
 			continue
 		}
 		props := maps.Clone(s.Summary.Properties)
@@ -273,6 +271,17 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 		}
 	}
 	return added
+}
+
+// currentSnapshots returns the IDs of the snapshots that have been a table's current one. meta can be nil.
+func currentSnapshots(meta table.Metadata) map[int64]bool {
+	ids := map[int64]bool{}
+	if meta != nil {
+		for entry := range meta.SnapshotLogs() {
+			ids[entry.SnapshotID] = true
+		}
+	}
+	return ids
 }
 
 // NewMetadata implements the function of the same name in package iceberg.
