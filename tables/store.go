@@ -28,8 +28,15 @@ func (s *Store) Close() error {
 }
 
 // Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes
-// fail, and no files are removed.
-func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
+// fail, and no files are removed. Damage returns an error that wraps partd.ErrNeedsReopen if the tail refuses all writes
+// until the Store is opened again, because an earlier write failed.
+func (s *Store) Damage() error {
+	c := s.orUnopened()
+	if err := c.cat.Damage(); err != nil || c.tail == nil || c.tail.Failure.Load() == nil {
+		return err
+	}
+	return *c.tail.Failure.Load()
+}
 
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }

@@ -22,8 +22,8 @@ const (
 
 var errStopping = errors.New("the server is stopping")
 
-// Ready returns an error if the server should get no new calls, because it is stopping, its catalog is damaged, or the
-// disk with the tables or the temporary files cannot be written.
+// Ready returns an error if the server should get no new calls, because it is stopping, its catalog is damaged, its tail
+// refuses writes, or the disk with the tables or the temporary files cannot be written.
 func (s *Core) Ready() error {
 	if s.Deadline.Load() != 0 {
 		return errStopping

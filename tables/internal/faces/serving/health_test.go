@@ -21,6 +21,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // newCore returns a Core for a store in a directory with characters that some errors escape, and with a symbolic link
@@ -112,6 +113,57 @@ func TestDiskFullStatus(t *testing.T) {
 	} {
 		if got := Status(c.err); status.Code(got) != c.want || !errors.Is(got, c.err) {
 			t.Errorf("Status(%v) = %v with code %v, want %v and the same cause", c.err, got, status.Code(got), c.want)
+		}
+	}
+}
+
+// failingTail is a tail's store. The operation with the given name fails.
+type failingTail struct {
+	*partd.Dict
+	operation string
+	err       error
+}
+
+func (f *failingTail) fail(operation string, do func() error) error {
+	if operation == f.operation {
+		return f.err
+	}
+	return do()
+}
+
+func (f *failingTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	return f.fail("append", func() error { return f.Dict.Append(ctx, entries...) })
+}
+
+func (f *failingTail) Sync(context.Context) error { return f.fail("sync", func() error { return nil }) }
+
+func (f *failingTail) Delete(ctx context.Context, keys ...string) error {
+	return f.fail("delete", func() error { return f.Dict.Delete(ctx, keys...) })
+}
+
+// TestReadyAfterFailedTail checks that a server is not ready if its tail refuses all further writes, whichever
+// operation finds this out, and that it stays ready if only one write failed.
+func TestReadyAfterFailedTail(t *testing.T) {
+	for _, operation := range []string{"append", "sync", "delete"} {
+		tail := &failingTail{Dict: partd.NewDict()}
+		store := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{Sync: true, Tail: tail, FoldAge: -1}))(t)
+		t.Cleanup(func() { _ = store.Close() })
+		s := must.Get(New(store, &Options{}))(t)
+		change := func() error {
+			_, err := store.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, nil)
+			_, foldErr := store.Fold(t.Context(), nil)
+			return errors.Join(err, foldErr)
+		}
+		must.Do(t, errors.Join(change(), s.Ready()))
+		tail.operation = operation
+		tail.err = &fs.PathError{Op: operation, Path: "/srv/tail/wal-0", Err: syscall.EIO}
+		must.Fail(t, change(), syscall.EIO, "a change whose %s fails", operation)
+		must.Do(t, s.Ready())
+		tail.err = fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, tail.err)
+		must.Fail(t, change(), partd.ErrNeedsReopen, "a change whose %s needs a new tail", operation)
+		must.Fail(t, store.Damage(), partd.ErrNeedsReopen, "Damage() after a failed %s", operation)
+		if err := s.Ready(); err == nil || !strings.Contains(err.Error(), partd.ErrNeedsReopen.Error()) || strings.Contains(err.Error(), "/srv") {
+			t.Errorf("Ready() after a failed %s = %v, want the reason without a path", operation, err)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 		}
 		v = append(v, following...)
 	}
-	err = parallel.Catch(func() error { return l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v}) })
+	err = parallel.Catch(func() error { return l.s.note(l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})) })
 	if errors.As(err, new(*parallel.Panic)) { // the store may have the frames
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
@@ -110,7 +110,7 @@ func (s *Store) waitDurable(ctx context.Context, pos uint64) error {
 	}
 	return s.syncs.Wait(ctx, pos, func(ctx context.Context) (uint64, error) {
 		upTo := s.written.Load() // the sync may not include later appends
-		return upTo, partd.Sync(ctx, s.p)
+		return upTo, s.note(partd.Sync(ctx, s.p))
 	})
 }
 

@@ -203,7 +203,7 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return partd.Delete(ctx, l.s.p, keys...)
+	return l.s.note(partd.Delete(ctx, l.s.p, keys...))
 }
 
 // Discard deletes a log and its epochs.

@@ -38,6 +38,8 @@ type Store struct {
 	memory    int64 // maximum size, in bytes, of rows kept in memory
 	usedBytes atomic.Int64
 
+	Failure atomic.Pointer[error] // wraps partd.ErrNeedsReopen if p refuses all further writes; otherwise nil
+
 	written atomic.Uint64   // number of appends to the store, over all tables
 	syncs   groupsync.Group // lets concurrent appends share a sync
 
@@ -104,6 +106,14 @@ func (s *Store) Flush(ctx context.Context) error {
 	err := partd.Sync(ctx, s.p)
 	if !s.sync && errors.Is(err, errors.ErrUnsupported) {
 		return nil
+	}
+	return err
+}
+
+// note returns a write's error, and remembers it if the store refuses all further writes.
+func (s *Store) note(err error) error {
+	if errors.Is(err, partd.ErrNeedsReopen) {
+		s.Failure.CompareAndSwap(nil, &err)
 	}
 	return err
 }
