@@ -108,6 +108,7 @@ func TestDiskFullStatus(t *testing.T) {
 		{fmt.Errorf("%w: %w", tables.ErrDamaged, full), codes.ResourceExhausted},
 		{fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, full), codes.Unknown},
 		{&tables.SQLError{Line: 1, Err: errors.New("no space left on device")}, codes.InvalidArgument}, // the text of a client
+		{&tables.SQLError{Line: 1, Err: fmt.Errorf("plan: %w", &fs.PathError{Op: "access", Path: "catalog.db", Err: syscall.EIO})}, codes.Internal},
 		{&fs.PathError{Op: "write", Path: "/x/y", Err: syscall.EIO}, codes.Internal},
 		{context.Canceled, codes.Canceled},
 	} {

@@ -96,6 +96,9 @@ func Status(err error) error {
 			return withCode(c.code, err)
 		}
 	}
+	if errors.As(err, new(*tables.SQLError)) && errors.As(err, new(*fs.PathError)) { // statements name no files, so it is the server's fault
+		return withCode(codes.Internal, err)
+	}
 	if errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.DuplicateError)) || errors.As(err, new(*tables.RuleError)) ||
 		errors.As(err, new(*tables.ArgumentError)) || errors.As(err, new(*tables.SQLError)) || errors.As(err, new(*filter.SyntaxError)) {
 		return withCode(codes.InvalidArgument, err)

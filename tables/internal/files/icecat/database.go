@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"slices"
 
 	"github.com/apache/iceberg-go/table"
+	"modernc.org/sqlite"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -119,7 +121,7 @@ func (d *database) inTx(ctx context.Context, f func(t *transaction)) error {
 
 // transact is like inTx, but the commit causes no checkpoint.
 func (d *database) transact(ctx context.Context, f func(t *transaction)) (err error) {
-	defer func() { err = canceled.Explain(ctx, err) }()
+	defer func() { err = explain(ctx, err) }()
 	d.committing(false)
 	defer d.committing(true)
 	tx, err := d.begin(ctx)
@@ -142,7 +144,7 @@ type querier interface {
 }
 
 func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) (err error) {
-	defer func() { err = canceled.Explain(ctx, err) }()
+	defer func() { err = explain(ctx, err) }()
 	rows, err := db.QueryContext(ctx, q, args...)
 	if err != nil {
 		return err
@@ -154,6 +156,19 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 		}
 	}
 	return rows.Err()
+}
+
+// explain returns a statement's error, with the reason why ctx ended, or with the name of SQLite's file if the file could
+// not be read or written, or has unexpected contents: SQLite's own text names no file. After EIO, SQLite says that the
+// file is malformed.
+func explain(ctx context.Context, err error) error {
+	err = canceled.Explain(ctx, err)
+	const ioError, corrupt, notADatabase = 10, 11, 26
+	failure, ok := errors.AsType[*sqlite.Error](err)
+	if ok && !errors.As(err, new(*fs.PathError)) && slices.Contains([]int{ioError, corrupt, notADatabase}, failure.Code()&0xff) {
+		err = &fs.PathError{Op: "access", Path: "catalog.db", Err: err}
+	}
+	return err
 }
 
 func (d *database) strings(ctx context.Context, q string, args ...any) ([]string, error) {

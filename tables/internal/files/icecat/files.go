@@ -13,8 +13,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // FileAt returns the catalog's record of a file, and reports whether there is one. Files from other engines have no
@@ -30,7 +28,7 @@ func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, boo
 		err = fmt.Errorf("the catalog's checksum of %s has %d bytes instead of 16", location, len(hash))
 	}
 	if err != nil {
-		return w, false, canceled.Explain(ctx, err)
+		return w, false, explain(ctx, err)
 	}
 	w.Hash = xxh3.Uint128{Hi: binary.BigEndian.Uint64(hash), Lo: binary.BigEndian.Uint64(hash[8:])}
 	return w, true, nil

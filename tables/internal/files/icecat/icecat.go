@@ -24,7 +24,6 @@ import (
 	"github.com/google/uuid"
 	_ "modernc.org/sqlite" // the database's driver
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
@@ -168,7 +167,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 
 // prepare creates the database's tables if they do not exist. Several processes can call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
-	defer func() { err = canceled.Explain(ctx, err) }()
+	defer func() { err = explain(ctx, err) }()
 	db, isReader := c.writes, c.database.readOnly && c.postgres
 	if isReader {
 		db = c.reads // a transaction on the connection for writing would block other processes

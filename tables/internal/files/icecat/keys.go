@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"time"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // KeyLifetime is the minimum time for which the catalog remembers an idempotency key, unless the key's scope has more
@@ -79,5 +77,5 @@ func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	return k, canceled.Explain(ctx, err)
+	return k, explain(ctx, err)
 }

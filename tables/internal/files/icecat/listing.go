@@ -13,8 +13,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // Listed is a table in a listing.
@@ -165,7 +163,7 @@ func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err e
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return n, canceled.Explain(ctx, err)
+	return n, explain(ctx, err)
 }
 
 // Recorded returns the names of the given tables, by UUID. It omits tables that another program has changed or deleted.

@@ -45,15 +45,15 @@ func (l *loader) Lookup(ctx context.Context, namespace, name string) (location, 
 	n := TableName{namespace, name}
 	result, cached, version, err := l.answers.get(n)
 	if err != nil || cached {
-		return result.location, result.rules, err
+		return result.location, result.rules, explain(ctx, err)
 	}
 	// Use a context that cannot be canceled: for a cancelable one, the driver would start a goroutine. The query takes
 	// only microseconds.
 	result, err = scanAnswer(l.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name))
 	if err != nil {
-		return "", "", err
+		return "", "", explain(ctx, err)
 	}
-	return result.location, result.rules, l.answers.put(n, result, version)
+	return result.location, result.rules, explain(ctx, l.answers.put(n, result, version))
 }
 
 func scanAnswer(row *sql.Row) (result answer, err error) {
@@ -150,7 +150,7 @@ func (l *loader) loadInline(ctx context.Context, namespace, name, location strin
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, canceled.Explain(ctx, err)
+		return nil, 0, explain(ctx, err)
 	}
 	meta, err := table.ParseMetadataBytes(recorded)
 	if err != nil {

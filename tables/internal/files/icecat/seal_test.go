@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -147,4 +148,25 @@ func TestPanicInTransaction(t *testing.T) {
 		}
 	}))
 	must.Do(t, c.Close())
+}
+
+// TestErrorNamesCatalog checks that errors of reads and changes name catalog.db if its contents cannot be read. Another
+// program has overwritten all pages but the first.
+func TestErrorNamesCatalog(t *testing.T) {
+	dir, c := sealed(t, Options{})
+	path := filepath.Join(dir, "catalog.db")
+	b := must.Get(os.ReadFile(path))(t)
+	for i := pageSize; i < len(b); i++ {
+		b[i] = 0xff
+	}
+	must.Do(t, os.WriteFile(path, b, 0o644))
+	must.Get(c.writes.Exec(`PRAGMA shrink_memory`))(t)
+	_, lookupErr := c.Location(t.Context(), "a", "t")
+	_, queryErr := c.strings(t.Context(), `SELECT path FROM partd_orphans`)
+	changeErr := c.transact(t.Context(), func(w *transaction) { w.exec(`DELETE FROM partd_orphans`) })
+	for what, err := range map[string]error{"lookup": lookupErr, "query": queryErr, "change": changeErr} {
+		if failed := (*fs.PathError)(nil); !errors.As(err, &failed) || failed.Path != "catalog.db" {
+			t.Errorf("%s: error %v, want one that names catalog.db", what, err)
+		}
+	}
 }
