@@ -123,7 +123,8 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	case 8:
 		bits = binary.LittleEndian.Uint64(bound)
 	}
-	isNumber := len(bound) == 4 || len(bound) == 8
+	// A timestamp's bound of 4 bytes is a number of days, from when the column was a date.
+	isNumber := len(bound) == 8 || len(bound) == 4 && t.ID() != arrow.TIMESTAMP
 	switch t.ID() {
 	case arrow.STRING, arrow.BINARY:
 		return value{text: string(bound)}, bound != nil

@@ -264,6 +264,16 @@ func TestMayIsConservative(t *testing.T) {
 				b.Max = nil
 			case 2:
 				b.Nulls = -1
+			case 3: // other programs cut a text
+				if name == "s" {
+					b.Min = b.Min[:min(len(b.Min), random.IntN(2))]
+				}
+			case 4: // or write a bound of a wrong size
+				if name != "s" {
+					b.Min, b.Max = []byte{0xff, 0xff, 0xff}, []byte{}
+				}
+			case 5: // the bound is older than the column's type
+				b.Min, b.Max = olderBound(name, b.Min), olderBound(name, b.Max)
 			}
 			return b
 		})
@@ -279,6 +289,17 @@ func TestMayIsConservative(t *testing.T) {
 	if excluded < 600 || included < 200 {
 		t.Errorf("of 3000 groups, May excluded %d and fully included %d; want at least 600 and 200", excluded, included)
 	}
+}
+
+// olderBound returns a bound from when the column x was a float32, or the column t a date.
+func olderBound(column string, bound []byte) []byte {
+	switch {
+	case bound != nil && column == "x":
+		return binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.Float64frombits(binary.LittleEndian.Uint64(bound)))))
+	case bound != nil && column == "t":
+		return binary.LittleEndian.AppendUint32(nil, 18262) // days
+	}
+	return bound
 }
 
 // boundsOf returns the bounds of a column, encoded as in Parquet.

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
@@ -270,5 +272,25 @@ func TestDropAndAdd(t *testing.T) {
 			tabletest.Compact(t, s)
 			tabletest.WantText(t, b, "t", c.want)
 		}
+	}
+}
+
+// TestDateBecomesTimestamp checks a table whose dates another program turned into timestamps, which Iceberg allows. The
+// bounds of older files are numbers of days. Filters find the rows of these files, and later puts replace them.
+func TestDateBecomesTimestamp(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	ordered := &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "at date32; v int64", `{"at":"2020-01-01","v":1},{"at":"2020-01-05","v":2}`), tables.PutAppend, ordered)
+	tabletest.Fold(t, s)
+	columns := iceberg.NewSchema(1, iceberg.NestedField{ID: 1, Name: "at", Type: iceberg.TimestampType{}}, iceberg.NestedField{ID: 2, Name: "v", Type: iceberg.Int64Type{}})
+	tabletest.NewEngine(t, s, "b", "t").Update(table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1))
+	if got := tabletest.TableText(t, b, "t", tabletest.Where(t, "at > '2020-01-01'", "v")); got != "v int64 | 2" {
+		t.Errorf("a filter by the timestamp finds %s, want the row 2", got)
+	}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "at timestamp[us]; v int64", `{"at":"2020-01-05","v":3}`), tables.PutAppend, nil)
+	tabletest.Fold(t, s)
+	if got := tabletest.TableText(t, b, "t", &tables.ScanOptions{Columns: []string{"v"}}); got != "v int64 | 1 | 3" {
+		t.Errorf("after a put with the time of another row, the table has %s, want that row replaced", got)
 	}
 }

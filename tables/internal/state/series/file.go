@@ -93,18 +93,24 @@ func spanOf(files []*File) *sorted.Bounds {
 
 // Bounds returns the bounds of the times in a file, or nil if they are unknown.
 func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
-	low, hasLow := bound(f.LowerBoundValues()[s.IDs[0]])
-	high, hasHigh := bound(f.UpperBoundValues()[s.IDs[0]])
+	low, hasLow := s.bound(f.LowerBoundValues()[s.IDs[0]])
+	high, hasHigh := s.bound(f.UpperBoundValues()[s.IDs[0]])
 	if nulls, known := f.NullValueCounts()[s.IDs[0]]; !hasLow || !hasHigh || !known || nulls > 0 {
 		return nil
 	}
 	return &sorted.Bounds{Lowest: low, Highest: high}
 }
 
-func bound(b []byte) (int64, bool) {
+// bound decodes a bound of the time column. A bound of 4 bytes is from when the column was a date or a 32-bit integer. If
+// it is a timestamp now, the bound has another unit.
+func (s *Series) bound(b []byte) (int64, bool) {
 	switch len(b) {
 	case 4:
-		return int64(int32(binary.LittleEndian.Uint32(b))), true
+		field, _ := s.table.Schema().FindFieldByID(s.IDs[0])
+		_, isLong := field.Type.(iceberg.Int64Type)
+		_, isInt := field.Type.(iceberg.Int32Type)
+		_, isDate := field.Type.(iceberg.DateType)
+		return int64(int32(binary.LittleEndian.Uint32(b))), isLong || isInt || isDate
 	case 8:
 		return int64(binary.LittleEndian.Uint64(b)), true
 	}

@@ -90,7 +90,7 @@ func (s *Series) rowGroups(ctx context.Context, f *File) (rowGroups []rowGroup, 
 	}
 	bounds, err := scan.GroupBounds(ctx, f.Data().FilePath())
 	for _, b := range bounds {
-		low, ok := bound(b.Min)
+		low, ok := s.bound(b.Min)
 		if !ok {
 			return wholeFile, nil
 		}
