@@ -141,7 +141,8 @@ func manifestBounds(t *testing.T, s *tables.Store) string {
 }
 
 // TestNaNCounts checks the NaN counts in the manifests after each operation that writes files. A column
-// that contains NaN must have no bounds, even if only one row group contains NaN.
+// that contains NaN must have no bounds, even if only one row group contains NaN. A column of only NaN has no count,
+// because Iceberg's Java library would skip the file for x > 1, which in Spark is true for NaN.
 func TestNaNCounts(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
@@ -180,8 +181,10 @@ func TestNaNCounts(t *testing.T) {
 			return f.ID
 		}
 		for i, f := range files {
-			if got := f.NaNValueCounts(); !maps.Equal(got, map[int]int64{id("f"): want[i], id("g"): 0, id("s.f"): want[i]}) {
-				t.Errorf("%s: file %d: NaN counts by field ID are %v, want %d for f and s.f, and 0 for g", operation, i, got, want[i])
+			wantCounts := map[int]int64{id("f"): want[i], id("g"): 0, id("s.f"): want[i]}
+			maps.DeleteFunc(wantCounts, func(_ int, n int64) bool { return n == f.Count() })
+			if got := f.NaNValueCounts(); !maps.Equal(got, wantCounts) {
+				t.Errorf("%s: file %d: NaN counts by field ID are %v, want %v", operation, i, got, wantCounts)
 			}
 			for _, name := range []string{"f", "g", "s.f", "n"} {
 				wantBounds := name != "s.f" && (want[i] == 0 || name != "f") // nested columns have counts but no bounds

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -15,7 +16,8 @@ import (
 
 // Column chunks that contain NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but
 // DuckDB sorts NaN after all numbers, so with such bounds, DuckDB would skip matching rows. Manifests contain each
-// column's number of NaN values.
+// column's number of NaN values, unless all are NaN: with such a count, Iceberg's Java library skips the file for x > 1.
+// But in Spark, NaN is greater than all numbers.
 
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
@@ -119,6 +121,9 @@ func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64
 			}
 		}
 	}
+	nans = maps.Clone(nans)
+	values := f.ValueCounts()
+	maps.DeleteFunc(nans, func(id int, n int64) bool { return n > 0 && n == values[id] })
 	return b.NaNValueCounts(nans).LowerBoundValues(lower).UpperBoundValues(upper).Build(), nil
 }
 
