@@ -53,8 +53,8 @@ func hasNestedDefault(t iceberg.Type) bool {
 	return false
 }
 
-// maxExactInteger is the largest integer up to which float64 represents all integers.
-const maxExactInteger = 1 << 53
+// maxExactInteger is the largest integer that differs from all others as a float64: 2^53+1 becomes 2^53.
+const maxExactInteger = 1<<53 - 1
 
 // defaultValue returns a default value as an array, or nil if it is nil. v is a value in the JSON form of section
 // "JSON single-value serialization" of Iceberg's specification.
@@ -69,7 +69,7 @@ func defaultValue(v any, t arrow.DataType) (arrow.Array, error) {
 	case float64:
 		// iceberg-go decodes integers as float64, which rounds larger ones.
 		if arrow.IsInteger(t.ID()) && (value > maxExactInteger || value < -maxExactInteger) {
-			return invalid("integers beyond 2^53 are not supported as default values")
+			return invalid("integers of 2^53 and more are not supported as default values")
 		}
 	case string:
 		if arrow.IsBinaryLike(t.ID()) && t.ID() != arrow.STRING || t.ID() == arrow.FIXED_SIZE_BINARY {
