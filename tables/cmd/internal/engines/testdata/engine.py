@@ -71,6 +71,14 @@ class PyIceberg:
         t = self.table(table)
         t.append(self.arrow(t, rows))
 
+    def stage(self, table, rows):
+        """Loads a table to which commit appends the rows."""
+        self.loaded = self.table(table)
+        self.staged = self.arrow(self.loaded, rows)
+
+    def commit(self):
+        self.loaded.append(self.staged)
+
     def overwrite(self, table, rows):
         t = self.table(table)
         t.overwrite(self.arrow(t, rows))
@@ -201,6 +209,18 @@ class DuckDB(SQL):
         r = self.do(f"SELECT * FROM {self.name(table)}" + (f" AT (VERSION => {snapshot})" if snapshot else ""))
         names = [d[0] for d in r.description]
         return [dict(zip(names, row)) for row in r.fetchall()]
+
+    def stage(self, table, rows):
+        """Writes rows in a transaction that commit ends."""
+        self.do("SET preserve_insertion_order=false")
+        self.do("BEGIN")
+        self.append(table, rows)
+
+    def commit(self):
+        self.do("COMMIT")
+
+    def run(self, statement):
+        self.do(statement)
 
     def count(self, table):
         return [{"n": self.do(f"SELECT count(*) FROM {self.name(table)}").fetchone()[0]}]
