@@ -20,7 +20,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-
 )
 
 // RefusedColumns lists the columns of a schema that Iceberg cannot store.

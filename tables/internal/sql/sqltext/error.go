@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"unicode/utf8"
-
 )
 
 // Error is the error of an SQL statement, with its position.
