@@ -4,6 +4,7 @@ package duck
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,6 +18,9 @@ import (
 )
 
 func columnsOf(plan *tables.ScanPlan) ([]column, error) {
+	if plan.Schema.NumFields() == 0 {
+		return nil, errors.New("the table has no columns, so SQL cannot use it: add one first")
+	}
 	if err := checkNames(plan.Schema); err != nil {
 		return nil, err
 	}

@@ -43,13 +43,18 @@ func (r RefusedColumns) Error() string {
 // error returns an Error that names the first column and wraps r.
 func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
 
-// Error is an error about a column in a put or a scan.
+var errNoColumns = errors.New("the rows have no columns, but a table with rows needs at least one")
+
+// Error is an error about a column in a put or a scan, or about a put without columns.
 type Error struct {
 	Column string
 	Err    error // the cause
 }
 
 func (e *Error) Error() string {
+	if errors.Is(e.Err, errNoColumns) {
+		return e.Err.Error()
+	}
 	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
 }
 
@@ -65,7 +70,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // [Error]; it wraps [RefusedColumns] if columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
-		return nil, errors.New("the schema has no columns")
+		return nil, &Error{Err: errNoColumns}
 	}
 	var refused RefusedColumns
 	fields, seen := make([]arrow.Field, putSchema.NumFields()), map[string]bool{}
