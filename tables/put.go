@@ -158,12 +158,17 @@ func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 	if err != nil {
 		return err
 	}
+	if t.s == nil {
+		return ErrTxnDone
+	}
+	r, counts := t.s.opts.withCounts(r)
 	src, err := datafile.Gather(r, 0)
 	if err != nil {
 		return err
 	}
 	defer src.Release()
 	_, err = t.put(n, src, src.Schema, m, opts)
+	t.sum.Rows, t.sum.Bytes = t.sum.Rows+counts.Rows, t.sum.Bytes+counts.Bytes
 	return err
 }
 

@@ -20,6 +20,7 @@ type Txn struct {
 	order   []*txnChange
 	hooks   []icecat.TxHook // run in the catalog's transaction
 	ended   bool            // whether the function passed to Update has returned
+	sum     *Outcome        // rows and bytes that Put has read
 }
 
 // txnChange is a Txn's change to one table.
@@ -39,14 +40,18 @@ type txnChange struct {
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
 	ctx, end := s.opts.begin(ctx, "update", "", "")
-	defer func() { end(Outcome{Err: err}) }()
+	var sum Outcome
+	defer func() {
+		sum.Err = err
+		end(sum)
+	}()
 	defer wrapOnce(&err, &OpError{Op: "update", Dir: s.dir})
 	unpin, err := s.commits.Pin()
 	if err != nil {
 		return err
 	}
 	defer unpin()
-	err = s.update(ctx, f)
+	err = s.update(ctx, func(txn *Txn) error { txn.sum = &sum; return f(txn) })
 	if errors.Is(err, commit.ErrStale) { // do not call f again, because it cannot reread the readers that it puts
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}

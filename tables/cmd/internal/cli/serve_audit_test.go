@@ -121,6 +121,10 @@ func TestServeAuditLog(t *testing.T) {
 			audit.Entry{User: "ann", Operation: "http-query", Bucket: "b", SQL: "SELECT x FROM t", Rows: 2, Outcome: audit.OK, Code: "OK"},
 		},
 		{
+			func() error { return ann.post("/write?db=lines&p="+ann.token, "m v=1 1\nn v=2 2") },
+			audit.Entry{User: "ann", Operation: "http-write", Bucket: "lines", Tables: []string{"m", "n"}, Rows: 2, Outcome: audit.OK, Code: "OK"},
+		},
+		{
 			func() error {
 				return rex.post("/api/action", `{"action": "delete", "bucket": "b", "tables": ["t", "u"]}`)
 			},

@@ -124,7 +124,9 @@ func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome,
 	case "scan", "changes", "query":
 		e.read += out.Rows
 	case "put", "exec", "update", "rewrite":
-		e.changed += out.Rows
+		if out.Err == nil { // the caller may try again
+			e.changed += out.Rows
+		}
 	}
 }
 
