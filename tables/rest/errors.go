@@ -150,8 +150,7 @@ func (q *request) replyEmpty(err error) error {
 
 func (q *request) reply(code int, v any) error {
 	if v == nil {
-		_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout)) // fails only if the connection is closed
-		q.W.WriteHeader(code)
+		serving.WriteStatus(q.W, q.ReadTimeout, code)
 		return nil
 	}
 	serving.WriteJSON(q.W, q.ReadTimeout, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)

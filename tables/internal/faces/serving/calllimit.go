@@ -1,13 +1,15 @@
 package serving
 
 import (
+	"context"
 	"slices"
 	"sync"
 )
 
 // CallLimit limits concurrent calls of some kind, in total and per host. If a new call's host has used up its share,
 // the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the host
-// with the most cancelable calls is canceled.
+// with the most cancelable calls is canceled. If a call by a user would be refused, but another user runs more calls on
+// the same host, the newest of these calls is canceled.
 type CallLimit struct {
 	limit, share int
 
@@ -19,6 +21,7 @@ type CallLimit struct {
 type holder struct {
 	host   string
 	cancel func() // cancels the call; nil if it cannot be canceled
+	call   *call  // nil if the user is not known
 }
 
 // minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
@@ -31,10 +34,19 @@ func NewCallLimit(limit, share int) *CallLimit { return &CallLimit{limit: limit,
 // Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
 // cancel is not nil, CallLimit may call it to end this call in favor of another one; cancel must not block.
 func (l *CallLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
-	t := &holder{HostOf(address), cancel}
+	return l.acquire(&holder{host: HostOf(address), cancel: cancel})
+}
+
+// AcquireCall is like Acquire for ctx's call, which may be canceled in favor of another user.
+func (l *CallLimit) AcquireCall(ctx context.Context) (release func(), ok bool) {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return l.acquire(&holder{host: c.host, call: c})
+}
+
+func (l *CallLimit) acquire(t *holder) (release func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.makeRoom(t.host) {
+	if !l.makeRoom(t.host) && !l.cancelFor(t) {
 		return nil, false
 	}
 	l.holders = append(l.holders, t)
@@ -85,5 +97,34 @@ func (l *CallLimit) makeRoom(host string) bool {
 	t := l.holders[i]
 	l.remove(t)
 	t.cancel()
+	return true
+}
+
+// cancelFor cancels the newest call of the user who runs the most calls on t's host, if that user would still run no
+// fewer than t's user. It reports whether it did. mu must be held.
+func (l *CallLimit) cancelFor(t *holder) bool {
+	if t.call == nil {
+		return false
+	}
+	calls := map[string]int{}
+	for _, o := range l.holders {
+		if o.host == t.host && o.call != nil {
+			calls[o.call.user]++
+		}
+	}
+	var victim *holder
+	for _, o := range l.holders { // oldest first
+		if o.host != t.host || o.call == nil || calls[o.call.user] < calls[t.call.user]+2 {
+			continue
+		}
+		if victim == nil || calls[o.call.user] >= calls[victim.call.user] {
+			victim = o
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	l.remove(victim)
+	victim.call.cancel(errShare)
 	return true
 }

@@ -49,7 +49,7 @@ const (
 // slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call. A
 // free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then to
 // the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user that has
-// more slots.
+// more slots. If the call's own host or connection has used up its share, only another user's call there helps.
 type Limiter struct {
 	name                    string
 	slots, PerHost, perConn int
@@ -145,19 +145,21 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 }
 
 // endFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's. It
-// chooses the newest call of the host and user with the most slots, but no call that has run for less than SettleTime.
-// If that call does not end, a later endFor cancels another one.
+// chooses the newest call of the host and user with the most slots, but no call that has run for less than SettleTime,
+// and none whose slot w could not get, because w's connection or host has used up its share elsewhere. If that call does
+// not end, a later endFor cancels another one.
 func (l *Limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.since) < l.yieldTime || len(l.running) < l.slots-l.Spare || l.used[w.host] >= l.PerHost || l.used[w.conn] >= l.perConn {
+	isConnFull, isHostFull := l.used[w.conn] >= l.perConn, l.used[w.host] >= l.PerHost
+	if now.Sub(w.since) < l.yieldTime || len(l.running) < l.slots-l.Spare && !isConnFull && !isHostFull {
 		return
 	}
 	var victim *call
 	maxExcess := 0
 	for c, s := range l.running {
-		if s.isCanceled || now.Sub(s.since) < l.SettleTime {
+		if s.isCanceled || now.Sub(s.since) < l.SettleTime || isConnFull && c.conn != w.conn || isHostFull && c.host != w.host {
 			continue
 		}
 		excess := max(l.excess(c.host, w.host), 0) + max(l.excess(userKey(c), userKey(w.call)), 0)
@@ -267,7 +269,7 @@ func (l *Limiter) count(c *call, n int) {
 }
 
 // count adds n to a map entry, and removes the entry if it becomes 0, so that the map holds only active callers.
-func count(m map[string]int, key string, n int) {
+func count[N int | int64](m map[string]N, key string, n N) {
 	m[key] += n
 	if m[key] == 0 {
 		delete(m, key)

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http/httptest"
@@ -134,6 +135,77 @@ func TestCanceledForOtherUsers(t *testing.T) {
 	defer cancel()
 	if _, err := l.acquire(ctx, &call{host: "0", conn: "4", user: "two"}); err != nil {
 		t.Errorf("another user at the same host got no slot: %v", err)
+	}
+}
+
+// TestShareOfOtherUsers checks that a call whose host or connection has used up its share gets a slot of another user
+// there who has more, and never one from elsewhere.
+func TestShareOfOtherUsers(t *testing.T) {
+	for name, conn := range map[string]func(i int) string{"host": func(i int) string { return fmt.Sprint("a:", i) }, "connection": func(int) string { return "a:0" }} {
+		l := newLimiter("queries", 8, time.Minute, 20*time.Millisecond, 20*time.Millisecond)
+		l.Spare = 0 // otherwise, host b would get a single slot
+		for i := range 12 {
+			c := &call{host: "a", conn: conn(i), user: "one"}
+			if name == "host" {
+				c.user = fmt.Sprint("one", i%3) // each gets two slots
+			}
+			if i >= 8 {
+				c = &call{host: "b", conn: "b:0", user: "newer"}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			release, err := l.acquire(ctx, c)
+			cancel()
+			c.cancel = func(cause error) {
+				if c.host != "a" || cause != errShare {
+					t.Errorf("%s: a call of host %s was canceled with %v", name, c.host, cause)
+				}
+				go release()
+			}
+			if got := l.used[c.conn] <= l.perConn && l.used[c.host] <= l.PerHost; !got || (err == nil) != (l.running[c] != nil) {
+				t.Errorf("%s: call %d: more slots than the share: %v", name, i, l.used)
+			}
+		}
+		for user, want := range map[string]bool{cmp.Or(map[string]string{"host": "one0"}[name], "one"): false, "two": true} {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			_, err := l.acquire(ctx, &call{host: "a", conn: conn(0), user: user})
+			cancel()
+			if (err == nil) != want {
+				t.Errorf("%s: user %s: got %v, want a slot: %v", name, user, err, want)
+			}
+		}
+	}
+}
+
+// TestCallLimitUsers checks that a call that would be refused ends the newest call of the user with the most calls on
+// the same host, if that user keeps as many.
+func TestCallLimitUsers(t *testing.T) {
+	limit := NewCallLimit(8, 4)
+	var canceled []string
+	acquire := func(host, user string, n int) bool {
+		c := &call{host: host, user: user}
+		c.cancel = func(error) { canceled = append(canceled, fmt.Sprint(user, n)) }
+		_, ok := limit.AcquireCall(context.WithValue(t.Context(), callKey{}, c))
+		return ok
+	}
+	for i, c := range []struct {
+		host, user string
+		want       bool
+		canceled   string
+	}{
+		{"a", "one", true, "[]"},
+		{"a", "two", true, "[]"},
+		{"a", "one", true, "[]"},
+		{"a", "one", true, "[]"},
+		{"a", "one", false, "[]"}, // the host is full
+		{"b", "one", true, "[]"},
+		{"a", "three", true, "[one3]"},
+		{"a", "four", true, "[one3 one2]"},
+		{"a", "four", false, "[one3 one2]"}, // each user has one
+		{"a", "five", false, "[one3 one2]"},
+	} {
+		if ok := acquire(c.host, c.user, i); ok != c.want || fmt.Sprint(canceled) != c.canceled {
+			t.Errorf("call %d of %s at %s: got %v, canceled %v, want %v, %s", i, c.user, c.host, ok, canceled, c.want, c.canceled)
+		}
 	}
 }
 

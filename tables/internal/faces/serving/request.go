@@ -38,13 +38,15 @@ type Requests struct {
 	s      *Core
 
 	mu            sync.Mutex
-	charged       int64      // bytes that Charge has counted, for all requests
-	byFirstCharge []*Request // requests with charged bytes, in order of their first Charge
+	charged       int64            // bytes that Charge has counted, for all requests
+	byFirstCharge []*Request       // requests with charged bytes, in order of their first Charge
+	waiting       []*Request       // requests that wait in Charge
+	chargedTo     map[string]int64 // charged by user
 }
 
 // NewRequests returns a Requests that limits what an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
-	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4), follow: NewCallLimit(maxFollowers, maxFollowers/2)}
+	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4), follow: NewCallLimit(maxFollowers, maxFollowers/2), chargedTo: map[string]int64{}}
 }
 
 // Request is a running HTTP request.
@@ -85,17 +87,17 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 		}
 		end(err)
 	}()
-	limit, cancel := q.limits.All, context.CancelFunc(nil) // a request with a token cannot be canceled
+	var ok bool
 	if isPublic {
 		q.ReadTimeout = min(q.ReadTimeout, openTimeout)
 		q.Body = http.MaxBytesReader(q.W, q.Body, maxPublicBody)
+		var cancel context.CancelFunc
 		q.Ctx, cancel = context.WithTimeout(q.Ctx, openTimeout)
 		defer cancel()
-		defer context.AfterFunc(q.Ctx, func() { _ = q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
-		limit = q.limits.open
+		q.release, ok = q.limits.open.Acquire(q.RemoteAddr, cancel)
+	} else {
+		q.release, ok = q.limits.All.AcquireCall(q.Ctx)
 	}
-	var ok bool
-	q.release, ok = limit.Acquire(q.RemoteAddr, cancel)
 	if !ok {
 		panicked = false
 		return tooMany("requests")
@@ -112,7 +114,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 // Follow must be called by a request that follows a table. The request then has no time limit, and no longer counts
 // towards MaxRequests.
 func (q *Request) Follow() error {
-	release, ok := q.limits.follow.Acquire(q.RemoteAddr, nil)
+	release, ok := q.limits.follow.AcquireCall(q.Ctx)
 	if !ok {
 		return tooMany("requests that follow a table")
 	}
@@ -128,25 +130,37 @@ func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	end(status.Error(codes.Unauthenticated, err.Error()))
 }
 
-// WriteJSON writes v as JSON, or fallback if v cannot be encoded. The write fails if the client does
-// not receive it within timeout.
+// WriteStatus answers with a status, without or before a body. The client has the given time to receive the answer,
+// even if the request took longer than any deadline so far. The time is doubled, because the HTTP server first reads the
+// rest of the request's body, if any, until its read deadline.
+func WriteStatus(w http.ResponseWriter, timeout time.Duration, code int) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * timeout)) // fails only if the connection is closed
+	w.WriteHeader(code)
+}
+
+// WriteJSON writes v as JSON, or fallback if v cannot be encoded. See WriteStatus about timeout.
 func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fallback string) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // an earlier deadline may have passed
 	text, err := json.Marshal(v)
 	if err != nil {
 		code, text = http.StatusInternalServerError, []byte(fallback)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
+	WriteStatus(w, timeout, code)
 	_, _ = w.Write(append(text, '\n')) // fails only if the client has disconnected
 }
 
 // Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests together
 // may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end, and fails
 // after a third of q.ReadTimeout. The request that has held a reservation for longest is always granted more, so that
-// requests that raise their reservations cannot deadlock.
+// requests that raise their reservations cannot deadlock. Otherwise, free memory goes to the user with the smallest
+// reservations. After half of its time, Charge cancels requests of a user who has reserved more.
 func (q *Request) Charge(n int64) error {
-	for deadline := time.Now().Add(q.ReadTimeout / 3); !q.limits.tryCharge(q, n); {
+	start, wait := time.Now(), q.ReadTimeout/3
+	defer q.limits.stopWaiting(q)
+	for deadline := start.Add(wait); !q.limits.tryCharge(q, n); {
+		if time.Since(start) > wait/2 {
+			q.limits.cancelFor(q, n)
+		}
 		if time.Now().After(deadline) {
 			return tooMany("requests that need much memory")
 		}
@@ -163,11 +177,16 @@ func (q *Request) Charge(n int64) error {
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	extra := n - q.charged
+	extra, user := n-q.charged, q.Caller.user
+	hasLess := func(o *Request) bool { return p.chargedTo[o.Caller.user] < p.chargedTo[user] }
+	isFirst := len(p.byFirstCharge) == 0 || p.byFirstCharge[0] == q
 	switch {
 	case extra <= 0:
 		return true
-	case p.charged+extra > p.s.opts.Memory/4 && len(p.byFirstCharge) > 0 && p.byFirstCharge[0] != q:
+	case !isFirst && (p.charged+extra > p.s.opts.Memory/4 || slices.ContainsFunc(p.waiting, hasLess)):
+		if !slices.Contains(p.waiting, q) {
+			p.waiting = append(p.waiting, q)
+		}
 		return false
 	case q.charged == 0:
 		p.byFirstCharge = append(p.byFirstCharge, q)
@@ -175,17 +194,49 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 		q.release = func() { p.uncharge(q); releaseOthers() }
 	}
 	q.charged = n
-	p.charged += extra
-	p.s.Memory.Add(extra)
+	p.add(q, extra)
 	return true
+}
+
+// add counts n bytes for q. mu must be held.
+func (p *Requests) add(q *Request, n int64) {
+	p.charged += n
+	count(p.chargedTo, q.Caller.user, n)
+	p.s.Memory.Add(n)
+}
+
+func (p *Requests) stopWaiting(q *Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = slices.DeleteFunc(p.waiting, func(o *Request) bool { return o == q })
+}
+
+// cancelFor cancels the newest request of the user who has reserved the most memory, if that is more than q's user would
+// have with n bytes for q. It does nothing while an earlier victim still holds its memory.
+func (p *Requests) cancelFor(q *Request, n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var victim *Request
+	maxCharged := p.chargedTo[q.Caller.user] + n - q.charged
+	for _, o := range p.byFirstCharge {
+		if o.Ctx.Err() != nil {
+			return
+		}
+		charged := p.chargedTo[o.Caller.user]
+		if charged > maxCharged || charged == maxCharged && victim != nil {
+			victim, maxCharged = o, charged
+		}
+	}
+	if victim != nil {
+		victim.Ctx.Value(callKey{}).(*call).cancel(errShare)
+	}
 }
 
 func (p *Requests) uncharge(q *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.byFirstCharge = slices.DeleteFunc(p.byFirstCharge, func(o *Request) bool { return o == q })
-	p.charged -= q.charged
-	p.s.Memory.Add(-q.charged)
+	p.add(q, -q.charged)
 }
 
 func tooMany(requests string) error {
@@ -209,7 +260,7 @@ type largeBodyRest struct {
 func (l *largeBodyRest) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	if q := l.q; q != nil && n > 0 {
-		releaseLarge, ok := q.limits.large.Acquire(q.RemoteAddr, nil)
+		releaseLarge, ok := q.limits.large.AcquireCall(q.Ctx)
 		if !ok {
 			return 0, tooMany("large requests")
 		}
@@ -234,7 +285,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(deadline) // fails only if the connection is closed; then Read fails, too
+	_ = b.q.Control.SetReadDeadline(deadline)                                                  // fails only if the connection is closed; then Read fails, too
+	defer context.AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
