@@ -49,7 +49,7 @@ var tablesLayering = layering.Layering{
 		{Name: "family faces", Family: true, Packages: map[string][]string{
 			"internal/faces/following":    nil,
 			"internal/faces/formats":      {"github.com/google/uuid"},
-			"internal/faces/lineprotocol": {"github.com/influxdata/line-protocol"},
+			"internal/faces/lineprotocol": nil,
 			"internal/faces/operations":   nil,
 			"internal/faces/serving":      {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
 		}},

@@ -45,9 +45,18 @@ func (h *handler) influxHandler() http.Handler {
 	})
 	mux.HandleFunc("GET /health", h.influxHealth)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(influxPaths, r.URL.Path) {
+			h.failInflux(w, &problem{Status: http.StatusNotFound, Text: fmt.Sprintf("no such path: %.100q: clients of InfluxDB can use only %q", r.URL.Path, influxPaths)})
+			return
+		}
 		h.failInflux(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " does not support the method " + r.Method})
 	})
 	return mux
+}
+
+// isInflux reports whether a path belongs to InfluxDB's API, even if influxHandler has no such path.
+func isInflux(path string) bool {
+	return slices.Contains(influxPaths, path) || path == "/query" || strings.HasPrefix(path, "/api/v2/") || strings.HasPrefix(path, "/api/v3/")
 }
 
 func (h *handler) influxVersion() string {
@@ -98,24 +107,24 @@ func (h *handler) writeLines(q *request) error {
 		return err
 	}
 	serving.Note(q.Ctx, bucket, "")
-	release, err := serving.AcquirePut(q.Ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
 	lines, err := q.readLines()
 	if err != nil {
 		return err
 	}
+	release, err := serving.AcquirePut(q.Ctx) // after the body, because a client may send it slowly
+	if err != nil {
+		return err
+	}
+	defer release()
 	points, err := lineprotocol.Parse(lines, v.Get("precision"), time.Now(), func(n int64) error { return q.Charge(linesMemory(len(lines)) + n) })
 	if err != nil {
 		return lineProblem(err)
 	}
 	serving.Note(q.Ctx, bucket, "", points.Names()...)
-	if err := points.Put(q.Ctx, h.store, bucket); err != nil {
+	if err := points.Put(q.Ctx, h.store, bucket, v.Get("id")); err != nil {
 		return lineProblem(err)
 	}
-	q.W.WriteHeader(http.StatusNoContent)
+	serving.WriteStatus(q.W, q.ReadTimeout, http.StatusNoContent)
 	return nil
 }
 

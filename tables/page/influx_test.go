@@ -40,11 +40,11 @@ func (s *testServer) csv(bucket, table string) string {
 func TestWriteLines(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.write("/api/v2/write?org=ignored&bucket=B&precision=s", "cpu,host=a usage=0.5,n=3i 100\n# comment\n\ncpu,host=b up=true 50\n", 204, nil)
-	s.write("/write?db=B&precision=ms&u=x", `cpu,zone=z note="two\"s",big=18446744073709551615u 150000`, 204, nil)
+	s.write("/write?db=B&precision=ms&u=x", `cpu,zone=z\n note="two\"s \n\\",big=18446744073709551615u 150000`, 204, nil)
 	want := `time,host,usage,n,up,zone,note,big
 1970-01-01T00:00:50Z,b,,,true,,,
 1970-01-01T00:01:40Z,a,0.5,3,,,,
-1970-01-01T00:02:30Z,,,,,z,"two""s",18446744073709551615`
+1970-01-01T00:02:30Z,,,,,z\n,"two""s \n\",18446744073709551615`
 	if got := s.csv("B", "cpu"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -72,13 +72,13 @@ func TestWriteLinesErrors(t *testing.T) {
 	for body, want := range map[string]string{
 		"m v=1 1\nm v=\"text\" 2":                   `line 2: measurement \"m\", field \"v\": the value is of type string, but line 1 has type float`,
 		"# x\nm,host=b text=\"x\ny\" 1\nm v=1i 2\n": `line 4: measurement \"m\", field \"v\": `,
-		"m v=1 1\nm,host= v=1 1":                    `line 2: column 8: expected tag value`,
+		"m v=1 1\nm,host= v=1 1":                    `line 2: column 8: expected the value of tag \"host\", found ' '`,
 		"m v=1 1\nm,v=tag u=1 1":                    `line 2: measurement \"m\": \"v\" is both a tag and a field`,
 		"m v=1,v=2 1":                               `line 1: measurement \"m\": field \"v\" occurs twice`,
 		"m,a=1,a=2 v=1":                             `line 1: measurement \"m\": tag \"a\" occurs twice`,
 		"m time=1 1":                                `line 1: measurement \"m\": field \"time\" is called time`,
 		"m v=1 12345678901234567890":                `line 1: the timestamp \"12345678901234567890\" is not a whole number of 64 bits`,
-		"m v=1e999":                                 `line 1: column 5: cannot parse value for field key \"v\"`,
+		"m v=1e999":                                 `line 1: column 5: field \"v\": the value \"1e999\" is neither a number`,
 		"m v=1 1\n\xff v=1":                         `line 2: the line is not valid UTF-8`,
 		"m v=\"a\n\xff\" 1":                         `line 2: the line is not valid UTF-8`,
 		"m Time=1 1":                                `line 1: measurement \"m\": field \"Time\" is called time`,
@@ -87,10 +87,10 @@ func TestWriteLinesErrors(t *testing.T) {
 		"new v=1 1\nnew V=1 2":                      `line 2: measurement \"new\": field \"V\" and the field \"v\" differ only in case`,
 		"m v=\"" + strings.Repeat("v", 1<<20):       `line 1: the line has more than 1048576 bytes`,
 		"m v=1\x00":                                 `line 1: `,
-		"m":                                         `line 1: column 2: empty tag name`,
-		"m v=\"x":                                   `line 1: column 5: expected closing quote`,
+		"m":                                         `line 1: column 2: expected a comma and a tag, or a space and a field, found the end of the body`,
+		"m v=\"x":                                   `line 1: column 5: expected closing quote of field \"v\"`,
 		strings.Repeat("n", 256) + " v=1 1":         `name`,
-		strings.Repeat("m v=1 1\n", 5) + "m v=1 now!": `line 6: column 7: invalid timestamp`,
+		strings.Repeat("m v=1 1\n", 5) + "m v=1 now!": `line 6: the timestamp \"now!\" is not a whole number of 64 bits`,
 	} {
 		s.write("/write", body, 400, nil, want, `"code":"invalid"`)
 	}
@@ -108,6 +108,9 @@ func TestWriteLinesErrors(t *testing.T) {
 		t.Error("the metrics do not count bad lines as InvalidArgument")
 	}
 	s.wantGet("/write", 405, `"code":"method not allowed"`)
+	for _, path := range []string{"/query?q=x", "/api/v2/query", "/api/v2/buckets", "/api/v3/write_lp?db=x"} {
+		s.write(path, "m v=1 1", 404, nil, "no such path", `\"/api/v2/write\"`, `"code":"not found"`)
+	}
 }
 
 // TestWriteLinesErrorsShort checks that an answer quotes only the beginning of a long name or value.
@@ -262,6 +265,32 @@ func TestWriteLinesColumns(t *testing.T) {
 	if got := s.csv("", "known"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// TestWriteLinesOnce checks that a body with an ID counts once, even if several clients send it at the same time.
+func TestWriteLinesOnce(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	bodies := map[string]string{"one": "one v=1 1\none v=2 2", "two": "a v=1 1\nb v=1 1\na v=1 2"}
+	for range 2 {
+		var all sync.WaitGroup
+		for id, body := range bodies {
+			for range 4 {
+				all.Go(func() { s.write("/write?id="+id, body, 204, nil) })
+			}
+		}
+		all.Wait()
+	}
+	for table, rows := range map[string]int{"one": 2, "a": 2, "b": 1} {
+		if got := strings.Count(s.csv("", table), "\n"); got != rows {
+			t.Errorf("table %s: got %d rows, want %d", table, got, rows)
+		}
+	}
+	s.write("/write?id=3", bodies["one"], 204, nil)
+	s.write("/write", bodies["one"], 204, nil) // equal points without an ID are different points
+	if got := strings.Count(s.csv("", "one"), "\n"); got != 6 {
+		t.Errorf("after other IDs: got %d rows, want 6", got)
+	}
+	s.write("/write?id="+strings.Repeat("x", 256), "m v=1 1", 400, nil, "option ID is 256 bytes long")
 }
 
 // TestWriteLinesConcurrently checks writers that add columns to the same new tables at the same time.

@@ -6,7 +6,6 @@ package page
 import (
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,23 +46,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
-	for pattern, e := range map[string]endpoint{
-		"GET /api/session":          {isPublic: true, handle: h.session},
-		"POST /api/sign-in":         {isPublic: true, handle: h.signIn},
-		"POST /api/sign-out":        {isPublic: true, handle: h.signOut},
-		"GET /api/tree":             {handle: h.tree},
-		"GET /api/table":            {handle: h.table},
-		"GET /api/rows":             {handle: h.rows},
-		"GET /api/changes":          {handle: h.changes},
-		"GET /api/follow":           {handle: h.follow},
-		"GET /api/profile":          {handle: h.profile},
-		"POST /api/query":           {handle: h.query},
-		"POST /api/cancel":          {handle: h.cancel},
-		"GET /api/query/{id}/error": {handle: h.failure},
-		"GET /api/download":         {handle: h.download},
-		"POST /api/put":             {handle: h.put},
-		"POST /api/action":          {handle: h.action},
-	} {
+	for pattern, e := range h.endpoints() {
 		_, path, _ := strings.Cut(pattern, " ")
 		e.identify, e.fail = h.identify, h.fail
 		e.name = "http-" + strings.TrimPrefix(strings.ReplaceAll(path, "/{id}/", "-"), "/api/")
@@ -83,7 +66,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 	influx := h.influxHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
-		if slices.Contains(influxPaths, r.URL.Path) {
+		if isInflux(r.URL.Path) {
 			influx.ServeHTTP(w, r)
 			return
 		}
@@ -97,6 +80,27 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 		}
 		root.ServeHTTP(w, r)
 	})
+}
+
+// endpoints returns the page's API, by patterns for the router.
+func (h *handler) endpoints() map[string]endpoint {
+	return map[string]endpoint{
+		"GET /api/session":          {isPublic: true, handle: h.session},
+		"POST /api/sign-in":         {isPublic: true, handle: h.signIn},
+		"POST /api/sign-out":        {isPublic: true, handle: h.signOut},
+		"GET /api/tree":             {handle: h.tree},
+		"GET /api/table":            {handle: h.table},
+		"GET /api/rows":             {handle: h.rows},
+		"GET /api/changes":          {handle: h.changes},
+		"GET /api/follow":           {handle: h.follow},
+		"GET /api/profile":          {handle: h.profile},
+		"POST /api/query":           {handle: h.query},
+		"POST /api/cancel":          {handle: h.cancel},
+		"GET /api/query/{id}/error": {handle: h.failure},
+		"GET /api/download":         {handle: h.download},
+		"POST /api/put":             {handle: h.put},
+		"POST /api/action":          {handle: h.action},
+	}
 }
 
 func setHeaders(h http.Header) {

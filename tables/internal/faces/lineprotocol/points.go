@@ -1,13 +1,11 @@
 // Package lineprotocol puts points in InfluxDB's line protocol into tables. docs/line-protocol.md says which columns
-// they become. The format is described at https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/, and
-// its parser is InfluxData's own.
+// they become. The format is described at https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/.
 package lineprotocol
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -17,7 +15,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	influx "github.com/influxdata/line-protocol/v2/lineprotocol"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -26,7 +23,7 @@ const (
 	// MaxBody is the maximum size of Parse's text, in bytes.
 	MaxBody = 32 << 20
 
-	maxLine         = 1 << 20 // in bytes; the parser's errors quote as much
+	maxLine         = 1 << 20 // in bytes
 	maxMeasurements = 1000
 	maxCells        = 4 << 20  // maximum number of values and nulls in all columns of a body
 	columnCells     = 64       // a new column counts as this many cells more
@@ -58,10 +55,10 @@ var units = map[string]time.Duration{
 type Points struct {
 	measurements []*measurement // in the order of their first points
 
-	body    []byte
+	lexer   *lexer
 	unit    time.Duration // of the timestamps in the body
 	now     int64         // the server's time, in nanoseconds
-	points  int           // number of the current point, from 1
+	point   int           // offset of the current point in the body
 	cells   int
 	reserve func(bytes int64) error
 	byName  map[string]*measurement
@@ -71,7 +68,7 @@ type Points struct {
 type measurement struct {
 	name    string
 	times   []int64 // in nanoseconds, or serverTime
-	points  []int   // numbers of the points in the body
+	points  []int   // offsets of the points in the body
 	columns []*column
 	byName  map[string]*column
 	byLower map[string]*column // by names in lower case
@@ -80,15 +77,15 @@ type measurement struct {
 type column struct {
 	name    string
 	isTag   bool
-	kind    influx.ValueKind
-	first   int // number of the first point with the column
+	kind    kind
+	first   int // offset of the first point with the column
 	builder array.Builder
 	array   arrow.Array // set by Parse when all points are read
 }
 
-var types = map[influx.ValueKind]arrow.DataType{
-	influx.Int: arrow.PrimitiveTypes.Int64, influx.Uint: arrow.PrimitiveTypes.Uint64, influx.Float: arrow.PrimitiveTypes.Float64,
-	influx.Bool: arrow.FixedWidthTypes.Boolean, influx.String: arrow.BinaryTypes.String,
+var types = map[kind]arrow.DataType{
+	kindInt: arrow.PrimitiveTypes.Int64, kindUint: arrow.PrimitiveTypes.Uint64, kindFloat: arrow.PrimitiveTypes.Float64,
+	kindBool: arrow.FixedWidthTypes.Boolean, kindString: arrow.BinaryTypes.String,
 }
 
 // Parse parses a body. Points without a timestamp get the time now. Parse and Put call reserve with the total memory
@@ -98,14 +95,13 @@ func Parse(body []byte, precision string, now time.Time, reserve func(bytes int6
 	if !ok {
 		return nil, &tables.ArgumentError{Err: fmt.Errorf("precision is %.20q: it must be ns, us, ms, s, m or h", precision)}
 	}
-	p := &Points{body: body, unit: unit, now: now.UnixNano(), reserve: reserve, byName: map[string]*measurement{}}
+	p := &Points{lexer: &lexer{body: body}, unit: unit, now: now.UnixNano(), reserve: reserve, byName: map[string]*measurement{}}
 	if err := checkText(body); err != nil {
 		return nil, err
 	}
-	d := influx.NewDecoderWithBytes(body) // its buffer would grow without a limit if it had a reader
-	for d.Next() {
-		p.points++
-		if err := p.parsePoint(d); err != nil {
+	for p.lexer.next() {
+		p.point = p.lexer.pos
+		if err := p.parsePoint(); err != nil {
 			return nil, err
 		}
 	}
@@ -118,8 +114,7 @@ func Parse(body []byte, precision string, now time.Time, reserve func(bytes int6
 	return p, nil
 }
 
-// checkText refuses long lines and invalid UTF-8, because the parser's errors quote in full any name, number or rest of a
-// line, and any string that is not UTF-8.
+// checkText refuses long lines, so that errors have positions that people can find, and invalid UTF-8.
 func checkText(body []byte) error {
 	number := 0
 	for line := range bytes.Lines(body) {
@@ -134,87 +129,87 @@ func checkText(body []byte) error {
 	return nil
 }
 
-func (p *Points) parsePoint(d *influx.Decoder) error {
-	name, err := d.Measurement()
+func (p *Points) parsePoint() error {
+	name, err := p.lexer.measurement()
 	if err != nil {
-		return p.syntaxError(err)
+		return err
 	}
 	m := p.byName[string(name)]
 	if m == nil {
 		if len(p.measurements) == maxMeasurements {
-			return p.errorAt(p.points, "the body has more than %d measurements: send fewer at a time", maxMeasurements)
+			return p.errorAt(p.point, "the body has more than %d measurements: send fewer at a time", maxMeasurements)
 		}
 		m = &measurement{name: string(name), byName: map[string]*column{}, byLower: map[string]*column{}}
 		p.byName[m.name] = m
 		p.measurements = append(p.measurements, m)
 	}
 	for {
-		key, value, err := d.NextTag()
+		key, text, err := p.lexer.tag()
 		if err != nil {
-			return p.syntaxError(err)
+			return err
 		}
 		if key == nil {
 			break
 		}
-		c, err := p.column(m, key, influx.String, true)
+		c, err := p.column(m, key, kindString, true)
 		if err != nil {
 			return err
 		}
-		c.builder.(*array.StringBuilder).BinaryBuilder.Append(value)
+		c.builder.(*array.StringBuilder).BinaryBuilder.Append(text)
 	}
-	for {
-		key, value, err := d.NextField()
-		if err != nil {
-			return p.syntaxError(err)
-		}
-		if key == nil {
-			break
-		}
-		c, err := p.column(m, key, value.Kind(), false)
+	for isLast := false; !isLast; {
+		var key []byte
+		var v value
+		key, v, isLast, err = p.lexer.field()
 		if err != nil {
 			return err
 		}
-		c.append(value)
+		c, err := p.column(m, key, v.kind, false)
+		if err != nil {
+			return err
+		}
+		c.append(v)
 	}
-	timestamp, err := p.parseTime(d)
+	timestamp, err := p.parseTime()
 	if err != nil {
 		return err
 	}
-	m.times, m.points = append(m.times, timestamp), append(m.points, p.points)
+	m.times, m.points = append(m.times, timestamp), append(m.points, p.point)
 	return p.addCells(len(m.columns) + 1)
 }
 
 // parseTime returns a point's time in nanoseconds, or serverTime.
-func (p *Points) parseTime(d *influx.Decoder) (int64, error) {
-	text, err := d.TimeBytes()
+func (p *Points) parseTime() (int64, error) {
+	text, err := p.lexer.timestamp()
 	switch {
 	case err != nil:
-		return 0, p.syntaxError(err)
-	case text == nil:
+		return 0, err
+	case len(text) == 0:
 		return serverTime, nil
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return 0, p.errorAt(p.points, "the timestamp %.40q is not a whole number of 64 bits", text)
+	if err != nil || text[0] == '+' {
+		return 0, p.errorAt(p.point, "the timestamp %.40q is not a whole number of 64 bits", text)
 	}
-	if limit := math.MaxInt64 / int64(p.unit); n > limit || n < -limit {
-		return 0, p.errorAt(p.points, "the timestamp %d does not fit 64 bits of nanoseconds: check precision=", n)
+	// the largest number of nanoseconds means infinity in SQL, and InfluxDB has the same limit
+	if limit := (math.MaxInt64 - 1) / int64(p.unit); n > limit || n < -limit {
+		return 0, p.errorAt(p.point, "the timestamp %d does not fit 64 bits of nanoseconds: check precision=", n)
 	}
 	return n * int64(p.unit), nil
 }
 
 // column returns the column of a tag or field, ready for the current point's value.
-func (p *Points) column(m *measurement, key []byte, kind influx.ValueKind, isTag bool) (*column, error) {
+func (p *Points) column(m *measurement, key []byte, kind kind, isTag bool) (*column, error) {
 	rows := len(m.times)
 	c := m.byName[string(key)]
 	if c == nil {
-		c = &column{name: string(key), isTag: isTag, kind: kind, first: p.points, builder: array.NewBuilder(memory.DefaultAllocator, types[kind])}
+		c = &column{name: string(key), isTag: isTag, kind: kind, first: p.point, builder: array.NewBuilder(memory.DefaultAllocator, types[kind])}
 		lower := strings.ToLower(c.name)
 		if lower == timeColumn {
-			return nil, p.errorAt(p.points, "measurement %.100q: %s is called time, as the column of the timestamps: rename it", m.name, c)
+			return nil, p.errorAt(p.point, "measurement %.100q: %s is called time, as the column of the timestamps: rename it", m.name, c)
 		}
 		if other := m.byLower[lower]; other != nil {
-			return nil, p.errorAt(p.points, "measurement %.100q: %s and the %s differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, other)
+			return nil, p.errorAt(p.point, "measurement %.100q: %s and the %s differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, other)
 		}
 		m.byName[c.name], m.byLower[lower] = c, c
 		m.columns = append(m.columns, c)
@@ -224,11 +219,11 @@ func (p *Points) column(m *measurement, key []byte, kind influx.ValueKind, isTag
 	}
 	switch {
 	case c.isTag != isTag:
-		return nil, p.errorAt(p.points, "measurement %.100q: %.100q is both a tag and a field: rename one of them", m.name, c.name)
+		return nil, p.errorAt(p.point, "measurement %.100q: %.100q is both a tag and a field: rename one of them", m.name, c.name)
 	case c.kind != kind:
-		return nil, p.errorAt(p.points, "measurement %.100q, field %.100q: the value is of type %v, but line %d has type %v", m.name, c.name, kind, p.lineOf(c.first), c.kind)
+		return nil, p.errorAt(p.point, "measurement %.100q, field %.100q: the value is of type %v, but line %d has type %v", m.name, c.name, kind, p.lexer.lineOf(c.first), c.kind)
 	case c.builder.Len() > rows:
-		return nil, p.errorAt(p.points, "measurement %.100q: %s occurs twice", m.name, c)
+		return nil, p.errorAt(p.point, "measurement %.100q: %s occurs twice", m.name, c)
 	}
 	c.builder.AppendNulls(rows - c.builder.Len())
 	return c, nil
@@ -238,18 +233,18 @@ func (c *column) String() string {
 	return fmt.Sprintf("%s %.100q", map[bool]string{true: "tag", false: "field"}[c.isTag], c.name)
 }
 
-func (c *column) append(v influx.Value) {
+func (c *column) append(v value) {
 	switch b := c.builder.(type) {
 	case *array.Int64Builder:
-		b.Append(v.IntV())
+		b.Append(v.integer)
 	case *array.Uint64Builder:
-		b.Append(v.UintV())
+		b.Append(v.uint)
 	case *array.Float64Builder:
-		b.Append(v.FloatV())
+		b.Append(v.float)
 	case *array.BooleanBuilder:
-		b.Append(v.BoolV())
+		b.Append(v.bool)
 	case *array.StringBuilder:
-		b.BinaryBuilder.Append(v.BytesV())
+		b.BinaryBuilder.Append(v.text)
 	}
 }
 
@@ -259,7 +254,7 @@ func (p *Points) addCells(n int) error {
 	before := p.cells
 	p.cells += n
 	if p.cells > maxCells {
-		return p.errorAt(p.points, "the body has more than %d values, counting each field and tag of a measurement for each of its points: send fewer points at a time", maxCells)
+		return p.errorAt(p.point, "the body has more than %d values, counting each field and tag of a measurement for each of its points: send fewer points at a time", maxCells)
 	}
 	if before == 0 || before/cellStep != p.cells/cellStep {
 		return p.reserve(p.memory())
@@ -270,50 +265,7 @@ func (p *Points) addCells(n int) error {
 // memory returns the memory for the cells so far, in bytes.
 func (p *Points) memory() int64 { return int64(p.cells/cellStep+1) * cellStep * cellBytes }
 
-// errorAt returns an error for the line of a point.
+// errorAt returns an error for the line of the point at an offset.
 func (p *Points) errorAt(point int, format string, args ...any) error {
-	return &Error{p.lineOf(point), fmt.Errorf(format, args...)}
-}
-
-// syntaxError converts an error of the parser, and shortens it.
-func (p *Points) syntaxError(err error) error {
-	if e := (*influx.DecodeError)(nil); errors.As(err, &e) {
-		return &Error{int(e.Line), fmt.Errorf("column %d: %.1000v", e.Column, e.Err)}
-	}
-	return p.errorAt(p.points, "%.1000v", err)
-}
-
-// lineOf returns the number of the line where a point begins. The parser tells lines only in its own errors, so lineOf
-// reads the body again, by a reader that counts the lines that the parser has taken.
-func (p *Points) lineOf(point int) int {
-	lines := &lineReader{rest: p.body}
-	d := influx.NewDecoder(lines)
-	for range point {
-		d.Next()
-	}
-	return lines.count
-}
-
-// lineReader returns one line for each Read.
-type lineReader struct {
-	rest  []byte
-	count int // number of lines that have begun
-	open  bool
-}
-
-func (l *lineReader) Read(b []byte) (int, error) {
-	if len(l.rest) == 0 {
-		return 0, io.EOF
-	}
-	if !l.open {
-		l.count++
-	}
-	end := bytes.IndexByte(l.rest, '\n') + 1
-	if end == 0 {
-		end = len(l.rest)
-	}
-	n := copy(b, l.rest[:end])
-	l.open = n < end
-	l.rest = l.rest[n:]
-	return n, nil
+	return &Error{p.lexer.lineOf(point), fmt.Errorf(format, args...)}
 }

@@ -29,9 +29,10 @@ func (p *Points) Names() (names []string) {
 	return names
 }
 
-// Put appends the points to the tables of a bucket that have the names of the measurements, in one commit. A point that
-// does not fit its table is an *Error.
-func (p *Points) Put(ctx context.Context, store *tables.Store, bucket string) error {
+// Put appends the points to the tables of a bucket that have the names of the measurements, in one commit. It appends
+// nothing to a table to which a put with the same id was already applied, unless id is "". A point that does not fit its
+// table is an *Error.
+func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string) error {
 	var last []*arrow.Schema
 	for attempt := 1; ; attempt++ {
 		stored := make([]*arrow.Schema, len(p.measurements))
@@ -46,7 +47,7 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket string) er
 		if err != nil {
 			return err
 		}
-		err = p.put(ctx, store, bucket, batches)
+		err = p.put(ctx, store, bucket, id, batches)
 		mismatch := (*tables.SchemaError)(nil)
 		isMismatch := errors.As(err, &mismatch)
 		switch {
@@ -67,8 +68,8 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket string) er
 }
 
 // put puts one batch for each measurement. A single one can stay in the tail, which is faster than a transaction.
-func (p *Points) put(ctx context.Context, store *tables.Store, bucket string, batches []arrow.RecordBatch) error {
-	o := &tables.PutOptions{Settings: &tables.Settings{Time: timeColumn, Evolution: tables.AddOnly}}
+func (p *Points) put(ctx context.Context, store *tables.Store, bucket, id string, batches []arrow.RecordBatch) error {
+	o := &tables.PutOptions{ID: id, Settings: &tables.Settings{Time: timeColumn, Evolution: tables.AddOnly}}
 	put := func(i int, f func(r array.RecordReader) error) error {
 		r, err := array.NewRecordReader(batches[i].Schema(), batches[i:i+1])
 		if err != nil {

@@ -1,0 +1,108 @@
+package page
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+)
+
+// slowBody returns a body that takes twice the given time, in three pieces. Each piece comes in time.
+func slowBody(body string, idle time.Duration) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		third := len(body) / 3
+		for i, piece := range []string{body[:third], body[third : 2*third], body[2*third:]} {
+			if i > 0 {
+				time.Sleep(idle * 3 / 4)
+			}
+			if _, err := io.WriteString(w, piece); err != nil {
+				return // the server has answered
+			}
+		}
+		time.Sleep(idle / 2)
+		_ = w.Close() // always returns nil
+	}()
+	return r
+}
+
+// TestAnswersArrive checks that each path answers even if its body, or its wait for a slot, takes longer than
+// IdleTimeout.
+func TestAnswersArrive(t *testing.T) {
+	const idle = time.Second
+	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: idle, Queries: 1, Puts: 1})
+	s.putQuery("B", "t", "SELECT 1 AS x")
+	s = s.withToken(flightd.Admin)
+	other, end := s.server.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "192.0.2.1:1")
+	defer end(nil)
+	release := must.Get(serving.Acquire(other, operations.BothSlots))(t)
+	time.AfterFunc(3*idle, release)
+	h := &handler{server: s.server.Core}
+	untested := map[string]bool{"POST /write": true, "POST /api/v2/write": true, "GET /ping": true, "GET /health": true}
+	for pattern := range h.endpoints() {
+		untested[pattern] = true
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	check := func(pattern, query, body, want string) {
+		delete(untested, pattern)
+		method, path, _ := strings.Cut(pattern, " ")
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r := s.request(ctx, method, strings.Replace(path, "{id}", "x", 1)+query, nil)
+			if method == http.MethodPost {
+				r = s.request(ctx, method, path+query, slowBody(body, idle))
+			}
+			if want == "401" {
+				r.Header.Set("Authorization", "Bearer x")
+			}
+			a, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Errorf("%s%s: got no answer: %v", pattern, query, err)
+				return
+			}
+			defer a.Body.Close()
+			text, _ := bufio.NewReader(a.Body).ReadString('\n') // follow does not end
+			if got := a.Status[:3]; got != want {
+				t.Errorf("%s%s: got %s %s, want %s", pattern, query, got, text, want)
+			}
+		})
+	}
+	const id = "0123456789abcdef"
+	check("GET /api/session", "", "", "200")
+	check("POST /api/sign-in", "", `{"token": "`+s.token+`"}`, "200")
+	check("POST /api/sign-out", "", `{}`, "200")
+	check("GET /api/tree", "", "", "200")
+	check("GET /api/table", "?bucket=B&table=t", "", "200")
+	check("GET /api/rows", "?bucket=B&table=t", "", "200")
+	check("GET /api/changes", "?bucket=B&table=t&format=csv", "", "200")
+	check("GET /api/follow", "?bucket=B&table=t&every=1s", "", "200")
+	check("GET /api/profile", "?bucket=B&table=t&column=x", "", "200")
+	check("POST /api/query", "", `{"id": "`+id+`", "sql": "SELECT x FROM t", "bucket": "B"}`, "200")
+	check("POST /api/cancel", "", `{"id": "`+id+`x"}`, "200")
+	check("GET /api/query/{id}/error", "", "", "404")
+	check("GET /api/download", "?bucket=B&table=t&format=csv", "", "200")
+	check("POST /api/put", "?bucket=B&table=new&format=csv", "x\n1\n2\n", "200")
+	check("POST /api/action", "", `{"action": "exec", "bucket": "B", "sql": "INSERT INTO t VALUES (2)"}`, "200")
+	check("POST /write", "?db=B", "m v=1 1\n", "204")
+	check("POST /write", "?db=B", "m v=x 1\n", "400")
+	check("POST /write", "?db=B&p=x", "m v=1 1\n", "401")
+	check("POST /api/v2/write", "?bucket=B", "n v=1 1\no v=1 1\n", "204")
+	check("POST /api/put", "?bucket=B&table=new&format=csv", "x\n1\n2\n", "401")
+	check("POST /api/v2/none", "", "m v=1 1\n", "404")
+	check("GET /ping", "", "", "204")
+	check("GET /health", "", "", "200")
+	if len(untested) > 0 {
+		t.Errorf("not tested: %v", untested)
+	}
+}
