@@ -90,7 +90,7 @@ func (c *catalog) writeContent(path string, flag int, b []byte, sync bool) error
 		err = f.Truncate(int64(len(b)))
 	}
 	if err == nil && sync {
-		err = f.Sync()
+		err = c.timed(f.Sync)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", errNotSynced, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -25,6 +26,7 @@ type directory struct {
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
+	syncs  sync.Map // *time.Time, the start of a sync that runs → nil: see timed
 }
 
 // storeLocks holds the locks that several parts of a store share. Lock order: lifeMu, firstSync,
@@ -70,10 +72,27 @@ func (d *directory) syncExclusive(sync func() error) error {
 	if err := d.checkPoisoned(); err != nil {
 		return err
 	}
-	if err := sync(); err != nil {
+	if err := d.timed(sync); err != nil {
 		return d.poison(err)
 	}
 	return nil
+}
+
+// timed calls sync, whose time longestSync measures.
+func (d *directory) timed(sync func() error) error {
+	start := time.Now()
+	d.syncs.Store(&start, nil)
+	defer d.syncs.Delete(&start)
+	return sync()
+}
+
+// longestSync returns how long the longest of the running syncs has taken, without the time in which it waited for locks.
+func (d *directory) longestSync() (longest time.Duration) {
+	d.syncs.Range(func(start, _ any) bool {
+		longest = max(longest, time.Since(*start.(*time.Time)))
+		return true
+	})
+	return longest
 }
 
 // syncParents makes the name of the store's directory survive a power loss. It stops at the first

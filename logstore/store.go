@@ -141,14 +141,15 @@ func (s *Store) releaseAll() error {
 	return errors.Join(append(errs, s.unlock())...)
 }
 
-// hangTime is how long a sync may continue after its caller has left. Then the disk counts as hanging.
+// hangTime is how long a sync may take, and may continue after its caller has left. Then the disk counts as hanging.
 const hangTime = time.Minute
 
 // Sync waits until all changes that returned before the call are durable, so that they survive
 // a power loss. After the first Sync, the store also syncs each new segment.
 //
 // If ctx ends first, Sync returns an error, but the disk still syncs. If the disk has not finished a
-// minute later, the store refuses writes until it is reopened.
+// minute later, the store refuses writes until it is reopened. Waiting for other calls, such as a
+// Drop, does not count.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.opError("sync", err)
@@ -165,16 +166,23 @@ func (s *Store) Sync(ctx context.Context) error {
 		err = commitError(s.syncer.all())
 	}()
 	if ended := canceled.Wait(ctx, done); ended != nil {
-		go func() {
-			select {
-			case <-done:
-			case <-time.After(hangTime):
-				_ = s.poison(errHanging) // later calls return it
-			}
-		}()
+		go s.watchSync(done)
 		return s.opError("sync", ended)
 	}
 	return s.opError("sync", err)
+}
+
+// watchSync watches a Sync whose caller has left, until done is closed. If the disk hangs, the store refuses writes. A
+// Sync that waits for locks, for example during a Drop, says nothing about the disk.
+func (s *Store) watchSync(done <-chan struct{}) {
+	for left := hangTime; left > 0; left = hangTime - s.longestSync() {
+		select {
+		case <-done:
+			return
+		case <-time.After(left):
+		}
+	}
+	_ = s.poison(errHanging) // later calls return it
 }
 
 // Reclaim frees the space of deleted and replaced data now, even if there is too little for the

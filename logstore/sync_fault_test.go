@@ -263,3 +263,18 @@ func TestSyncOfHangingDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestSyncWaitingForLocks checks that the disk does not count as hanging while an abandoned Sync waits for other calls,
+// before the store begins to sync a file. The test has no such calls, because a bubble does not see that they wait.
+func TestSyncWaitingForLocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := must.Get(openHooked(crashDir, nil, crashHooksOn(vfstest.NewMem())))(t)
+		done := make(chan struct{})
+		go s.watchSync(done)
+		time.Sleep(2*hangTime + time.Second)
+		synctest.Wait()
+		mustAppend(t, s, "k", "v")
+		close(done)
+		must.Do(t, s.Close())
+	})
+}
