@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -26,6 +27,7 @@ import (
 
 const (
 	claimSuffix    = ".holder"
+	nextSuffix     = ".next" // of the claim that replaces a stale one
 	anotherProcess = "another process"
 )
 
@@ -58,19 +60,34 @@ func RecordHolder(fsys FS, name string) error {
 	return err
 }
 
-// createClaim creates the claim of this process. It replaces the claim of a process that has ended. If two
-// processes replace it at the same time, CheckHolder notices it later.
-func createClaim(fsys FS, name string) (err error) {
+// createClaim creates the claim of this process. It replaces the claim of a process that has ended.
+func createClaim(fsys FS, name string) error {
 	claim := name + claimSuffix
-	for range 2 {
-		err = writeNote(fsys, claim, os.O_CREATE|os.O_EXCL, HolderNote())
-		if !errors.Is(err, fs.ErrExist) {
-			break
-		}
-		if err := CheckHolder(fsys, name); err != nil {
-			return err
-		}
-		_ = fsys.Remove(claim) // if it fails, writeNote fails again
+	err := writeNote(fsys, claim, os.O_CREATE|os.O_EXCL, HolderNote())
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := CheckHolder(fsys, name); err != nil {
+		return err
+	}
+	// Only the process that has created the next claim may replace a stale one.
+	next := claim + nextSuffix
+	err = writeNote(fsys, next, os.O_CREATE|os.O_EXCL, HolderNote())
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("it is %w by %s, which is replacing %s: try again, or remove %s if that process has ended", storeerror.ErrInUse, Holder(fsys, next), claim, next)
+	}
+	if err != nil {
+		return err
+	}
+	// Check again, because another process may have replaced the claim before. If the claim is gone, another
+	// process can create it at any time, so a rename could replace that one.
+	_, err = ReadNote(fsys, claim)
+	err = cmp.Or(err, CheckHolder(fsys, name))
+	if err == nil {
+		err = fsys.Rename(next, claim)
+	}
+	if err != nil {
+		_ = fsys.Remove(next) // if it fails, the next error names it
 	}
 	return err
 }
@@ -86,7 +103,8 @@ func ClearHolder(fsys FS, name string) error {
 
 // CheckHolder returns an error that wraps ErrInUse if another process that may run has the claim of a lock.
 // Without a network file system, it does nothing: flock then excludes all processes, and a note with
-// another host's name is from an earlier container.
+// another host's name is from an earlier container. CheckHolder also ignores a claim in a read-only file
+// system, such as a snapshot, because nobody could remove it there.
 func CheckHolder(fsys FS, name string) error {
 	network, claim := NetworkOf(fsys, filepath.Dir(name)), name+claimSuffix
 	if network == "" {
@@ -94,7 +112,7 @@ func CheckHolder(fsys FS, name string) error {
 	}
 	note, err := ReadNote(fsys, claim)
 	isOwn := strings.HasPrefix(note, fmt.Sprintf("process %d on ", os.Getpid())) && strings.HasSuffix(note, "\n"+ownStart()+"\n")
-	if holder, isHere, runs := ParseNote(note); err == nil && !isOwn && (runs || !isHere) {
+	if holder, isHere, runs := ParseNote(note); err == nil && !isOwn && (runs || !isHere) && !isReadOnly(fsys, claim) {
 		err = fmt.Errorf("it is %w by %s, and flock may not exclude all processes on %s: close it there, or remove %s if that process has ended",
 			storeerror.ErrInUse, cmp.Or(holder, anotherProcess), network, claim)
 	}
@@ -102,6 +120,15 @@ func CheckHolder(fsys FS, name string) error {
 		return nil
 	}
 	return err
+}
+
+// isReadOnly reports whether the file system of a file is read-only.
+func isReadOnly(fsys FS, name string) bool {
+	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
+	if err == nil {
+		_ = f.Close() // nothing was written
+	}
+	return errors.Is(err, syscall.EROFS)
 }
 
 func writeNote(fsys FS, name string, flag int, note string) error {
@@ -131,7 +158,8 @@ func ReadNote(fsys FS, name string) (string, error) {
 }
 
 // ParseNote returns a note's first line, or "" if the note is incomplete. isHere reports whether its process
-// was on this machine. If so, runs reports whether it still runs.
+// was on this machine since the machine started: another machine can have the same host name. If so, runs
+// reports whether the process still runs.
 func ParseNote(note string) (holder string, isHere, runs bool) {
 	holder, rest, complete := strings.Cut(note, "\n")
 	start, _, _ := strings.Cut(rest, "\n")
@@ -142,7 +170,8 @@ func ParseNote(note string) (holder string, isHere, runs bool) {
 		return "", false, false
 	}
 	host, err := os.Hostname()
-	return holder, err == nil && onHost == host && start != "", start == processStart(pid)
+	isHere = err == nil && onHost == host && start != "" && strings.HasSuffix(start, strings.TrimSpace(BootSession()))
+	return holder, isHere, start == processStart(pid)
 }
 
 // Holder describes the holder of a file's lock, for messages. If the process in the lock file's

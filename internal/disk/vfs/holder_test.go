@@ -39,7 +39,7 @@ func TestHolder(t *testing.T) {
 	own := processStart(os.Getpid())
 	for noteName, c := range map[string]struct{ note, want string }{
 		"of an ended process":                 {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", ended.Process.Pid, host, own), unknown},
-		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), unknown},
+		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n0%s\n", os.Getpid(), host, own), unknown},
 		"of another machine":                  {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on elsewhere (x, since y))"},
 		"without a start time":                {"process 7 on " + host + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on " + host + ")"},
 		"truncated":                           {"process 7 on", unknown},
@@ -78,7 +78,8 @@ func TestClaim(t *testing.T) {
 	for name, c := range map[string]struct{ note, want string }{
 		"of a running process":                {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", os.Getppid(), host, parent), "in use by process %d on %s (x, since y), and flock may not exclude all processes on NFS"},
 		"of another machine":                  {"process 7 on elsewhere (x, since y)\n" + own + "\n", "in use by process 7 on elsewhere"},
-		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), ""},
+		"of another machine with this name":   {fmt.Sprintf("process 7 on %s (x, since y)\n%s0\n", host, own), "in use by process 7 on " + host},
+		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n0%s\n", os.Getpid(), host, own), ""},
 		"of this process":                     {HolderNote(), ""},
 		"that is not yet written":             {"", "in use by another process"},
 	} {
@@ -117,6 +118,85 @@ func TestClaim(t *testing.T) {
 			}
 		}
 	}
+}
+
+// racingFS is a network file system. It runs inBetween, once, after it has opened a claim for reading.
+type racingFS struct {
+	networkFS
+	inBetween *func()
+}
+
+func (r racingFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := r.networkFS.OpenFile(name, flag, perm)
+	if run := *r.inBetween; run != nil && flag == os.O_RDONLY && strings.HasSuffix(name, claimSuffix) {
+		*r.inBetween = nil
+		run()
+	}
+	return f, err
+}
+
+// TestClaimsReplacedAtOnce checks that only one of two processes gets the claim if both find that it is stale: here, one
+// of them replaces it, or replaces and removes it, after the other has read it.
+func TestClaimsReplacedAtOnce(t *testing.T) {
+	host, own := must.Get(os.Hostname())(t), processStart(os.Getpid())
+	if own == "" {
+		t.Skip("this system does not distinguish processes")
+	}
+	stale := fmt.Sprintf("process %d on %s (x, since y)\n0%s\n", os.Getpid(), host, own)
+	winner := fmt.Sprintf("process %d on %s (x, since y)\n%s\n", os.Getppid(), host, processStart(os.Getppid()))
+	for name, c := range map[string]struct {
+		note     string // the claim's content after the other process has run; "" if the claim is gone
+		nextNote string // the content of the other process's next claim, if it has not yet replaced the stale one
+		want     error
+	}{
+		"replaced":             {winner, "", storeerror.ErrInUse},
+		"being replaced":       {stale, winner, storeerror.ErrInUse},
+		"replaced and removed": {"", "", fs.ErrNotExist},
+		"still stale":          {stale, "", nil},
+	} {
+		lock := filepath.Join(t.TempDir(), "LOCK")
+		claim := lock + claimSuffix
+		must.Do(t, errors.Join(os.WriteFile(lock, nil, 0o600), os.WriteFile(claim, []byte(stale), 0o600)))
+		inBetween := func() {
+			must.Do(t, os.WriteFile(claim+".2", []byte(c.note), 0o600))
+			must.Do(t, os.Rename(claim+".2", claim))
+			if c.note == "" {
+				must.Do(t, os.Remove(claim))
+			}
+			if c.nextNote != "" {
+				must.Do(t, os.WriteFile(claim+nextSuffix, []byte(c.nextNote), 0o600))
+			}
+		}
+		must.Fail(t, RecordHolder(racingFS{inBetween: &inBetween}, lock), c.want, name)
+		if c.want != nil {
+			if got, _ := os.ReadFile(claim); string(got) != c.note {
+				t.Errorf("%s: the claim is now %q, want %q", name, got, c.note)
+			}
+		} else if got := must.Get(ReadNote(OS{}, claim))(t); !strings.HasSuffix(got, "\n"+own+"\n") {
+			t.Errorf("%s: the claim is %q, want that of this process", name, got)
+		}
+		if _, err := os.Stat(claim + nextSuffix); (err == nil) != (c.nextNote != "") {
+			t.Errorf("%s: the next claim: %v", name, err)
+		}
+	}
+}
+
+// readOnlyFS is a snapshot in a network file system.
+type readOnlyFS struct{ networkFS }
+
+func (r readOnlyFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	if flag&os.O_RDWR != 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EROFS}
+	}
+	return r.networkFS.OpenFile(name, flag, perm)
+}
+
+// TestClaimInSnapshot checks that a claim in a read-only file system excludes nobody.
+func TestClaimInSnapshot(t *testing.T) {
+	lock := filepath.Join(t.TempDir(), "LOCK")
+	must.Do(t, os.WriteFile(lock+claimSuffix, []byte("process 7 on elsewhere (x, since y)\n1 boot\n"), 0o600))
+	must.Do(t, CheckHolder(readOnlyFS{}, lock))
+	must.Fail(t, CheckHolder(networkFS{}, lock), storeerror.ErrInUse, "CheckHolder where files can be written")
 }
 
 // brokenFS is a network file system that fails to create claims. If isLate is set, it fails to write their notes.

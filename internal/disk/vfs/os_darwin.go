@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processStart returns the start time of a process, which distinguishes it from other processes
-// with the same PID. It returns "" if the process does not exist.
+// processStart returns the start time of a process and the boot session, which distinguish it from
+// other processes with the same PID. It returns "" if the process does not exist.
 func processStart(pid int) string {
 	p, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprint(p.Proc.P_starttime.Sec, " ", p.Proc.P_starttime.Usec)
+	return fmt.Sprint(p.Proc.P_starttime.Sec, " ", p.Proc.P_starttime.Usec, " ", BootSession())
 }
 
 // BootSession returns a string that stays the same until the machine restarts, or "" if the system
