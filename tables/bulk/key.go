@@ -3,6 +3,7 @@ package bulk
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -82,27 +83,39 @@ func checkHive(columns *arrow.Schema, by []int) error {
 	return nil
 }
 
+// hiveLetters lists the letters that hiveValue escapes. If a file system ignores case, so that another key has a
+// directory of this name, the next letters are tried.
+var hiveLetters = []string{"", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}
+
 // hiveValue returns the name of a text in the layout of Hive. DuckDB and polars cannot read names with two equal signs,
 // Windows allows no colon in names, and DuckDB reads NULL as null unless it is escaped.
-func hiveValue(text string) (string, error) {
-	switch {
-	case text == hiveNull:
+func hiveValue(text, letters string) (string, error) {
+	if text == hiveNull {
 		return "", fmt.Errorf("pyarrow and polars read the value %q as null in Hive's layout: split without this layout", text)
-	case strings.EqualFold(text, "NULL"):
-		return fmt.Sprintf("%%%X", text[0]) + text[1:], nil
 	}
-	return strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text)), nil
+	if strings.EqualFold(text, "NULL") {
+		letters += text[:1]
+	}
+	escape := func(match string) string {
+		if len(match) == 1 && strings.Contains(letters, match) {
+			return fmt.Sprintf("%%%X", match)
+		}
+		return match
+	}
+	return hiveParts.ReplaceAllStringFunc(strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text)), escape), nil
 }
 
+var hiveParts = regexp.MustCompile("%..|[A-Za-z]")
+
 // hivePath returns the directories of a key in the layout of Hive, such as year=2026/month=5.
-func hivePath(columns []string, texts []*string) (string, error) {
+func hivePath(columns []string, texts []*string, letters string) (string, error) {
 	const maxName = 255 // bytes, on common file systems
 	parts := make([]string, len(columns))
 	for i, text := range texts {
 		value := hiveNull
 		if text != nil {
 			var err error
-			value, err = hiveValue(*text)
+			value, err = hiveValue(*text, letters)
 			if err != nil {
 				return "", fmt.Errorf("column %q: %w", columns[i], err)
 			}

@@ -3,10 +3,13 @@ package bulk
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,15 +28,18 @@ import (
 func (s *splitter) createFile(texts []*string) (f *os.File, old string, err error) {
 	ext := "." + string(s.format)
 	if s.Hive {
-		dir, err := hivePath(s.By, texts)
-		if err != nil {
+		all := hiveLetters
+		if keepsCase, err := s.dir.KeepsCase(); err != nil {
 			return nil, "", err
+		} else if !keepsCase {
+			all = all[1:] // the value A needs another name than the value a
 		}
-		name := dir + "/data" + ext
-		for n := 2; s.Append && s.dir.Existing(name) != ""; n++ {
-			name = dir + "/data-" + strconv.Itoa(n) + ext
+		for _, letters := range all {
+			f, err = s.createHive(texts, ext, letters)
+			if !errors.Is(err, fs.ErrExist) {
+				break
+			}
 		}
-		f, err := s.dir.CreateAt(name)
 		return f, "", err
 	}
 	name := nullName
@@ -49,6 +55,19 @@ func (s *splitter) createFile(texts []*string) (f *os.File, old string, err erro
 		err = s.dir.Continue(name + ext)
 	}
 	return f, old, err
+}
+
+// createHive creates the file of a key in the layout of Hive.
+func (s *splitter) createHive(texts []*string, ext, letters string) (*os.File, error) {
+	dir, err := hivePath(s.By, texts, letters)
+	if err != nil {
+		return nil, err
+	}
+	name := dir + "/data" + ext
+	for n := 2; s.Append && s.dir.Existing(name) != ""; n++ {
+		name = dir + "/data-" + strconv.Itoa(n) + ext
+	}
+	return s.dir.CreateAt(name)
 }
 
 // continueText copies a CSV or JSON lines file from an earlier run, and sets f.writer, which writes after it. The values are
@@ -172,8 +191,10 @@ func isHiveValue(value string) bool {
 	if err != nil {
 		return false
 	}
-	again, err := hiveValue(text)
-	return err == nil && again == value
+	return slices.ContainsFunc(hiveLetters, func(letters string) bool {
+		again, err := hiveValue(text, letters)
+		return err == nil && again == value
+	})
 }
 
 // isPlainName reports whether a name without extension is that of a key's file.

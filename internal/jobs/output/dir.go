@@ -43,12 +43,20 @@ type Dir struct {
 	names   []string
 	parents map[string]bool // directories of files
 
-	continued map[string]bool // existing files that new ones contain
-	realDirs  map[string]bool // parents of files that Commit has checked
+	continued map[string]bool            // existing files that new ones contain
+	realDirs  map[string]bool            // parents of files that Commit has checked
+	spelled   map[string]map[string]bool // the names in the directories that checkSpelling has read
 }
 
 // capitalName is the name of a temporary directory, which shows whether the file system keeps capitals.
 const capitalName = "New"
+
+// KeepsCase reports whether the file system keeps the capitals in names. [Dir.Commit] and [Dir.Abort] must not have been
+// called.
+func (d *Dir) KeepsCase() (bool, error) {
+	entries, err := os.ReadDir(filepath.Dir(filepath.Dir(d.temp)))
+	return len(entries) == 1 && entries[0].Name() == capitalName, err
+}
 
 // CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
 // it is a file. It completes the commit of a killed run, and then returns an error that wraps [ErrFinished]. It removes the
@@ -87,7 +95,7 @@ func CheckDir(dir string) error {
 // CreateDir prepares to fill a directory, and creates its missing parents. The caller must call [Dir.Commit] or
 // [Dir.Abort].
 func CreateDir(path string) (d *Dir, err error) {
-	d = &Dir{path: path, parents: map[string]bool{}, continued: map[string]bool{}, realDirs: map[string]bool{}}
+	d = &Dir{path: path, parents: map[string]bool{}, continued: map[string]bool{}, realDirs: map[string]bool{}, spelled: map[string]map[string]bool{}}
 	_, err = os.Stat(path)
 	d.exists = err == nil
 	d.undo, err = makeDirs(d.Parent())
@@ -166,7 +174,8 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 }
 
 // CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system
-// ignores case, and another path differs only in case, the error wraps [fs.ErrExist].
+// ignores case, and another path differs only in case, the error wraps [fs.ErrExist]. For the path's parents, that
+// includes directories from earlier runs.
 func (d *Dir) CreateAt(path string) (f *os.File, err error) {
 	err = d.makeParents(path)
 	if err == nil {
@@ -186,10 +195,37 @@ func (d *Dir) makeParents(path string) error {
 		if c != '/' || d.parents[path[:i]] {
 			continue
 		}
+		if err := d.checkSpelling(path[:i]); err != nil {
+			return err
+		}
 		if err := os.Mkdir(filepath.Join(d.temp, path[:i]), 0o777); err != nil {
 			return err
 		}
 		d.parents[path[:i]] = true
+	}
+	return nil
+}
+
+// checkSpelling returns an error that wraps [fs.ErrExist] if the directory to fill has a name only with other capitals.
+// mu must be held.
+func (d *Dir) checkSpelling(name string) error {
+	path := filepath.Join(d.path, name)
+	if _, err := os.Lstat(path); err != nil || !d.exists {
+		return nil //nolint:nilerr // Commit returns other errors than that the name does not exist
+	}
+	parent := filepath.Dir(path)
+	if d.spelled[parent] == nil {
+		entries, err := os.ReadDir(parent)
+		if err != nil {
+			return err
+		}
+		d.spelled[parent] = map[string]bool{}
+		for _, e := range entries {
+			d.spelled[parent][e.Name()] = true
+		}
+	}
+	if !d.spelled[parent][filepath.Base(path)] {
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
 	return nil
 }

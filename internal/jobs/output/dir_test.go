@@ -44,6 +44,25 @@ func TestIgnoredCase(t *testing.T) {
 	must.Do(t, d.Abort())
 }
 
+// TestDirectoryInOtherCase checks that no file is put into a directory from an earlier run that has the name with other
+// capitals. The test creates the directory that a file system that ignores case would find, and sets its other name.
+func TestDirectoryInOtherCase(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	must.Do(t, os.MkdirAll(filepath.Join(dir, "n=1", "k=A"), 0o777))
+	d := must.Get(CreateDir(dir))(t)
+	d.spelled[filepath.Join(dir, "n=1")] = map[string]bool{"k=a": true}
+	for path, want := range map[string]error{"n=1/k=A/data.csv": fs.ErrExist, "n=1/k=%41/data.csv": nil, "n=2/k=A/data.csv": nil} {
+		f, err := d.CreateAt(path)
+		must.Fail(t, err, want, path)
+		if err == nil {
+			must.Do(t, f.Close())
+		}
+	}
+	delete(d.spelled, filepath.Join(dir, "n=1"))
+	f := must.Get(d.CreateAt("n=1/k=A/data-2.csv"))(t)
+	must.Do(t, errors.Join(f.Close(), d.Abort()))
+}
+
 // TestLongNames checks that a number, as split --max-file-size adds it, fits into the names of files, and that Visible
 // files have no names that other programs hide.
 func TestLongNames(t *testing.T) {

@@ -68,12 +68,11 @@ func (d *Dir) commit() error {
 	}
 	removed := []string{}
 	if d.Others != KeepOthers {
-		entries, err := os.ReadDir(filepath.Dir(filepath.Dir(d.temp)))
+		// If the file system changes capitals, the file a.csv may be of the key A.
+		keepsCase, err := d.KeepsCase()
 		if err != nil {
 			return err
 		}
-		// If the file system changes capitals, the file a.csv may be of the key A.
-		keepsCase := len(entries) == 1 && entries[0].Name() == capitalName
 		err = fs.WalkDir(os.DirFS(d.path), ".", func(name string, e fs.DirEntry, err error) error {
 			switch {
 			case err != nil || name == ".":
