@@ -8,42 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"path/filepath"
-	"runtime"
-	"slices"
-	"strconv"
-	"strings"
-	"sync/atomic"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/parallel"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
-	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
-
-// eachJob runs the statement of [Each].
-type eachJob struct {
-	sql    string
-	plan   EachPlan
-	tables []*boundTable   // the inputs, each with the files of the current part
-	types  []*arrow.Schema // of the inputs' files
-	files  scratch
-	db     *database.Database
-	opened int // number of databases opened so far
-
-	divides   bool         // whether a part that needs too much memory is divided
-	written   atomic.Int64 // number of parts written so far
-	partBytes atomic.Int64 // parts with more bytes are divided, unless they have a single key
-}
 
 // errStopped means that the caller of Each stopped the iteration, so Each must yield nothing more.
 var errStopped = errors.New("stopped")
@@ -92,50 +64,6 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 	})
 }
 
-type partFunc = func(context.Context, *parted.Part) error
-
-// runParts runs the statement for the parts with which divide calls a function.
-func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, partFunc) error, yield func(array.RecordReader) bool) error {
-	ahead, stop := context.WithCancel(ctx)
-	defer stop()
-	// Write the files of the next part while DuckDB reads those of this part.
-	for p, err := range parallel.Ahead(j.parts(ahead, divide), 1, (*eachPart).remove) {
-		if err == nil {
-			err = j.runOrDivide(ctx, p, func(r array.RecordReader) (isWanted bool) {
-				defer func() {
-					if !isWanted { // or yield panics
-						stop() // because Ahead waits for its goroutine
-					}
-				}()
-				return yield(r)
-			})
-		}
-		if err != nil {
-			stop()
-			return err
-		}
-	}
-	return nil
-}
-
-// runOrDivide runs the statement for a part, which it removes at the end. If the statement needs too much memory, it
-// divides the part. Later parts of the same size are divided before they run.
-func (j *eachJob) runOrDivide(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
-	defer p.remove()
-	canDivide := j.divides && p.CanDivide()
-	if !canDivide || p.Bytes() <= j.partBytes.Load() {
-		err := j.run(ctx, p, canDivide, yield)
-		if !canDivide || !database.NeedsMemory(err) || ctx.Err() != nil {
-			return err
-		}
-		j.partBytes.Store(p.Bytes() / 4)
-	}
-	j.close()
-	p.removeFiles()
-	divide := func(ctx context.Context, f partFunc) error { return p.Divide(ctx, j.partBytes.Load(), f) }
-	return j.runParts(ctx, divide, yield)
-}
-
 // eachPart is a part of the rows, in files.
 type eachPart struct {
 	*parted.Part
@@ -179,130 +107,6 @@ func (j *eachJob) parts(ctx context.Context, divide func(context.Context, partFu
 	}
 }
 
-// withJob calls f with a prepared job.
-func withJob(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, f func(*eachJob) error) (err error) {
-	dir, dirs, err := tempdir.NewDir(o.Temp)
-	if err != nil {
-		return err
-	}
-	j := &eachJob{sql: sql, files: scratch{dir: dir}, divides: o.Parts == 0}
-	j.partBytes.Store(math.MaxInt64)
-	defer func() {
-		j.close()
-		err = errors.Join(err, dirs.Close())
-	}()
-	if err := j.prepare(ctx, inputs, o); err != nil {
-		return err
-	}
-	return f(j)
-}
-
-func (j *eachJob) options(o *EachOptions) *parted.Options {
-	return &parted.Options{Memory: j.plan.Memory, PartBytes: j.plan.PartBytes, Parts: o.Parts, Temp: o.Temp}
-}
-
-// prepare checks the statement and the inputs, and makes the plan.
-func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOptions) error {
-	memory := cmp.Or(o.Memory, DefaultEachMemory)
-	if memory < 64<<20 {
-		return fmt.Errorf("the limit of memory is %d bytes: use at least %d", memory, 64<<20)
-	}
-	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
-	rows, keyed := make([]parted.Input, len(inputs)), make([]database.KeyedInput, len(inputs))
-	for i, in := range inputs {
-		rows[i] = parted.Input{Name: in.Name, Rows: in.Rows, By: in.By}
-		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
-		isSame := func(other EachInput) bool { return strings.EqualFold(other.Name, in.Name) }
-		if slices.ContainsFunc(inputs[:i], isSame) {
-			return fmt.Errorf("two inputs have the name %s: SQL ignores case, so rename one of them", sqltext.Name(in.Name))
-		}
-		if err := checkNames(in.Rows.Schema()); err != nil {
-			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
-		}
-	}
-	if err := cmp.Or(checkStatement(j.sql), parted.Check(rows, j.options(o))); err != nil {
-		return err
-	}
-	if err := j.open(); err != nil {
-		return err
-	}
-	defer j.close() // each part has its own database
-	j.db.CancelWith(ctx)
-	perKey, columns, err := j.db.PerKey(j.sql, keyed)
-	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
-		return err
-	}
-	factor, err := j.db.MemoryFactor(j.sql)
-	if err != nil {
-		return err
-	}
-	j.plan.PartBytes /= factor
-	for i, in := range inputs {
-		names := keyed[i].Columns
-		if columns != nil && columns[i] != nil {
-			names = columns[i]
-		}
-		j.plan.Inputs = append(j.plan.Inputs, EachPlanInput{Name: in.Name, By: in.By, Columns: names})
-		if err := j.addTable(in.Name, schema.Select(in.Rows.Schema(), names)); err != nil {
-			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
-		}
-	}
-	j.plan.Result, _, err = j.db.Describe(j.job()) // before the inputs are read
-	if !o.Trust {
-		j.sql = perKey // not before Describe, whose errors have positions in the statement as it is written
-	}
-	return err
-}
-
-// addTable adds the table of an input.
-func (j *eachJob) addTable(name string, columns *arrow.Schema) error {
-	empty, err := j.files.emptyFile()
-	if err != nil {
-		return err
-	}
-	t := &boundTable{schema: mainSchema, name: name, allColumns: true, plan: &tables.ScanPlan{}, emptyFile: empty}
-	stored := make([]arrow.Field, columns.NumFields())
-	for i, f := range schema.WithoutEncodings(columns).Fields() {
-		to, err := schema.StoredType(f.Type)
-		if err != nil {
-			return fmt.Errorf("column %q: %w", f.Name, err)
-		}
-		id := strconv.Itoa(i + 1)
-		stored[i] = arrow.Field{Name: f.Name, Type: to, Nullable: true, Metadata: arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{id})}
-		t.columns = append(t.columns, column{id, f.Name, sqlType(f.Type, to)})
-	}
-	j.tables = append(j.tables, t)
-	j.types = append(j.types, arrow.NewSchema(stored, nil))
-	return nil
-}
-
-// selectColumns returns a reader of some of a reader's columns.
-func selectColumns(r array.RecordReader, names []string) array.RecordReader {
-	to := schema.Select(r.Schema(), names)
-	r.Retain()
-	project := func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Project(b, to), nil }
-	return arrowsafe.Reader(to, arrowsafe.Each(r, project), r.Release)
-}
-
-// open opens a new database.
-func (j *eachJob) open() error {
-	j.close()
-	j.opened++
-	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
-	db, err := database.Open(limits, filepath.Join(j.files.dir, fmt.Sprintf("spill-%d", j.opened)))
-	if err == nil {
-		j.db = db
-	}
-	return err
-}
-
-func (j *eachJob) close() {
-	if j.db != nil {
-		j.db.Close()
-	}
-	j.db = nil
-}
-
 // writePart writes the rows of a part to files.
 func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, error) {
 	n := j.written.Add(1)
@@ -333,93 +137,4 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, 
 	}
 	isWritten = true
 	return p, nil
-}
-
-// run runs the statement for a part, and yields its result. If waits is set, the result waits in a file until it is
-// complete. Then run yields nothing if the statement needs too much memory.
-func (j *eachJob) run(ctx context.Context, p *eachPart, waits bool, yield func(array.RecordReader) bool) error {
-	for i, f := range p.files {
-		j.tables[i].files = nil
-		if f != nil {
-			j.tables[i].files = []tables.PlannedFile{f.planned()}
-		}
-	}
-	columns, rows, end, err := j.start(ctx, waits, false)
-	// As in Engine.Query, a single thread that writes temporary files from the beginning needs less memory.
-	if database.NeedsMemory(err) && ctx.Err() == nil {
-		columns, rows, end, err = j.start(ctx, waits, true)
-	}
-	if err != nil {
-		return explainPart(p.Part, err)
-	}
-	r := arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range rows {
-			if !yield(b, eachError(ctx, explainPart(p.Part, err))) {
-				return
-			}
-		}
-	}, end)
-	defer r.Release()
-	if !yield(r) {
-		return errStopped
-	}
-	return r.Err()
-}
-
-// explainPart adds the size of a part to an error if the error means that the part needs too much memory.
-func explainPart(p *parted.Part, err error) error {
-	if !database.NeedsMemory(err) || p.Bytes() == 0 {
-		return err
-	}
-	rows := int64(0)
-	for _, in := range p.Inputs {
-		rows += in.Rows
-	}
-	if p.OneKey {
-		return fmt.Errorf("the rows of key %s are too large: %d rows, %d bytes: %w", p.Key, rows, p.Bytes(), err)
-	}
-	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, omit the number, or use more memory: %w", rows, p.Bytes(), err)
-}
-
-// start starts the statement for the current part and, if waits is set, writes its result to a file. The caller must call
-// end after it has read the rows. If spills is set, the statement needs less memory, but more time.
-func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow.Schema, rows sorted.Batches, end func(), err error) {
-	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
-	if err := j.open(); err != nil {
-		return nil, nil, nil, err
-	}
-	job := j.job()
-	if spills {
-		job.Spills, job.Threads = true, 1
-	}
-	j.db.CancelWith(ctx)
-	result, err := j.db.Start(ctx, job)
-	if err != nil {
-		j.db.Finish()
-		return nil, nil, nil, err
-	}
-	columns, rows = result.Schema(), arrowsafe.Until(result.Next)
-	end = func() {
-		result.End()
-		j.db.Finish()
-	}
-	if waits {
-		defer j.close()
-		defer end() // the function above
-		rows, end, err = sorted.Spill(j.files.dir, rows)
-	}
-	return columns, rows, end, err
-}
-
-// job returns the job for the current part or, if there is none, for inputs without rows.
-func (j *eachJob) job() *database.Job {
-	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Paths: []string{j.files.emptyPath}}
-	for _, t := range j.tables {
-		for _, f := range t.files {
-			job.Paths = append(job.Paths, f.Path)
-		}
-		job.Tables = append(job.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
-		job.Views = append(job.Views, t.view())
-	}
-	return job
 }
