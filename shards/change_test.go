@@ -80,7 +80,7 @@ func TestIdentifierLines(t *testing.T) {
 		lines, own, other string
 		ok                bool
 	}{
-		{"", "", "", false}, // lists of earlier versions
+		{"", "", "", false}, // no identifier
 		{"id 2 b\n", "", "2", false},
 		{"id 1 a\nid 2 b\n", "1", "2", true},
 		{"id 1 a\nid 3 a\nid 2 b\nid 4 b\n", "1", "4", true},

@@ -43,7 +43,7 @@ var ErrListMismatch = errors.New("the store belongs to another shard list")
 // server with two host names must not be used as two shards, because its keys would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	if rest, ok := strings.CutPrefix(list, sh.list); ok && (rest == "" || strings.HasPrefix(rest, idPrefix)) {
-		return fmt.Errorf("%w: its list has no valid identifier of this store: an earlier version wrote it, or it is damaged: use another store, or open this one without the other shards and drop its keys", ErrListMismatch)
+		return fmt.Errorf("%w: its list is damaged, because it has no valid identifier of this store: use another store, or open this one without the other shards and drop its keys", ErrListMismatch)
 	}
 	parse := func(list string) string {
 		if body, ok := strings.CutPrefix(list, listHeader); ok {

@@ -72,7 +72,7 @@ func TestMistakenStores(t *testing.T) {
 	}
 	stores := dicts(2)
 	must.Do(t, partd.SetOnce(t.Context(), stores[0], listKey, []byte(s.shards[0].list)))
-	if err := shardsOver(t, ab, stores).Append(t.Context(), partd.Entry{Key: "k"}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "an earlier version wrote it") {
+	if err := shardsOver(t, ab, stores).Append(t.Context(), partd.Entry{Key: "k"}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "its list is damaged") {
 		t.Errorf("Append to a store whose list has no identifier = %v, want ErrListMismatch", err)
 	}
 	stores = dicts(2)

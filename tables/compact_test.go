@@ -21,8 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like earlier versions of this
-// package.
+// rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like other programs.
 func rewriteWithOldEncodings(t *testing.T, path string) {
 	t.Helper()
 	old := must.Get(pqfile.OpenParquetFile(path, false))(t)
@@ -227,7 +226,7 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// TestCompactReencodesOldFiles checks that files from earlier versions can be read, and that Compact merges them into
+// TestCompactReencodesOldFiles checks that files with other encodings can be read, and that Compact merges them into
 // files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
 func TestCompactReencodesOldFiles(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)

@@ -1,7 +1,6 @@
 package tables
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -58,7 +57,7 @@ type TableInfo struct {
 
 // MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
 type MaintainOptions struct {
-	Buckets Buckets  `json:"Bucket"`
+	Buckets Buckets
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
 	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. In Maintain, OlderThan and
@@ -78,26 +77,6 @@ type MaintainOptions struct {
 type Buckets []string
 
 func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
-
-// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
-func (b Buckets) MarshalJSON() ([]byte, error) {
-	switch len(b) {
-	case 0:
-		return []byte("null"), nil
-	case 1:
-		return json.Marshal(b[0])
-	}
-	return json.Marshal([]string(b))
-}
-
-// UnmarshalJSON accepts the results of MarshalJSON.
-func (b *Buckets) UnmarshalJSON(text []byte) error {
-	if bytes.HasPrefix(text, []byte(`"`)) {
-		*b = Buckets{""}
-		return json.Unmarshal(text, &(*b)[0])
-	}
-	return json.Unmarshal(text, (*[]string)(b))
-}
 
 // MaintainResult counts what Fold, Compact, Expire or Maintain did.
 type MaintainResult struct {

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 import partd_go
 import partd_go.tables
-from partd_go.tables import Exists, NotFound, Violation, filters
+from partd_go.tables import Exists, NotFound, filters
 
 STOP_TIMEOUT = 120  # seconds until a killed client's server must have stopped
 
@@ -177,7 +177,7 @@ def test_put(tables):
     assert len(tables.get("q")) == 1
     with pytest.raises(ValueError, match="mode"):
         tables.put("q", frame, "insert")
-    with pytest.raises(Violation, match="zz"):
+    with pytest.raises(partd_go.Misuse, match="zz"):
         tables.put("q", frame.assign(zz=1), "append")
     tables.put("r", frame, metadata={"source": "feed", "lots": 1})
     assert tables.list(metadata={"lots": 1}) == ["r"] and tables.list(pattern="[a-q]") == ["q"]
@@ -192,19 +192,19 @@ def test_put(tables):
     ):
         with pytest.raises(NotFound):
             call()
-    with pytest.raises(Violation, match="line 1"):
+    with pytest.raises(partd_go.Misuse, match="line 1"):
         tables.sql("SELEC 1")
 
 
 def test_put_refuses(tables):
     frame = quotes()
-    with pytest.raises(Violation, match='unknown setting "tiem" \\(did you mean "time"\\?\\)'):
+    with pytest.raises(partd_go.Misuse, match='unknown setting "tiem" \\(did you mean "time"\\?\\)'):
         tables.put("q", frame, settings={"tiem": "when"})
     tables.put("q", frame, settings={"time": "when"})
-    with pytest.raises(Violation, match='"partiton" \\(did you mean "partition"'):
+    with pytest.raises(partd_go.Misuse, match='"partiton" \\(did you mean "partition"'):
         tables.action("partd.set_settings", name="q", settings={"partiton": "day"})
     for options in ({"mode": "replace"}, {"id": "x"}, {"metadata": {}}, {"settings": {}}):
-        with pytest.raises(Violation, match="leave these out"):
+        with pytest.raises(partd_go.Misuse, match="leave these out"):
             tables.put("q", frame, upsert=["when"], **options)
     assert len(tables.get("q")) == 4
 
@@ -224,12 +224,12 @@ def test_missing_columns(tables):
     with pytest.warns(partd_go.tables.MissingColumns, match="\\['price'\\]"):
         tables.put("q", frame[["sym"]], "append")
     tables.put("q", frame[["sym"]], "append", missing="ignore")
-    with pytest.raises(Violation, match='"price"'):
+    with pytest.raises(partd_go.Misuse, match='"price"'):
         tables.put("q", frame[["sym"]], "append", missing="error")
     tables.put("q", frame.assign(price=None), "append", missing="error")
     assert len(tables.get("q")) == 16
     tables.put("u", frame)
-    with pytest.raises(Violation, match='"price"'):
+    with pytest.raises(partd_go.Misuse, match='"price"'):
         tables.put("u", frame[["sym"]], upsert=["sym"], missing="error")
     with pytest.warns(partd_go.tables.MissingColumns, match="\\['price'\\]"):
         tables.put("u", frame[["sym"]].drop_duplicates(), upsert=["sym"])

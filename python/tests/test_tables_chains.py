@@ -82,7 +82,7 @@ def tables(tmp_path_factory):
             for start in range(0, ROWS, 100):
                 tables.put(name, whole[start : start + 100], "append", settings=settings if start == 0 else None)
                 if start < 200:
-                    tables.action("partd.fold", Bucket="", Tables=[name])
+                    tables.action("partd.fold", Buckets=[""], Tables=[name])
         yield tables
 
 

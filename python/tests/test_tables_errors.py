@@ -18,7 +18,7 @@ flight = pytest.importorskip("pyarrow.flight")
 
 import partd_go
 from partd_go.errors import seconds, start_failure
-from partd_go.tables import Violation, connect, connection, server
+from partd_go.tables import connect, connection, server
 from partd_go.tables.errors import convert_error
 
 JARGON = ("rpc error", "code =", "visitor", "gRPC", "grpc", "goroutine", "mend what it says", "nil", "SET memory_limit")
@@ -92,7 +92,7 @@ def test_one_second():
 
 
 def test_misuse_is_one_class():
-    assert Violation is partd_go.Misuse and issubclass(partd_go.SchemaMismatch, partd_go.Misuse)
+    assert partd_go.Misuse is partd_go.Misuse and issubclass(partd_go.SchemaMismatch, partd_go.Misuse)
     assert issubclass(partd_go.Misuse, ValueError) and issubclass(partd_go.Misuse, TypeError)
 
 
@@ -199,10 +199,10 @@ def test_kind_of_server_error():
 
 
 def test_newer_client(tables, monkeypatch):
-    monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"3"))
+    monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"2"))
     with pytest.raises(
         partd_go.Unsupported,
-        match="the client speaks version 3 of the protocol, but the server version 2: upgrade the server",
+        match="the client speaks version 2 of the protocol, but the server version 1: upgrade the server",
     ):
         connect(tables.url).list()
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as parquet
 
 import partd_go
 import partd_go.tables
-from partd_go.tables import MomentError, NotFound, Violation
+from partd_go.tables import MomentError, NotFound
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_parameters(tables):
     assert tables.sql("SELECT ? IS NULL AS a", as_="arrow", params=[None]).to_pylist() == [{"a": True}]
     assert len(tables.sql("SELECT * FROM q WHERE t = ?", params=["' OR 1=1 --"])) == 0
     for params in (None, [], [1, 2]):
-        with pytest.raises(Violation, match="parameters"):
+        with pytest.raises(partd_go.Misuse, match="parameters"):
             tables.sql("SELECT ?", params=params)
 
 
@@ -176,7 +176,7 @@ def test_returned_versions(tables, read):
         if n == 2:
             assert rows(at=moments[1]) == [0, 1]
         if n == 3:
-            tables.action("partd.fold", Bucket="", Tables=["q"])
+            tables.action("partd.fold", Buckets=[""], Tables=["q"])
     assert rows(at=moments[1]) == [0, 1]
     for n, version in enumerate(versions):
         assert set(rows(version=version)) >= set(range(n + 1))
@@ -235,7 +235,7 @@ def test_versions_after_kill(tmp_path):
             2,
         ]
         tables.put("q", pa.table({"a": [3]}), "append")
-        tables.action("partd.expire", Bucket="", Tables=["q"], Keep=1, OlderThan=1)
+        tables.action("partd.expire", Buckets=[""], Tables=["q"], Keep=1, OlderThan=1)
         for read in ({"at": between}, {"version": versions[0]}):
             with pytest.raises(NotFound) as caught:
                 tables.get("q", **read)
@@ -299,7 +299,7 @@ def test_files(tables, tmp_path):
     (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
     (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     for bad, message in (("bad.csv", "100002"), ("bad.parquet", "bad.parquet")):
-        with pytest.raises(Violation, match=message):
+        with pytest.raises(partd_go.Misuse, match=message):
             tables.put("none", tmp_path / bad)
     assert "none" not in tables.list()
 

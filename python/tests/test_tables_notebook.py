@@ -20,7 +20,7 @@ import pyarrow as pa
 
 import partd_go
 from partd_go import Closed, Misuse, TimedOut
-from partd_go.tables import Exists, NotFound, arguments, connect, connect_async, connection
+from partd_go.tables import Exists, NotFound, arguments, connect, connect_async
 
 DAYS = pd.date_range("2024-01-01", periods=4)
 
@@ -391,8 +391,7 @@ def test_two_clients(tables, monkeypatch, kind):
             tables.set_settings("ohlc", {"keep_ages": "1h"})
 
 
-def test_settings_at_an_older_server(tables, monkeypatch):
-    monkeypatch.setattr(connection, "_PROTOCOL_2", (b"partd-protocol", b"3"))
+def test_settings_that_are_not_named(tables):
     tables.set_settings("ohlc", {"time": "index", "keys": ["sym"]})
     tables.set_settings("ohlc", {"keys": [], "evolution": "add_only"})
     assert tables.settings("ohlc") == {"time": "index", "evolution": "add_only"}

@@ -10,8 +10,7 @@ pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import pandas as pd
 
 import partd_go.tables
-from partd_go import Refused
-from partd_go.tables import Violation
+from partd_go import Misuse, Refused
 
 
 def test_writes(tmp_path):
@@ -33,9 +32,9 @@ def test_writes(tmp_path):
         assert tables.sql("ALTER TABLE t ADD COLUMN note VARCHAR") == 0
         assert list(tables.sql("SELECT * FROM t")) == ["n", "s", "note"]
         assert tables.sql("CREATE TABLE u (n BIGINT)", "b") == 0 and tables.list("b") == ["u"]
-        with pytest.raises(Violation, match="only one statement is allowed"):
+        with pytest.raises(Misuse, match="only one statement is allowed"):
             tables.sql("DELETE FROM t; DELETE FROM t")
-        with pytest.raises(Violation, match="cannot select a version"):
+        with pytest.raises(Misuse, match="cannot select a version"):
             tables.sql("DELETE FROM t", version=1)
         assert isinstance(tables.sql("SELECT 1 AS rows"), pd.DataFrame) and count() == 24
         assert tables.sql("DROP TABLE t") == 24 and tables.list() == []

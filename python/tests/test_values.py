@@ -206,7 +206,7 @@ def test_append_without_columns(tmp_path):
         tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))
         with pytest.warns(partd_go.tables.MissingColumns, match=r"\['id', 'b'\]"):
             tables.put("t", pd.DataFrame({"n": [3]}), "append")
-        with pytest.raises(partd_go.tables.Violation, match="id"):
+        with pytest.raises(partd_go.Misuse, match="id"):
             tables.put("t", pd.DataFrame({"n": [3]}), "append", missing="error")
         got = tables.get("t")
         assert (

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -39,8 +37,6 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 			yield(nil, err)
 			return
 		}
-		// The server checks this version in addition to that of callHeaders.
-		ctx = metadata.AppendToOutgoingContext(ctx, operations.ProtocolHeader, strconv.Itoa(operations.CallVersion(input)))
 		stream, err := conn.DoAction(ctx, &flight.Action{Type: action, Body: body})
 		if err != nil {
 			yield(nil, c.convertError(ctx, err)) // not changeError, because the input was not sent
@@ -99,11 +95,10 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 	return operations.Settings.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
-// SetSettings calls Table.SetSettings on the server, to change the settings of a table. If the parameter only is given and
-// the server has an earlier version, SetSettings reads the other settings and writes them back, which can undo a concurrent
-// change.
+// SetSettings calls Table.SetSettings on the server, to change the settings of a table.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings, only ...string) error {
-	return operations.ChangeSettings(ctx, c.target(), operations.TableSettings{Bucket: bucket, Name: name, Settings: s, Only: only})
+	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s, Only: only})
+	return err
 }
 
 // Delete deletes tables in one commit. If one of the tables does not exist, Delete deletes none.

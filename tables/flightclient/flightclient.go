@@ -105,7 +105,7 @@ func (c *Client) conn() (flight.Client, error) {
 type callHeaders string
 
 func (token callHeaders) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	headers := map[string]string{operations.ProtocolHeader: strconv.Itoa(operations.CallVersion(nil))}
+	headers := map[string]string{operations.ProtocolHeader: strconv.Itoa(operations.ProtocolVersion)}
 	if token != "" {
 		headers["authorization"] = "Bearer " + string(token)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
@@ -38,31 +39,15 @@ func TestSettingsOfTwoClients(t *testing.T) {
 	}
 }
 
-// TestProtocolVersions calls a server that has version 1 of the protocol. A call that needs version 2 must fail with an
-// error that says which of the two to upgrade. SetSettings must read first instead.
+// TestProtocolVersions checks that a call of a later version of the protocol fails with an error that says which of the
+// two to upgrade.
 func TestProtocolVersions(t *testing.T) {
-	c, store, _ := serve(t)
-	ctx := t.Context()
-	old := tables.Settings{Keys: []string{"n"}, KeepVersions: 3}
-	must.Get(store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Settings: &old}))(t)
-	call := func() (err error) {
-		in := &operations.TableSettings{Name: "t", Settings: tables.Settings{KeepAge: "2h"}, Only: []string{"keep_age"}}
-		for _, err = range c.Do(ctx, "partd.set_settings", in) {
+	c, _, _ := serve(t)
+	for version, want := range map[string]string{"1": "", "2": "the client speaks version 2 of the protocol, but the server version 1: upgrade the server"} {
+		_, err := c.Snapshots(metadata.AppendToOutgoingContext(t.Context(), operations.ProtocolHeader, version), "")
+		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, errors.ErrUnsupported) || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("a call of version %s: error %v, want %q", version, err, want)
 		}
-		return err
-	}
-	if err := call(); err != nil {
-		t.Fatalf("the client and the server have the same version: error %v", err)
-	}
-	operations.ServerVersion = 1
-	defer func() { operations.ServerVersion = operations.ProtocolVersion }()
-	err := call()
-	setErr := c.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age", "keys")
-	s, readErr := c.Settings(ctx, "", "t")
-	got := fmt.Sprint("error: ", err, setErr, readErr, s)
-	want := fmt.Sprint("the client speaks version 2 of the protocol, but the server version 1: upgrade the server <nil> <nil> ", tables.Settings{KeepVersions: 3, KeepAge: "1h"})
-	if !strings.HasSuffix(got, want) {
-		t.Errorf("the client of an older server printed %s, want %q", got, want)
 	}
 }
 

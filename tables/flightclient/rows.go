@@ -59,7 +59,7 @@ func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tab
 	v, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		r.Release()
-		return nil, fmt.Errorf("%w: the server does not support changes: upgrade the server", errors.ErrUnsupported)
+		return nil, fmt.Errorf("the version in the server's answer: %w", err)
 	}
 	return &tables.Changes{RecordReader: r, Version: tables.Version(v), UUID: uuid}, nil
 }

@@ -64,7 +64,7 @@ func TestFullDisk(t *testing.T) {
 		"insert":         update("INSERT INTO b.t SELECT random() FROM range(200000)"),
 		"create":         update("CREATE OR REPLACE TABLE u AS SELECT random() AS x FROM range(200000)"),
 		"update":         update("UPDATE b.t SET x = random()"),
-		"compact":        action("partd.compact", `{"Bucket":"b","Tables":["t"]}`),
+		"compact":        action("partd.compact", `{"Buckets":["b"],"Tables":["t"]}`),
 		"snapshot":       action("partd.snapshot", `{"name":"n"}`),
 		"resample":       action("resample", `{"source":"t","source_bucket":"b","target":"r","sql":"SELECT random() AS x FROM t"}`),
 	}

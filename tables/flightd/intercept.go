@@ -31,8 +31,8 @@ const (
 // no version.
 func checkProtocol(ctx context.Context) error {
 	for _, version := range metadata.ValueFromIncomingContext(ctx, operations.ProtocolHeader) {
-		if n, err := strconv.Atoi(version); err != nil || n > operations.ServerVersion {
-			return status.Errorf(codes.Unimplemented, "the client speaks version %.20s of the protocol, but the server version %d: upgrade the server", version, operations.ServerVersion)
+		if n, err := strconv.Atoi(version); err != nil || n > operations.ProtocolVersion {
+			return status.Errorf(codes.Unimplemented, "the client speaks version %.20s of the protocol, but the server version %d: upgrade the server", version, operations.ProtocolVersion)
 		}
 	}
 	return nil

@@ -109,7 +109,7 @@ type Info struct {
 	Expires   time.Time         `json:"expires,omitzero"` // zero means never
 	Parts     map[string]string `json:"parts"`            // each input of the key, with its value or, in most cases, a hash of the value
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
-	Content   string            `json:"hash,omitempty"`   // hash of the result, for the keys of later stages; earlier versions stored none
+	Content   string            `json:"hash,omitempty"`   // hash of the result, for the keys of later stages
 }
 
 func (i *Info) expired(now time.Time) bool { return !i.Expires.IsZero() && !now.Before(i.Expires) }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -78,27 +77,6 @@ func TestUnknownSettings(t *testing.T) {
 	text := must.Get(json.Marshal(all))(t)
 	if err := json.Unmarshal(text, &s); err != nil || !reflect.DeepEqual(s, all) {
 		t.Errorf("Unmarshal of marshaled settings = %+v, %v, want %+v", s, err, all)
-	}
-}
-
-// TestBucketsAsJSON checks the JSON encoding of Buckets, including the forms that older servers accept: null, and a
-// single bucket as a string.
-func TestBucketsAsJSON(t *testing.T) {
-	for _, c := range []struct {
-		buckets tables.Buckets
-		text    string
-	}{{nil, `null`}, {tables.Buckets{""}, `""`}, {tables.Buckets{"NYSE"}, `"NYSE"`}, {tables.Buckets{"NYSE", ""}, `["NYSE",""]`}} {
-		text, err := json.Marshal(c.buckets)
-		if err != nil || string(text) != c.text {
-			t.Errorf("Marshal(%q) = %s, %v, want %s", []string(c.buckets), text, err, c.text)
-		}
-		var o tables.MaintainOptions
-		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
-			t.Errorf("Unmarshal(%s) = %q, %v, want %q", c.text, []string(o.Buckets), err, []string(c.buckets))
-		}
-	}
-	if err := new(tables.Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
-		t.Error("UnmarshalJSON of a number succeeded, want an error")
 	}
 }
 

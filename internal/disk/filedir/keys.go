@@ -17,9 +17,9 @@ import (
 
 // nameOf returns the name of a key's file. Even if it returns an error, the name is set.
 //
-// A key that Python wrote as a tuple has a file in a subdirectory. Older versions of this package
-// used a flat name, directly in the store's directory. nameOf returns the flat name if such a file
-// exists, or if another file prevents the use of the subdirectory.
+// A key that Python wrote as a tuple has a file in a subdirectory. If another file prevents the use
+// of the subdirectory, nameOf returns a flat name, directly in the store's directory. It also does
+// so if the file with this name exists already.
 func (t *tree) nameOf(key string) (string, error) {
 	flat := t.scheme.Name(key)
 	tuplePath, ok := t.scheme.TuplePath(key)

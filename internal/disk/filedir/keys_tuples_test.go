@@ -66,7 +66,7 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 	}
 }
 
-// TestFileTuplesInFlatFiles checks that tuples that earlier versions stored in flat files stay there, that two files of
+// TestFileTuplesInFlatFiles checks that tuples in flat files stay there, that two files of
 // one key cause an error that names both, and that links are not followed.
 func TestFileTuplesInFlatFiles(t *testing.T) {
 	dir := t.TempDir()

@@ -22,7 +22,7 @@ import (
 //	            8 the last issued session: the upper half is a random number, the
 //	              same for all sessions of the file; the lower half is a counter
 //	            4 number of slots for sessions, N
-//	            16 secret for tokens; zero in files of older versions
+//	            16 secret for tokens
 //	slots 1…N:  8 session, or 0; the slot's index is its counter modulo N, plus 1
 //	            8 number of the last applied operation, or 0
 //	            4 CRC of that operation's request
@@ -259,9 +259,9 @@ func (t *sessionFile) freeSession(issued uint64) (uint64, error) {
 		s := (*slot)(buf[(i-bufStart)*slotLen:])
 		isFree := s.session()>>32 != issued>>32 || !s.isValid(t.boot)
 		wasUsed := s.lastOperation().Number > 0
-		usedAt := uint32(s.session()) // fallback for slots of older versions
-		if counter := binary.LittleEndian.Uint32(s[slotUsedOffset:]); wasUsed && counter != 0 {
-			usedAt = counter
+		usedAt := uint32(s.session())
+		if wasUsed {
+			usedAt = binary.LittleEndian.Uint32(s[slotUsedOffset:])
 		}
 		age := int64(uint32(issued) - usedAt)
 		if isFree || !wasUsed && age >= minUnused {
@@ -278,10 +278,7 @@ func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
 	}
-	if secret := [sessiontab.SecretLen]byte(t.head[slotSecretOffset:]); secret != [sessiontab.SecretLen]byte{} {
-		return secret[:]
-	}
-	return nil
+	return t.head[slotSecretOffset:][:sessiontab.SecretLen]
 }
 
 // secretOf returns the secret from which session tokens are derived. All processes that use

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ..errors import Misuse, SchemaMismatch
 from ..frames import index_of, to_arrow
-from ..tables import Exists, NotFound, Tables, Violation
+from ..tables import Exists, NotFound, Tables
 from ..tables.filters import Filters
 from . import undo, utils
 from .exceptions import (
@@ -198,7 +198,7 @@ class Collection:
                 changes = [{"op": "widen", "column": field.name, "type": str(field.type)} for field in changed]
                 self._tables._ask("partd.evolve", bucket=self.collection, name=item, changes=changes)
             self._tables.put(item, rows, mode, self.collection, missing="ignore", **options)
-        except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        except (SchemaMismatch, Misuse, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(f"Item '{item}': {error}") from error
 
     def append(

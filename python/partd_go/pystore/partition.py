@@ -61,4 +61,4 @@ def rebalance_partitions(
     if by:
         tables._ask("partd.partition", bucket=collection.collection, name=item, by=by)
     else:
-        tables._ask("partd.compact", Bucket=collection.collection, Tables=[item])
+        tables._ask("partd.compact", Buckets=[collection.collection], Tables=[item])

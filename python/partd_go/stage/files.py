@@ -56,8 +56,8 @@ class Directory:
     def read(self, kept: Kept, format: str | None) -> Any:
         path: Path = kept.at
         name = _RESULT.fullmatch(path.name)
-        if not name or not name[3] or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
-            raise FileNotFoundError(path)  # an earlier version wrote no checksum
+        if not name or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
+            raise FileNotFoundError(path)
         try:
             with open(path, "rb") as file:  # open it once, because another user could replace it after the checks
                 if (

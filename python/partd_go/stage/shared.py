@@ -158,8 +158,7 @@ def _info(kept: Kept) -> str:
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
     """Parses a result's description, or returns None if text is not a description."""
     try:
-        stage, made, expires, size, *rest = json.loads(text)  # earlier versions have no hash
-        content, removed = rest or ("", False)
+        stage, made, expires, size, content, removed = json.loads(text)
         kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
         return kept if isinstance(stage, str) and made < expires else None
     except Exception:  # other programs can write the text too

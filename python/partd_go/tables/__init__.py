@@ -14,7 +14,7 @@ with extra("tables"):
     from .bulk import Split, split
     from .client import Table, Tables, connect
     from .each import each
-    from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
+    from .errors import Exists, MissingColumns, MomentError, NotFound
     from .operations import Snapshot
     from .results import Changes, Described, Replaced, Version
     from .server import Server, serve
@@ -34,7 +34,6 @@ __all__ = [
     "Table",
     "Tables",
     "Version",
-    "Violation",
     "connect",
     "connect_async",
     "each",

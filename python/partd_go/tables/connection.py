@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -38,9 +38,7 @@ _READS = {
     "partd.rules",
     "partd.snapshots",
 }
-# Headers with a version of the protocol, as CallVersion in tables/internal/faces/operations/wire.go. A call with the
-# field "only" sends both headers, and the server checks both.
-_PROTOCOL, _PROTOCOL_2 = (b"partd-protocol", b"1"), (b"partd-protocol", b"2")
+_PROTOCOL = (b"partd-protocol", b"1")  # the header with ProtocolVersion in tables/internal/faces/operations/wire.go
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for the end of a server whose connection broke
 _GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
@@ -123,11 +121,9 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        # This header makes a version 1 server reject the call; otherwise, that server would silently ignore "only".
-        headers = [_PROTOCOL_2] if "only" in body else []
 
         def ask() -> list[Any]:
-            with self._call(kind, timeout, "" if kind in _READS else CHECK, headers) as call:
+            with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
                 return call.wait(lambda: [*call.client.do_action(action, call.options)])
 
         return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
@@ -149,17 +145,9 @@ class Connection:
                     self._connect()
         return self._flights[-1]
 
-    def _call(
-        self, op: str, timeout: float | None, advice_if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
-    ) -> Call:
-        return Call(
-            self._live_client(),
-            op,
-            self.url,
-            [*self._headers, *headers],
-            self._timeout if timeout is None else timeout,
-            advice_if_unknown,
-        )
+    def _call(self, op: str, timeout: float | None, advice_if_unknown: str = "") -> Call:
+        timeout = self._timeout if timeout is None else timeout
+        return Call(self._live_client(), op, self.url, self._headers, timeout, advice_if_unknown)
 
     def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
         """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.

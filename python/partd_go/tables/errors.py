@@ -45,9 +45,6 @@ class Exists(Error):
     """The table, the snapshot or a file in the directory already exists."""
 
 
-Violation = Misuse  # former name of Misuse in this package
-
-
 class MissingColumns(UserWarning):
     """Warns that appended rows lack some of the table's columns, which become null."""
 
@@ -63,7 +60,7 @@ _CLASS_OF_FLIGHT_ERROR: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowCapacityError, Busy, "try again later, or send less"),
     (pa.ArrowTypeError, SchemaMismatch, ""),
     (pa.ArrowNotImplementedError, Unsupported, ""),
-    (pa.ArrowInvalid, Violation, ""),
+    (pa.ArrowInvalid, Misuse, ""),
 )
 _PUTS = ("put ", "partd.combine", "partd.resample")  # operations that have a mode
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
@@ -127,7 +124,7 @@ def convert_error(
             if advice_if_unknown and (lost or kind is TimedOut or "canceled in favor of other users" in problem):
                 return failure(UnknownOutcome, op, url, problem, advice_if_unknown)
             return failure(kind, op, url, problem, advice)
-    return failure(Violation if detail else Error, op, url, problem)
+    return failure(Misuse if detail else Error, op, url, problem)
 
 
 def _moment_error(error: Error, moment: re.Match[str]) -> Error:

@@ -141,7 +141,7 @@ def parts(
     described = tables.describe(name, bucket, **state)
     if not state:
         with contextlib.suppress(Refused):  # the user has no permission to fold, or the store is read-only
-            tables.action("partd.fold", Bucket=bucket, Tables=[name])
+            tables.action("partd.fold", Buckets=[bucket], Tables=[name])
         described = tables.describe(name, bucket)
         with contextlib.suppress(Refused):  # a read-only store cannot fold
             if (

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import Error, Unsupported, failure
+from ..errors import Error, failure
 from .arguments import names as to_names
 from .connection import Connection
 from .errors import NotFound
@@ -77,13 +77,8 @@ class Operations(Connection):
         self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None
     ) -> None:
         """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} lets puts
-        add columns. None or an empty value unsets a setting. An older server can only replace all settings at once;
-        with such a server, this call can undo another client's concurrent change."""
-        try:
-            self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
-        except Unsupported:
-            current = self.settings(name, bucket, timeout=timeout)
-            self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**current, **settings})
+        add columns. None or an empty value unsets a setting."""
+        self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
 
     def metadata(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
         """Returns the metadata of a table or a bucket: the values that set_metadata has set, by key."""
@@ -188,7 +183,7 @@ class Operations(Connection):
     def _maintain(
         self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any
     ) -> dict[str, int]:
-        (done,) = self._ask(kind, timeout, Bucket=bucket, Tables=to_names(names, kind) or None, **options)
+        (done,) = self._ask(kind, timeout, Buckets=[bucket], Tables=to_names(names, kind) or None, **options)
         return dict(done)
 
     @contextlib.contextmanager

@@ -174,8 +174,6 @@ class Reads(Catalog):
             call["keys"] = arguments.names(keys, "keys")
         rows = self._repeat(lambda: self._rows(call, f"changes of {name!r}", timeout).read_all())
         metadata = rows.schema.metadata or {}
-        if b"partd.version" not in metadata:  # an older server sends all rows
-            raise NotImplementedError("the server does not support changes: upgrade the server")
         return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 
     def follow(

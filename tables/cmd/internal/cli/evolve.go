@@ -223,7 +223,7 @@ files in a single commit.`,
 	change := settingsFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
 		if settings, only := change(); only != nil {
-			if err := operations.ChangeSettings(ctx, s.Target, operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings, Only: only}); err != nil {
+			if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings, Only: only}); err != nil {
 				return err
 			}
 		}

@@ -140,7 +140,7 @@ type describeLine struct {
 	Metadata   tables.Metadata `json:"metadata"`
 	Partitions []string        `json:"partitions"`
 
-	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state of the table, and from an older server
+	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state of the table
 }
 
 func newDescribe(a *app) *cobra.Command {

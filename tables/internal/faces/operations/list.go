@@ -2,7 +2,6 @@ package operations
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -237,23 +235,7 @@ type TableSettings struct {
 	Bucket   string          `json:"bucket,omitempty"`
 	Name     string          `json:"name"`
 	Settings tables.Settings `json:"settings"`
-	Only     []string        `json:"only,omitzero"` // see Table.SetSettings; needs version 2 of the protocol
-}
-
-// ChangeSettings runs SetSettings. If the server has version 1 of the protocol, ChangeSettings first reads the settings
-// that are not in in.Only, and writes them back unchanged.
-func ChangeSettings(ctx context.Context, t Target, in TableSettings) error {
-	_, err := SetSettings.Do(ctx, t, &in)
-	if in.Only == nil || !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	current, err := Settings.Do(ctx, t, &Table{Bucket: in.Bucket, Name: in.Name})
-	if err != nil {
-		return err
-	}
-	definition.CopyNamed(&current, &in.Settings, in.Only)
-	_, err = SetSettings.Do(ctx, t, &TableSettings{Bucket: in.Bucket, Name: in.Name, Settings: current})
-	return err
+	Only     []string        `json:"only,omitzero"` // see Table.SetSettings
 }
 
 // Evolution changes a table's columns, and sets which column changes puts may make.

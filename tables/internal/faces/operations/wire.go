@@ -19,25 +19,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// ProtocolVersion is the latest version of the calls that clients send. A client sends each call's CallVersion as
-// ProtocolHeader, and a server rejects versions later than its own. ProtocolVersion must be increased if released
-// servers would ignore or misread a new field.
+// ProtocolVersion is the version of the protocol that clients send as ProtocolHeader. A server rejects later versions.
+// If released servers would ignore or misread a new field, it needs a new version, which clients must send only with
+// calls that use the field.
 const (
-	ProtocolVersion = 2
+	ProtocolVersion = 1
 	ProtocolHeader  = "partd-protocol"
 )
-
-// ServerVersion is the version that servers in this process have. Only tests change it.
-var ServerVersion = ProtocolVersion
-
-// CallVersion returns the protocol version that a call with the given input needs: 2 if TableSettings.Only is set, and
-// otherwise 1.
-func CallVersion(input any) int {
-	if s, ok := input.(*TableSettings); ok && s.Only != nil {
-		return 2
-	}
-	return 1
-}
 
 // Calls: the values of "partd" in a Flight ticket or in the command of a put.
 const (

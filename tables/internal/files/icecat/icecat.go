@@ -177,25 +177,22 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
-	missing := slices.Concat(schema, sqliteTriggers, keysSchema)
+	missing := slices.Concat(schema, sqliteTriggers)
 	if c.postgres {
 		missing, err = postgresSchema(ctx, tx)
 		if err != nil {
 			return err
 		}
 	}
-	if isReader && len(missing) > len(keysSchema) {
+	if isReader && len(missing) > 0 {
 		return fmt.Errorf("the catalog contains no tables: %w", fs.ErrNotExist)
 	}
 	t := &transaction{ctx: ctx, tx: tx}
-	if isReader { // a reader needs no keys
-		missing = nil
-	}
 	for _, q := range missing {
 		t.exec(q)
 	}
 	location := cmp.Or(c.root, c.dir)
-	lacksTables := c.postgres && !isReader && len(missing) > len(keysSchema) // another process may have created them since
+	lacksTables := c.postgres && len(missing) > 0 // another process may have created them since
 	if lacksTables && len(t.strings(`SELECT value FROM partd_info WHERE key='id'`)) == 0 && t.err == nil {
 		var hasFiles bool
 		hasFiles, t.err = c.hasFiles(ctx)

@@ -69,7 +69,7 @@ func (d *database) AddKey(ctx context.Context) error { return d.inTx(ctx, (*tran
 // Key returns the recorded key with the given ID, or nil if there is none. If its fingerprint differs, the answer,
 // which may be large, is omitted.
 func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error) {
-	if d.readOnly { // nothing can be recorded, and an old catalog has no table of keys
+	if d.readOnly { // nothing can be recorded
 		return nil, nil
 	}
 	k := &Key{ID: id}

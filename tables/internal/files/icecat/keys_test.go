@@ -48,22 +48,9 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestKeysOfOldCatalog checks that the first opening for writing adds the table of keys to a catalog of an earlier
-// version, and that a failed transaction records no key.
-func TestKeysOfOldCatalog(t *testing.T) {
-	dir := t.TempDir()
-	open := func() *Catalog {
-		return must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
-	}
-	c := open()
-	must.Get(c.writes.ExecContext(t.Context(), `DROP TABLE partd_keys`))(t)
-	c.database.readOnly = true
-	if k, err := c.Key(t.Context(), "a", ""); k != nil || err != nil {
-		t.Errorf("a reader got the key %v, error %v, want none", k, err)
-	}
-	c.database.readOnly = false
-	must.Do(t, c.Close())
-	c = open()
+// TestKeyOfFailedTransaction checks that a failed transaction records no key.
+func TestKeyOfFailedTransaction(t *testing.T) {
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close() //nolint:errcheck // nothing is pending
 	for _, want := range []error{nil, ErrExists} {
 		ctx := WithKey(t.Context(), &Key{ID: fmt.Sprint(want)})

@@ -56,11 +56,7 @@ var schema = []string{
 		uuid TEXT, rows INTEGER, bytes INTEGER, files INTEGER, version INTEGER, updated_ms INTEGER, metadata TEXT,
 		PRIMARY KEY (namespace, snapshot, name)) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS partd_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
-}
-
-// keysSchema creates the table of idempotency keys, which catalogs of earlier versions lack. Each scope numbers its
-// keys.
-var keysSchema = []string{
+	// Idempotency keys. Each scope numbers its keys.
 	`CREATE TABLE IF NOT EXISTS partd_keys (
 		id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, scope TEXT NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
 		status INTEGER NOT NULL, answer TEXT NOT NULL, uuid TEXT NOT NULL, location TEXT NOT NULL) WITHOUT ROWID`,
@@ -156,18 +152,13 @@ var postgresTriggers = []string{
 	`CREATE TRIGGER partd_renamed AFTER UPDATE OF table_namespace, table_name ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION partd_unlist()`,
 }
 
-// postgresSchema returns the statements that create the missing tables in one transaction.
-func postgresSchema(ctx context.Context, tx *sql.Tx) (statements []string, err error) {
-	var exists, hasKeys bool
-	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL, to_regclass('partd_keys') IS NOT NULL`).Scan(&exists, &hasKeys); err != nil {
+// postgresSchema returns the statements that create the tables, or none if the tables exist.
+func postgresSchema(ctx context.Context, tx *sql.Tx) ([]string, error) {
+	var exists bool
+	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL`).Scan(&exists); exists || err != nil {
 		return nil, err
 	}
-	if !exists {
-		statements = append(slices.Clone(schema), postgresTriggers...)
-	}
-	if !hasKeys {
-		statements = append(statements, keysSchema...)
-	}
+	statements := slices.Concat(schema, postgresTriggers)
 	for i, q := range statements {
 		statements[i] = postgresTypes.Replace(q)
 	}

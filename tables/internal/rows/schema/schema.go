@@ -229,8 +229,7 @@ const ValuesKey = "partd_go.values"
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
-	// An old table has the key ARROW:extension:name instead of ValuesKey.
-	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 {
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL {
 		return nil
 	}
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
