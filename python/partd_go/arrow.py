@@ -61,14 +61,17 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
 
 
 def _decode(reader: pa.BufferReader, key: Key, kind: str | None) -> Any:
-    pieces = []
-    while reader.tell() < reader.size():
+    pieces, size = [], reader.size()
+    while reader.tell() < size:
         pieces.append(pa.ipc.open_stream(reader).read_all())
     if not pieces:
         return _convert(pa.table({}), kind or "pyarrow")
     metadata = dict(pieces[0].schema.metadata or {})
     stored_kind = metadata.pop(_KIND, b"pyarrow").decode()
     kind = kind or stored_kind
+    schema = pieces[0].schema
+    if all(piece.schema.equals(schema, check_metadata=True) for piece in pieces):
+        pieces = [pa.concat_tables(pieces)]  # reads no values, and one table is checked faster
     check(pieces, text=kind == "polars")
     return _convert(join(pieces, key).replace_schema_metadata(metadata or None), kind)
 
@@ -192,6 +195,9 @@ class Arrow(Generic[T]):
 
     kind is the library whose tables get() returns: "pyarrow", "pandas" or "polars". The default
     is the library of a key's first table. compression is "lz4" or "zstd" (default: none).
+
+    If all columns of an appended table have Arrow's null type, get() refuses more than 33,554,432 rows: such rows have
+    no bytes, so a damaged table could claim any number of them.
     """
 
     @overload

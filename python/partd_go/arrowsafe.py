@@ -12,27 +12,43 @@ np: Any = None
 with contextlib.suppress(ModuleNotFoundError):  # pyarrow works without NumPy
     import numpy as np
 
-_SMALL = 1000  # up to this number of rows, pyarrow's full validation is faster than _check
+_SMALL = 1000  # up to this number of rows in a piece, pyarrow's full validation is faster than _check
 _MAX_EMPTY = 1 << 25  # number of values without bytes, such as nulls, that every column may have
+# IDs of the types whose values pyarrow validates fully in no time: it only compares sizes, and counts nulls.
+_FIXED = {
+    pa.type_for_alias(name).id
+    for name in ("bool", "float16", "float32", "float64", "date32", "timestamp[s]", "duration[s]")
+    + tuple(f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64))
+}
 _OFFSETS = {"string": 4, "binary": 4, "list": 4, "map": 4, "large_string": 8, "large_binary": 8, "large_list": 8}
 
 
 def check(tables: list[pa.Table], text: bool = False) -> None:
     """Raises ArrowInvalid if a table refers to memory outside its buffers, or claims many values without bytes. If text
     is true, all text must be UTF-8. pyarrow checks none of this when it reads a stream, and may crash later."""
-    schema, is_nested = None, False
+    schema, is_nested, fixed, others = None, False, list[int](), list[int]()
     for table in tables:
         if schema is None or not table.schema.equals(schema):
             schema = table.schema
-            kinds = schema.to_string(show_field_metadata=False, show_schema_metadata=False)
-            is_nested = "<" in kinds.replace("dictionary<", "") or "<values=null" in kinds
-        if is_nested or table.num_rows > _SMALL or not _is_valid(table):
+            is_nested = _is_nested(schema.to_string(show_field_metadata=False, show_schema_metadata=False))
+            fixed = [i for i, field in enumerate(schema) if field.type.id in _FIXED]
+            others = [i for i, field in enumerate(schema) if field.type.id not in _FIXED]
+        pieces = table.column(0).num_chunks if len(schema) else 1
+        if is_nested or table.num_rows > _SMALL * pieces or not _is_valid(table):
             table.validate()
             limit = _MAX_EMPTY + 8 * table.get_total_buffer_size()
-            for rows in table.to_batches():
+            if fixed:  # all at once
+                table.select(fixed).validate(full=True)
+                table = table.select(others)
+            for rows in table.to_batches() if others else ():
                 if is_nested or rows.num_rows > _SMALL or not _is_valid(rows):
                     for array in rows.columns:
                         _check(array, limit, text)
+
+
+def _is_nested(kinds: str) -> bool:
+    """Reports whether the text of types has a nested one, or a dictionary of nulls."""
+    return "<" in kinds.replace("dictionary<", "") or "<values=null" in kinds
 
 
 def _is_valid(rows: Any) -> bool:
@@ -48,10 +64,17 @@ def _is_valid(rows: Any) -> bool:
 def _check(array: pa.Array, limit: int, text: bool) -> None:
     if len(array) > limit:
         raise pa.ArrowInvalid(f"it claims {len(array)} values, without bytes for them")
+    if array.type.id in _FIXED:
+        array.validate(full=True)
+        return
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
-    name, is_nested, _ = str(array.type).partition("<")
-    if len(array) <= _SMALL and not is_nested and _is_valid(array):
+    kind = str(array.type)
+    name = kind.partition("<")[0]
+    is_small = len(array) <= _SMALL
+    if name == "dictionary":
+        is_small = len(array) <= 5 * _SMALL and len(array.dictionary) <= _SMALL
+    if is_small and not _is_nested(kind) and _is_valid(array):
         return
     buffers, children = array.buffers(), []
     if np is None or name.endswith(("encoded", "union", "view")):
@@ -68,8 +91,8 @@ def _check(array: pa.Array, limit: int, text: bool) -> None:
         array.validate(full=True)  # not ASCII
     if name == "dictionary":
         children = [array.indices, array.dictionary]
-        bounds = pc.min_max(array.indices)
-        if bounds["min"].is_valid and not 0 <= bounds["min"].as_py() <= bounds["max"].as_py() < len(array.dictionary):
+        first, last = pc.min_max(array.indices).as_py().values()
+        if first is not None and not 0 <= first <= last < len(array.dictionary):
             raise pa.ArrowInvalid("an index is outside its dictionary")
     elif name == "struct" or name.endswith("union"):
         children = [array.field(i) for i in range(array.type.num_fields)]
