@@ -167,7 +167,7 @@ func TestClaimsReplacedAtOnce(t *testing.T) {
 				must.Do(t, os.WriteFile(claim+nextSuffix, []byte(c.nextNote), 0o600))
 			}
 		}
-		must.Fail(t, RecordHolder(racingFS{inBetween: &inBetween}, lock), c.want, name)
+		must.Fail(t, RecordHolder(racingFS{inBetween: &inBetween}, lock), c.want, "%s", name)
 		if c.want != nil {
 			if got, _ := os.ReadFile(claim); string(got) != c.note {
 				t.Errorf("%s: the claim is now %q, want %q", name, got, c.note)

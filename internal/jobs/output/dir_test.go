@@ -53,7 +53,7 @@ func TestDirectoryInOtherCase(t *testing.T) {
 	d.spelled[filepath.Join(dir, "n=1")] = map[string]bool{"k=a": true}
 	for path, want := range map[string]error{"n=1/k=A/data.csv": fs.ErrExist, "n=1/k=%41/data.csv": nil, "n=2/k=A/data.csv": nil} {
 		f, err := d.CreateAt(path)
-		must.Fail(t, err, want, path)
+		must.Fail(t, err, want, "%s", path)
 		if err == nil {
 			must.Do(t, f.Close())
 		}
