@@ -48,6 +48,10 @@ type dialer struct {
 const (
 	dialTimeout  = 10 * time.Second // for one attempt to connect
 	defaultRetry = time.Minute
+
+	// maxSilence is how long the server may acknowledge nothing that was sent, or have no room for more. It is as long
+	// as the keep-alive probes take to detect a dead server, and longer than servers wait for memory by default.
+	maxSilence = 45 * time.Second
 )
 
 func (d *dialer) init(url string, opts *ClientOptions) error {
@@ -121,7 +125,10 @@ func (d *dialer) connect(ctx context.Context, session uint64, p *proofs) (*link,
 }
 
 func (d *dialer) dialNet(ctx context.Context) (net.Conn, error) {
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
+	dialer := net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6},
+		Control:         limitSilence,
+	}
 	nc, err := dialer.DialContext(ctx, d.addr.network, d.addr.address)
 	if err != nil {
 		return nil, err

@@ -94,8 +94,15 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             return sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 6)):
-            if hasattr(socket, option):  # to detect a dead peer
+        # Detect a dead peer. TCP_USER_TIMEOUT, in milliseconds, limits how long data may stay unacknowledged: meanwhile,
+        # the kernel sends no keep-alive probes.
+        for option, value in (
+            ("TCP_KEEPIDLE", 15),
+            ("TCP_KEEPINTVL", 5),
+            ("TCP_KEEPCNT", 6),
+            ("TCP_USER_TIMEOUT", 45_000),
+        ):
+            if hasattr(socket, option):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         if context:
             return context.wrap_socket(sock, server_hostname=settings.tls_name or address.host)

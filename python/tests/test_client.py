@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import partd_go
+from partd_go import address
 
 
 def test_append_and_get(store):
@@ -27,6 +29,15 @@ def test_append_and_get(store):
     assert store._get(["x"]) == [b"HelloWorld!"] and store.iget("y") == b"abc"
     store._append({"x": b"."})
     assert store.get("x") == b"HelloWorld!."
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has TCP_USER_TIMEOUT")
+def test_limited_silence():
+    """Checks that the kernel ends a connection if the server acknowledges nothing for too long."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = address.Settings(url=f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        with address.connect(settings, settings.parse(), 5) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
 
 
 @pytest.mark.parametrize("layer", [lambda store: store, partd_go.Arrow])

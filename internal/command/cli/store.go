@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -183,7 +185,13 @@ func closeReading(store partd.Partd, err *error) {
 // closeStore closes a store at the end of a command. An earlier error in err has priority.
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	// Flush acknowledged data even after an interrupt.
-	addCloseError(err, partd.Close(context.WithoutCancel(ctx), store))
+	ctx = context.WithoutCancel(ctx)
+	if errors.As(*err, new(*net.OpError)) { // no server was reachable: do not wait for it for another minute
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+	}
+	addCloseError(err, partd.Close(ctx, store))
 }
 
 func addCloseError(err *error, closeErr error) {

@@ -16,6 +16,7 @@ type Proxy struct {
 	limit    func() int64
 	listener net.Listener
 	cuts     atomic.Int64
+	silent   atomic.Bool
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -61,6 +62,9 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Silence makes the proxy lose everything that it receives from now on, and keep its connections open.
+func (p *Proxy) Silence() { p.silent.Store(true) }
+
 // Close stops the proxy and closes its connections.
 func (p *Proxy) Close() error {
 	err := p.listener.Close()
@@ -100,8 +104,8 @@ func (p *Proxy) forward(client net.Conn) {
 		}
 	})
 	var directions sync.WaitGroup
-	directions.Go(func() { forwardBytes(server, client, &remaining, cut) })
-	directions.Go(func() { forwardBytes(client, server, &remaining, cut) })
+	directions.Go(func() { p.forwardBytes(server, client, &remaining, cut) })
+	directions.Go(func() { p.forwardBytes(client, server, &remaining, cut) })
 	directions.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
@@ -111,7 +115,7 @@ func (p *Proxy) forward(client net.Conn) {
 
 // forwardBytes forwards bytes from src to dst until remaining is used up or a connection ends, and closes both. It
 // calls cut if remaining is used up.
-func forwardBytes(dst, src net.Conn, remaining *atomic.Int64, cut func()) {
+func (p *Proxy) forwardBytes(dst, src net.Conn, remaining *atomic.Int64, cut func()) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := src.Read(buf)
@@ -119,6 +123,9 @@ func forwardBytes(dst, src net.Conn, remaining *atomic.Int64, cut func()) {
 			n = max(0, n+int(excess))
 			cut()
 			err = io.EOF
+		}
+		if p.silent.Load() {
+			n = 0
 		}
 		if _, writeErr := dst.Write(buf[:n]); writeErr != nil || err != nil {
 			break
