@@ -7,6 +7,7 @@ import datetime
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -85,6 +86,21 @@ def test_wrong_names(tables):
         with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
             _ = owner.nothing
     assert tables.sql("SELECT 1 AS n", params=[])["n"].tolist() == [1]
+
+
+def test_silent_server(tmp_path, monkeypatch):
+    """Checks that a call fails if the server does not answer pings, and that the error says what to do."""
+    faster = [(name, min(value, 1000)) for name, value in connection._KEEP_ALIVE]
+    monkeypatch.setattr(connection, "_KEEP_ALIVE", faster)
+    with connect(tmp_path) as tables:
+        process = tables._server._process.pid
+        tables.put("t", pd.DataFrame({"n": [1]}))
+        os.killpg(process, signal.SIGSTOP)
+        try:
+            with pytest.raises(partd_go.ConnectionFailed, match="check that the server is running"):
+                tables.get("t", timeout=20)
+        finally:
+            os.killpg(process, signal.SIGCONT)
 
 
 def test_one_second():

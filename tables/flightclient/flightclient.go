@@ -12,12 +12,15 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd"
@@ -53,32 +56,40 @@ type Client struct {
 	flight flight.Client
 }
 
-// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. The client connects
-// at its first call.
+// keepAlive makes calls fail if the server does not answer pings, for example because the network silently loses all
+// packets. Servers must accept such frequent pings; partd-tables serve does.
+var keepAlive = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}
+
+// Dial returns a client of the server at grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH. The client
+// connects at its first call.
 func Dial(server string, o *Options) (*Client, error) {
 	o = cmp.Or(o, new(Options))
 	u, err := url.Parse(server)
-	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("flightclient: %q is not a server URL: use grpc://HOST:PORT or grpc+tls://HOST:PORT", server)
+	isSocket := err == nil && u.Scheme == "grpc+unix"
+	if err != nil || (u.Host == "") != isSocket || (u.Path != "") != isSocket || u.User != nil || u.RawQuery != "" {
+		return nil, fmt.Errorf("flightclient: %q is not a server URL: use grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH", server)
 	}
+	target := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), DefaultPort))
 	var creds credentials.TransportCredentials
 	switch u.Scheme {
 	case "grpc+tls":
 		creds = credentials.NewTLS(&tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12})
-	case "grpc":
+	case "grpc+unix": // nobody else can read what is sent over a socket on this machine
+		target = (&url.URL{Scheme: "unix", Path: u.Path}).String()
+		creds = insecure.NewCredentials()
+	case "grpc", "grpc+tcp":
 		if ip := net.ParseIP(u.Hostname()); o.Token != "" && !o.Insecure && u.Hostname() != "localhost" && !ip.IsLoopback() {
 			return nil, fmt.Errorf("flightclient: %s: without TLS, others on the network could read the token: use grpc+tls://, or set Options.Insecure", server)
 		}
 		creds = insecure.NewCredentials()
 	default:
-		return nil, fmt.Errorf("flightclient: %q: unknown scheme %q: use grpc or grpc+tls", server, u.Scheme)
+		return nil, fmt.Errorf("flightclient: %q: unknown scheme %q: use grpc, grpc+tls or grpc+unix", server, u.Scheme)
 	}
-	port := cmp.Or(u.Port(), DefaultPort)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithPerRPCCredentials(callHeaders(o.Token)),
+		grpc.WithPerRPCCredentials(callHeaders(o.Token)), grpc.WithKeepaliveParams(keepAlive),
 	}
-	c, err := flight.NewClientWithMiddleware(net.JoinHostPort(u.Hostname(), port), nil, nil, opts...)
+	c, err := flight.NewClientWithMiddleware(target, nil, nil, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("flightclient: %s: %w", server, err)
 	}
@@ -146,6 +157,9 @@ func (c *Client) convertError(ctx context.Context, err error) error {
 		return err
 	}
 	text := s.Message()
+	if strings.Contains(text, "keepalive ping failed") { // grpc-go has no code for it
+		text = "the server or the network no longer answers: check both, and then repeat the command"
+	}
 	switch s.Code() {
 	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
 		text = c.url + ": " + text

@@ -14,7 +14,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -48,6 +50,39 @@ func TestProtocolVersions(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, errors.ErrUnsupported) || !strings.HasSuffix(err.Error(), want)) {
 			t.Errorf("a call of version %s: error %v, want %q", version, err, want)
 		}
+	}
+}
+
+// TestSilentNetwork checks that calls fail if the network silently loses everything, and that their errors say what to
+// do. A call that sent a change must report that its outcome is unknown.
+func TestSilentNetwork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 11 s")
+	}
+	defer flightclient.FastKeepAlive()()
+	_, store, _ := serve(t)
+	proxy := must.Get(nettest.NewProxy("tcp", serverAddress(t), nettest.CutNever))(t)
+	defer proxy.Close() //nolint:errcheck // the test has ended
+	c := must.Get(flightclient.Dial("grpc"+strings.TrimPrefix(proxy.URL(), "tcp"), nil))(t)
+	defer c.Close() //nolint:errcheck // the connection is broken
+	must.Get(store.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(1), tables.PutError, nil))(t)
+	must.Get(c.Versions(t.Context(), "", "t"))(t)
+	proxy.Silence()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	var changeErr, putErr error
+	var calls sync.WaitGroup
+	calls.Go(func() { changeErr = c.Delete(ctx, "", "t") })
+	calls.Go(func() { _, putErr = c.Put(ctx, "", "endless", batches(1<<40, nil), tables.PutError, nil) })
+	_, readErr := c.Versions(ctx, "", "t")
+	calls.Wait()
+	for _, err := range []error{readErr, changeErr, putErr} {
+		if ctx.Err() != nil || err == nil || !strings.Contains(err.Error(), "no longer answers: check both") {
+			t.Errorf("a call after the network lost everything: error %v, want one that says that the server does not answer", err)
+		}
+	}
+	if !errors.Is(changeErr, partd.ErrUnknownOutcome) {
+		t.Errorf("Delete after the network lost everything = %v, want ErrUnknownOutcome", changeErr)
 	}
 }
 

@@ -39,6 +39,14 @@ _READS = {
     "partd.snapshots",
 }
 _PROTOCOL = (b"partd-protocol", b"1")  # the header with ProtocolVersion in tables/internal/faces/operations/wire.go
+# Makes calls fail if the server does not answer pings, for example because the network silently loses all packets. The
+# last option permits any number of pings during a call that transfers no data.
+_KEEP_ALIVE = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for the end of a server whose connection broke
 _GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
@@ -85,7 +93,7 @@ class Connection:
 
     def _connect(self) -> None:
         try:
-            self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca))
+            self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca, generic_options=_KEEP_ALIVE))
         except pa.ArrowException as error:
             raise convert_error(error, "connect", self.url) from error
         arguments = (

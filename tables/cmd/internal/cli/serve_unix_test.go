@@ -64,10 +64,13 @@ func TestServeUnix(t *testing.T) {
 }
 
 // TestServeModes checks that other users cannot read the files that a server creates, even if the umask would
-// allow it.
+// allow it. Commands must accept the URL that the server prints, which has an escaped character.
 func TestServeModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
-	cmd, url := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir)
+	sockets := must.Get(os.MkdirTemp("", "partd socket"))(t)
+	defer os.RemoveAll(sockets) //nolint:errcheck // the test has ended
+	socket := url.URL{Scheme: "grpc+unix", Path: filepath.Join(sockets, "s")}
+	cmd, url := startServer(t, "--listen", socket.String(), "--dir", dir)
 	mustRun(t, "n\n1\n", "--server", url.String(), "put", "--mode", "append", "--format", "csv", "t", "-")
 	mustRun(t, "n\n2\n", "--server", url.String(), "put", "--mode", "append", "--format", "csv", "t", "-")
 	must.Do(t, cmd.Process.Signal(os.Interrupt)) // folds the rows into files
