@@ -3,9 +3,12 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -301,5 +304,31 @@ func TestStatWatchOnTerminal(t *testing.T) {
 		if !strings.Contains(out.String(), words) {
 			t.Errorf("the page %q does not contain %q", out.String(), words)
 		}
+	}
+}
+
+// hangingStore is a store whose server is unreachable.
+type hangingStore struct{ *partd.Dict }
+
+func (hangingStore) Flush(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestCloseAfterLostServer checks that a command that could not reach the server soon stops trying to flush.
+func TestCloseAfterLostServer(t *testing.T) {
+	t.Parallel()
+	lost := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("network is unreachable")}
+	err := fmt.Errorf("append: %w", lost)
+	start := time.Now()
+	closed := make(chan struct{})
+	go func() { closeStore(t.Context(), hangingStore{partd.NewDict()}, &err); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(30 * time.Second):
+		t.Fatal("closeStore still tries to flush after 30 s")
+	}
+	if !errors.Is(err, lost) {
+		t.Errorf("the error after %v = %v, want the first one", time.Since(start), err)
 	}
 }
