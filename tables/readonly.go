@@ -48,7 +48,7 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 		}
 		copied, err := copyCatalog()
 		if err == nil && !copied {
-			err = fmt.Errorf("the directory contains no tables: %w", fs.ErrNotExist)
+			err = fmt.Errorf("catalog.db is missing: %w", fs.ErrNotExist)
 		}
 		if err != nil {
 			return err

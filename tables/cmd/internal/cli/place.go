@@ -174,7 +174,9 @@ func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.St
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// checkExists returns an error if the location has no tables. It returns nil for a remote catalog.
+// checkExists returns an error if the location has no tables. It returns nil for a remote catalog, and for a directory
+// whose catalog is missing although there are files of tables: opening it returns a better error, or rebuilds the
+// catalog.
 func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
@@ -188,6 +190,9 @@ func (w warehouse) checkExists() error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if files, _ := os.ReadDir(filepath.Join(dir, "data")); len(files) > 0 {
+			return nil
+		}
 		return fmt.Errorf("%s contains no tables: use --dir or --server", dir)
 	}
 	return err

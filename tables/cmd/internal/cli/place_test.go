@@ -225,6 +225,26 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestMissingCatalog removes the catalog's files. Commands must say that the catalog is damaged, and verify --rebuild
+// must make a new one.
+func TestMissingCatalog(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PARTD_TABLES_DIR", dir)
+	mustRun(t, "n\n1\n", "put", "t", "-", "--format", "csv")
+	for _, file := range must.Get(filepath.Glob(filepath.Join(dir, "catalog.db*")))(t) {
+		must.Do(t, os.Remove(file))
+	}
+	for _, args := range [][]string{{"list"}, {"sql", "select 1"}, {"verify"}} {
+		wantFailure(t, cliutil.ExitFailed, "catalog.db: the file is damaged: file does not exist; run verify --rebuild", args...)
+	}
+	mustRun(t, "", "verify", "--rebuild")
+	if out := mustRun(t, "", "list", "--json"); !strings.Contains(out, `"rows":1`) {
+		t.Errorf("list after a rebuild printed %s, want the table with its row", out)
+	}
+	empty := t.TempDir()
+	wantFailure(t, cliutil.ExitFailed, "contains no tables", "verify", "--rebuild", "--dir", empty)
+}
+
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	inputFile := filepath.Join(t.TempDir(), "in")
