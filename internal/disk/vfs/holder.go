@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -33,14 +34,23 @@ const (
 
 var ownStart = sync.OnceValue(func() string { return processStart(os.Getpid()) })
 
+var servedURL atomic.Pointer[string]
+
+// NoteURL makes this process's later notes contain the URL of its server, or none if url is "".
+func NoteURL(url string) { servedURL.Store(&url) }
+
 // HolderNote returns the note of this process.
 func HolderNote() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an-unknown-host"
 	}
+	program := filepath.Base(os.Args[0])
+	if url := servedURL.Load(); url != nil && *url != "" {
+		program += " at " + *url
+	}
 	return fmt.Sprintf("process %d on %s (%s, since %s)\n%s\n",
-		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), ownStart())
+		os.Getpid(), host, program, time.Now().UTC().Format(time.RFC3339), ownStart())
 }
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock. On a network

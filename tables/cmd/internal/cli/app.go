@@ -25,7 +25,7 @@ type app struct {
 
 // env sets flags from environment variables. It does not use the prefix PARTD_, which belongs to the program partd.
 var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
-	"server": {"dir"}, "copy server": {"from"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
+	"server": {"dir", readOnlyFlag}, readOnlyFlag: {"server"}, "copy server": {"from"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
 	"tls-cert": {"cert_file"}, "cert_file": {"tls-cert"}, "tls-key": {"key_file"}, "key_file": {"tls-key"},
 	"secret-file": {"secret"}, "secret": {"secret-file"}, "to-format": {"format", "to"}, "format": {"to-format"}, "to": {"to-format"},

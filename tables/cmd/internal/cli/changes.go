@@ -64,7 +64,7 @@ small appends into files. With --state FILE, a later run continues where this on
 			"  partd-tables changes trades --since 41 --key id --json --format jsonl\n" +
 			"  partd-tables changes trades --server grpc://localhost:8815 --follow --state trades.state -o trades.jsonl",
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	since := sinceFlags(cmd, "the comparison")
 	at := stateFlags(cmd)
 	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")

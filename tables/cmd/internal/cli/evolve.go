@@ -120,7 +120,7 @@ remove, enable and disable expect the names of rules.`,
   partd-tables rules disable --whole-bucket --bucket NYSE "high is highest"`,
 		Args: cliutil.CheckArgCount(1, -1, "list, add, remove, enable or disable"),
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
 	wholeBucket := fs.Bool("whole-bucket", false, "use the rules of the bucket itself, without a NAME")
@@ -219,7 +219,7 @@ unsets a setting. A new time or key column, or a new rule for duplicates, rewrit
 files in a single commit.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	change := settingsFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
 		if settings, only := change(); only != nil {

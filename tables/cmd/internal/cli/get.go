@@ -33,7 +33,7 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	where := fs.String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
@@ -62,7 +62,7 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
 
 // newHeadOrTail makes cmd write some of a table's rows. options returns the scan options that select n rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")

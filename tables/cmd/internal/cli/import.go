@@ -141,7 +141,7 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 "-_.() " become %XX. A file appears only when it is complete.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
 	}
-	p := locationFlags(cmd, allBucketsUsage)
+	p := readFlags(cmd, allBucketsUsage)
 	cmd.ValidArgsFunction = nil // arguments are files
 	force := cmd.Flags().Bool("force", false, "replace existing files")
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {

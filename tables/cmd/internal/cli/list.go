@@ -63,7 +63,7 @@ files, use verify: list reads data only of tables with rows that are not yet in 
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
-	p := locationFlags(cmd, allBucketsUsage)
+	p := readFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	snapshot := cmd.Flags().String("snapshot", "", "list the tables of this `SNAPSHOT` of the bucket")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -96,6 +96,7 @@ func newBuckets(a *app) *cobra.Command {
 		Example: "  partd-tables buckets --json",
 	}
 	p := directoryFlags(cmd)
+	p.readOnlyFlag()
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
 	return p.command(cmd, func(ctx context.Context, s backend, _ []string) error {
 		e := cliutil.NewEncoder(a.out)
@@ -151,7 +152,7 @@ func newDescribe(a *app) *cobra.Command {
 do (see "partd-tables serve --help"). Columns are shown with the Arrow types of the rows that were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
@@ -222,7 +223,7 @@ func newVersions(a *app) *cobra.Command {
 		Long:    `List the versions of a table, oldest first. Rows that are not yet in files count as one version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
 	return operationCommand(cmd, p, operations.Versions, func(args []string) (*operations.Table, error) {
 		return &operations.Table{Bucket: *p.bucket, Name: args[0]}, nil

@@ -47,7 +47,7 @@ func newMetaGet(a *app) *cobra.Command {
 		Long:    `Print the metadata of a table or, without NAME, of the bucket.`,
 		Example: "  partd-tables meta get AAPL --bucket NASDAQ\n  partd-tables meta get --bucket NASDAQ --json",
 	}
-	p := locationFlags(cmd, tableBucketUsage)
+	p := readFlags(cmd, tableBucketUsage)
 	state := stateFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -126,7 +126,7 @@ func newMetaFind(a *app) *cobra.Command {
 		Long:    `List the tables whose metadata contains all these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 	}
-	p := locationFlags(cmd, allBucketsUsage)
+	p := readFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		metadata, err := parseAssignments(args)

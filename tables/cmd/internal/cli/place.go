@@ -45,7 +45,7 @@ func directoryFlags(cmd *cobra.Command) location {
 // serverFlags adds the flags for a server, which can be used instead of the flag that is named by dir.
 func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	fs := cmd.Flags()
-	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT")
+	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH")
 	p.tokenFile = fs.String("token-file", "", "`FILE` with the token for the server")
 	p.ca = fs.String("ca", "", "`FILE` with the CA certificates (PEM) to trust")
 	p.insecure = fs.Bool("insecure", false, "send the token even without TLS")
@@ -65,6 +65,20 @@ func locationFlags(cmd *cobra.Command, bucket string) location {
 		cmd.ValidArgsFunction = p.completeTables
 	}
 	return p
+}
+
+// readFlags is like locationFlags, for a command that can run without changing tables.
+func readFlags(cmd *cobra.Command, bucket string) location {
+	p := locationFlags(cmd, bucket)
+	p.readOnlyFlag()
+	return p
+}
+
+const readOnlyFlag = "read-only"
+
+// readOnlyFlag adds --read-only.
+func (p location) readOnlyFlag() {
+	p.cmd.Flags().BoolVar(p.readOnly, readOnlyFlag, false, "read the current state, even while another process has the tables open, and change nothing. Rows that are not yet in files belong to no version, and reading fails if the other process removes a file (expire)")
 }
 
 // requestedBuckets returns the requested bucket, or nil for all buckets.
@@ -106,7 +120,10 @@ func (p location) withDir(ctx context.Context, create bool, engine tables.Engine
 	if err := p.checkExists(); !create && err != nil {
 		return err
 	}
-	store, err := p.openStore(ctx, &tables.Options{FoldAge: -1, Engine: engine})
+	store, err := p.openStore(ctx, &tables.Options{FoldAge: -1, Engine: engine, ReadOnly: p.readOnly != nil && *p.readOnly})
+	if errors.Is(err, tables.ErrInUse) {
+		err = fmt.Errorf("%w: %s", err, p.inUseAdvice(err))
+	}
 	if err != nil {
 		return err
 	}
@@ -114,9 +131,30 @@ func (p location) withDir(ctx context.Context, create bool, engine tables.Engine
 	return f(backend{operations.Target{Store: store}, localStreams{store}})
 }
 
+// serverURL matches the URL of the server that holds the tables, in an error that wraps tables.ErrInUse.
+var serverURL = regexp.MustCompile(`grpc(\+\w+)?://[^\s,]+`)
+
+// inUseAdvice says how the command can use tables that another process has open.
+func (p location) inUseAdvice(inUse error) string {
+	var flags []string
+	if p.cmd.Flags().Lookup(readOnlyFlag) != nil {
+		flags = append(flags, "--"+readOnlyFlag)
+	}
+	if url := serverURL.FindString(inUse.Error()); url != "" && p.server != nil {
+		flags = append(flags, "--server "+url)
+	}
+	if flags == nil {
+		return "this command cannot open them read-only"
+	}
+	return "use " + strings.Join(flags, " or ")
+}
+
 func (p location) withServer(f func(backend) error) (err error) {
 	if p.dirFlag != nil && p.dirFlag.Changed {
 		return cliutil.Usagef("--%s and --server cannot be combined", p.dirFlag.Name)
+	}
+	if p.readOnly != nil && *p.readOnly {
+		return cliutil.Usagef("--%s and --server cannot be combined: a server reads its own tables, and needs no lock", readOnlyFlag)
 	}
 	o := &flightclient.Options{Insecure: *p.insecure}
 	if *p.tokenFile != "" {
@@ -144,7 +182,8 @@ type warehouse struct {
 	cmd                          *cobra.Command
 	dir, catalog, tail, cacheDir *string
 	cacheSize                    *cliutil.Size
-	rebuild                      bool // replace a damaged catalog
+	rebuild                      bool  // replace a damaged catalog
+	readOnly                     *bool // open the tables read-only; nil means false
 }
 
 // defaultDir is the default of --dir.
@@ -159,6 +198,7 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR). With a cloud bucket and no --tail, each append is committed at once"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
 		cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
+		readOnly:  new(bool),
 	}
 	fl.Var(w.cacheSize, "cache-size", "maximum `SIZE` of all local copies of a cloud bucket's files")
 	return w

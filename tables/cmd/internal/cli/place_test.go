@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
@@ -20,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
@@ -225,6 +229,56 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// TestReadOnly reads a directory while another process has it open. Both flags that the error of a reading command names
+// must work. A command that changes tables must not offer --read-only.
+func TestReadOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	_, url := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir)
+	server := "--server " + url.String()
+	mustRun(t, "n\n1\n", "put", "t", "-", "--format", "csv", "--mode", "append", "--server", url.String())
+	wantFailure(t, cliutil.ExitFailed, "read-only: use --read-only or "+server+"\n", "get", "t", "--dir", dir)
+	wantFailure(t, cliutil.ExitFailed, "read-only: use "+server+"\n", "delete", "t", "--dir", dir)
+	wantOutput(t, "n\n1\n", "get", "t", "--dir", dir, "--read-only")
+	wantOutput(t, "n\n1\n", "get", "t", "--server", url.String())
+	wantOutput(t, "n\n2\n", "sql", "select n + 1 n from t", "--dir", dir, "--read-only")
+	wantOutput(t, `{"bucket":""}`+"\n", "buckets", "--json", "--dir", dir, "--read-only")
+	wantFailure(t, cliutil.ExitFailed, "the tables are open only for reading", "settings", "t", "--keep-versions", "3", "--dir", dir, "--read-only")
+	wantFailure(t, cliutil.ExitUsage, "applies only to a SELECT", "sql", "delete from t", "--dir", dir, "--read-only")
+	wantFailure(t, cliutil.ExitUsage, "cannot be combined", "list", "--read-only", "--server", url.String())
+	withoutServer := t.TempDir()
+	tabletest.Open(t, withoutServer, nil)
+	wantFailure(t, cliutil.ExitFailed, "read-only: use --read-only\n", "list", "--dir", withoutServer)
+	wantFailure(t, cliutil.ExitFailed, "this command cannot open them read-only\n", "delete", "t", "--dir", withoutServer)
+	t.Setenv("PARTD_TABLES_READ_ONLY", "true")
+	mustRun(t, "", "list", "--server", url.String())
+	mustRun(t, "", "list", "--dir", dir)
+}
+
+// TestReadingCommands checks that exactly those commands have --read-only that can run without changing tables.
+func TestReadingCommands(t *testing.T) {
+	// changes to rows do not go through package operations
+	want := map[string]bool{"get": true, "head": true, "tail": true, "changes": true, "sql": true, "export": true, "meta find": true, "serve": true}
+	for _, o := range operations.All() {
+		if !o.Writes && o.Slots != operations.CopySlot && o.Command != "" {
+			want[o.Command] = true
+		}
+	}
+	got := map[string]bool{}
+	var visit func(*cobra.Command, string)
+	visit = func(cmd *cobra.Command, path string) {
+		if cmd.Flags().Lookup("read-only") != nil {
+			got[path] = true
+		}
+		for _, c := range cmd.Commands() {
+			visit(c, strings.TrimSpace(path+" "+c.Name()))
+		}
+	}
+	visit(Root(), "")
+	if !maps.Equal(got, want) {
+		t.Errorf("commands with --read-only: %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
 // TestMissingCatalog removes the catalog's files. Commands must say that the catalog is damaged, and verify --rebuild
 // must make a new one.
 func TestMissingCatalog(t *testing.T) {
@@ -237,6 +291,7 @@ func TestMissingCatalog(t *testing.T) {
 	for _, args := range [][]string{{"list"}, {"sql", "select 1"}, {"verify"}} {
 		wantFailure(t, cliutil.ExitFailed, "catalog.db: the file is damaged: file does not exist; run verify --rebuild", args...)
 	}
+	wantFailure(t, cliutil.ExitFailed, "catalog.db is missing", "list", "--read-only")
 	mustRun(t, "", "verify", "--rebuild")
 	if out := mustRun(t, "", "list", "--json"); !strings.Contains(out, `"rows":1`) {
 		t.Errorf("list after a rebuild printed %s, want the table with its row", out)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/tables"
@@ -129,6 +130,8 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 		}
 		defer r.httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
 	}
+	vfs.NoteURL(r.url()) // for errors of other processes that open the directory
+	defer vfs.NoteURL("")
 	return c.withStore(ctx, func(store *tables.Store) error { return r.serveStore(ctx, store, onHangup) })
 }
 

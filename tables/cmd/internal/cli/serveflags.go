@@ -63,7 +63,7 @@ func (c *serveConfig) checkLog() error {
 
 func (c *serveConfig) directoryFlags(fl *pflag.FlagSet) {
 	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
-	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
+	fl.BoolVar(&c.readOnly, readOnlyFlag, false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.options.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
 }

@@ -70,7 +70,7 @@ func newSnapshotList(a *app) *cobra.Command {
 		Long:    `List the snapshots of a bucket, oldest first.`,
 		Example: "  partd-tables snapshot list --bucket NYSE --json",
 	}
-	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
+	p := readFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
 	return operationCommand(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
 		return &operations.Bucket{Bucket: *p.bucket}, nil

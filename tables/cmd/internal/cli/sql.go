@@ -36,7 +36,7 @@ writes.`,
   partd-tables sql "UPDATE trades SET price = price / 100 WHERE sym = 'A'" --id split-of-A`,
 		Args: cliutil.CheckArgCount(1, 1, "STATEMENT"),
 	}
-	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
+	p := readFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
 	at := stateFlags(cmd)
 	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
 	out := outputFlags(a, cmd, "format")
@@ -77,7 +77,7 @@ writes.`,
 func checkSQLFlags(cmd *cobra.Command, isWrite bool) error {
 	names, kind := []string{"id", "json"}, "only to a statement that writes"
 	if isWrite {
-		names, kind = []string{"version", "snapshot", "since", "since-snapshot", "format", "output", "force"}, "only to a SELECT"
+		names, kind = []string{"version", "snapshot", "since", "since-snapshot", "format", "output", "force", readOnlyFlag}, "only to a SELECT"
 	}
 	for _, name := range names {
 		if cmd.Flags().Changed(name) {
