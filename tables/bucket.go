@@ -265,6 +265,9 @@ func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 			var l icecat.Listed
 			l.Totals(&s)
 			i.Rows, i.AtMost = l.Rows, AtMost(l.AtMost)
+			if commit.MayAudit(ctx) {
+				i.User = commit.UserOf(&s)
+			}
 			i.Current = i.Version == max(newest, info.Version)
 			versions = append(versions, i)
 		}

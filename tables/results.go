@@ -20,6 +20,10 @@ type VersionInfo struct {
 	Rows      int64     // row count of the whole table
 	Current   bool
 	AtMost    AtMost `json:"RowsExact,omitzero"` // whether Rows is only a maximum
+	// User is the name in the token of the server's user whose call made the version. It is "" for folds, which
+	// combine appends of any users, for background work, for commits without a named token, and for callers of a
+	// server that are not admins.
+	User string `json:",omitempty"`
 }
 
 // AtMost says that a number of rows is only a maximum, because position or equality delete files of other programs apply

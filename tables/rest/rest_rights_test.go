@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/apache/iceberg-go/table"
+
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/flightd"
+	statecommit "github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // TestCredentialVending checks that clients that request credentials receive them according to their rights. Without
@@ -209,4 +214,47 @@ func TestCrossSiteRequests(t *testing.T) {
 	r.Header.Set("Content-Type", "text/plain")
 	c.do(r, 415)
 	c.send("GET", "namespaces", nil, 200, `"namespaces":[]`)
+}
+
+// TestUsers checks which user each version names, whatever an engine's commit says, and that only admins learn the names.
+func TestUsers(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
+	named := func(name string, rights flightd.Rights) *catalog {
+		d := *c
+		d.token = must.Get(flightd.NewNamedToken(secret, name, rights, time.Hour))(t)
+		return &d
+	}
+	ann, rex := named("ann", flightd.Admin), named("rex", flightd.Read)
+	ann.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	ann.create("ns", "t")
+	appendForged := func(by *catalog, n int64) {
+		body := c.appendCommit(c.load("ns", "t"), n)
+		body["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).Summary.Properties[statecommit.UserProperty] = "bob"
+		by.send("POST", "namespaces/ns/tables/t", body, 200)
+	}
+	appendForged(ann, 1)
+	appendForged(c.withToken(flightd.Admin), 2) // this token has no name
+	c.put("ns", "t", nil, 3)
+	rex.send("GET", "namespaces/ns/tables/t", nil, 200) // folds the row, which is not rex's
+	c.put("ns", "t", nil, 4)
+	asCat := statecommit.WithCaller(t.Context(), "cat", true)
+	must.Get(c.store.Bucket("ns").Table("t").DeleteRows(asCat, must.Get(filter.Parse("n = 1"))(t)))(t)
+	users := func(ctx context.Context) (names []string) {
+		for _, v := range must.Get(c.store.Bucket("ns").Table("t").Versions(ctx))(t) {
+			names = append(names, v.User)
+		}
+		return names
+	}
+	if got, want := users(asCat), []string{"ann", "", "", "", "cat"}; !slices.Equal(got, want) {
+		t.Errorf("the versions name %q, want %q", got, want)
+	}
+	if got := strings.Join(users(statecommit.WithCaller(t.Context(), "rex", false)), ""); got != "" {
+		t.Errorf("a reader learned the names %q", got)
+	}
+	for _, query := range []string{"", "?snapshots=refs"} {
+		ann.send("GET", "namespaces/ns/tables/t"+query, nil, 200, `"partd.user":"cat"`)
+		if answer, _ := rex.send("GET", "namespaces/ns/tables/t"+query, nil, 200); strings.Contains(fmt.Sprint(answer), "partd.user") {
+			t.Errorf("GET t%s shows users to a reader: %v", query, answer)
+		}
+	}
 }

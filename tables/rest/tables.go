@@ -19,6 +19,7 @@ import (
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	statecommit "github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 type identifier struct {
@@ -177,10 +178,17 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 			}
 		}
 	}
-	if refs {
-		return h.replyTable(q, b, t.MetadataLocation(), t.Location(), onlyRefs(t.Metadata()))
+	meta := t.Metadata()
+	if !statecommit.MayAudit(q.Ctx) {
+		meta, err = statecommit.WithoutUsers(meta)
+		if err != nil {
+			return err
+		}
 	}
-	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), t.Metadata())
+	if refs {
+		return h.replyTable(q, b, t.MetadataLocation(), t.Location(), onlyRefs(meta))
+	}
+	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), meta)
 }
 
 // etag returns the ETag of a response with the metadata at a location. refs says whether the response contains only

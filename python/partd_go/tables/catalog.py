@@ -62,6 +62,7 @@ class Catalog(Connection):
                 entry["Rows"],
                 entry["Current"],
                 entry.get("RowsExact", True),
+                entry.get("User", ""),
             )
             for entry in entries or ()
         ]

@@ -40,7 +40,8 @@ class Version(NamedTuple):
     """A version of a table. Each change to the table's rows makes one, but several small appends share one. time is
     when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
     says whether it is the newest. If rows_exact is False, rows is only a maximum, because other programs
-    deleted some of the rows."""
+    deleted some of the rows. user is the name in the token of the server's user who made it, or ""; only admins see
+    it."""
 
     version: int
     time: datetime.datetime
@@ -48,6 +49,7 @@ class Version(NamedTuple):
     rows: int
     current: bool
     rows_exact: bool = True
+    user: str = ""
 
 
 class Changes(NamedTuple):

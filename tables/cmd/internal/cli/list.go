@@ -214,13 +214,16 @@ type versionLine struct {
 	Operation string         `json:"operation"`
 	Rows      rowCount       `json:"rows"`
 	AtMost    tables.AtMost  `json:"rows_exact,omitzero"`
+	User      string         `json:"user,omitempty"`
 }
 
 func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that are not yet in files count as one version.`,
+		Long: `List the versions of a table, oldest first. Rows that are not yet in files count as one version.
+The last column is the name in the token of the user whose call to a server made the version. Only
+admins see it. Small appends of several users become one version (fold), which names nobody.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, tableBucketUsage)
@@ -229,7 +232,7 @@ func newVersions(a *app) *cobra.Command {
 		return &operations.Table{Bucket: *p.bucket, Name: args[0]}, nil
 	}, func(_ *operations.Table, all []tables.VersionInfo) error {
 		return printList(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
-			return versionLine{v.Version, timeText(v.Time), v.Operation, rowCount{v.Rows, v.AtMost}, v.AtMost}
+			return versionLine{v.Version, timeText(v.Time), v.Operation, rowCount{v.Rows, v.AtMost}, v.AtMost, v.User}
 		})
 	})
 }

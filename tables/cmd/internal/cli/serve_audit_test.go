@@ -110,6 +110,11 @@ func TestServeAuditLog(t *testing.T) {
 		{
 			func() error {
 				_, err := ann.flight.Exec(t.Context(), "DELETE FROM b.t WHERE x = 1", nil)
+				byAnn := must.Get(ann.flight.Versions(t.Context(), "b", "t"))(t)
+				byRex := must.Get(rex.flight.Versions(t.Context(), "b", "t"))(t)
+				if byAnn[len(byAnn)-1].User != "ann" || byRex[len(byRex)-1].User != "" {
+					t.Errorf("versions show %+v to an admin, and %+v to a reader; want ann only for the admin", byAnn, byRex)
+				}
 				return err
 			},
 			audit.Entry{User: "ann", Operation: "DoAction/partd.exec", Bucket: "b", Tables: []string{"t"}, SQL: "DELETE FROM b.t WHERE x = 1", Rows: 1, Outcome: audit.OK, Code: "OK"},

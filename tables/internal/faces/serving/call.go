@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 type call struct {
@@ -45,6 +46,7 @@ func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.
 		s.Conns.markKnown(ctx)
 	}
 	ctx, newCall.cancel = context.WithCancelCause(newCall.attachTo(ctx))
+	ctx = commit.WithCaller(ctx, c.Name, c.Rights >= Admin)
 	newCall.timeLimit = time.AfterFunc(s.opts.CallTimeout, func() { newCall.cancel(errTooLong) })
 	if c.Buckets != nil {
 		ctx = tables.WithBuckets(ctx, c.Buckets)

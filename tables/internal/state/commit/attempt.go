@@ -179,6 +179,9 @@ func (a *Attempt) complete(ctx context.Context, meta table.Metadata) (table.Meta
 	if err == nil {
 		meta, err = a.withRowCounts(ctx, meta)
 	}
+	if err == nil {
+		meta, err = a.withUser(ctx, meta)
+	}
 	if err != nil {
 		return nil, err
 	}

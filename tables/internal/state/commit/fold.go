@@ -201,6 +201,7 @@ func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *
 	}
 	c := &Change{committer: e, base: f.t}
 	c.Add(Plain, f.IO, f.apply)
+	ctx = WithCaller(ctx, "", false) // the rows can be other users', even if the caller made the fold necessary
 	err = e.tables.commitWithRetry(ctx, nil, c)
 	return rows, c.Result, err
 }
