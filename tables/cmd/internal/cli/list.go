@@ -219,8 +219,8 @@ type versionLine struct {
 
 func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "versions [flags] [--] NAME",
-		Short:   "List the versions of a table",
+		Use:   "versions [flags] [--] NAME",
+		Short: "List the versions of a table",
 		Long: `List the versions of a table, oldest first. Rows that are not yet in files count as one version.
 The last column is the name in the token of the user whose call to a server made the version. Only
 admins see it. Small appends of several users become one version (fold), which names nobody.`,
