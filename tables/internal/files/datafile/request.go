@@ -101,7 +101,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	if fileIO, ok := fs.(*icecat.FileIO); ok {
 		scan.Footers, scan.MaxPage, scan.Small = fileIO.Footers(), fileIO.MaxPage, fileIO.Small()
 	}
-	addMappedNames(t.Metadata().NameMapping(), scan.Names)
+	AddMappedNames(t.Metadata().NameMapping(), scan.Names)
 	tableColumns, err := columnsByID(s)
 	if err != nil {
 		return nil, err
@@ -120,13 +120,13 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	return scan, nil
 }
 
-// addMappedNames adds the names of a name mapping to names, by field ID. The mapping applies to files without IDs.
-func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
+// AddMappedNames adds the names of a name mapping to names, by field ID. The mapping applies to files without IDs.
+func AddMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {
 			names[*f.FieldID] = f.Names
 		}
-		addMappedNames(f.Fields, names)
+		AddMappedNames(f.Fields, names)
 	}
 }
 

@@ -137,6 +137,9 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		}
 		if cur != nil && meta != nil {
 			meta, err = definition.WithHistory(cur.Metadata(), meta)
+			if err == nil {
+				meta, err = withNames(cur.Metadata(), meta)
+			}
 			if err != nil {
 				return nil, err
 			}
