@@ -27,10 +27,6 @@ const footerReaders = 16
 // writer had loaded the table before the columns were replaced or restored. Readers would get nulls or wrong values, or
 // fail. checkFields reads the footer of each file. Files without field IDs are allowed, because their fields have names.
 func (c *manifestCheck) checkFields(ctx context.Context) error {
-	isReplaced, err := definition.ReplacedColumns(c.newMeta)
-	if err != nil {
-		return err
-	}
 	isColumn := func(id int) bool {
 		_, ok := c.newMeta.CurrentSchema().FindFieldByID(id)
 		if !ok {
@@ -45,7 +41,7 @@ func (c *manifestCheck) checkFields(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return parallel.Each(ctx, slices.Values(c.added), footerReaders, func(ctx context.Context, file string) error {
+	return parallel.Each(ctx, maps.Keys(c.added), footerReaders, func(ctx context.Context, file string) error {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
@@ -59,7 +55,7 @@ func (c *manifestCheck) checkFields(ctx context.Context) error {
 		if len(fields.Unreadable) > 0 {
 			return &definition.ArgumentError{Err: fmt.Errorf("the table's columns cannot represent the values in the file %s (%s): load the table again, and write the rows again", path.Base(file), strings.Join(fields.Unreadable, ", "))}
 		}
-		return checkNames(path.Base(file), fields.Names, isColumn, isReplaced)
+		return checkNames(path.Base(file), fields.Names, isColumn, c.isReplaced)
 	})
 }
 

@@ -25,21 +25,26 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 	if len(added) > maxNewSnapshots {
 		return &definition.ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
 	}
-	isCurrent, wasCurrent := map[int64]bool{}, currentSnapshots(oldMeta) // isCurrent has the snapshots that the current branch gains
+	var gained []table.Snapshot // the snapshots that the current branch gains, also from other branches
+	isCurrent, wasCurrent := map[int64]bool{}, currentSnapshots(oldMeta)
 	for s := newMeta.CurrentSnapshot(); oldMeta != nil && s != nil && !wasCurrent[s.SnapshotID] && !isCurrent[s.SnapshotID]; {
 		isCurrent[s.SnapshotID] = true
-		if oldMeta.SnapshotByID(s.SnapshotID) != nil { // it was in another branch
-			added = append(added, *s)
-		}
+		gained = append(gained, *s)
 		if s.ParentSnapshotID == nil {
 			break
 		}
 		s = newMeta.SnapshotByID(*s.ParentSnapshotID)
 	}
+	// A manifest in several snapshots is checked once. For the current branch, more is checked.
+	added = append(gained, slices.DeleteFunc(added, func(s table.Snapshot) bool { return isCurrent[s.SnapshotID] })...)
 	if len(added) == 0 {
 		return nil
 	}
-	c := &manifestCheck{catalog: p.Catalog, fileIO: p.Catalog.NewCheckIO(), staged: p.Staged(newMeta, p.Catalog.NewIO()), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
+	isReplaced, err := definition.ReplacedColumns(newMeta)
+	if err != nil {
+		return err
+	}
+	c := &manifestCheck{catalog: p.Catalog, fileIO: p.Catalog.NewCheckIO(), staged: p.Staged(newMeta, p.Catalog.NewIO()), newMeta: newMeta, isReplaced: isReplaced, wasCurrent: wasCurrent, added: map[string]bool{}, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
 	if oldMeta != nil && oldMeta.CurrentSnapshot() != nil {
 		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.fileIO)
 		if err != nil {
@@ -83,16 +88,18 @@ type manifestCheck struct {
 	staged  *table.Table // with newMeta
 	newMeta table.Metadata
 
-	hasDeletes bool     // whether a new manifest has delete files
-	isCurrent  bool     // whether the snapshot that is being checked is in the current branch
-	added      []string // new data files with rows in the current branch
+	isReplaced func(id int) bool // whether a replacement removed the field
+	wasCurrent map[int64]bool    // the snapshots that have been in the current branch
+	hasDeletes bool              // whether a new manifest has delete files
+	isCurrent  bool              // whether the snapshot that is being checked is in the current branch
+	added      map[string]bool   // new data files with rows in the current branch
 
 	// manifests, by path, that have already been checked, or that were in the table before the commit
 	checked map[string]iceberg.ManifestFile
 	budget  *icecat.Budget // remaining budget for reading manifests
 
 	old      []iceberg.ManifestFile // manifests in the table before the commit
-	oldFiles map[string]bool        // the files in old; nil until withinTable needs them
+	oldFiles map[string]bool        // the files in old; nil until isOld needs them
 }
 
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {
@@ -176,21 +183,26 @@ func (c *manifestCheck) withinTable(file string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
+	if isOld, oldErr := c.isOld(file); isOld || oldErr != nil {
+		return oldErr
+	}
+	return err
+}
+
+// isOld reports whether a file was in the table before the commit.
+func (c *manifestCheck) isOld(file string) (bool, error) {
 	if c.oldFiles == nil {
 		c.oldFiles = map[string]bool{}
 		for _, m := range c.old {
 			for e, err := range m.Entries(c.fileIO, true) {
 				if err != nil {
-					return err
+					return false, err
 				}
 				c.oldFiles[e.DataFile().FilePath()] = true
 			}
 		}
 	}
-	if c.oldFiles[file] {
-		return nil
-	}
-	return err
+	return c.oldFiles[file], nil
 }
 
 // checkEntry checks a manifest entry. The file of a deleted entry can be missing.
@@ -230,6 +242,9 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 		if _, err := columnType(c.newMeta, id); err != nil {
 			return invalid("its equality deletes: %w", err)
 		}
+		if c.isCurrent && e.Status() == iceberg.EntryStatusADDED && c.isReplaced(id) { // a null would delete all rows
+			return invalid("its equality deletes compare the field with ID %d, which the table lost when it was replaced: load the table again, and delete the rows again", id)
+		}
 	}
 	values := f.Partition()
 	for id, t := range types {
@@ -243,10 +258,17 @@ func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m ice
 		c.hasDeletes = true
 		return datafile.CheckDeletes(ctx, c.staged, f)
 	}
-	if c.isCurrent && e.Status() == iceberg.EntryStatusADDED && f.Count() > 0 {
-		c.added = append(c.added, f.FilePath())
+	if !c.isCurrent || f.Count() == 0 {
+		return nil
 	}
-	return nil
+	isOld := e.Status() == iceberg.EntryStatusEXISTING && c.wasCurrent[e.SnapshotID()]
+	if e.Status() == iceberg.EntryStatusEXISTING && !isOld { // perhaps an expired snapshot of another branch added it
+		isOld, err = c.isOld(f.FilePath())
+	}
+	if !isOld {
+		c.added[f.FilePath()] = true
+	}
+	return err
 }
 
 // columnType returns a column's type in the newest schema that contains the column.
