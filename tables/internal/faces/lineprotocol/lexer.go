@@ -143,7 +143,7 @@ func (l *lexer) field() (key []byte, v value, isLast bool, err error) {
 	}
 	start := l.pos
 	if !l.take('"') {
-		v, err = parseValue(string(l.text("", endsValue)))
+		v, err = parseValue(l.text("", endsValue))
 		if err != nil {
 			return nil, v, false, l.errorAt(start, "field %.100q: %w", key, err)
 		}
@@ -183,15 +183,16 @@ func (l *lexer) key(what string) ([]byte, error) {
 
 // text returns the bytes before the first unescaped member of ends. It removes backslashes before the escaped bytes.
 func (l *lexer) text(escaped string, ends *byteSet) []byte {
-	isEscape := func(i int) bool {
-		return l.body[i] == '\\' && i+1 < len(l.body) && strings.IndexByte(escaped, l.body[i+1]) >= 0
+	isEscape := func(i int) bool { // i is the offset of a backslash
+		return i+1 < len(l.body) && strings.IndexByte(escaped, l.body[i+1]) >= 0
 	}
 	start, hasEscapes := l.pos, false
 	for ; l.pos < len(l.body); l.pos++ {
-		if isEscape(l.pos) {
+		c := l.body[l.pos]
+		if c == '\\' && isEscape(l.pos) {
 			hasEscapes = true
 			l.pos++
-		} else if ends[l.body[l.pos]] {
+		} else if ends[c] {
 			break
 		}
 	}
@@ -200,7 +201,7 @@ func (l *lexer) text(escaped string, ends *byteSet) []byte {
 	}
 	text := make([]byte, 0, l.pos-start)
 	for i := start; i < l.pos; i++ {
-		if isEscape(i) {
+		if l.body[i] == '\\' && isEscape(i) {
 			i++
 		}
 		text = append(text, l.body[i])
@@ -209,8 +210,9 @@ func (l *lexer) text(escaped string, ends *byteSet) []byte {
 }
 
 // parseValue parses a value that is not a string.
-func parseValue(text string) (v value, err error) {
+func parseValue(raw []byte) (v value, err error) {
 	const digits = "0123456789"
+	text := string(raw)
 	switch text {
 	case "t", "T", "true", "True", "TRUE":
 		return value{kind: kindBool, bool: true}, nil
@@ -233,7 +235,7 @@ func parseValue(text string) (v value, err error) {
 		v.float, err = strconv.ParseFloat(text, 64)
 	}
 	if err != nil {
-		return v, fmt.Errorf("the value %.40q is neither a number, such as 1.5, 1i or 1u, nor true, false or a string in double quotes, or it is out of range", text)
+		return v, fmt.Errorf("the value %.40q is neither a number, such as 1.5, 1i or 1u, nor true, false or a string in double quotes, or it is out of range", raw)
 	}
 	return v, nil
 }
