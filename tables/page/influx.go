@@ -111,17 +111,12 @@ func (h *handler) writeLines(q *request) error {
 	if err != nil {
 		return err
 	}
-	release, err := serving.AcquirePut(q.Ctx) // after the body, because a client may send it slowly
-	if err != nil {
-		return err
-	}
-	defer release()
 	points, err := lineprotocol.Parse(lines, v.Get("precision"), time.Now(), func(n int64) error { return q.Charge(linesMemory(len(lines)) + n) })
 	if err != nil {
 		return lineProblem(err)
 	}
 	serving.Note(q.Ctx, bucket, "", points.Names()...)
-	if err := points.Put(q.Ctx, h.store, bucket, v.Get("id")); err != nil {
+	if err := points.Put(q.Ctx, h.store, bucket, v.Get("id"), serving.AcquirePut); err != nil {
 		return lineProblem(err)
 	}
 	serving.WriteStatus(q.W, q.ReadTimeout, http.StatusNoContent)

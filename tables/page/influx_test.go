@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/lineprotocol"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // write sends lines as a client of InfluxDB does, with headers "Name: value", and checks the answer like expect.
@@ -291,6 +293,31 @@ func TestWriteLinesOnce(t *testing.T) {
 		t.Errorf("after other IDs: got %d rows, want 6", got)
 	}
 	s.write("/write?id="+strings.Repeat("x", 256), "m v=1 1", 400, nil, "option ID is 256 bytes long")
+}
+
+// TestWriteLinesMemory checks that no put that has a slot waits for memory that others keep while they wait for a slot.
+func TestWriteLinesMemory(t *testing.T) {
+	s := serve(t, flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, Puts: 1, IdleTimeout: 3 * time.Second})
+	s.write("/write", "m v=1,w=1 1", 204, nil)
+	other, end := s.server.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "192.0.2.1:1")
+	defer end(nil)
+	release := must.Get(serving.AcquirePut(other))(t)
+	var all sync.WaitGroup
+	defer all.Wait()
+	body, large := io.Pipe()
+	all.Go(func() {
+		a, text := s.do(s.request(t.Context(), http.MethodPost, "/write", body))
+		s.expect(a, text, 204)
+	})
+	const wait = 300 * time.Millisecond
+	_ = must.Get(io.WriteString(large, "large v=1 1\n"))(t) // this request has reserved memory first
+	time.Sleep(wait)
+	all.Go(func() { s.write("/write", strings.Repeat("m v=1 1\n", 100_000), 204, nil) }) // needs nulls for the column w
+	time.Sleep(wait)
+	_ = must.Get(io.WriteString(large, strings.Repeat("#"+strings.Repeat("x", 1000)+"\n", 4500)))(t) // takes all memory
+	must.Do(t, large.Close())
+	time.Sleep(wait)
+	release()
 }
 
 // TestWriteLinesConcurrently checks writers that add columns to the same new tables at the same time.

@@ -31,8 +31,9 @@ func (p *Points) Names() (names []string) {
 
 // Put appends the points to the tables of a bucket that have the names of the measurements, in one commit. It appends
 // nothing to a table to which a put with the same id was already applied, unless id is "". A point that does not fit its
-// table is an *Error.
-func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string) error {
+// table is an *Error. Put calls acquire when it has reserved its memory, so that no put waits for memory that is reserved
+// for others that wait for acquire.
+func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string, acquire func(context.Context) (release func(), err error)) error {
 	var last []*arrow.Schema
 	for attempt := 1; ; attempt++ {
 		stored := make([]*arrow.Schema, len(p.measurements))
@@ -46,6 +47,13 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string
 		batches, err := p.batches(stored)
 		if err != nil {
 			return err
+		}
+		if attempt == 1 {
+			release, err := acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer release()
 		}
 		err = p.put(ctx, store, bucket, id, batches)
 		mismatch := (*tables.SchemaError)(nil)

@@ -280,8 +280,8 @@ func TestBothSlotsOrNone(t *testing.T) {
 	}
 }
 
-// TestCharge checks that requests share a quarter of the memory, and that only the request that was charged first
-// may exceed it.
+// TestCharge checks that requests share a quarter of the memory, that only the request that was charged first may exceed
+// it, and that no request gets memory before an earlier one that waits.
 func TestCharge(t *testing.T) {
 	server := must.Get(New(nil, &Options{Memory: 64 << 20, MaxMessage: 1 << 20}))(t)
 	requests := server.NewRequests()
@@ -290,7 +290,7 @@ func TestCharge(t *testing.T) {
 		q.release = func() {}
 		return q
 	}
-	first, second, third := request(), request(), request()
+	first, second, third, fourth := request(), request(), request(), request()
 	for i, c := range []struct {
 		q            *Request
 		requestedMiB int64
@@ -300,6 +300,7 @@ func TestCharge(t *testing.T) {
 		{first, 7, true, 7},
 		{second, 7, true, 14},
 		{third, 3, false, 14},
+		{fourth, 1, false, 14}, // waits for third
 		{second, 10, false, 14},
 		{first, 100, true, 107},
 		{first, 50, true, 107},

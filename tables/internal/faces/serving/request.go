@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,8 +60,9 @@ type Request struct {
 	ReadTimeout  time.Duration // time limit for each read of the body
 	ReadDeadline time.Time     // deadline for reading the body; zero means none
 	limits       *Requests
-	charged      int64  // bytes that Charge has counted; guarded by limits.mu
-	release      func() // releases the request's share of the limits
+	charged      int64     // bytes that Charge has counted; guarded by limits.mu
+	firstCharge  time.Time // when Charge was first called
+	release      func()    // releases the request's share of the limits
 }
 
 // New returns the Request for r, whose response is written to w.
@@ -153,7 +155,8 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 // may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end, and fails
 // after a third of q.ReadTimeout. The request that has held a reservation for longest is always granted more, so that
 // requests that raise their reservations cannot deadlock. Otherwise, free memory goes to the user with the smallest
-// reservations. After half of its time, Charge cancels requests of a user who has reserved more.
+// reservations, and of this user's requests to the one that called Charge first. After half of its time, Charge cancels
+// requests of a user who has reserved more.
 func (q *Request) Charge(n int64) error {
 	start, wait := time.Now(), q.ReadTimeout/3
 	defer q.limits.stopWaiting(q)
@@ -177,13 +180,18 @@ func (q *Request) Charge(n int64) error {
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if q.firstCharge.IsZero() {
+		q.firstCharge = time.Now()
+	}
 	extra, user := n-q.charged, q.Caller.user
-	hasLess := func(o *Request) bool { return p.chargedTo[o.Caller.user] < p.chargedTo[user] }
+	isBefore := func(o *Request) bool {
+		return cmp.Or(cmp.Compare(p.chargedTo[o.Caller.user], p.chargedTo[user]), o.firstCharge.Compare(q.firstCharge)) < 0
+	}
 	isFirst := len(p.byFirstCharge) == 0 || p.byFirstCharge[0] == q
 	switch {
 	case extra <= 0:
 		return true
-	case !isFirst && (p.charged+extra > p.s.opts.Memory/4 || slices.ContainsFunc(p.waiting, hasLess)):
+	case !isFirst && (p.charged+extra > p.s.opts.Memory/4 || slices.ContainsFunc(p.waiting, isBefore)):
 		if !slices.Contains(p.waiting, q) {
 			p.waiting = append(p.waiting, q)
 		}
