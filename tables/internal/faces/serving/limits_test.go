@@ -3,6 +3,7 @@ package serving
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -277,6 +279,23 @@ func TestBothSlotsOrNone(t *testing.T) {
 	queries, _ := s.Queries.Counts()
 	if puts, _ := s.Puts.Counts(); queries+puts != 0 {
 		t.Errorf("%v query slots and %v put slots are still used", queries, puts)
+	}
+}
+
+// TestUnknownOutcome checks that a call that was canceled for another user does not promise that nothing has changed if
+// its put may be stored.
+func TestUnknownOutcome(t *testing.T) {
+	requests := must.Get(New(nil, nil))(t).NewRequests()
+	q := requests.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+	for want, outcome := range map[codes.Code]error{codes.Unknown: partd.ErrUnknownOutcome, codes.ResourceExhausted: errors.New("not stored")} {
+		err := q.Serve("put", false, 0, func(error) bool { return false }, func() error {
+			q.Ctx.Value(callKey{}).(*call).cancel(errShare)
+			return fmt.Errorf("%w: %w", outcome, context.Cause(q.Ctx))
+		})
+		got, flight := status.Code(Status(err)), status.Code(WithCause(q.Ctx, Status(fmt.Errorf("%w: %w", outcome, errShare))))
+		if got != want || flight != want {
+			t.Errorf("%v: got %v over HTTP, and %v over Flight, want %v", outcome, got, flight, want)
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 // Serve runs do if the limits allow it, and records the request in the metrics under the given name. If isPublic is
 // true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may cancel it in favor
 // of another request. If the request is canceled and do returns an error, Serve returns the cause of the cancellation
-// instead, unless keepsError returns true for that error.
+// instead, unless keepsError or mayBeStored returns true for that error.
 func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsError func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
@@ -107,7 +107,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	defer func() { q.release() }()
 	err = do()
 	panicked = false
-	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !keepsError(err) {
+	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !keepsError(err) && !mayBeStored(err, cause) {
 		err = Status(cause)
 	}
 	return err

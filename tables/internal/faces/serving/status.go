@@ -38,10 +38,15 @@ var (
 	errShare     = &cause{codes.ResourceExhausted, "the call was canceled in favor of other users: its user or address was running more calls; run fewer at a time, or try again later"}
 )
 
-// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil, WithCause returns
-// nil.
+// mayBeStored reports whether err must not be replaced by a cause whose code promises that nothing has changed.
+func mayBeStored(err, cause error) bool {
+	return errors.Is(err, partd.ErrUnknownOutcome) && status.Code(cause) == codes.ResourceExhausted
+}
+
+// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil, or mayBeStored,
+// WithCause returns err.
 func WithCause(ctx context.Context, err error) error {
-	if c, ok := context.Cause(ctx).(*cause); ok && err != nil {
+	if c, ok := context.Cause(ctx).(*cause); ok && err != nil && !mayBeStored(err, c) {
 		return c
 	}
 	return err
@@ -67,6 +72,9 @@ func IsDiskFull(err error) bool {
 func Status(err error) error {
 	if err == nil {
 		return nil
+	}
+	if mayBeStored(err, err) {
+		return withCode(codes.Unknown, err)
 	}
 	if status.Code(err) != codes.Unknown {
 		return WithoutJargon(err)
