@@ -5,8 +5,10 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +35,64 @@ func slowBody(body string, idle time.Duration) io.Reader {
 		_ = w.Close() // always returns nil
 	}()
 	return r
+}
+
+// slowControl is a ResponseWriter that counts the deadlines that are set after the end of the request. Over HTTP/2, these
+// would crash the server.
+type slowControl struct {
+	http.ResponseWriter
+	ended, late *atomic.Int32
+}
+
+func (w *slowControl) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *slowControl) SetReadDeadline(d time.Time) error  { return w.set(d) }
+func (w *slowControl) SetWriteDeadline(d time.Time) error { return w.set(d) }
+
+func (w *slowControl) set(deadline time.Time) error {
+	if time.Until(deadline) <= 0 && !deadline.IsZero() { // a canceled request
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.late.Add(w.ended.Load())
+	return nil
+}
+
+// TestNoDeadlineAfterEnd checks that a canceled request sets no deadline after it has ended.
+func TestNoDeadlineAfterEnd(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("B", "t", "SELECT repeat('x', 1000) AS x FROM range(30000)")
+	h := Handler(s.server.Core, s.store, Options{})
+	for _, pattern := range []string{"POST /write?db=B", "GET /api/download?bucket=B&table=t&format=csv", "GET /api/follow?bucket=B&table=t&every=1s"} {
+		method, path, _ := strings.Cut(pattern, " ")
+		ctx, cancel := context.WithCancel(t.Context())
+		body, _ := io.Pipe()
+		stop := context.AfterFunc(ctx, func() { _ = body.CloseWithError(io.ErrUnexpectedEOF) })
+		r := httptest.NewRequestWithContext(ctx, method, path, body)
+		r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
+		w := &slowControl{&failingWriter{httptest.NewRecorder(), ctx}, new(atomic.Int32), new(atomic.Int32)}
+		time.AfterFunc(300*time.Millisecond, cancel)
+		func() {
+			defer func() { _ = recover() }() // aborts the answer
+			h.ServeHTTP(w, r)
+		}()
+		w.ended.Store(1)
+		time.Sleep(200 * time.Millisecond)
+		if n := w.late.Load(); n > 0 {
+			t.Errorf("%s: %d deadlines were set after the end", pattern, n)
+		}
+		stop()
+	}
+}
+
+// failingWriter fails when ctx ends, as a connection that is closed.
+type failingWriter struct {
+	*httptest.ResponseRecorder
+	ctx context.Context
+}
+
+func (w *failingWriter) Write([]byte) (int, error) {
+	<-w.ctx.Done()
+	return 0, w.ctx.Err()
 }
 
 // TestAnswersArrive checks that each path answers even if its body, or its wait for a slot, takes longer than

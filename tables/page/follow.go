@@ -47,7 +47,7 @@ func (h *handler) follow(q *request) error {
 	if stopping, ok := q.Context().Value(stoppingKey{}).(context.Context); ok {
 		defer context.AfterFunc(stopping, func() { cancel(errStopping) })()
 	}
-	defer context.AfterFunc(ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })() // ends a blocked write
+	defer serving.AfterFunc(ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })() // ends a blocked write
 	if expires := q.Caller.Expires; !expires.IsZero() {
 		defer time.AfterFunc(time.Until(expires), func() { cancel(tokenProblem("sign in again: ", errors.New("the token has expired"))) }).Stop()
 	}

@@ -33,7 +33,7 @@ func (q *request) Write(p []byte) (n int, err error) {
 // runSend runs f, which sends data to the client. If the client stalls or the call ends, f fails.
 func (q *request) runSend(f func() error) error {
 	_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout))                           // fails only if the call has ended, and then so does f
-	stop := context.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) }) // ends a blocked write
+	stop := serving.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) }) // ends a blocked write
 	defer stop()
 	err := serving.Sending(q.Ctx, f)
 	cause := context.Cause(q.Ctx)

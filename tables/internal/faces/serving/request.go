@@ -278,6 +278,21 @@ func (l *largeBodyRest) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// AfterFunc is like context.AfterFunc, but stop waits until f has ended if it has begun. f can thus use a request's
+// ResponseController, which panics after the end of an HTTP/2 request. stop must be called once.
+func AfterFunc(ctx context.Context, f func()) (stop func()) {
+	ended := make(chan struct{})
+	prevent := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		f()
+	})
+	return func() {
+		if !prevent() {
+			<-ended
+		}
+	}
+}
+
 // limitedBody is a request's body, with a time limit for each read.
 type limitedBody struct {
 	io.ReadCloser
@@ -294,7 +309,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		deadline = d
 	}
 	_ = b.q.Control.SetReadDeadline(deadline)                                                  // fails only if the connection is closed; then Read fails, too
-	defer context.AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
+	defer AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
