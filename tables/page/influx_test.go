@@ -295,6 +295,18 @@ func TestWriteLinesOnce(t *testing.T) {
 	s.write("/write?id="+strings.Repeat("x", 256), "m v=1 1", 400, nil, "option ID is 256 bytes long")
 }
 
+// TestWriteLinesStalled checks the answer to a client that stops sending in the middle of a body.
+func TestWriteLinesStalled(t *testing.T) {
+	s := serve(t, flightd.Options{IdleTimeout: time.Second})
+	for path, words := range map[string]string{"/write": `"code":"unavailable"`, "/api/put?table=t&mode=append&format=csv": `{"error":"the client sent nothing`} {
+		body, client := io.Pipe()
+		time.AfterFunc(3*time.Second, func() { _ = client.Close() }) // always returns nil
+		r := s.request(t.Context(), http.MethodPost, path, io.MultiReader(strings.NewReader("m v=1 1\n"), body))
+		a, text := s.do(r)
+		s.expect(a, text, 503, "the client sent nothing for too long", words)
+	}
+}
+
 // TestWriteLinesMemory checks that no put that has a slot waits for memory that others keep while they wait for a slot.
 func TestWriteLinesMemory(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, Puts: 1, IdleTimeout: 3 * time.Second})

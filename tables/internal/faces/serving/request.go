@@ -107,7 +107,9 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	defer func() { q.release() }()
 	err = do()
 	panicked = false
-	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !keepsError(err) && !mayBeStored(err, cause) {
+	cause := context.Cause(q.Ctx)
+	hasStalled := errors.Is(err, ErrSending) && cause == context.Canceled //nolint:errorlint // the HTTP server cancels the context when a read fails
+	if err != nil && cause != nil && !hasStalled && !keepsError(err) && !mayBeStored(err, cause) {
 		err = Status(cause)
 	}
 	return err
