@@ -60,9 +60,11 @@ type Request struct {
 	ReadTimeout  time.Duration // time limit for each read of the body
 	ReadDeadline time.Time     // deadline for reading the body; zero means none
 	limits       *Requests
-	charged      int64     // bytes that Charge has counted; guarded by limits.mu
-	firstCharge  time.Time // when Charge was first called
-	release      func()    // releases the request's share of the limits
+	release      func() // releases the request's share of the limits
+
+	// These are guarded by limits.mu.
+	charged, wanted int64     // bytes that Charge has counted, and should count
+	firstCharge     time.Time // when Charge was first called
 }
 
 // New returns the Request for r, whose response is written to w.
@@ -178,34 +180,47 @@ func (q *Request) Charge(n int64) error {
 	return nil
 }
 
-// tryCharge is like Charge, but does not wait. It reports whether it succeeded.
+// tryCharge is like Charge, but does not wait. It reports whether it succeeded. If not, a later tryCharge of any request
+// may reserve the bytes for q, until stopWaiting.
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if n <= q.charged {
+		return true
+	}
 	if q.firstCharge.IsZero() {
 		q.firstCharge = time.Now()
 	}
-	extra, user := n-q.charged, q.Caller.user
-	isBefore := func(o *Request) bool {
-		return cmp.Or(cmp.Compare(p.chargedTo[o.Caller.user], p.chargedTo[user]), o.firstCharge.Compare(q.firstCharge)) < 0
+	q.wanted = n
+	if !slices.Contains(p.waiting, q) {
+		p.waiting = append(p.waiting, q)
 	}
-	isFirst := len(p.byFirstCharge) == 0 || p.byFirstCharge[0] == q
-	switch {
-	case extra <= 0:
-		return true
-	case !isFirst && (p.charged+extra > p.s.opts.Memory/4 || slices.ContainsFunc(p.waiting, isBefore)):
-		if !slices.Contains(p.waiting, q) {
-			p.waiting = append(p.waiting, q)
+	if len(p.byFirstCharge) == 0 || p.byFirstCharge[0] == q {
+		p.grant(q)
+	}
+	for len(p.waiting) > 0 {
+		next := slices.MinFunc(p.waiting, func(a, b *Request) int {
+			return cmp.Or(cmp.Compare(p.chargedTo[a.Caller.user], p.chargedTo[b.Caller.user]), a.firstCharge.Compare(b.firstCharge))
+		})
+		if p.charged+next.wanted-next.charged > p.s.opts.Memory/4 {
+			break
 		}
-		return false
-	case q.charged == 0:
+		p.grant(next)
+	}
+	return n <= q.charged
+}
+
+// grant reserves the bytes that q wants. mu must be held.
+func (p *Requests) grant(q *Request) {
+	if q.charged == 0 {
 		p.byFirstCharge = append(p.byFirstCharge, q)
 		releaseOthers := q.release
 		q.release = func() { p.uncharge(q); releaseOthers() }
 	}
-	q.charged = n
+	extra := q.wanted - q.charged
+	q.charged = q.wanted
 	p.add(q, extra)
-	return true
+	p.waiting = slices.DeleteFunc(p.waiting, func(o *Request) bool { return o == q })
 }
 
 // add counts n bytes for q. mu must be held.
@@ -310,7 +325,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(deadline)                                                  // fails only if the connection is closed; then Read fails, too
+	_ = b.q.Control.SetReadDeadline(deadline)                                          // fails only if the connection is closed; then Read fails, too
 	defer AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 	n, err := b.ReadCloser.Read(p)
 	switch {
