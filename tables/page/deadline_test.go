@@ -3,6 +3,7 @@ package page
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -93,6 +94,35 @@ type failingWriter struct {
 func (w *failingWriter) Write([]byte) (int, error) {
 	<-w.ctx.Done()
 	return 0, w.ctx.Err()
+}
+
+// TestSlowHTTP2 checks that a slow body, a wait for a slot, and pauses between rows end no stream of HTTP/2, whose
+// deadlines do not wait for a read or write.
+func TestSlowHTTP2(t *testing.T) {
+	const idle = time.Second
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	s := serve(t, flightd.Options{IdleTimeout: idle, Puts: 1, TLS: certified.TLS})
+	s.url = "https" + strings.TrimPrefix(s.url, "http")
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's certificate
+	send := func(method, path string, body io.Reader, lines int) {
+		t.Helper()
+		a := must.Get(client.Do(s.request(t.Context(), method, path, body)))(t)
+		defer a.Body.Close()
+		var err error
+		for r := bufio.NewReader(a.Body); lines > 0 && err == nil; lines-- {
+			_, err = r.ReadString('\n')
+		}
+		if a.ProtoMajor != 2 || a.StatusCode >= 300 || err != nil {
+			t.Errorf("%s %s: got %s %s, %v", method, path, a.Proto, a.Status, err)
+		}
+	}
+	send("POST", "/write", slowBody("m v=1 1\n", idle), 0)
+	other, end := s.server.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "192.0.2.1:1")
+	defer end(nil)
+	time.AfterFunc(3*idle, must.Get(serving.AcquirePut(other))(t))
+	send("POST", "/write", strings.NewReader("m v=1 1\n"), 0)
+	send("GET", "/api/follow?table=m&every=3s", nil, 8)
 }
 
 // TestAnswersArrive checks that each path answers even if its body, or its wait for a slot, takes longer than

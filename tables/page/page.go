@@ -162,6 +162,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		serving.Note(q.Ctx, v.Get("bucket"), v.Get("sql"), v.Get("table"))
 		return e.handle(q)
 	})
+	if q.hasBody {
+		_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout)) // for the last bytes; fails only if the connection is closed
+	}
 	if err != nil && q.hasBody {
 		h.rememberFailure(q.id, err)
 		panic(http.ErrAbortHandler)

@@ -36,6 +36,9 @@ func (q *request) runSend(f func() error) error {
 	stop := serving.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) }) // ends a blocked write
 	defer stop()
 	err := serving.Sending(q.Ctx, f)
+	if err == nil {
+		defer q.ClearDeadlines()
+	}
 	cause := context.Cause(q.Ctx)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns context.Canceled unwrapped
 		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}

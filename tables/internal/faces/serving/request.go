@@ -107,6 +107,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 		return tooMany("requests")
 	}
 	defer func() { q.release() }()
+	q.ClearDeadlines()
 	err = do()
 	panicked = false
 	cause := context.Cause(q.Ctx)
@@ -115,6 +116,14 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 		err = Status(cause)
 	}
 	return err
+}
+
+// ClearDeadlines must be called after a read or write, so that the request can then take any time without one. Over
+// HTTP/2, a deadline ends the stream even if nothing is read or written.
+func (q *Request) ClearDeadlines() {
+	if q.ProtoMajor == 2 {
+		_ = errors.Join(q.Control.SetReadDeadline(time.Time{}), q.Control.SetWriteDeadline(time.Time{})) // fail only if the stream is closed
+	}
 }
 
 // Follow must be called by a request that follows a table. The request then has no time limit, and no longer counts
@@ -329,6 +338,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	defer AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 	n, err := b.ReadCloser.Read(p)
 	switch {
+	case err == nil:
+		b.q.ClearDeadlines()
 	case err == io.EOF:
 		_ = b.q.Control.SetReadDeadline(time.Time{}) // otherwise, the HTTP server would close the connection
 	case errors.Is(err, os.ErrDeadlineExceeded):
