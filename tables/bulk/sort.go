@@ -50,7 +50,7 @@ type sorting struct {
 }
 
 func newSorting(name string, columns *arrow.Schema, o *SortOptions) (*sorting, error) {
-	s := &sorting{name: name, distinct: o.Distinct, rule: sorted.All, columns: columns, plain: plainSchema(columns)}
+	s := &sorting{name: name, distinct: o.Distinct, rule: sorted.All, columns: columns, plain: schema.Without(columns, arrow.DICTIONARY)}
 	if o.Distinct {
 		s.rule = sorted.First
 	}

@@ -123,7 +123,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	case !o.Append:
 		s.dir.Others = output.RefuseOthers
 	}
-	s.plain = plainSchema(r.Schema())
+	s.plain = schema.Without(r.Schema(), arrow.DICTIONARY)
 	rows := sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch)
 	s.isWide = int64(s.plain.NumFields())*sorted.ArrayBytes > s.Memory/32
 	if s.isWide && !slices.ContainsFunc(s.by, func(column int) bool { return !sorted.HasOrder(s.plain.Field(column).Type) }) {
@@ -144,7 +144,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 type splitter struct {
 	SplitOptions
 	by      []int
-	plain   *arrow.Schema // of the rows in memory
+	plain   *arrow.Schema // of the rows in memory, without dictionaries: each piece of a batch would contain all of them
 	columns *arrow.Schema // of the files
 	format  formats.Format
 	layout  *parquetfile.Layout // of Parquet files

@@ -25,6 +25,7 @@ func TestFullDictionaries(t *testing.T) {
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "few", Type: words(arrow.PrimitiveTypes.Uint8)},
 		{Name: "fewer", Type: words(arrow.PrimitiveTypes.Int8), Nullable: true},
+		{Name: "list", Type: arrow.ListOf(words(arrow.PrimitiveTypes.Int8)), Nullable: true},
 	}, nil)
 	var batches []arrow.RecordBatch
 	for i := range 10 {
@@ -33,7 +34,8 @@ func TestFullDictionaries(t *testing.T) {
 			n := 100*i + row
 			b.Field(0).(*array.StringBuilder).Append("x")
 			b.Field(1).(*array.Int64Builder).Append(int64(n))
-			for _, f := range b.Fields()[2:] {
+			b.Field(4).(*array.ListBuilder).Append(true)
+			for _, f := range []array.Builder{b.Field(2), b.Field(3), b.Field(4).(*array.ListBuilder).ValueBuilder()} {
 				must.Do(t, f.(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint("word ", n)))
 			}
 		}
@@ -52,6 +54,7 @@ func TestFullDictionaries(t *testing.T) {
 		if format == "parquet" { // one index type is for the values of all batches
 			fields := columns.Fields()
 			fields[2].Type, fields[3].Type = words(arrow.PrimitiveTypes.Int32), words(arrow.PrimitiveTypes.Int32)
+			fields[4].Type = arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.BinaryTypes.String, Nullable: true})
 			types = arrow.NewSchema(fields, nil)
 		}
 		dir := filepath.Join(t.TempDir(), "out")

@@ -120,7 +120,9 @@ func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) e
 		return err
 	}
 	defer r.Release()
-	for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plainSchema(s.columns)) }) {
+	for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		return schema.Convert(b, schema.Without(s.columns, arrow.DICTIONARY))
+	}) {
 		if err != nil {
 			return err
 		}

@@ -87,19 +87,17 @@ func (in *input) firstKey(rows sorted.Batches) (string, error) {
 	return "", nil
 }
 
-// plainSchema returns a schema with the types of the values instead of dictionaries, and with texts instead of views.
-// Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
+// plainSchema returns a schema with the types of the values instead of dictionaries and runs, and with texts instead of
+// views. Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
-	fields := schema.WithoutEncodings(s).Fields()
-	for i, f := range fields {
-		switch f.Type.ID() {
-		case arrow.STRING_VIEW:
-			f.Type = arrow.BinaryTypes.String
-		case arrow.BINARY_VIEW:
-			f.Type = arrow.BinaryTypes.Binary
-		}
-		fields[i].Type = f.Type
-	}
 	metadata := s.Metadata()
-	return arrow.NewSchema(fields, &metadata)
+	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), func(t arrow.DataType) arrow.DataType {
+		switch t.ID() {
+		case arrow.STRING_VIEW:
+			return arrow.BinaryTypes.String
+		case arrow.BINARY_VIEW:
+			return arrow.BinaryTypes.Binary
+		}
+		return t
+	}), &metadata)
 }

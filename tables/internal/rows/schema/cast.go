@@ -98,6 +98,8 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 		defer storage.Release()
 		return array.NewExtensionArrayWithStorage(to, storage), nil
+	case *arrow.DictionaryType:
+		return encodeDictionary(a, to)
 	case *arrow.StructType:
 		if from, ok := a.(*array.Struct); ok {
 			return convertStruct(from, to)

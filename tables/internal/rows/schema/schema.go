@@ -237,14 +237,19 @@ func CheckValues(put, column arrow.Field) error {
 
 // WithoutEncodings returns s with dictionary and run-end-encoded types replaced by their values' types.
 func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
-	fields := slices.Clone(s.Fields())
+	return Without(s, arrow.DICTIONARY, arrow.RUN_END_ENCODED)
+}
+
+// Without returns s with types of the given kinds, [arrow.DICTIONARY] and [arrow.RUN_END_ENCODED], replaced by their
+// values' types, even within nested types.
+func Without(s *arrow.Schema, kinds ...arrow.Type) *arrow.Schema {
+	fields := MapTypes(s.Fields(), func(t arrow.DataType) arrow.DataType { return plainType(t, kinds) })
 	for i, f := range fields {
 		if f.Metadata.FindKey(DictionaryKey) >= 0 {
 			m := f.Metadata.ToMap()
 			delete(m, DictionaryKey)
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
-		fields[i].Type = DecodedType(fields[i].Type)
 	}
 	metadata := s.Metadata()
 	return arrow.NewSchema(fields, &metadata)
@@ -252,14 +257,18 @@ func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 
 // DecodedType returns the type of the values in a dictionary or run-end-encoded type, even within nested types.
 func DecodedType(t arrow.DataType) arrow.DataType {
+	return plainType(t, []arrow.Type{arrow.DICTIONARY, arrow.RUN_END_ENCODED})
+}
+
+func plainType(t arrow.DataType, kinds []arrow.Type) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
-		switch t := t.(type) {
-		case *arrow.DictionaryType:
-			return DecodedType(t.ValueType)
-		case *arrow.RunEndEncodedType:
-			return DecodedType(t.Encoded())
+		if !slices.Contains(kinds, t.ID()) {
+			return t
 		}
-		return t
+		if d, ok := t.(*arrow.DictionaryType); ok {
+			return plainType(d.ValueType, kinds)
+		}
+		return plainType(t.(*arrow.RunEndEncodedType).Encoded(), kinds)
 	})
 }
 
