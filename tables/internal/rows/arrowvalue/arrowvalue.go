@@ -51,19 +51,6 @@ func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ pa
 	return partd.Entry{Key: key, Value: frame.End(value.Bytes(), 0)}, nil
 }
 
-// Append appends batches to a key; readers see all of these batches or none. The batches must have the same schema.
-// Without batches, Append does nothing.
-func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
-	if len(batches) == 0 {
-		return nil
-	}
-	e, err := Entry(key, batches[0].Schema(), batches...)
-	if err != nil {
-		return err
-	}
-	return store.Append(ctx, e)
-}
-
 // DefaultLimit is a suitable limit for Read, in bytes.
 const DefaultLimit = 1 << 30
 

@@ -63,6 +63,15 @@ func readRows(ctx context.Context, store partd.Partd, key string, limit int64) (
 	return lines, r.Err()
 }
 
+// appendBatches appends batches of one schema to a key.
+func appendBatches(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
+	e, err := arrowvalue.Entry(key, batches[0].Schema(), batches...)
+	if err != nil {
+		return err
+	}
+	return store.Append(ctx, e)
+}
+
 func TestNilBatch(t *testing.T) {
 	if _, err := arrowvalue.Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
 		t.Errorf("Entry with a nil batch: error = %v, want arrowvalue.ErrSchema", err)
@@ -79,7 +88,7 @@ func TestAppendAndRead(t *testing.T) {
 		}
 		var want []string
 		for i := range 50 {
-			must.Do(t, arrowvalue.Append(ctx, store, "k", newBatch(t, i*3, 3)))
+			must.Do(t, appendBatches(ctx, store, "k", newBatch(t, i*3, 3)))
 			for k := i * 3; k < i*3+3; k++ {
 				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
@@ -89,11 +98,11 @@ func TestAppendAndRead(t *testing.T) {
 			t.Errorf("%s: got rows\n%v\nwant\n%v\nerror: %v", name, got, want, err)
 		}
 		otherBatch := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
-		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Errorf("Append of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
+		if err := appendBatches(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, arrowvalue.ErrSchema) {
+			t.Errorf("appendBatches of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
-		must.Do(t, arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)))
-		must.Do(t, arrowvalue.Append(ctx, store, "many", otherBatch))
+		must.Do(t, appendBatches(ctx, store, "many", newBatch(t, 0, 1)))
+		must.Do(t, appendBatches(ctx, store, "many", otherBatch))
 		if _, err := readRows(ctx, store, "many", arrowvalue.DefaultLimit); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Errorf("readRows of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
@@ -111,7 +120,7 @@ func sampleValue(t testing.TB) []byte {
 	t.Helper()
 	store := partd.NewDict()
 	for i := range 3 {
-		must.Do(t, arrowvalue.Append(t.Context(), store, "k", newBatch(t, i, 2)))
+		must.Do(t, appendBatches(t.Context(), store, "k", newBatch(t, i, 2)))
 	}
 	v := must.Get(store.Get(t.Context(), "k"))(t)
 	return v[0]
