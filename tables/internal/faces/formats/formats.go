@@ -243,7 +243,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		stopped, rows := false, int64(0)
 		for group := 0; group < reader.ParquetReader().NumRowGroups() && !stopped; group++ {
 			in.place = fmt.Sprintf("%s, row group %d", in.Name, group)
-			read, err := in.groupBatches(ctx, reader, group)
+			read, err := in.groupBatches(ctx, f, reader, group)
 			if err != nil {
 				return fmt.Errorf("%s: %w", in.place, err)
 			}

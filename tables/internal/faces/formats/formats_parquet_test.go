@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
@@ -268,7 +269,6 @@ func emptyGroups(t *testing.T, batch arrow.RecordBatch) string {
 		}
 	}
 	must.Do(t, w.Close())
-	content := written.Bytes()
 	footer := must.Get(w.FileMetadata())(t)
 	for _, g := range footer.RowGroups {
 		for _, c := range g.Columns {
@@ -277,6 +277,12 @@ func emptyGroups(t *testing.T, batch arrow.RecordBatch) string {
 			}
 		}
 	}
+	return withFooter(t, written.Bytes(), footer)
+}
+
+// withFooter returns the content of a Parquet file with another footer.
+func withFooter(t *testing.T, content []byte, footer *metadata.FileMetaData) string {
+	t.Helper()
 	file := bytes.NewBuffer(content[:len(content)-8-int(binary.LittleEndian.Uint32(content[len(content)-8:]))])
 	start := file.Len()
 	must.Get(footer.WriteTo(file, nil))(t)

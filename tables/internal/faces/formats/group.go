@@ -2,8 +2,6 @@ package formats
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -13,12 +11,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -26,7 +24,7 @@ import (
 // groupBatches yields the rows of a row group. The library decodes all columns at the same time, and keeps a page and a
 // dictionary of each. If these would exceed the job's memory, groupBatches decodes a few columns after another, to
 // temporary files.
-func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, group int) (sorted.Batches, error) {
+func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarrow.FileReader, group int) (sorted.Batches, error) {
 	g := reader.ParquetReader().MetaData().RowGroup(group)
 	isEmpty, err := hasNoValues(g)
 	if isEmpty || err != nil {
@@ -42,7 +40,7 @@ func (in *Input) groupBatches(ctx context.Context, reader *pqarrow.FileReader, g
 	}
 	rows := min(batchRows, bytes/max(1, rowBytes), batchCells/int64(max(1, g.NumColumns())))
 	if in.JobMemory > 0 {
-		decoded, err := decodedRowBytes(reader, group)
+		decoded, err := decodedRowBytes(f, reader, group)
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +136,7 @@ func checkNested(arrays []arrow.Array) error {
 
 // decodedRowBytes returns a limit for the average size of a row group's decoded rows. Values that repeat take few bytes
 // in the file, but their full size in a batch.
-func decodedRowBytes(reader *pqarrow.FileReader, group int) (total int64, err error) {
+func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (total int64, err error) {
 	g := reader.ParquetReader().RowGroup(group)
 	for c := range g.NumColumns() {
 		chunk, err := g.MetaData().ColumnChunk(c)
@@ -151,35 +149,16 @@ func decodedRowBytes(reader *pqarrow.FileReader, group int) (total int64, err er
 			size = int64(reader.ParquetReader().MetaData().Schema.Column(c).TypeLength())
 		case t != parquet.Types.ByteArray:
 			size = int64(t.ByteSize())
-		case chunk.HasDictionaryPage():
-			size, err = largestInDictionary(g, c)
-		}
-		if err != nil {
-			return 0, err
+		default:
+			datafile.VisitDictionary(f, g, c, func(_ int64, text []byte) bool {
+				size = max(size, int64(len(text)))
+				return true
+			})
 		}
 		total += min(max(chunk.NumValues(), 0), 1<<31) * min(size, 1<<31) / max(1, g.NumRows())
 		total = min(total, 1<<40)
 	}
 	return total, nil
-}
-
-// largestInDictionary returns the size of the largest value in the dictionary of a column of byte arrays.
-func largestInDictionary(g *file.RowGroupReader, column int) (largest int64, err error) {
-	pages, err := g.GetColumnPageReader(column)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, pages.Close()) }()
-	dictionary, err := pages.GetDictionaryPage()
-	if err != nil || dictionary == nil {
-		return 0, err
-	}
-	for data := dictionary.Data(); len(data) >= 4; {
-		size := int64(binary.LittleEndian.Uint32(data))
-		largest = max(largest, size)
-		data = data[min(int64(len(data)), 4+size):]
-	}
-	return largest, nil
 }
 
 // columnParts returns the columns to decode at a time, as the indices of their leaves, and the average size of a row.

@@ -126,7 +126,7 @@ func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 		case parquet.Types.FixedLenByteArray:
 			longest = int64(column.TypeLength())
 		case parquet.Types.ByteArray:
-			f.visitDictionary(g, leaf, func(_ int64, text []byte) bool {
+			VisitDictionary(f.opened, f.parsed.RowGroup(g.number), leaf, func(_ int64, text []byte) bool {
 				longest = max(longest, int64(len(text)))
 				return true
 			})

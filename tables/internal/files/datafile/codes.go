@@ -3,6 +3,7 @@ package datafile
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -37,7 +38,7 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 		}
 	}
 	distinct := map[string]bool{} // other writers may have given a string several codes, which Arrow would merge
-	n := f.visitDictionary(g, field.ColIndex, func(n int64, text []byte) bool {
+	n := VisitDictionary(f.opened, rowGroup, field.ColIndex, func(n int64, text []byte) bool {
 		if n <= g.rows/minRowsPerCode {
 			distinct[string(text)] = true
 		}
@@ -49,12 +50,17 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
+// VisitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
 // dictionary's length. It returns 0 if visit returned false, or if there is no dictionary.
-func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
-	rowGroup := f.parsed.RowGroup(g.number)
+// in is the Parquet file of the row group.
+func VisitDictionary(in io.ReaderAt, rowGroup *pqfile.RowGroupReader, leaf int, visit func(n int64, text []byte) bool) int {
 	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
 	if err != nil {
+		return 0
+	}
+	offset := chunk.DictionaryPageOffset()
+	isKnown := offset > 0 && offset < chunk.DataPageOffset() // The footer may omit the dictionary.
+	if !isKnown && !arrowsafe.MayBeDictionary(in, chunk.DataPageOffset()) {
 		return 0
 	}
 	pages, err := rowGroup.GetColumnPageReader(leaf)
@@ -63,9 +69,9 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 	}
 	defer pages.Close() //nolint:errcheck // opened only for reading
 	var page *pqfile.DictionaryPage
-	if offset := chunk.DictionaryPageOffset(); offset > 0 && offset < chunk.DataPageOffset() {
+	if isKnown {
 		page, err = pages.GetDictionaryPage()
-	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // The footer may omit the dictionary.
+	} else if pages.Next() {
 		page, _ = pages.Page().(*pqfile.DictionaryPage)
 	}
 	if err != nil || page == nil {
