@@ -14,11 +14,9 @@ var ErrFullDictionary = errors.New("the values are too many for the dictionary's
 
 // encodeDictionary returns the values of a with a dictionary.
 func encodeDictionary(a arrow.Array, to *arrow.DictionaryType) (arrow.Array, error) {
-	var key []byte
-	codes, first, err := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) ([]byte, error) {
-		key = append(key[:0], a.ValueStr(row)...)
-		return key, nil
-	}, func(int, []byte) bool { return true })
+	key := valueKey(a)
+	codes, first, err := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) ([]byte, error) { return key(row), nil },
+		func(int, []byte) bool { return true })
 	if err != nil {
 		return nil, err
 	}
@@ -34,4 +32,20 @@ func encodeDictionary(a arrow.Array, to *arrow.DictionaryType) (arrow.Array, err
 	}
 	defer values.Release()
 	return array.NewDictionaryArray(to, indices, values), nil
+}
+
+// valueKey returns a function that returns equal bytes only for equal values of a. They are the values' own bytes if
+// possible, because texts can be rounded, such as those of date64.
+func valueKey(a arrow.Array) func(row int) []byte {
+	if e, ok := a.(array.ExtensionArray); ok {
+		return valueKey(e.Storage())
+	}
+	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && t.BitWidth()%8 == 0 {
+		width := t.BitWidth() / 8
+		return func(row int) []byte { return a.Data().Buffers()[1].Bytes()[(a.Data().Offset()+row)*width:][:width] }
+	}
+	if b, ok := a.(interface{ Value(int) []byte }); ok {
+		return b.Value
+	}
+	return func(row int) []byte { return []byte(a.ValueStr(row)) }
 }
