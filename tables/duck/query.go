@@ -302,15 +302,15 @@ func explainInterrupt(ctx context.Context, err error) error {
 type pathError struct {
 	text     string
 	err      error
-	sqlError *tables.SQLError // the cause's SQLError without paths, or nil
+	sqlError *sqltext.Error // the cause's sqltext.Error without paths, or nil
 }
 
 func (e *pathError) Error() string { return e.text }
 func (e *pathError) Unwrap() error { return e.err }
 
-// As implements the interface of errors.As, for an SQLError without paths.
+// As implements the interface of errors.As, for an sqltext.Error without paths.
 func (e *pathError) As(target any) bool {
-	sqlError, ok := target.(**tables.SQLError)
+	sqlError, ok := target.(**sqltext.Error)
 	if !ok || e.sqlError == nil {
 		return false
 	}
@@ -325,8 +325,8 @@ func (q *query) hidePaths(err error) error {
 	if hidden.text == err.Error() {
 		return err
 	}
-	if sqlError, ok := errors.AsType[*tables.SQLError](err); ok {
-		hidden.sqlError = &tables.SQLError{Line: sqlError.Line, Column: sqlError.Column, Err: errors.New(q.removePaths(sqlError.Err.Error()))}
+	if sqlError, ok := errors.AsType[*sqltext.Error](err); ok {
+		hidden.sqlError = &sqltext.Error{Line: sqlError.Line, Column: sqlError.Column, Err: errors.New(q.removePaths(sqlError.Err.Error()))}
 	}
 	return hidden
 }

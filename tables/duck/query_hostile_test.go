@@ -187,6 +187,17 @@ func TestCancel(t *testing.T) {
 	must.Fail(t, must.Err(s.Query(ctx, "SELECT 1", nil)), context.Canceled, "Query with a canceled context")
 }
 
+// TestSQLErrorsWithoutPaths checks that the SQLError of an error whose text has no path has none either, and that it keeps
+// its position.
+func TestSQLErrorsWithoutPaths(t *testing.T) {
+	s := newStore(t, nil)
+	_, err := s.Query(t.Context(), `SELECT 1 FROM "`+s.Dir()+`/x"`, nil)
+	e, ok := errors.AsType[*tables.SQLError](err)
+	if !ok || e.Line != 1 || strings.Contains(err.Error()+e.Error()+e.Err.Error(), s.Dir()) {
+		t.Errorf("error %v has the SQLError %+v, want one at line 1 that lacks %s", err, e, s.Dir())
+	}
+}
+
 // TestExecErrorsWithoutPosition checks that errors of DuckDB are SQLErrors, and that they have no position: DuckDB ran
 // a query that the user did not write.
 func TestExecErrorsWithoutPosition(t *testing.T) {
