@@ -237,6 +237,11 @@ func TestUsers(t *testing.T) {
 	c.put("ns", "t", nil, 3)
 	rex.send("GET", "namespaces/ns/tables/t", nil, 200) // folds the row, which is not rex's
 	c.put("ns", "t", nil, 4)
+	bySpec := object{"source-id": 1, "field-id": 1000, "name": "n_bucket", "transform": "bucket[4]"}
+	ann.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []object{ // folds the row, which is not ann's
+		{"action": "add-spec", "spec": object{"spec-id": 1, "fields": []object{bySpec}}}, {"action": "set-default-spec", "spec-id": -1},
+	}}, 200)
+	c.put("ns", "t", nil, 5)
 	asCat := statecommit.WithCaller(t.Context(), "cat", true)
 	must.Get(c.store.Bucket("ns").Table("t").DeleteRows(asCat, must.Get(filter.Parse("n = 1"))(t)))(t)
 	users := func(ctx context.Context) (names []string) {
@@ -245,7 +250,7 @@ func TestUsers(t *testing.T) {
 		}
 		return names
 	}
-	if got, want := users(asCat), []string{"ann", "", "", "", "cat"}; !slices.Equal(got, want) {
+	if got, want := users(asCat), []string{"ann", "", "", "", "", "cat"}; !slices.Equal(got, want) {
 		t.Errorf("the versions name %q, want %q", got, want)
 	}
 	if got := strings.Join(users(statecommit.WithCaller(t.Context(), "rex", false)), ""); got != "" {

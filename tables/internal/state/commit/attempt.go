@@ -292,5 +292,9 @@ func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadat
 	if err != nil {
 		return nil, err
 	}
-	return a.AddOrdered(ctx, cur, files, nil, true)
+	meta, err := a.AddOrdered(ctx, cur, files, nil, true)
+	if err == nil {
+		a.tailSnapshot = SnapshotID(a.Table(meta))
+	}
+	return meta, err
 }

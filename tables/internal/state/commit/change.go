@@ -135,6 +135,8 @@ type Attempt struct {
 	initial     *table.Table // state before the steps; nil if the table did not exist
 	tailDone    bool         // whether a step has moved the tail's rows to files, replaced them or deleted the table
 	hasTailRows bool         // whether FoldTail found rows in the tail
+	// ID of the snapshot to which FoldTail moved the tail's rows; nil if there is none
+	tailSnapshot *int64
 	// whether the metadata is stored in the catalog's database; its file then need not be synced
 	inline   bool
 	versions []int64        // the versions that puts returned for rows in the tail, in order

@@ -45,9 +45,8 @@ func WithoutUsers(meta table.Metadata) (table.Metadata, error) {
 	return nameUsers(meta, func(*table.Snapshot) string { return "" })
 }
 
-// withUser returns meta with the caller's name in the last of the attempt's snapshots. Readers see no state between its
-// snapshots, and those before the last can contain other users' rows from the tail. Names that other programs wrote are
-// removed.
+// withUser returns meta with the caller's name in the last of the attempt's snapshots, unless FoldTail added it. Readers
+// see no state between its snapshots, and the tail's rows can be other users'. Names that other programs wrote are removed.
 func (a *Attempt) withUser(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	all := meta.Snapshots()
@@ -55,6 +54,8 @@ func (a *Attempt) withUser(ctx context.Context, meta table.Metadata) (table.Meta
 		switch {
 		case a.initial != nil && a.initial.SnapshotByID(s.SnapshotID) != nil:
 			return UserOf(s)
+		case a.tailSnapshot != nil && s.SnapshotID == *a.tailSnapshot:
+			return ""
 		case s.SnapshotID == all[len(all)-1].SnapshotID:
 			return c.name
 		}
