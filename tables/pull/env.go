@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // env is what all parts of a node share. Its fields do not change after Open.
@@ -103,6 +104,9 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 func wrapError(op, name string, err *error) {
+	if e, ok := (*err).(*schema.Error); ok {
+		*err = (*tables.SchemaError)(e)
+	}
 	if *err != nil {
 		*err = &Error{Op: op, Name: name, Err: *err}
 	}

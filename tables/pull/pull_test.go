@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
+	"github.com/go-partd/partd/tables"
 )
 
 // TestZeroNode checks that the methods of a node that was not opened return errors and do not panic.
@@ -125,7 +126,11 @@ func TestSaveRejects(t *testing.T) {
 		{"x\xff", "UTF-8", frame([]arrow.Timestamp{1}, at)}, // JSON would change the name
 		{"x", "is nil", nil},
 	} {
-		must.Fail(t, must.Err(n.Save(t.Context(), c.name, c.r)), c.want, "Save(%q)", c.name)
+		_, err := n.Save(t.Context(), c.name, c.r)
+		must.Fail(t, err, c.want, "Save(%q)", c.name)
+		if errors.As(err, new(*tables.SchemaError)) != strings.Contains(err.Error(), `: column "`) {
+			t.Errorf("Save(%q): an error that names a column must be a SchemaError: %v", c.name, err)
+		}
 	}
 	wantRows(t, n, "x", "0 1\n1 2\n")
 	must.Fail(t, must.Err(n.Load(t.Context(), "nope", noBound, noBound)), ErrNotFound, "Load of an unknown table")
