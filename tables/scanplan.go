@@ -317,7 +317,7 @@ func (r *rowScan) limitToPart(o *ScanOptions) error {
 	cuts, paths, err := r.parts(r.ctx)
 	count := int64(max(1, len(paths), len(cuts)+1))
 	if err == nil && (o.Part > count || o.Part < 1) {
-		err = fmt.Errorf("option Part is %d: the table has parts 1 to %d", o.Part, count)
+		err = &ArgumentError{fmt.Errorf("option Part is %d: the table has parts 1 to %d", o.Part, count)}
 	}
 	if err != nil {
 		return err

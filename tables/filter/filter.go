@@ -118,8 +118,11 @@ func (e *Expr) String() string {
 // MarshalText returns the expression's text, or the mistake in building the expression.
 func (e *Expr) MarshalText() ([]byte, error) { return []byte(e.text), e.err }
 
-// UnmarshalText parses an expression. Its error is a [*SyntaxError].
+// UnmarshalText parses an expression, unless text is empty. Its error is a [*SyntaxError].
 func (e *Expr) UnmarshalText(text []byte) error {
+	if len(text) == 0 { // the caller must replace e by nil
+		return nil
+	}
 	parsed, err := Parse(string(text))
 	if err == nil {
 		e.text, e.root, e.err = parsed.text, parsed.root, nil

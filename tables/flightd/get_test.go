@@ -118,3 +118,22 @@ func TestResampledRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestScanFields checks that a ticket may have empty fields, as clients send that always send every field. An invalid
+// filter must be refused with InvalidArgument.
+func TestScanFields(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	tabletest.PutRows(t, store.Bucket(""), "t", tabletest.OneBatch(tableOf(0, 10)), tables.PutError, nil)
+	for ticket, want := range map[string]codes.Code{
+		`{"partd":"scan","name":"t","bucket":"","columns":null,"where":"","limit":0,"last":0,"time_column":"","part":0}`: codes.OK,
+		`{"partd":"scan","name":"t","where":null}`:  codes.OK,
+		`{"partd":"scan","name":"t","where":"x >"}`: codes.InvalidArgument,
+		`{"partd":"scan","name":"t","where":5}`:     codes.InvalidArgument,
+		`{"partd":"scan","name":"t","limit":-1}`:    codes.InvalidArgument,
+		`{"partd":"scan","name":"t","part":9}`:      codes.InvalidArgument,
+	} {
+		if err := readAll(t.Context(), dialTest(t, address), ticket, 0); status.Code(err) != want {
+			t.Errorf("%s: got %v, want %v", ticket, err, want)
+		}
+	}
+}

@@ -27,6 +27,9 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	var c operations.Scan
 	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		c.Recycle = true
+		if c.Filter.String() == "" { // a client may send every field
+			c.Filter = nil
+		}
 		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
 		if err != nil {
 			return nil, err
