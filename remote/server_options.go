@@ -48,7 +48,8 @@ type ServerOptions struct {
 	IdleTimeout time.Duration
 	// StallTimeout limits the time for receiving or sending each 512 KiB of a
 	// message, plus a second for each 16 KiB. It also limits how long a message
-	// may wait for memory. 0 means 30 seconds.
+	// may wait for memory; clients on Linux give up a connection that takes no
+	// data for 45 seconds. 0 means 30 seconds.
 	StallTimeout time.Duration
 	// DrainTimeout limits how long Shutdown waits, after flushing the store, for
 	// requests in progress and for peers to receive their answers. 0 means 10 seconds.
