@@ -36,7 +36,7 @@ var ownStart = sync.OnceValue(func() string { return processStart(os.Getpid()) }
 
 var servedURL atomic.Pointer[string]
 
-// NoteURL makes this process's later notes contain the URL of its server, or none if url is "".
+// NoteURL adds the URL of this process's server to later notes. If url is "", they have no URL.
 func NoteURL(url string) { servedURL.Store(&url) }
 
 // HolderNote returns the note of this process.

@@ -63,7 +63,7 @@ func newByteSet(members string) *byteSet {
 	return &s
 }
 
-// next advances to the next point, and reports whether there is one. It skips empty lines and comments.
+// next advances to the next point and reports whether there is one. It skips empty lines and comments.
 func (l *lexer) next() bool {
 	for l.pos < len(l.body) {
 		l.skipSpaces()
@@ -79,7 +79,7 @@ func (l *lexer) next() bool {
 
 func (l *lexer) at(c byte) bool { return l.pos < len(l.body) && l.body[l.pos] == c }
 
-// take skips the byte c, and reports whether it was there.
+// take skips the byte c and reports whether it was there.
 func (l *lexer) take(c byte) bool {
 	isThere := l.at(c)
 	if isThere {
@@ -88,7 +88,7 @@ func (l *lexer) take(c byte) bool {
 	return isThere
 }
 
-// skipSpaces skips spaces, and reports whether there were any.
+// skipSpaces skips spaces and reports whether there were any.
 func (l *lexer) skipSpaces() bool {
 	start := l.pos
 	for l.at(' ') {
@@ -97,7 +97,7 @@ func (l *lexer) skipSpaces() bool {
 	return l.pos > start
 }
 
-// endLine skips the end of a line, and reports whether it was there. The end of the body counts.
+// endLine skips the end of a line and reports whether it was there. The end of the body counts.
 func (l *lexer) endLine() bool {
 	rest := l.body[l.pos:]
 	if bytes.HasPrefix(rest, []byte("\r\n")) || string(rest) == "\r" {
@@ -168,7 +168,7 @@ func (l *lexer) timestamp() (text []byte, err error) {
 	return text, nil
 }
 
-// key returns the key of a tag or field, and skips the equals sign.
+// key returns the key of a tag or field and skips the equals sign.
 func (l *lexer) key(what string) ([]byte, error) {
 	start := l.pos
 	key := l.text(escapedInName, endsName)
