@@ -94,8 +94,8 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             return sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # Detect a dead peer. TCP_USER_TIMEOUT, in milliseconds, limits how long data may stay unacknowledged: meanwhile,
-        # the kernel sends no keep-alive probes.
+        # Detect a dead peer. TCP_USER_TIMEOUT, in milliseconds, limits how long data may stay unacknowledged.
+        # Meanwhile, the kernel sends no keep-alive probes.
         for option, value in (
             ("TCP_KEEPIDLE", 15),
             ("TCP_KEEPINTVL", 5),

@@ -220,8 +220,9 @@ def connect(
     """Opens tables on a server, in a directory or in a cloud bucket: connect("data"), or connect("grpc://host:8815",
     token="…").
 
-    url_or_dir is a server's URL: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH; a directory; or s3://BUCKET/PREFIX or
-    gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only this user can open.
+    url_or_dir is a server's URL: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH; a directory; or
+    s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only
+    this user can open.
     All of this user's clients on this machine share a directory's server, which stops when the last one closes. If the
     server was killed, the next call starts it again.
 
