@@ -113,7 +113,8 @@ func (s *Store) Flush(ctx context.Context) error {
 // note returns a write's error, and remembers it if the store refuses all further writes.
 func (s *Store) note(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
-		s.Failure.CompareAndSwap(nil, &err)
+		failure := err // with &err, each call would allocate memory
+		s.Failure.CompareAndSwap(nil, &failure)
 	}
 	return err
 }
