@@ -51,7 +51,8 @@ func JSON[T any]() ValueCodec[T] {
 // Gob is the codec for any type that encoding/gob supports. Each value includes a
 // description of its type, 30 bytes or more: prefer slices to single small values. Join
 // concatenates slices and strings, and rejects several values of any other type; see
-// [ErrNoJoin].
+// [ErrNoJoin]. A value that somebody else made can make package gob allocate 10 MiB for each
+// of its nested slices.
 func Gob[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {

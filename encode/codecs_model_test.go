@@ -287,6 +287,7 @@ func FuzzCodecs(f *testing.F) {
 	for _, hostile := range []string{
 		`{"C":` + strings.Repeat("[", 100_000), "\xf8\x7f\xff\xff\xff\xff\xff\xff\xff", "\xfc\x3f\xff\xff\xff",
 		"\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x04\x00\x00\x0e\xff\x82\x00\xfc\x3f\xff\xff\xff",
+		"\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x04\x00\x00\x0e\xff\x82\x00\xfc?\xff\xff\x82\x00\xfc?\xff\xff\xff",
 	} {
 		f.Add([]byte(hostile))
 	}
@@ -295,6 +296,9 @@ func FuzzCodecs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, c := range codecs {
 			limit := c.growth*uint64(len(data)) + 4<<20
+			if strings.HasPrefix(c.name, "Gob") {
+				limit += 10 << 20 // package gob allocates up to that much for a slice before it reads the elements
+			}
 			if allocated := procs.Allocated(func() { _ = c.decode(data) }); allocated > limit {
 				t.Fatalf("%s: decoding %d bytes allocated %d bytes, want at most %d", c.name, len(data), allocated, limit)
 			}
