@@ -28,7 +28,7 @@ var influxPaths = []string{"/write", "/api/v2/write", "/ping", "/health"}
 // a reader who has signed in. That is why these requests need no header X-Partd.
 func (h *handler) influxHandler() http.Handler {
 	mux := http.NewServeMux()
-	e := endpoint{name: "http-write", handle: h.writeLines, identify: h.identifyInflux, fail: h.failInflux}
+	e := endpoint{name: "http-write", anyParams: true, handle: h.writeLines, identify: h.identifyInflux, fail: h.failInflux}
 	for _, path := range influxPaths[:2] {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			if err := h.checkInfluxSite(r); err != nil {

@@ -4,8 +4,11 @@
 package page
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,22 +87,28 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 
 // endpoints returns the page's API, by patterns for the router.
 func (h *handler) endpoints() map[string]endpoint {
+	params := func(names ...string) []string { return strings.Fields(strings.Join(names, " ")) }
+	const (
+		state     = "bucket table version snapshot "
+		view      = state + "sort filter id"
+		statement = "sql before_version before_snapshot"
+	)
 	return map[string]endpoint{
 		"GET /api/session":          {isPublic: true, handle: h.session},
 		"POST /api/sign-in":         {isPublic: true, handle: h.signIn},
 		"POST /api/sign-out":        {isPublic: true, handle: h.signOut},
-		"GET /api/tree":             {handle: h.tree},
-		"GET /api/table":            {handle: h.table},
-		"GET /api/rows":             {handle: h.rows},
-		"GET /api/changes":          {handle: h.changes},
-		"GET /api/follow":           {handle: h.follow},
-		"GET /api/profile":          {handle: h.profile},
+		"GET /api/tree":             {handle: h.tree, params: params("bucket snapshot search after_bucket after limit")},
+		"GET /api/table":            {handle: h.table, params: params(state)},
+		"GET /api/rows":             {handle: h.rows, params: params(view, "offset limit")},
+		"GET /api/changes":          {handle: h.changes, params: params(state, "format since since_snapshot keys uuid id")},
+		"GET /api/follow":           {handle: h.follow, params: params("bucket table since since_snapshot keys uuid every")},
+		"GET /api/profile":          {handle: h.profile, params: params(view, statement, "column")},
 		"POST /api/query":           {handle: h.query},
 		"POST /api/cancel":          {handle: h.cancel},
 		"GET /api/query/{id}/error": {handle: h.failure},
-		"GET /api/download":         {handle: h.download},
-		"POST /api/put":             {handle: h.put},
-		"POST /api/action":          {handle: h.action},
+		"GET /api/download":         {handle: h.download, params: params(view, statement, "format")},
+		"POST /api/put":             {handle: h.put, params: params("bucket table mode format sep file time keys id dry")},
+		"POST /api/action":          {handle: h.action, params: params("dry")},
 	}
 }
 
@@ -126,11 +135,24 @@ func (h *handler) checkOrigin(r *http.Request) error {
 }
 
 type endpoint struct {
-	name     string
-	isPublic bool // requires no token
-	handle   func(*request) error
-	identify func(*http.Request) (serving.Caller, error)
-	fail     func(http.ResponseWriter, error)
+	name      string
+	isPublic  bool     // requires no token
+	params    []string // names of the accepted query parameters
+	anyParams bool     // accepts any parameter: clients of InfluxDB send some that this server ignores
+	handle    func(*request) error
+	identify  func(*http.Request) (serving.Caller, error)
+	fail      func(http.ResponseWriter, error)
+}
+
+// checkParams refuses parameters that the endpoint does not know, because without a misspelled condition it would return
+// other rows than the client asked for.
+func (e *endpoint) checkParams(u *url.URL) error {
+	for name := range u.Query() {
+		if !e.anyParams && !slices.Contains(e.params, name) {
+			return invalid("the parameter %.40q is unknown: %s accepts %s", name, u.Path, cmp.Or(strings.Join(e.params, ", "), "none"))
+		}
+	}
+	return nil
 }
 
 type request struct {
@@ -158,6 +180,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	keepsError := func(err error) bool { return errors.As(err, new(*problem)) }
 	defer func() { q.unregister() }() // even if the handler panics
 	err = q.Serve(e.name, e.isPublic, maxPublicBody, keepsError, func() error {
+		if err := e.checkParams(q.URL); err != nil {
+			return err
+		}
 		v := q.URL.Query()
 		serving.Note(q.Ctx, v.Get("bucket"), v.Get("sql"), v.Get("table"))
 		return e.handle(q)

@@ -226,6 +226,27 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestUnknownParameter checks that all endpoints refuse parameters that they do not know. A download with where= instead
+// of filter= would otherwise return all rows.
+func TestUnknownParameter(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("", "t", "SELECT 1 AS x")
+	h := &handler{}
+	for pattern := range h.endpoints() {
+		method, path, _ := strings.Cut(pattern, " ")
+		path = strings.ReplaceAll(path, "{id}", "x") + "?where=x%3D2"
+		if method == "GET" {
+			s.wantGet(path, 400, "the parameter", "is unknown")
+		} else {
+			s.wantPost(path, "{}", 400, "the parameter", "is unknown")
+		}
+	}
+	_, text := s.wantGet("/api/download?table=t&format=csv&where=x%3D2", 400)
+	if want := `the parameter \"where\" is unknown: /api/download accepts bucket, table, version, snapshot, sort, filter, id, sql, before_version, before_snapshot, format`; !strings.Contains(text, want) {
+		t.Errorf("GET /api/download with where= = %s, want it to contain %s", text, want)
+	}
+}
+
 func TestMain(m *testing.M) {
 	worker.Main()
 	os.Exit(m.Run())
