@@ -37,10 +37,10 @@ const (
 
 // CopyResult describes the data read from the source.
 type CopyResult struct {
-	Keys     int64
-	Bytes    int64  // total length of the values
-	Checksum string // independent of the order of keys: the sum of 128-bit hashes of keys and values, in hexadecimal
-	Changed  bool   // the target was, or may have been, written to
+	Keys    int64
+	Bytes   int64 // total length of the values
+	Sum     Sum   // the sum of all keys; the hash of a key is that of (length of the key as a uvarint, key, whole value)
+	Changed bool  // the target was, or may have been, written to
 }
 
 // ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain the data that
@@ -58,7 +58,7 @@ func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, e
 	}
 	c.From, c.To = cmp.Or(c.From, "the source"), cmp.Or(c.To, "the target")
 	err := c.run(ctx)
-	return CopyResult{c.read.Keys, c.read.Bytes, c.read.Checksum(), c.changed}, err
+	return CopyResult{c.read.Keys, c.read.Bytes, Sum(c.read.Sum()), c.changed}, err
 }
 
 type copier struct {

@@ -65,7 +65,7 @@ func TestCopy(t *testing.T) {
 			stages = append(stages, s)
 		}
 	}})
-	if err != nil || result.Keys != int64(len(want)) || result.Bytes != total || !result.Changed || len(result.Checksum) != 32 {
+	if err != nil || result.Keys != int64(len(want)) || result.Bytes != total || !result.Changed || len(result.Sum.String()) != 32 {
 		t.Fatalf("Copy = %+v, %v, want %d keys and %d bytes", result, err, len(want), total)
 	}
 	if lastBytes != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {

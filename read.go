@@ -297,10 +297,9 @@ type CheckResult struct {
 	Records  int64 // number of records ever appended or set
 	Segments int64 // number of complete data segments
 
-	// Sum is the sum of the hashes of all records, modulo 2^128: its high and its low 64 bits. The
-	// hash of a record is xxh3-128 of (uvarint length of the key, key, value). Sum is nil if the store
-	// does not compute it.
-	Sum *[2]uint64
+	// Sum is the sum of all records. The hash of a record is that of (length of the key as a uvarint, key,
+	// record). Sum is nil if the store does not compute it.
+	Sum *Sum
 }
 
 // Checker is a store that can verify its data against checksums.

@@ -16,7 +16,7 @@ type Value struct {
 
 // Values yields one reader for each key of a [Scan] or [ScanPart]. Use it to read records, because
 // a chunk can end within a record. The next step skips the unread rest of a value. An error ends
-// the iteration.
+// the iteration. Package shuffle's Values functions yield records instead of readers.
 func Values(chunks iter.Seq2[Chunk, error]) iter.Seq2[Value, error] {
 	return func(yield func(Value, error) bool) {
 		next, stop := iter.Pull2(chunks)

@@ -49,7 +49,7 @@ func (s *Store) verify(ctx context.Context) (readable segment.Ledger, err error)
 // readable data.
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	l, err := s.verify(ctx)
-	return partd.CheckResult{Records: l.Pieces, Segments: int64(s.SegmentCount()), Sum: &[2]uint64{l.Sum.Hi, l.Sum.Lo}}, err
+	return partd.CheckResult{Records: l.Pieces, Segments: int64(s.SegmentCount()), Sum: (*partd.Sum)(&l.Sum)}, err
 }
 
 // SegmentCount returns the number of segments.

@@ -13,7 +13,7 @@ import (
 // Check reads the log and all committed segments, and verifies all checksums and ledgers;
 // see [partd.Checker].
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
-	result := partd.CheckResult{Sum: new([2]uint64)}
+	result := partd.CheckResult{Sum: new(partd.Sum)}
 	var sum ledger.Sum128
 	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		return result, s.errorf("verify", err)
@@ -37,7 +37,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 		result.Records += g.ledger.Pieces
 		sum.Add(g.ledger.Sum)
 	}
-	*result.Sum = [2]uint64{sum.Hi, sum.Lo}
+	*result.Sum = partd.Sum(sum)
 	return result, errors.Join(errs...)
 }
 

@@ -73,8 +73,8 @@ func appendCommit(dst []byte, c Commit) []byte {
 	for _, n := range []uint64{c.Batches, uint64(c.Records), uint64(c.Bytes)} {
 		content = binary.AppendUvarint(content, n)
 	}
-	content = binary.LittleEndian.AppendUint64(content, c.Sum[1])
-	content = binary.LittleEndian.AppendUint64(content, c.Sum[0])
+	content = binary.LittleEndian.AppendUint64(content, c.Sum.Lo)
+	content = binary.LittleEndian.AppendUint64(content, c.Sum.Hi)
 	return append(binary.AppendUvarint(dst, uint64(len(content))), content...)
 }
 
@@ -85,7 +85,7 @@ func parseCommit(frame []byte) (c Commit, err error) {
 	if len(fields.unread) != 16 {
 		return c, cmp.Or(fields.err, errFrame)
 	}
-	c.Sum = [2]uint64{binary.LittleEndian.Uint64(fields.unread[8:]), binary.LittleEndian.Uint64(fields.unread)}
+	c.Sum = partd.Sum{Hi: binary.LittleEndian.Uint64(fields.unread[8:]), Lo: binary.LittleEndian.Uint64(fields.unread)}
 	return c, fields.err
 }
 

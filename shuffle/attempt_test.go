@@ -281,7 +281,7 @@ func sumOf(pairs ...string) string {
 		s = checksumOf(c)
 	}
 	var b []byte
-	for _, half := range []uint64{s.Sum[1], s.Sum[0]} {
+	for _, half := range []uint64{s.Sum.Lo, s.Sum.Hi} {
 		for i := range 8 {
 			b = append(b, byte(half>>(8*i)))
 		}

@@ -18,27 +18,24 @@ type Commit struct {
 	Checksum      // checksum of all pieces that the attempt appended
 }
 
-// Checksum is an order-independent checksum of a set of pieces. Sum adds up the XXH3-128
-// hashes of (length of the key as a uvarint, key, piece), modulo 2^128, with the high half
-// first. If readers read different keys, their checksums add up to the checksum of all keys.
+// Checksum is an order-independent checksum of a set of pieces. In Sum, the hash of a piece is that of (length of the
+// key as a uvarint, key, piece). If readers read different keys, their checksums add up to the checksum of all keys.
 type Checksum struct {
 	Records, Bytes int64
-	Sum            [2]uint64
+	Sum            partd.Sum
 }
 
-func checksumOf(c ledger.Count) Checksum {
-	return Checksum{Records: c.Records, Bytes: c.Bytes, Sum: [2]uint64{c.Sum.Hi, c.Sum.Lo}}
-}
+func checksumOf(c ledger.Count) Checksum { return Checksum{c.Records, c.Bytes, partd.Sum(c.Sum)} }
 
 func (s Checksum) count() ledger.Count {
-	return ledger.Count{Records: s.Records, Bytes: s.Bytes, Sum: ledger.Sum128{Hi: s.Sum[0], Lo: s.Sum[1]}}
+	return ledger.Count{Records: s.Records, Bytes: s.Bytes, Sum: ledger.Sum128(s.Sum)}
 }
 
 // Add adds the checksum of other pieces.
 func (s *Checksum) Add(o Checksum) {
-	c := s.count()
-	c.Add(o.count())
-	*s = checksumOf(c)
+	s.Records += o.Records
+	s.Bytes += o.Bytes
+	s.Sum.Add(o.Sum)
 }
 
 // Committed reads the committed data of a store: for each task, the pieces of the attempt that
@@ -96,6 +93,7 @@ func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum
 
 // Values yields the committed pieces of one key, and adds their checksum to sum as
 // [Committed.ScanPart] does. A caller that reads every key exactly once can verify the sum.
+// [partd.Values] instead yields a reader for each key of a scan.
 func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r, _ := c.idle.Get().(*scanPass)

@@ -11,8 +11,8 @@ import (
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records. Records from one feed keep their input order. Range over
-	// Values once, before the next group is requested.
+	// Values yields the group's decoded records, not bytes as [Committed.Values] does. Records from one feed keep
+	// their input order. Range over Values once, before the next group is requested.
 	Values iter.Seq2[T, error]
 }
 

@@ -146,7 +146,8 @@ func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	return c, nil
 }
 
-// Values returns an iterator over values that yields no errors.
+// Values returns an iterator over values that yields no errors, for functions that take a feed. It reads no store:
+// see [partd.Values] and [Committed.Values].
 func Values[T any](values ...T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for _, v := range values {

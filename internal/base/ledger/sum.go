@@ -118,8 +118,8 @@ func (l *StoreCount) Add(key string, data []byte, first, last bool) {
 	}
 }
 
-// Checksum returns the sum in hexadecimal.
-func (l *StoreCount) Checksum() string { return l.sum.String() }
+// Sum returns the sum of all keys.
+func (l *StoreCount) Sum() Sum128 { return l.sum }
 
 // Diff describes how got differs from l, or returns "" if they are equal.
 func (l *StoreCount) Diff(got *StoreCount) string {
@@ -129,7 +129,7 @@ func (l *StoreCount) Diff(got *StoreCount) string {
 	case l.Bytes != got.Bytes:
 		return fmt.Sprintf("%d bytes instead of %d", got.Bytes, l.Bytes)
 	case l.sum != got.sum:
-		return fmt.Sprintf("the same number of keys and bytes, but the checksum %s instead of %s", got.Checksum(), l.Checksum())
+		return fmt.Sprintf("the same number of keys and bytes, but the checksum %s instead of %s", got.sum, l.sum)
 	}
 	return ""
 }

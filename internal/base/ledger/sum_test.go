@@ -61,7 +61,7 @@ func TestStoreCount(t *testing.T) {
 		"":                     store([]string{"", "c", "", "de"}, []string{"k", "a", "b"}),
 		"1 keys instead of 2":  store([]string{"k", "abcde"}),
 		"4 bytes instead of 5": store([]string{"k", "ab"}, []string{"", "cd"}),
-		"the same number of keys and bytes, but the checksum " + new(StoreCount).Checksum() + " instead of " + want.Checksum(): {Keys: 2, Bytes: 5},
+		"the same number of keys and bytes, but the checksum " + new(StoreCount).Sum().String() + " instead of " + want.Sum().String(): {Keys: 2, Bytes: 5},
 	} {
 		if got := want.Diff(&l); got != text {
 			t.Errorf("the difference is %q, want %q", got, text)

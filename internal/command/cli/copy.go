@@ -211,7 +211,7 @@ func (c *copyRun) summary() error {
 	if *c.flags.quiet && !*c.flags.asJSON {
 		return nil
 	}
-	r := copyRecord{*c.flags.from, c.url, c.result.Keys, c.result.Bytes, c.result.Checksum, "checksum", c.seconds}
+	r := copyRecord{*c.flags.from, c.url, c.result.Keys, c.result.Bytes, c.result.Sum.String(), "checksum", c.seconds}
 	result := "both stores have the same keys and values"
 	if c.add {
 		r.Compared, result = "bytes", "the target has grown by the bytes of the source"

@@ -204,8 +204,8 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	if err != nil {
 		return err
 	}
-	want, got := ledger.Sum128{Hi: p.before.Sum[0], Lo: p.before.Sum[1]}, ledger.Sum128{Hi: result.Sum[0], Lo: result.Sum[1]}
-	want.Add(sum)
+	want, got := *p.before.Sum, *result.Sum
+	want.Add(partd.Sum(sum))
 	if result.Records != p.before.Records+records || got != want {
 		return fmt.Errorf("the store has %d records with the checksum %v, want %d with the checksum %v",
 			result.Records, got, p.before.Records+records, want)

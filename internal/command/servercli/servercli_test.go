@@ -166,7 +166,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	must.Do(t, source.Drop(ctx))
 	restored, err := partd.Copy(ctx, source, target, nil)
-	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Checksum != copied.Checksum {
+	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Sum != copied.Sum {
 		t.Errorf("the backup is %+v, but restoring it returned %+v, %v", copied, restored, err)
 	}
 	stop(t, p)
