@@ -8,9 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // Changes returns the net difference between t's state and the state that since selects: the rows that only one of them
@@ -53,11 +52,11 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 	m := logical.Metadata()
 	m = arrow.NewMetadata(append(m.Keys(), VersionKey, UUIDKey), append(m.Values(), strconv.FormatInt(int64(d.to.version()), 10), uuid))
 	logical = arrow.NewSchema(logical.Fields(), &m)
-	rows := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	rows := batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return schema.Convert(b, logical)
 	})
-	out, err := t.store().opts.observe(arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release), nil, end)
+	out, err := t.store().opts.observe(batches.Reader(logical, rows(d.batches(ctx)), d.release), nil, end)
 	return &Changes{out, d.to.version(), uuid}, err
 }
 

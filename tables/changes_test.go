@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -272,7 +272,7 @@ func TestChangesOfLists(t *testing.T) {
 		tabletest.PutRows(t, small, "t", boolLists(1, 1<<18, i == 1), mode, nil)
 	}
 	read := int64(0)
-	must.Do(t, b.Table("t").EncodeRows(t.Context(), 1, func(encoded sorted.Batches) error {
+	must.Do(t, b.Table("t").EncodeRows(t.Context(), 1, func(encoded batches.Seq) error {
 		for batch, err := range encoded {
 			if err != nil {
 				return err

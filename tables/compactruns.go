@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -213,10 +214,10 @@ func (p *pacer) pause(ctx context.Context) error {
 }
 
 // rows yields batches, with a pause after each.
-func (p *pacer) rows(ctx context.Context) func(sorted.Batches) sorted.Batches {
-	return func(batches sorted.Batches) sorted.Batches {
+func (p *pacer) rows(ctx context.Context) func(batches.Seq) batches.Seq {
+	return func(rows batches.Seq) batches.Seq {
 		return func(yield func(arrow.RecordBatch, error) bool) {
-			for b, err := range batches {
+			for b, err := range rows {
 				if !yield(b, err) || err != nil {
 					return
 				}

@@ -14,13 +14,14 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // compare yields the rows that only one of the two states has. It sorts the rows of both states by their encodings, so
 // that rows with equal keys are adjacent, and so are equal rows among them.
-func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
+func (d *difference) compare(ctx context.Context, deleted, inserted batches.Seq) batches.Seq {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
 	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
@@ -61,7 +62,7 @@ const maxComparedBytes = 1 << 29
 
 // encode adds columns to rows: the encoded keys, the encoded other columns, and whether the row belongs to d.to. It
 // divides batches, because the encodings can be much larger than the rows.
-func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
+func (d *difference) encode(rows batches.Seq, isNew bool) batches.Seq {
 	isKey := make([]bool, d.to.def.Stored.NumFields())
 	for _, name := range d.keys {
 		isKey[d.to.def.Stored.FieldIndices(name)[0]] = true
@@ -265,10 +266,10 @@ func (c *comparison) flush() {
 }
 
 // batches yields the changed rows in their stored types, with the column _change last.
-func (d *difference) batches(ctx context.Context) sorted.Batches {
+func (d *difference) batches(ctx context.Context) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		deleted, inserted, err := d.files(ctx)
-		var rows sorted.Batches
+		var rows batches.Seq
 		switch {
 		case err != nil:
 			rows = func(yield func(arrow.RecordBatch, error) bool) { yield(nil, err) }

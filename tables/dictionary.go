@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -143,7 +143,7 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 	}
 	metadata := r.Schema().Metadata()
 	encodedSchema := arrow.NewSchema(fields, &metadata)
-	return arrowsafe.Reader(encodedSchema, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return batches.Reader(encodedSchema, batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		columns := slices.Clone(b.Columns())
 		for i, d := range dictionaries {
 			encoded, err := d.encode(columns[i])

@@ -16,8 +16,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // difference is the comparison of two states of a table. Both states are read with the columns of the state to.
@@ -169,7 +169,7 @@ func identity(task table.FileScanTask) string {
 }
 
 // read yields the rows of a state's files with the columns of d.to, in their stored types.
-func (d *difference) read(ctx context.Context, state *view, tasks []table.FileScanTask) sorted.Batches {
+func (d *difference) read(ctx context.Context, state *view, tasks []table.FileScanTask) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, d.to.t, d.to.def.Columns, nil, nil)
 		if err != nil {
@@ -182,8 +182,8 @@ func (d *difference) read(ctx context.Context, state *view, tasks []table.FileSc
 }
 
 // label adds the column _change, with the same kind in all rows.
-func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
-	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (d *difference) label(rows batches.Seq, kind string) batches.Seq {
+	return batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return d.withKinds(b, slices.Repeat([]string{kind}, int(b.NumRows()))), nil
 	})(rows)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -157,7 +157,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta t
 	if err != nil {
 		return nil, err
 	}
-	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
+	rows := batches.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
 	return p.e.Write(ctx, p.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Moved: isMove, Acknowledged: skip != nil})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
@@ -39,7 +39,7 @@ func (x *execution) insert(ctx context.Context) error {
 // castRows converts a query's rows to the types of a table's columns. It takes over the reference to rows.
 func castRows(rows array.RecordReader, columns *arrow.Schema) array.RecordReader {
 	to := schema.FromSQL(rows.Schema(), columns)
-	return arrowsafe.Reader(to, arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
+	return batches.Reader(to, batches.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
 }
 
 // insertQuery returns the query for an INSERT's rows. The query repeats VALUES once for each set of parameters; times
@@ -136,9 +136,9 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 		return nil, err
 	}
 	columns := r.Schema()
-	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		for {
-			for b, err := range arrowsafe.Batches(r) {
+			for b, err := range batches.Of(r) {
 				if err == nil && !b.Schema().Equal(columns) {
 					b.Release()
 					err = errors.New("the rows have values of different types: cast them")
@@ -189,7 +189,7 @@ func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
 
 // put puts the rows of an INSERT or a CREATE TABLE, unless the statement is a dry run.
 func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode, o *PutOptions) (err error) {
-	counted := &arrowsafe.Counted{RecordReader: rows}
+	counted := &batches.Counted{RecordReader: rows}
 	if x.o.DryRun {
 		for counted.Next() {
 		}
@@ -279,7 +279,7 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 	if err != nil {
 		return nil, err
 	}
-	return arrowsafe.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
+	return batches.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
 }
 
 // typesOf returns the columns that the statement lists, with Arrow types. It returns an error if the table's columns

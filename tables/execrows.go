@@ -11,7 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -20,10 +20,10 @@ import (
 // addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows, unless
 // the statement is a dry run.
 func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
-	rows := arrowsafe.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
+	rows := batches.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
 		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}, casters: make([]*schema.Caster, len(c.query.Actions))}
 		defer r.file.close()
-		for b, err := range arrowsafe.Batches(result) {
+		for b, err := range batches.Of(result) {
 			if err == nil {
 				err = r.read(b, func(b arrow.RecordBatch) bool { return yield(b, nil) })
 				b.Release()

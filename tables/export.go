@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // ExportOptions configures Export. Nil or the zero value exports all rows to one new file.
@@ -68,7 +67,7 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, temp.Close()) }()
-	parts := sorted.NewSplitter(arrowsafe.Batches(r))
+	parts := batches.NewSplitter(batches.Of(r))
 	defer parts.Close()
 	for n := 0; ; n++ {
 		first, err := parts.Peek()
@@ -78,7 +77,7 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 		if first == nil && n > 0 {
 			break
 		}
-		part := arrowsafe.Reader(r.Schema(), parts.Part(sorted.AtMost(fileRows)), func() {})
+		part := batches.Reader(r.Schema(), parts.Part(batches.AtMost(fileRows)), func() {})
 		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
 		rows += written

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -89,7 +89,7 @@ func (v *view) Series() *series.Series             { return v.series }
 func (v *view) Tail() *commit.Tail                 { return v.tail }
 
 // EncodeRows returns the sorted, encoded rows of a table, which Changes compares since a version.
-func (t *Table) EncodeRows(ctx context.Context, since Version, use func(sorted.Batches) error) error {
+func (t *Table) EncodeRows(ctx context.Context, since Version, use func(batches.Seq) error) error {
 	d, err := t.reader().difference(ctx, AtVersion(since), new(ChangesOptions))
 	if err != nil {
 		return err

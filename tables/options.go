@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // withDefaults returns a copy of o in which defaults are filled in, or an error if an option is invalid.
@@ -57,7 +58,7 @@ func (o *Options) withCounts(r array.RecordReader) (array.RecordReader, *Outcome
 	if o.Observer == nil || r == nil {
 		return r, sum
 	}
-	return &arrowsafe.Counted{RecordReader: r, OnBatch: func(b arrow.RecordBatch) {
+	return &batches.Counted{RecordReader: r, OnBatch: func(b arrow.RecordBatch) {
 		sum.Rows += b.NumRows()
 		sum.Bytes += datafile.SizeOf(b)
 	}}, sum
@@ -74,7 +75,7 @@ func (o *Options) observe(r array.RecordReader, err error, end func(Outcome)) (a
 		return r, nil
 	}
 	counted, sum := o.withCounts(r)
-	out := arrowsafe.Reader(r.Schema(), arrowsafe.Batches(counted), func() {
+	out := batches.Reader(r.Schema(), batches.Of(counted), func() {
 		sum.Err = r.Err()
 		r.Release()
 		end(*sum)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -189,7 +190,7 @@ func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, 
 
 // rewriteGroup rewrites a group of files as one file, without the rows to delete.
 func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, deletes *deletePredicate) error {
-	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	dropDeleted := batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		kept, err := deletes.remaining(b)
 		if err != nil {
@@ -199,7 +200,7 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		return kept, nil
 	})
 	if deletes.hasPositions() { // reading the files already omits the rows
-		dropDeleted = func(rows sorted.Batches) sorted.Batches { return rows }
+		dropDeleted = func(rows batches.Seq) batches.Seq { return rows }
 	}
 	for _, task := range group {
 		w.oldFiles = append(w.oldFiles, task.File)

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/gostruct"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -53,7 +53,7 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 		return nil, &ArgumentError{Err: fieldError(err)}
 	}
 	all := reflect.ValueOf(rows)
-	return arrowsafe.Reader(s.Schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(s.Schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < len(rows); from += writeBatchRows {
 			b, err := s.Batch(all.Slice(from, min(from+writeBatchRows, len(rows))))
 			if !yield(b, fieldError(err)) || err != nil {

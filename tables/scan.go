@@ -17,9 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
@@ -83,11 +82,7 @@ func (t *tableReader) start(ctx context.Context, o *ScanOptions) (_ array.Record
 	if err := r.plan(o.Columns); err != nil {
 		return nil, err
 	}
-	batches := sorted.Batches(r.batches)
-	if o.ChunkRows > 0 {
-		batches = sorted.Chunks(batches, o.ChunkRows)
-	}
-	out := arrowsafe.Reader(r.schema, batches, release)
+	out := batches.Reader(r.schema, batches.Chunks(r.batches, o.ChunkRows), release)
 	if o.Dictionaries {
 		return AsDictionaries(out, v.def.Put)
 	}

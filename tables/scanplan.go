@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -230,7 +230,7 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 		}
 		rows = r.storedBatches
 	}
-	return arrowsafe.Reader(p.Stored, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(p.Stored, func(yield func(arrow.RecordBatch, error) bool) {
 		rows(func(b arrow.RecordBatch, err error) bool {
 			if err != nil {
 				return yield(nil, err)
@@ -265,7 +265,7 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	case err != nil:
 		return nil, p.view.source.error("scan", err)
 	}
-	return arrowsafe.Reader(r.schema, r.batches, r.closeFiles), nil
+	return batches.Reader(r.schema, r.batches, r.closeFiles), nil
 }
 
 // DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted.

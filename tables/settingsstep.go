@@ -9,7 +9,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -98,7 +98,7 @@ func editSettingsStep(edit func(*definition.Settings)) commit.Step {
 		for _, f := range files {
 			replaced = append(replaced, f.Data())
 		}
-		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			if err := series.Check(newSeries.Order, b); err != nil {
 				b.Release()
 				return nil, err

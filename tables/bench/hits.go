@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 //go:embed hits.sql
@@ -93,14 +93,14 @@ func (b *hitsBench) measureHits() error {
 
 func (b *hitsBench) makeHits(path string) error {
 	const step = 50_000
-	batches := func(yield func(arrow.RecordBatch, error) bool) {
+	rows := func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < b.hitsRows; from += step {
 			if !yield(hits(from, min(step, b.hitsRows-from), b.hitsRows), nil) { // the reader releases the batch
 				return
 			}
 		}
 	}
-	r := arrowsafe.Reader(hitsSchema(), batches, func() {})
+	r := batches.Reader(hitsSchema(), rows, func() {})
 	defer r.Release()
 	_, err := parquetfile.Write(b.ctx, path, true, r)
 	return err

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/parted"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // EachInput is a sequence of rows with keys. All fields are required.
@@ -76,7 +76,7 @@ func eachPart(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFun
 	return parted.Each(ctx, sources, &parted.Options{Memory: memory, Parts: o.Parts, Temp: o.Temp}, func(ctx context.Context, p *parted.Part) error {
 		part := map[string]array.RecordReader{}
 		for i := range p.Inputs {
-			r := arrowsafe.Reader(p.Inputs[i].Schema, p.Inputs[i].Read(ctx), func() {})
+			r := batches.Reader(p.Inputs[i].Schema, p.Inputs[i].Read(ctx), func() {})
 			defer r.Release()
 			part[inputs[i].Name] = r
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -70,8 +70,8 @@ func newSorting(name string, columns *arrow.Schema, o *SortOptions) (*sorting, e
 }
 
 // read yields the rows of r with the keys.
-func (s *sorting) read(r array.RecordReader) sorted.Batches {
-	return sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (s *sorting) read(r array.RecordReader) batches.Seq {
+	return batches.Blocks(batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		s.rows += b.NumRows()
 		b, err := schema.Convert(b, s.plain)
 		if err != nil {
@@ -79,14 +79,14 @@ func (s *sorting) read(r array.RecordReader) sorted.Batches {
 		}
 		defer b.Release()
 		return s.keys.add(b)
-	}), sorted.SmallBatch)
+	}), batches.SmallBatch)
 }
 
 // reader returns a reader of sorted rows, without the keys.
-func (s *sorting) reader(rows sorted.Batches) array.RecordReader {
-	return arrowsafe.Reader(s.columns, func(yield func(arrow.RecordBatch, error) bool) {
+func (s *sorting) reader(rows batches.Seq) array.RecordReader {
+	return batches.Reader(s.columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Ahead(rows, 2) {
+		for b, err := range batches.Ahead(rows, 2) {
 			if err != nil {
 				yield(nil, fmt.Errorf("bulk: %s: %w", s.name, err))
 				return

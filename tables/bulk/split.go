@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 	"github.com/go-partd/partd/tables/internal/parted"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -124,8 +124,8 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		s.dir.Others = output.RefuseOthers
 	}
 	s.plain = schema.Without(r.Schema(), arrow.DICTIONARY)
-	rows := sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch)
-	s.isWide = int64(s.plain.NumFields())*sorted.ArrayBytes > s.Memory/32
+	rows := batches.Blocks(batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), batches.SmallBatch)
+	s.isWide = int64(s.plain.NumFields())*batches.ArrayBytes > s.Memory/32
 	if s.isWide && !slices.ContainsFunc(s.by, func(column int) bool { return !sorted.HasOrder(s.plain.Field(column).Type) }) {
 		// A batch of few rows takes far more memory and work than its values, so the rows of a key should come together.
 		rows = sorted.Sort(ctx, sorted.All, sorted.Input{Batches: rows, Keys: s.by, Memory: s.Memory / 4, Size: util.TotalRecordSize})
@@ -171,10 +171,10 @@ func withoutIndices[T any](s []T, indices []int) (rest []T) {
 
 // split writes the files of rows, and returns the number of rows read. The rows of level n are those of one bucket of
 // level n-1.
-func (s *splitter) split(ctx context.Context, rows sorted.Batches, level int) (n int64, err error) {
+func (s *splitter) split(ctx context.Context, rows batches.Seq, level int) (n int64, err error) {
 	p := s.newPartition(level)
 	defer func() { err = errors.Join(err, p.buckets.Close()) }()
-	for block, err := range sorted.Ahead(sorted.Blocks(rows, p.blockBytes.Load), 1) {
+	for block, err := range batches.Ahead(batches.Blocks(rows, p.blockBytes.Load), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
 		}
@@ -211,8 +211,8 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches, level int) (n
 }
 
 // writeBucket writes a file for each key of rows, which fit in memory.
-func (s *splitter) writeBucket(ctx context.Context, rows sorted.Batches) error {
-	block, err := sorted.Join(rows, nil)
+func (s *splitter) writeBucket(ctx context.Context, rows batches.Seq) error {
+	block, err := batches.Join(rows, nil)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ type file struct {
 
 // add adds rows to those to write, and returns the memory that they take. It releases them later.
 func (f *file) add(rows arrow.RecordBatch) (size int64) {
-	size = util.TotalRecordSize(rows) + sorted.ArrayBytes*rows.NumCols()
+	size = util.TotalRecordSize(rows) + batches.ArrayBytes*rows.NumCols()
 	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
 	return size
 }
@@ -329,7 +329,7 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 }
 
 // encode yields rows with the columns of the files.
-func (s *splitter) encode(rows arrow.RecordBatch) sorted.Batches {
+func (s *splitter) encode(rows arrow.RecordBatch) batches.Seq {
 	columns := rows.Columns()
 	if s.Hive {
 		columns = withoutIndices(columns, s.by)

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -120,7 +120,7 @@ func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) e
 		return err
 	}
 	defer r.Release()
-	for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	for b, err := range batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return schema.Convert(b, schema.Without(s.columns, arrow.DICTIONARY))
 	}) {
 		if err != nil {

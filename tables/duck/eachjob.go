@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -144,7 +144,7 @@ func selectColumns(r array.RecordReader, names []string) array.RecordReader {
 	to := schema.Select(r.Schema(), names)
 	r.Retain()
 	project := func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Project(b, to), nil }
-	return arrowsafe.Reader(to, arrowsafe.Each(r, project), r.Release)
+	return batches.Reader(to, batches.Each(r, project), r.Release)
 }
 
 // open opens a new database.

@@ -71,7 +71,7 @@ type eachPart struct {
 	release func()         // ends Keep of the part
 }
 
-func (p *eachPart) remove() {
+func (p *eachPart) Release() {
 	p.removeFiles()
 	p.release()
 }
@@ -117,7 +117,7 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part) (*eachPart, 
 	isWritten := false
 	defer func() {
 		if !isWritten { // after an error or a panic
-			p.remove()
+			p.Release()
 		}
 	}()
 	for i := range part.Inputs {

@@ -11,9 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/parallel"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
@@ -24,7 +22,7 @@ func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, par
 	ahead, stop := context.WithCancel(ctx)
 	defer stop()
 	// Write the files of the next part while DuckDB reads those of this part.
-	for p, err := range parallel.Ahead(j.parts(ahead, divide), 1, (*eachPart).remove) {
+	for p, err := range batches.Ahead(j.parts(ahead, divide), 1) {
 		if err == nil {
 			err = j.runOrDivide(ctx, p, func(r array.RecordReader) (isWanted bool) {
 				defer func() {
@@ -46,7 +44,7 @@ func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, par
 // runOrDivide runs the statement for a part, which it removes at the end. If the statement needs too much memory, it
 // divides the part. Later parts of the same size are divided before they run.
 func (j *eachJob) runOrDivide(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
-	defer p.remove()
+	defer p.Release()
 	canDivide := j.divides && p.CanDivide()
 	if !canDivide || p.Bytes() <= j.partBytes.Load() {
 		err := j.run(ctx, p, canDivide, yield)
@@ -78,7 +76,7 @@ func (j *eachJob) run(ctx context.Context, p *eachPart, waits bool, yield func(a
 	if err != nil {
 		return explainPart(p.Part, err)
 	}
-	r := arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+	r := batches.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			if !yield(b, eachError(ctx, explainPart(p.Part, err))) {
 				return
@@ -109,7 +107,7 @@ func explainPart(p *parted.Part, err error) error {
 
 // start starts the statement for the current part and, if waits is set, writes its result to a file. The caller must call
 // end after it has read the rows. If spills is set, the statement needs less memory, but more time.
-func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow.Schema, rows sorted.Batches, end func(), err error) {
+func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow.Schema, rows batches.Seq, end func(), err error) {
 	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
 	if err := j.open(); err != nil {
 		return nil, nil, nil, err
@@ -124,7 +122,7 @@ func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow
 		j.db.Finish()
 		return nil, nil, nil, err
 	}
-	columns, rows = result.Schema(), arrowsafe.Until(result.Next)
+	columns, rows = result.Schema(), batches.Until(result.Next)
 	end = func() {
 		result.End()
 		j.db.Finish()
@@ -132,7 +130,11 @@ func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow
 	if waits {
 		defer j.close()
 		defer end() // the function above
-		rows, end, err = sorted.Spill(j.files.dir, rows)
+		file, err := batches.Spill(j.files.dir, rows)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		rows, end = file.Rows, file.Close
 	}
-	return columns, rows, end, err
+	return columns, rows, end, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -114,11 +115,11 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	}
 	q.addResult(st, result.Schema())
 	wrap := func(err error) error { return q.wrapError(ctx, "query", err) }
-	batches := arrowsafe.Until(func() (arrow.RecordBatch, error) {
+	rows := batches.Until(func() (arrow.RecordBatch, error) {
 		b, err := result.Next()
 		return b, wrap(err)
 	})
-	r := arrowsafe.Reader(result.Schema(), batches, func() {
+	r := batches.Reader(result.Schema(), rows, func() {
 		result.End()
 		q.close()
 	})

@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
@@ -229,7 +229,7 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 		return err
 	}
 	defer r.Release()
-	return f.writeBatches(ctx, plan.Stored, 0, arrowsafe.Batches(r))
+	return f.writeBatches(ctx, plan.Stored, 0, batches.Of(r))
 }
 
 // writeBatches creates the file and writes rows, whose columns it converts to the types of stored. rowBytes is their

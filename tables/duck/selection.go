@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
@@ -96,7 +96,7 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 		}
 		return array.NewRecordBatch(st.result, b.Columns(), b.NumRows()), nil
 	}
-	return arrowsafe.Reader(st.result, arrowsafe.Until(next), func() {
+	return batches.Reader(st.result, batches.Until(next), func() {
 		rows.Release()
 		q.close()
 	}), nil
@@ -133,7 +133,7 @@ func (q *query) counted(ctx context.Context, result *arrow.Schema) (array.Record
 	defer b.Release()
 	b.Append(count)
 	batch := array.NewRecordBatch(result, []arrow.Array{b.NewArray()}, 1)
-	return arrowsafe.Reader(result, func(yield func(arrow.RecordBatch, error) bool) { yield(batch, nil) }, q.close), nil
+	return batches.Reader(result, func(yield func(arrow.RecordBatch, error) bool) { yield(batch, nil) }, q.close), nil
 }
 
 // isReadAs reports whether a scan returns the same values of a column as DuckDB, which returns the type described.

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -140,7 +140,7 @@ func (t *boundTable) checkNanoseconds(ctx context.Context) error {
 	}
 	defer rows.Release()
 	to := replaceZonedNanos(rows.Schema(), arrow.FixedWidthTypes.Timestamp_us)
-	for b, err := range arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }) {
+	for b, err := range batches.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }) {
 		if err != nil {
 			return fmt.Errorf("table %v: %w: in SQL, times with a time zone have no nanoseconds, so put these rows without SQL", t, err)
 		}

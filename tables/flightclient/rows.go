@@ -19,9 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
-	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -115,8 +113,8 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 		cancel()
 		return nil, c.convertError(ctx, err)
 	}
-	return arrowsafe.Reader(r.Schema(), sorted.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range arrowsafe.Batches(r) {
+	return batches.Reader(r.Schema(), batches.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range batches.Of(r) {
 			if !yield(b, c.convertError(ctx, err)) {
 				return
 			}
@@ -226,7 +224,7 @@ func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	}
 	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())
 	defer b.Release()
-	for message := range take.Parts(b) {
+	for message := range batches.Parts(b) {
 		if err := w.Write(message); err != nil {
 			return err
 		}

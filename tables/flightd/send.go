@@ -13,8 +13,8 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
@@ -37,7 +37,7 @@ func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.Reco
 		maxMessage = nil // small messages
 	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
-	for rows.batch = range take.Rebatch(r, maxMessage) {
+	for rows.batch = range batches.Rebatch(r, maxMessage) {
 		if err := w.Write(rows.batch); err != nil {
 			return err
 		}

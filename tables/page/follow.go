@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/following"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // follow answers with the changes of a table as server-sent events, until the client disconnects. Each row is an event.
@@ -131,7 +131,7 @@ func sendChanges(ctx context.Context, q *request, c *tables.Changes) error {
 	if err != nil {
 		return err
 	}
-	for batch := range take.Rebatch(r, nil) {
+	for batch := range batches.Rebatch(r, nil) {
 		err = w.Write(batch)
 		if err != nil {
 			break

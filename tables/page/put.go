@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 var maxUpload int64 = 16 << 30 // maximum size of a file, in bytes; a variable for tests
@@ -99,7 +99,7 @@ func (h *handler) put(q *request) error {
 		return asClientError(err)
 	}
 	defer r.Release()
-	counted := &arrowsafe.Counted{RecordReader: r}
+	counted := &batches.Counted{RecordReader: r}
 	v, err := h.store.Bucket(bucket).Table(table).Put(q.Ctx, counted, mode, o)
 	if err != nil {
 		if r.Err() != nil {

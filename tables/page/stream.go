@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // Write implements io.Writer. Each write has its own deadline.
@@ -85,7 +85,7 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 		}
 	}
 	remaining := limit
-	for batch := range take.Rebatch(r, nil) {
+	for batch := range batches.Rebatch(r, nil) {
 		if n := batch.NumRows(); limit > 0 && n >= remaining {
 			batch = batch.NewSlice(0, remaining)
 			defer batch.Release()

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // Load returns the rows of a table with times in [from, to), in time order. A zero time means
@@ -49,7 +49,7 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 			}
 		}
 	}
-	return arrowsafe.Reader(v.schema, rows, func() { n.disk.pin(v.Manifest, -1) }), nil
+	return batches.Reader(v.schema, rows, func() { n.disk.pin(v.Manifest, -1) }), nil
 }
 
 // fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
 )
 
@@ -69,7 +69,7 @@ func runNode(args []string) error {
 // withExtraDay appends a row for a day that only save k has.
 func withExtraDay(r array.RecordReader, k int) array.RecordReader {
 	own := rowsOf(&testing.T{}, 10+k, "k="+strconv.Itoa(k))
-	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 		for _, r := range []array.RecordReader{r, own} {
 			for r.Next() {
 				r.RecordBatch().Retain()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/files/content"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -69,13 +69,13 @@ func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataF
 		}
 		defer file.Close() //nolint:errcheck // it was only read
 		in := &formats.Input{Name: file.Name(), File: file, Format: formats.Parquet}
-		batches, err := in.Read(ctx)
+		reader, err := in.Read(ctx)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		defer batches.Release()
-		arrowsafe.Each(batches, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer reader.Release()
+		batches.Each(reader, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			converted, err := schema.ConvertNamed(b, m.schema)
 			if err != nil {
 				return nil, err

@@ -143,7 +143,7 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 	// The data is read twice at the same time, because the checksum would delay a single read.
 	verified := make(chan error, 1)
 	go func() { verified <- s.verify(ctx, i) }()
-	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data, arrowvalue.DefaultLimit))
+	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data))
 	if damage := <-verified; damage != nil {
 		return nil, damage
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -33,7 +33,7 @@ func (q *resampling) fillFunction() string {
 // the bins' labels, one batch at a time.
 func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if err := q.bounds(ctx, s, from); err != nil || !q.hasTimes {
-		return arrowsafe.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
+		return batches.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
 	}
 	f := &fillScan{output: output{resampling: q}, canceled: ctx.Err}
 	passes := 1
@@ -51,7 +51,7 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 	if err != nil {
 		return nil, err
 	}
-	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		f.yield = yield
 		f.run(rows, f.add, func() error {
 			if !f.started {

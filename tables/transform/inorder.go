@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // errNeedsSQL means that only SQL can resample the rows, for example because they are not in time order.
@@ -67,7 +67,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	// When clocks are set back across midnight, times return to an earlier bin.
 	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
-	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
 		defer w.out.Release()
 		for i, a := range w.aggregates {

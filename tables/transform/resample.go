@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -82,7 +82,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			return nil, err
 		}
 	}
-	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 		for len(buffered) > 0 {
 			b := buffered[0]
 			buffered = buffered[1:]
@@ -90,7 +90,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 				return
 			}
 		}
-		for b, err := range arrowsafe.Batches(r) {
+		for b, err := range batches.Of(r) {
 			// After the first bins, the only possible cause is a time that SQL cannot represent either.
 			if errors.Is(err, errNeedsSQL) {
 				err = q.bins.labelError()
@@ -312,7 +312,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 			return nil, nil
 		}
 	}
-	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for ok := hasRow; ok; ok = rows.Next() {
 			b, err := q.batch(rows.RecordBatch())
 			if !yield(b, err) || err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -145,7 +145,7 @@ func inspect(ctx context.Context, table *tables.Table) (*arrow.Schema, int64, er
 }
 
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
-	counted := &arrowsafe.Counted{RecordReader: r}
+	counted := &batches.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Table(to.Name).Put(ctx, counted, m, o)
 	return counted.Rows, err
 }
@@ -153,7 +153,7 @@ func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableNam
 // castReader casts the SQL engine's rows to a table's column types. SQL lacks some of these types, such as
 // nanoseconds with a time zone.
 func castReader(r array.RecordReader, to *arrow.Schema) array.RecordReader {
-	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
+	return batches.Reader(to, batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
 }
 
 // integers returns the first row's values in the given columns. A null becomes 0.

@@ -14,10 +14,9 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // seed is the same for all inputs and levels, and differs between processes.
@@ -78,12 +77,12 @@ func (b *Buckets) Flush(ctx context.Context) (err error) {
 }
 
 // Read yields the rows of a bucket with the given schema, which must be that of the added rows.
-func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Schema) sorted.Batches {
+func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Schema) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if b.log == nil {
 			return
 		}
-		r, err := arrowvalue.Read(ctx, b.log, name(input, bucket), arrowvalue.DefaultLimit)
+		r, err := arrowvalue.Read(ctx, b.log, name(input, bucket))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return
@@ -93,7 +92,7 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 		}
 		defer r.Release()
 		// The types that were read can differ from the given ones in the metadata of nested fields, which some types compare.
-		for rows, err := range arrowsafe.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) }) {
+		for rows, err := range batches.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) }) {
 			if !yield(rows, err) {
 				return
 			}

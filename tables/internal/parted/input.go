@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -67,7 +68,7 @@ func checkInputs(inputs []Input, o *Options) ([]input, error) {
 func (in *input) wrap(err error) error { return fmt.Errorf("input %q: %w", in.name, err) }
 
 // firstKey returns the text of the first row's key.
-func (in *input) firstKey(rows sorted.Batches) (string, error) {
+func (in *input) firstKey(rows batches.Seq) (string, error) {
 	const maxText = 100 // bytes
 	for b, err := range rows {
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/internal/base/canceled"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -91,12 +91,12 @@ func (p *Part) Divide(ctx context.Context, bytes int64, f func(ctx context.Conte
 type PartInput struct {
 	Schema      *arrow.Schema // that of the input, but with plain columns instead of dictionaries and views
 	Rows, Bytes int64
-	read        func(ctx context.Context) sorted.Batches
+	read        func(ctx context.Context) batches.Seq
 }
 
 // Read yields the rows. It can be called several times, but only until the function that got the part returns. Rows
 // with equal keys are in the order of the input.
-func (p *PartInput) Read(ctx context.Context) sorted.Batches { return p.read(ctx) }
+func (p *PartInput) Read(ctx context.Context) batches.Seq { return p.read(ctx) }
 
 // Each reads all inputs, and then calls f for each part with rows, one after another, in any order. If all inputs are
 // empty, it calls f once for an empty part. Keys are equal as [sorted.SQLKeyAppender] defines it.
@@ -108,9 +108,9 @@ func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Co
 	if err != nil {
 		return err
 	}
-	rows := make([]sorted.Batches, len(inputs))
+	rows := make([]batches.Seq, len(inputs))
 	for i, in := range inputs {
-		rows[i] = arrowsafe.Each(in.Rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		rows[i] = batches.Each(in.Rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			j.rowsRead += b.NumRows()
 			return schema.Convert(b, j.inputs[i].schema)
 		})
@@ -159,7 +159,7 @@ func (c *content) count(hash uint64, n int64) {
 }
 
 // cut distributes rows to buckets, and runs the parts.
-func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err error) {
+func (j *job) cut(ctx context.Context, rowsOf []batches.Seq, level int) (err error) {
 	const defaultCount = 256 // eight levels use all bits of a hash, so that a bucket of the last level has a single hash
 	b := &Buckets{Count: cmp.Or(j.Parts, defaultCount), Level: level, Memory: j.Memory / 4 >> level, Temp: j.Temp}
 	defer func() {
@@ -167,8 +167,8 @@ func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err er
 		err = errors.Join(err, b.Close())
 	}()
 	contents := make([]content, b.Count)
-	for i, batches := range rows {
-		for block, err := range sorted.Ahead(sorted.Blocks(sorted.Blocks(batches, sorted.SmallBatch), j.blockBytes), 1) {
+	for i, rows := range rowsOf {
+		for block, err := range batches.Ahead(batches.Blocks(batches.Blocks(rows, batches.SmallBatch), j.blockBytes), 1) {
 			if err == nil {
 				err = j.add(ctx, b, contents, i, block)
 				block.Release()
@@ -267,7 +267,7 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 			inputs[i].Bytes += contents[bucket].inputs[i].Bytes
 			inputs[i].Rows += contents[bucket].inputs[i].Rows
 		}
-		inputs[i].read = func(ctx context.Context) sorted.Batches { return j.readBuckets(ctx, b, i, buckets) }
+		inputs[i].read = func(ctx context.Context) batches.Seq { return j.readBuckets(ctx, b, i, buckets) }
 	}
 	isOneKey := isSingle && contents[buckets[0]].hashes == 1
 	return j.runPart(ctx, &Part{Inputs: inputs, OneKey: isOneKey, job: j, store: b, contents: contents, buckets: buckets})
@@ -282,15 +282,15 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 	}
 	hasCommon := 2*c.votes > stored
 	commonInputs := slices.Clone(c.inputs)
-	rows := make([]sorted.Batches, len(j.inputs))
+	rows := make([]batches.Seq, len(j.inputs))
 	for i := range rows {
-		read := func(ctx context.Context) sorted.Batches { return b.Read(ctx, i, bucket, j.inputs[i].schema) }
+		read := func(ctx context.Context) batches.Seq { return b.Read(ctx, i, bucket, j.inputs[i].schema) }
 		rows[i] = read(ctx)
 		if !hasCommon {
 			continue
 		}
 		common := &commonInputs[i]
-		common.read = func(ctx context.Context) sorted.Batches {
+		common.read = func(ctx context.Context) batches.Seq {
 			return j.filter(read(ctx), i, func(hash uint64) bool { return hash == c.common })
 		}
 		rows[i] = func(yield func(arrow.RecordBatch, error) bool) {
@@ -318,7 +318,7 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 }
 
 // filter yields a row if keep returns true for the hash of its key.
-func (j *job) filter(rows sorted.Batches, input int, keep func(hash uint64) bool) sorted.Batches {
+func (j *job) filter(rows batches.Seq, input int, keep func(hash uint64) bool) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			if err == nil {
@@ -363,13 +363,13 @@ func (j *job) runPart(ctx context.Context, p *Part) error {
 			}
 		}
 		stored := in.read
-		in.read = func(ctx context.Context) sorted.Batches { return j.joinSmall(stored(ctx), in.Rows) }
+		in.read = func(ctx context.Context) batches.Seq { return j.joinSmall(stored(ctx), in.Rows) }
 	}
 	return j.f(ctx, p)
 }
 
 // readBuckets yields the rows of an input in buckets.
-func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []int) sorted.Batches {
+func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []int) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for _, bucket := range buckets {
 			for batch, err := range b.Read(ctx, input, bucket, j.inputs[input].schema) {
@@ -381,11 +381,11 @@ func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []
 	}
 }
 
-// joinSmall joins small batches. If the number of all rows differs from the parameter rows, it ends with an error.
-func (j *job) joinSmall(batches sorted.Batches, rows int64) sorted.Batches {
-	return sorted.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
+// joinSmall joins small batches. If the number of all rows is not count, it ends with an error.
+func (j *job) joinSmall(rows batches.Seq, count int64) batches.Seq {
+	return batches.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
 		n := int64(0)
-		for batch, err := range batches {
+		for batch, err := range rows {
 			if err == nil {
 				n += batch.NumRows()
 			}
@@ -393,8 +393,8 @@ func (j *job) joinSmall(batches sorted.Batches, rows int64) sorted.Batches {
 				return
 			}
 		}
-		if n != rows {
-			yield(nil, fmt.Errorf("temporary data: %d rows were written, but %d rows were read", rows, n))
+		if n != count {
+			yield(nil, fmt.Errorf("temporary data: %d rows were written, but %d rows were read", count, n))
 		}
 	}, func() int64 { return min(j.blockBytes(), 1<<20) })
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // jobFlags are the flags of commands that read files without a table.
@@ -313,19 +313,19 @@ memory allows (about 5 per 64 MiB of --memory), groups of them are first merged 
 		if *b.json && out.file == "" {
 			return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
 		}
-		var read, written arrowsafe.Counted
+		var read, written batches.Counted
 		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.
 		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output is the file named by -o", func(rows []array.RecordReader, by []string) (err error) {
 			o := &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct}
 			if b.perFile {
 				inputs := make([]bulk.MergeInput, len(rows))
 				for i := range rows {
-					inputs[i] = bulk.MergeInput{Name: b.files[i], Rows: &arrowsafe.Counted{RecordReader: rows[i]}}
+					inputs[i] = bulk.MergeInput{Name: b.files[i], Rows: &batches.Counted{RecordReader: rows[i]}}
 				}
 				written.RecordReader, err = bulk.Merge(cmd.Context(), inputs, o)
 				err = out.write(cmd.Context(), &written, err)
 				for _, in := range inputs {
-					read.Rows += in.Rows.(*arrowsafe.Counted).Rows
+					read.Rows += in.Rows.(*batches.Counted).Rows
 				}
 				return err
 			}

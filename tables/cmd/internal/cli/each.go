@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // eachCommand is the command each.
@@ -34,7 +34,7 @@ type eachCommand struct {
 	sortColumns []string
 	statement   string // "" means that the parts are written themselves
 	inputs      []eachInput
-	read        []arrowsafe.Counted // the rows of inputs
+	read        []batches.Counted // the rows of inputs
 }
 
 // eachInput is an input on the command line: NAME=FILE, where a NAME can occur several times.
@@ -131,7 +131,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	}
 	written, parts := int64(0), 0
 	err = e.runInputs(ctx, paths, heap, heapAfter, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
-		e.read = make([]arrowsafe.Counted, len(rows))
+		e.read = make([]batches.Counted, len(rows))
 		for i := range rows {
 			e.read[i].RecordReader = rows[i]
 		}

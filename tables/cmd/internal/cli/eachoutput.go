@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
@@ -35,7 +35,7 @@ func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err 
 			return 0, 0, err
 		}
 	}
-	written := &arrowsafe.Counted{RecordReader: r}
+	written := &batches.Counted{RecordReader: r}
 	err = e.out.write(ctx, written, nil)
 	return written.Rows, parts, err
 }
@@ -72,10 +72,10 @@ func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (arra
 		stop()
 		return nil, err
 	}
-	batches := func(yield func(arrow.RecordBatch, error) bool) {
+	rows := func(yield func(arrow.RecordBatch, error) bool) {
 		for r, ok := first, true; ok; {
 			*parts++
-			for b, err := range arrowsafe.Batches(r) {
+			for b, err := range batches.Of(r) {
 				if !yield(b, err) || err != nil {
 					return
 				}
@@ -87,7 +87,7 @@ func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (arra
 			}
 		}
 	}
-	return arrowsafe.Reader(first.Schema(), batches, stop), nil
+	return batches.Reader(first.Schema(), rows, stop), nil
 }
 
 // writeDir writes one file for each part or, without a statement, one for each part and input.
@@ -101,7 +101,7 @@ func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err 
 	}
 	dir.Visible = true
 	write := func(name string, r array.RecordReader) error {
-		counted := &arrowsafe.Counted{RecordReader: r}
+		counted := &batches.Counted{RecordReader: r}
 		err := e.writePart(dir, name, counted)
 		rows += counted.Rows
 		return err

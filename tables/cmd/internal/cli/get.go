@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -185,7 +185,7 @@ func selectRows(ctx context.Context, r array.RecordReader, e *filter.Expr, names
 		r.Release()
 		return nil, err
 	}
-	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return batches.Reader(to, batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		rows, err := e.Filter(ctx, b)
 		if err != nil || names == nil {
 			return rows, err

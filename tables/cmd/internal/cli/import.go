@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 func newImport(a *app) *cobra.Command {
@@ -97,7 +97,7 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 	r, err := src.open(ctx, bytesRead)
 	if err == nil && missing {
 		state = "imported"
-		counted := &arrowsafe.Counted{RecordReader: r, OnBatch: sourceSum.Add}
+		counted := &batches.Counted{RecordReader: r, OnBatch: sourceSum.Add}
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 const putHelp = `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, TSV,
@@ -87,7 +87,7 @@ func newPut(a *app) *cobra.Command {
 			if in.Format == formats.CSV || in.Format == formats.TSV {
 				a.noteDataInHeader(in.Name, r.Schema())
 			}
-			counted := &arrowsafe.Counted{RecordReader: r}
+			counted := &batches.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
 			if newSettings, names := settings(); names != nil {
 				o.Settings = &newSettings

@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -93,7 +93,7 @@ func WithVersion(c *tables.Changes) array.RecordReader {
 	fields := append(c.Schema().Fields(), arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Int64})
 	columns := arrow.NewSchema(fields, nil)
 	c.Retain()
-	return arrowsafe.Reader(columns, arrowsafe.Each(c, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return batches.Reader(columns, batches.Each(c, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		versions := array.NewInt64Builder(memory.DefaultAllocator)
 		defer versions.Release()
 		versions.Reserve(int(b.NumRows()))

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -62,10 +62,10 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	if err != nil {
 		return nil, err
 	}
-	return arrowsafe.Reader(readers[0].Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(readers[0].Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
 		for _, r := range readers {
-			arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 				b.Retain()
 				return b, nil
 			})(func(b arrow.RecordBatch, err error) bool {
@@ -107,7 +107,7 @@ func ReadEach(ctx context.Context, files []string, open func(file string) (*Inpu
 	types.known = columns
 	readers := make([]array.RecordReader, len(files))
 	for i, file := range files {
-		readers[i] = arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		readers[i] = batches.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 			if types.isEmpty(i) {
 				return
 			}
@@ -127,7 +127,7 @@ func ReadEach(ctx context.Context, files []string, open func(file string) (*Inpu
 				yield(nil, fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err))
 				return
 			}
-			arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) })(yield)
+			batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) })(yield)
 		}, func() {
 			if i == 0 {
 				closeFirst()

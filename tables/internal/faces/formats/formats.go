@@ -31,9 +31,9 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
@@ -166,7 +166,7 @@ func (in *Input) read(ctx context.Context) (array.RecordReader, error) {
 // batches returns a reader of the batches that generate yields; generate must release its own references to them. If a
 // library panics because a file is damaged, the reader returns an error. Releasing the reader calls onRelease.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
-	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
 		err := func() (err error) {
 			defer func() {
@@ -247,7 +247,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", in.place, err)
 			}
-			converted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			converted := batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 				defer b.Release()
 				if in.Count != nil && f == in.File { // otherwise seekable has counted all bytes
 					g := reader.ParquetReader().MetaData().RowGroup(group)
@@ -421,7 +421,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
 	}
 	checker := arrowsafe.Checker{Limit: limit}
-	checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	checked := batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if _, err := checker.Check(ctx, b); err != nil {
 			return nil, err
 		}

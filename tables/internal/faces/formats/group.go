@@ -18,13 +18,13 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // groupBatches yields the rows of a row group. The library decodes all columns at the same time, and keeps a page and a
 // dictionary of each. If these would exceed the job's memory, groupBatches decodes a few columns after another, to
 // temporary files.
-func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarrow.FileReader, group int) (sorted.Batches, error) {
+func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarrow.FileReader, group int) (batches.Seq, error) {
 	g := reader.ParquetReader().MetaData().RowGroup(group)
 	isEmpty, err := hasNoValues(g)
 	if isEmpty || err != nil {
@@ -47,7 +47,7 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 		rows = min(rows, in.JobMemory/8/max(1, decoded))
 	}
 	reader.Props.BatchSize = max(1, rows)
-	sources := make([]sorted.Batches, len(parts))
+	sources := make([]batches.Seq, len(parts))
 	for i, leaves := range parts {
 		sources[i] = func(yield func(arrow.RecordBatch, error) bool) {
 			r, err := reader.GetRecordReader(ctx, leaves, []int{group})
@@ -56,7 +56,7 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 				return
 			}
 			defer r.Release()
-			checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			checked := batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 				err := canceled.Err(ctx) // ViaFile reads all batches before its consumer can stop
 				if err == nil {
 					err = checkNested(b.Columns())
@@ -74,7 +74,7 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 			}
 		}
 		if len(parts) > 1 {
-			sources[i] = sorted.Chunks(sorted.ViaFile(sources[i]), reader.Props.BatchSize)
+			sources[i] = batches.Chunks(batches.ViaFile(sources[i]), reader.Props.BatchSize)
 		}
 	}
 	if len(sources) == 1 {
@@ -192,7 +192,7 @@ func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMet
 }
 
 // sideBySide joins sources of the same rows but different columns.
-func sideBySide(sources []sorted.Batches, rows int64) sorted.Batches {
+func sideBySide(sources []batches.Seq, rows int64) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next := make([]func() (arrow.RecordBatch, error, bool), len(sources))
 		for i, s := range sources {
@@ -236,7 +236,7 @@ func nextRows(next []func() (arrow.RecordBatch, error, bool)) (arrow.RecordBatch
 // limitRows returns r, but with an error before the first row that is too large for the job's memory.
 func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.RecordReader {
 	rows := int64(0) // before the batch
-	return arrowsafe.Reader(r.Schema(), arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return batches.Reader(r.Schema(), batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if in.checkRowSize(util.TotalRecordSize(b)) != nil {
 			row, size := arrowsafe.LargestRow(ctx, b)
 			if err := in.checkRowSize(size); err != nil {

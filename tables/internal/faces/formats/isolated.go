@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -113,21 +114,21 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	memory := a.reserve()
-	batches, columns, err := in.readSmall(ctx, info.Size())
+	rows, columns, err := in.readSmall(ctx, info.Size())
 	if err == nil {
-		unread := batches
-		return arrowsafe.Reader(columns, arrowsafe.Until(func() (b arrow.RecordBatch, err error) {
+		unread := rows
+		return batches.Reader(columns, batches.Until(func() (b arrow.RecordBatch, err error) {
 			if len(unread) > 0 {
 				b, unread = unread[0], unread[1:]
 				b.Retain()
 			}
 			return b, nil
 		}), func() {
-			take.Release(batches)
+			take.Release(rows)
 			a.unreserve(memory)
 		}), nil
 	}
-	take.Release(batches)
+	take.Release(rows)
 	var p *worker.Process
 	_, err = in.File.Seek(0, io.SeekStart) // the process shares the file position
 	if err == nil {
@@ -155,7 +156,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		closeProcess()
 		return nil, r.explain(ctx, err)
 	}
-	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(func() (arrow.RecordBatch, error) { return r.nextBatch(ctx) }), func() {
+	return batches.Reader(r.batches.Schema, batches.Until(func() (arrow.RecordBatch, error) { return r.nextBatch(ctx) }), func() {
 		r.batches.Release()
 		closeProcess()
 	}), nil

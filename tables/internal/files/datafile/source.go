@@ -12,12 +12,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // Rows is the part of array.RecordReader that a put needs.
-type Rows = arrowsafe.Rows
+type Rows = batches.Rows
 
 // Source holds a put's rows: the batches that have been read, and a reader for the rest.
 type Source struct {

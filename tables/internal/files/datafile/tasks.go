@@ -19,8 +19,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // Tasks returns a table version's data files in row order, with one task for each. By default, it uses the current
@@ -224,7 +224,7 @@ func HasDeletes(task table.FileScanTask) bool {
 
 // ReadRows reads the rows of files, except the rows in deleted. The rows have their stored types, and end with
 // Iceberg's lineage columns if the table has them.
-func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask, deleted Deleted) sorted.Batches {
+func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask, deleted Deleted) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := NewScan(ctx, t, schema.WithLineage(t.Schema(), t.Metadata().Version()), nil, nil)
 		if err != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // Write writes batches as data files of about fileBytes bytes each; 0 means the table's setting. stored has the
 // batches' columns: the table's columns, optionally followed by Iceberg's two lineage columns.
-func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
+func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows batches.Seq, fileBytes int64) ([]iceberg.DataFile, error) {
 	id, err := uuid.NewV7() // version 7 IDs increase with time, as compareNames requires
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 			if err != nil {
 				return nil, err
 			}
-			rows = sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			rows = batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 				defer b.Release()
 				return schema.Convert(b, stored)
 			})(rows)
@@ -82,7 +82,7 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 }
 
 // writeForeign writes to other programs' tables with Iceberg's library, which supports partitions and variants.
-func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (written []iceberg.DataFile, err error) {
+func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows batches.Seq, options ...table.WriteRecordOption) (written []iceberg.DataFile, err error) {
 	files, ok := foreignFiles{hasNaN: &atomic.Bool{}, footers: &sync.Map{}}, false
 	var rowsErr error // a goroutine in the library sets it, and ends before the loop below does
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {

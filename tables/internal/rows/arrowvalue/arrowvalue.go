@@ -22,10 +22,11 @@ import (
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// ErrSchema is wrapped by the error for a batch whose schema differs from the schema of its key.
-var ErrSchema = errors.New("a schema that differs from the key's")
+// errSchema is the error for a batch whose schema differs from the schema of its key.
+var errSchema = errors.New("a schema that differs from the key's")
 
 // Entry returns an entry that appends batches to a key. Use it to append to several keys at once. Every batch must have
 // the given schema. Without batches, the entry only records the schema.
@@ -39,7 +40,7 @@ func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ pa
 	w := ipc.NewWriter(value, ipc.WithSchema(schema))
 	for _, b := range batches {
 		if b == nil || !b.Schema().Equal(schema) {
-			return partd.Entry{}, fmt.Errorf("a batch has %w", ErrSchema)
+			return partd.Entry{}, fmt.Errorf("a batch has %w", errSchema)
 		}
 		if err := w.Write(b); err != nil {
 			return partd.Entry{}, err
@@ -51,14 +52,17 @@ func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ pa
 	return partd.Entry{Key: key, Value: frame.End(value.Bytes(), 0)}, nil
 }
 
-// DefaultLimit is a suitable limit for Read, in bytes.
-const DefaultLimit = 1 << 30
+// readLimit is the maximum memory for reading one append, including batches that the caller retains, in bytes.
+const readLimit = 1 << 30
 
 // Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
 // fs.ErrNotExist. The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt.
-// limit is the maximum memory, in bytes, for reading one append, including batches that the caller retains. The caller
-// must release the reader.
-func Read(ctx context.Context, store partd.Partd, key string, limit int64) (array.RecordReader, error) {
+// The caller must release the reader.
+func Read(ctx context.Context, store partd.Partd, key string) (array.RecordReader, error) {
+	return read(ctx, store, key, readLimit)
+}
+
+func read(ctx context.Context, store partd.Partd, key string, limit int64) (array.RecordReader, error) {
 	r := &reader{ctx: ctx, key: key, limit: limit, checker: arrowsafe.Checker{Limit: limit}}
 	value, err := partd.Open(ctx, store, key)
 	if err != nil {
@@ -81,7 +85,7 @@ func Read(ctx context.Context, store partd.Partd, key string, limit int64) (arra
 		release()
 		return nil, r.wrapError(err)
 	}
-	return arrowsafe.Reader(r.schema, r.batches, release), nil
+	return batches.Reader(r.schema, r.batches, release), nil
 }
 
 type reader struct {
@@ -118,7 +122,7 @@ func (r *reader) advance() error {
 	if r.schema == nil {
 		r.schema = r.ipc.Schema()
 	} else if !r.schema.Equal(r.ipc.Schema()) {
-		return fmt.Errorf("an append has %w", ErrSchema)
+		return fmt.Errorf("an append has %w", errSchema)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package arrowvalue_test
+package arrowvalue
 
 import (
 	"bytes"
@@ -21,7 +21,6 @@ import (
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 )
 
 var schema = arrow.NewSchema([]arrow.Field{
@@ -45,7 +44,7 @@ func newBatch(t testing.TB, first, n int) arrow.RecordBatch {
 
 // readRows returns each row of a key as text.
 func readRows(ctx context.Context, store partd.Partd, key string, limit int64) (lines []string, err error) {
-	r, err := arrowvalue.Read(ctx, store, key, limit)
+	r, err := read(ctx, store, key, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func readRows(ctx context.Context, store partd.Partd, key string, limit int64) (
 
 // appendBatches appends batches of one schema to a key.
 func appendBatches(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
-	e, err := arrowvalue.Entry(key, batches[0].Schema(), batches...)
+	e, err := Entry(key, batches[0].Schema(), batches...)
 	if err != nil {
 		return err
 	}
@@ -73,8 +72,8 @@ func appendBatches(ctx context.Context, store partd.Partd, key string, batches .
 }
 
 func TestNilBatch(t *testing.T) {
-	if _, err := arrowvalue.Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
-		t.Errorf("Entry with a nil batch: error = %v, want arrowvalue.ErrSchema", err)
+	if _, err := Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, errSchema) {
+		t.Errorf("Entry with a nil batch: error = %v, want errSchema", err)
 	}
 }
 
@@ -83,7 +82,7 @@ func TestAppendAndRead(t *testing.T) {
 	defer func() { must.Do(t, log.Close()) }()
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
-		if _, err := readRows(ctx, store, "k", arrowvalue.DefaultLimit); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := readRows(ctx, store, "k", readLimit); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%v: readRows of a missing key: error = %v, want fs.ErrNotExist", name, err)
 		}
 		var want []string
@@ -93,24 +92,24 @@ func TestAppendAndRead(t *testing.T) {
 				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
 		}
-		got, err := readRows(ctx, store, "k", arrowvalue.DefaultLimit)
+		got, err := readRows(ctx, store, "k", readLimit)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: got rows\n%v\nwant\n%v\nerror: %v", name, got, want, err)
 		}
 		otherBatch := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
-		if err := appendBatches(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Errorf("appendBatches of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
+		if err := appendBatches(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, errSchema) {
+			t.Errorf("appendBatches of batches with different schemas: error = %v, want errSchema", err)
 		}
 		must.Do(t, appendBatches(ctx, store, "many", newBatch(t, 0, 1)))
 		must.Do(t, appendBatches(ctx, store, "many", otherBatch))
-		if _, err := readRows(ctx, store, "many", arrowvalue.DefaultLimit); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Errorf("readRows of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
+		if _, err := readRows(ctx, store, "many", readLimit); !errors.Is(err, errSchema) {
+			t.Errorf("readRows of batches with different schemas: error = %v, want errSchema", err)
 		}
-		e, err := arrowvalue.Entry("none", schema)
+		e, err := Entry("none", schema)
 		if err == nil {
 			err = store.Append(ctx, e)
 		}
-		if got, e := readRows(ctx, store, "none", arrowvalue.DefaultLimit); err != nil || e != nil || len(got) != 0 {
+		if got, e := readRows(ctx, store, "none", readLimit); err != nil || e != nil || len(got) != 0 {
 			t.Errorf("readRows of an entry without rows = %+v; Append error %v, readRows error %+v; want no rows and no error", got, err, e)
 		}
 	}
@@ -143,22 +142,22 @@ func TestTruncatedValue(t *testing.T) {
 		isFrameEnd[offset] = true
 	}
 	for n := 1; n <= len(v); n++ {
-		if got, err := readBytes(t.Context(), v[:n], arrowvalue.DefaultLimit); (err == nil) != isFrameEnd[n] {
+		if got, err := readBytes(t.Context(), v[:n], readLimit); (err == nil) != isFrameEnd[n] {
 			t.Fatalf("reading %d of %d bytes returned %d rows, error %v; want success: %v", n, len(v), len(got), err, isFrameEnd[n])
 		}
 	}
 	first := v[frame.HeaderLen : frame.HeaderLen+int(binary.LittleEndian.Uint64(v))]
-	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), arrowvalue.DefaultLimit); err == nil {
+	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), readLimit); err == nil {
 		t.Errorf("reading a frame with two streams returned %d rows without an error", len(got))
 	}
 	for n := range len(first) - 8 { // a stream without its 8-byte end marker is valid
-		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), arrowvalue.DefaultLimit); err == nil && len(got) != 0 {
+		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), readLimit); err == nil && len(got) != 0 {
 			t.Errorf("reading %d of a stream's %d bytes returned %d rows without an error", n, len(first), len(got))
 		}
 	}
 	end := []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, end), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(bytes.Clone(v), []byte{1, 2})} {
-		if _, err := readBytes(t.Context(), bad, arrowvalue.DefaultLimit); err == nil {
+		if _, err := readBytes(t.Context(), bad, readLimit); err == nil {
 			t.Errorf("reading %v succeeded, want an error", bad)
 		}
 	}

@@ -8,15 +8,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/base/offheap"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // sortedBlock is one or more sorted rows, in memory or in a file.
 type sortedBlock struct {
 	batches []arrow.RecordBatch
-	order   []uint32   // row numbers of the only batch in sorted order; nil if the batches are in order
-	file    *spillFile // contains the rows, instead of batches; can be nil
-	size    int64      // bytes
+	order   []uint32         // row numbers of the only batch in sorted order; nil if the batches are in order
+	file    *batches.Spilled // contains the rows, instead of batches; can be nil
+	size    int64            // bytes
 }
 
 // newBlock sorts one or more batches, none of which is empty. It takes ownership of them.
@@ -57,7 +58,7 @@ func (b *sortedBlock) release() {
 	take.Release(b.batches)
 	b.batches, b.order = nil, nil
 	if b.file != nil {
-		b.file.close()
+		b.file.Close()
 	}
 }
 
@@ -66,7 +67,7 @@ func (b *sortedBlock) Size() int64 { return b.size }
 
 // spill moves the rows to a temporary file.
 func (b *sortedBlock) spill() (err error) {
-	b.file, err = spillRows(os.TempDir(), b.rows)
+	b.file, err = batches.Spill(os.TempDir(), b.rows)
 	if err == nil {
 		take.Release(b.batches)
 		b.batches, b.order = nil, nil
@@ -77,7 +78,7 @@ func (b *sortedBlock) spill() (err error) {
 // rows yields copies of the rows in order, or the batches if they are in order.
 func (b *sortedBlock) rows(yield func(arrow.RecordBatch, error) bool) {
 	if b.file != nil {
-		b.file.batches(yield)
+		b.file.Rows(yield)
 		return
 	}
 	if b.order == nil {
@@ -89,7 +90,7 @@ func (b *sortedBlock) rows(yield func(arrow.RecordBatch, error) bool) {
 		}
 		return
 	}
-	step := int(spilledBatchRows(b.batches[0]))
+	step := int(batches.SpilledRows(b.batches[0]))
 	for start := 0; start < len(b.order); start += step {
 		batch, err := takeRows(b.batches[0], b.order[start:min(start+step, len(b.order))])
 		if !yield(batch, err) || err != nil {

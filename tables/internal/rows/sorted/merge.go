@@ -9,12 +9,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All sources must have the
 // same columns, but a source with Hides set needs only the key columns. memory is a limit, in bytes: if the open
 // sources would use more, Merge first merges some of them through temporary files.
-func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
+func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		m := &merge{rule: rule, out: output{yield: yield, minRows: firstBatchRows}}
 		defer m.close()
@@ -133,7 +134,7 @@ func (c *cursor) advance() (bool, error) {
 			batch.Release()
 			return false, err
 		}
-		c.block = &block{batch: batch, keys: k, rowBytes: rowBytes(batch)}
+		c.block = &block{batch: batch, keys: k, rowBytes: batches.RowBytes(batch)}
 		c.moveTo(0)
 		return true, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -126,9 +127,9 @@ func TestOrder(t *testing.T) {
 			rows[i] = randomAny(rnd, int64(i))
 		}
 		by := rnd.Perm(len(anyTypes))[:1+rnd.IntN(3)]
-		var batches []arrow.RecordBatch
+		var input []arrow.RecordBatch
 		for part := range slices.Chunk(rows, 1+rnd.IntN(500)) {
-			batches = append(batches, anyBatch(part))
+			input = append(input, anyBatch(part))
 		}
 		slices.SortStableFunc(rows, func(a, b anyRow) int {
 			n := 0
@@ -137,7 +138,7 @@ func TestOrder(t *testing.T) {
 			}
 			return n
 		})
-		check := func(how string, sorted Batches) {
+		check := func(how string, sorted batches.Seq) {
 			var ids []int64
 			for b, err := range sorted {
 				must.Do(t, err)
@@ -148,21 +149,21 @@ func TestOrder(t *testing.T) {
 				t.Errorf("seed %d, %d rows by %v, %s: the rows are not in order", seed, len(rows), by, how)
 			}
 		}
-		block := must.Get(Block(batches, by))(t)
-		check("one block", Single(block))
+		block := must.Get(Block(input, by))(t)
+		check("one block", batches.Single(block))
 		for _, keep := range []int64{0, 500, 5000} {
 			in := Input{Keys: by, Memory: 100, Keep: keep, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 			in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
-				for _, b := range batches {
+				for _, b := range input {
 					b.Retain()
 					if !yield(b, nil) {
 						return
 					}
 				}
 			}
-			check(fmt.Sprintf("%d rows in memory", keep), Ahead(Sort(t.Context(), All, in), 2))
+			check(fmt.Sprintf("%d rows in memory", keep), batches.Ahead(Sort(t.Context(), All, in), 2))
 		}
-		take.Release(batches)
+		take.Release(input)
 	}
 }
 
@@ -213,7 +214,7 @@ func TestReleasesMemory(t *testing.T) {
 	for _, limit := range []int{1, len(rows)} {
 		in := Input{Batches: batchesOf(rows, 30_000), Keys: []int{0}, Memory: 150_000, Keep: 1 << 30, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 		n := 0
-		for b, err := range Ahead(Sort(t.Context(), All, in), 2) {
+		for b, err := range batches.Ahead(Sort(t.Context(), All, in), 2) {
 			must.Do(t, err)
 			n += int(b.NumRows())
 			b.Release()
@@ -234,7 +235,7 @@ func TestPartsReleasesMemory(t *testing.T) {
 	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)
 	in := Input{Batches: batchesOf(rows, 30_000), Keys: []int{0}, Memory: 150_000, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 	failed, parts := errors.New("failed"), 0
-	err := Parts(t.Context(), All, in, func(rows Batches) error {
+	err := Parts(t.Context(), All, in, func(rows batches.Seq) error {
 		if parts++; parts == 2 {
 			return failed
 		}
@@ -248,18 +249,6 @@ func TestPartsReleasesMemory(t *testing.T) {
 	})
 	if used := offHeapBytes.Load(); !errors.Is(err, failed) || used != 0 {
 		t.Errorf("got error %v, and %d bytes outside the heap are not freed", err, used)
-	}
-}
-
-// TestAheadPanics checks that the consumer can recover from a panic of the rows.
-func TestAheadPanics(t *testing.T) {
-	defer func() {
-		if got := recover(); got != "damaged" {
-			t.Errorf("Ahead panicked with %v", got)
-		}
-	}()
-	for range Ahead(func(func(arrow.RecordBatch, error) bool) { panic("damaged") }, 2) {
-		t.Error("Ahead yielded a batch")
 	}
 }
 

@@ -2,11 +2,13 @@ package sorted
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // Ordered yields rows that should be sorted by columns already. If a row comes before the previous one, it yields the
 // error that misplaced returns for the number of this row, counted from 1.
-func Ordered(rows Batches, columns []int, misplaced func(row int64) error) Batches {
+func Ordered(rows batches.Seq, columns []int, misplaced func(row int64) error) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var last arrow.RecordBatch // a copy of the last row
 		defer func() { releaseAny(last) }()

@@ -2,7 +2,6 @@ package sorted
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -79,22 +78,4 @@ func (o *output) flush() error {
 func (o *output) drop() {
 	take.Release(o.batches)
 	o.batches, o.runs, o.rows, o.bytes = o.batches[:0], o.runs[:0], 0, 0
-}
-
-// rowBytes estimates the average size, in bytes, of a row in a batch. It returns at least 1.
-func rowBytes(b arrow.RecordBatch) int64 {
-	var sum int64
-	for _, c := range b.Columns() {
-		width, isFixedWidth := c.DataType().(arrow.FixedWidthDataType)
-		texts, isText := c.(interface{ ValueBytes() []byte })
-		switch {
-		case isFixedWidth:
-			sum += int64(c.Len()) * int64(width.BitWidth()) / 8
-		case isText:
-			sum += int64(len(texts.ValueBytes()))
-		default: // For a slice, this counts the whole array.
-			sum += util.TotalArraySize(c)
-		}
-	}
-	return sum/max(1, b.NumRows()) + 1
 }

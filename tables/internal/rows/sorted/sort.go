@@ -10,13 +10,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // Input is the rows to sort.
 type Input struct {
-	Batches Batches
+	Batches batches.Seq
 	Keys    []int
 	Memory  int64                         // approximate number of bytes to sort at a time
 	Keep    int64                         // approximate number of sorted bytes to keep in memory rather than in files
@@ -26,14 +26,14 @@ type Input struct {
 // Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order. It sorts
 // blocks of about in.Memory bytes, writes those beyond in.Keep to temporary files, and merges them all. It reads, sorts
 // and writes concurrently, which takes the memory of four blocks.
-func Sort(ctx context.Context, rule Rule, in Input) Batches {
+func Sort(ctx context.Context, rule Rule, in Input) batches.Seq {
 	return in.mergeBlocks(ctx, rule, in.blocks())
 }
 
 // Parts splits the rows into one or two parts, each sorted and with the rule applied, and calls f for each part. The
 // first part has the leading blocks that are already in order, and needs no temporary file. The second part has the
 // rest. Unless f fails, f must read all rows in its part.
-func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
+func Parts(ctx context.Context, rule Rule, in Input, f func(batches.Seq) error) error {
 	next, stop := iter.Pull2(in.blocks())
 	defer stop()
 	var misplaced *sortedBlock // the first block of the second part
@@ -90,7 +90,7 @@ func (in Input) follows(last arrow.RecordBatch, b *sortedBlock, rule Rule) bool 
 }
 
 // mergeBlocks yields the rows of sorted blocks in order.
-func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*sortedBlock, error]) Batches {
+func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*sortedBlock, error]) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var kept, files []*sortedBlock // files come after the kept blocks
 		written := func() (struct{}, error) { return struct{}{}, nil }
@@ -141,11 +141,11 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 // blocks. It does not count the last file, which may be incomplete, and never returns true for fewer than four files.
 func (in Input) areMany(files []*sortedBlock) bool {
 	const minFiles = 4
-	cost := int64(spilledBatchBytes)
+	cost := int64(batches.SpilledBytes)
 	for _, b := range files[:max(len(files)-1, 0)] {
-		cost += b.file.cost
+		cost += b.file.Cost
 	}
-	return len(files) >= minFiles && cost >= min(max(4*in.Memory, 16*spilledBatchBytes), 128*spilledBatchBytes)
+	return len(files) >= minFiles && cost >= min(max(4*in.Memory, 16*batches.SpilledBytes), 128*batches.SpilledBytes)
 }
 
 // mergeSmallest merges half of the files into one file.
@@ -155,7 +155,7 @@ func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sor
 	group := files[first : first+n]
 	merged := &sortedBlock{}
 	var err error
-	merged.file, err = spillRows(os.TempDir(), Merge(ctx, All, 0, in.sources(group)...))
+	merged.file, err = batches.Spill(os.TempDir(), Merge(ctx, All, 0, in.sources(group)...))
 	if err != nil {
 		return files, err
 	}
@@ -171,7 +171,7 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 	for i, b := range blocks {
 		sources[i] = Source{Keys: in.Keys, Batches: b.rows}
 		if b.order != nil { // Copying rows in order takes time, so a goroutine does it ahead. There are few such blocks.
-			sources[i].Batches = Ahead(b.rows, 1)
+			sources[i].Batches = batches.Ahead(b.rows, 1)
 		}
 	}
 	return sources
@@ -235,9 +235,4 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 		_, _ = wait()                    // wait returns the result to its caller
 	}()
 	return wait
-}
-
-// Ahead yields batches. In the meantime, it prepares the next n in a goroutine. If rows panics, so does Ahead.
-func Ahead(rows Batches, n int) Batches {
-	return parallel.Ahead(rows, n, arrow.RecordBatch.Release)
 }

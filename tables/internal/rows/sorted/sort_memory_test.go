@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // TestSortLargeRows checks that Sort does not read a row of every temporary file at the same time if the rows are large.
@@ -26,7 +27,7 @@ func TestSortLargeRows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range rowsOf(t, Single(b)) {
+			for _, r := range rowsOf(t, batches.Single(b)) {
 				if last++; r.id != last {
 					t.Fatalf("row %d is at place %d", r.id, last)
 				}

@@ -5,14 +5,10 @@ package sorted
 import (
 	"cmp"
 	"context"
-	"iter"
 	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
-
-// Batches is a sequence of batches. The consumer must release them. An error ends the sequence.
-type Batches = iter.Seq2[arrow.RecordBatch, error]
 
 // Rule says which rows with equal keys to keep.
 type Rule uint8
@@ -27,7 +23,7 @@ const (
 
 // Source is a sorted sequence of rows.
 type Source struct {
-	Batches Batches
+	Batches batches.Seq
 	Keys    []int // indices of the columns that order the rows, the most significant first
 	// Hides omits the source's rows from the output. The rule still counts them: if such a row is the first with its
 	// keys, the rule First drops the other rows with these keys. A source with Hides needs only the key columns.
@@ -56,30 +52,6 @@ func (b *Bounds) Union(o *Bounds) *Bounds {
 	return &Bounds{min(b.Lowest, o.Lowest), max(b.Highest, o.Highest)}
 }
 
-// Single returns a sequence of one batch. The caller still owns the batch.
-func Single(batch arrow.RecordBatch) Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		batch.Retain()
-		yield(batch, nil)
-	}
-}
-
-// MapBatches returns a function that applies f to each batch. f takes ownership of its argument.
-func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
-	return func(rows Batches) Batches {
-		return func(yield func(arrow.RecordBatch, error) bool) {
-			for b, err := range rows {
-				if err == nil {
-					b, err = f(b)
-				}
-				if !yield(b, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
 // bundle merges groups of adjacent sources into single sources, through temporary files, until the sources that are
 // open at the same time need at most the given memory, in bytes.
 func bundle(ctx context.Context, sources []Source, memory int64) []Source {
@@ -87,7 +59,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 		var bundles []Source
 		for i := 0; i < len(sources); {
 			n, cost := i, int64(0)
-			bundled := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledBatchBytes}
+			bundled := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: batches.SpilledBytes}
 			for n < len(sources) && sources[n].Hides == bundled.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
 				cost += sources[n].Cost
 				bundled.Bounds = bundled.Bounds.Union(sources[n].Bounds)
@@ -101,7 +73,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 					group[j] = s
 					group[j].Hides = false
 				}
-				bundled.Batches = ViaFile(Merge(ctx, All, cost, group...))
+				bundled.Batches = batches.ViaFile(Merge(ctx, All, cost, group...))
 			}
 			bundles = append(bundles, bundled)
 			i = n

@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 var columns = arrow.NewSchema([]arrow.Field{
@@ -46,7 +47,7 @@ func batchOf(rows []row) arrow.RecordBatch {
 }
 
 // batchesOf yields rows in batches of at most size rows.
-func batchesOf(rows []row, size int) Batches {
+func batchesOf(rows []row, size int) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for part := range slices.Chunk(rows, size) {
 			if !yield(batchOf(part), nil) {
@@ -56,7 +57,7 @@ func batchesOf(rows []row, size int) Batches {
 	}
 }
 
-func rowsOf(t testing.TB, b Batches) (rows []row) {
+func rowsOf(t testing.TB, b batches.Seq) (rows []row) {
 	t.Helper()
 	for batch, err := range b {
 		must.Do(t, err)
@@ -185,7 +186,7 @@ func TestSort(t *testing.T) {
 				t.Fatalf("Sort with seed %d, rule %d: got %v\nwant %v", seed, rule, got, applyRule(want, rule, hideNone))
 			}
 			var parts [][]row
-			must.Do(t, Parts(t.Context(), rule, in, func(b Batches) error {
+			must.Do(t, Parts(t.Context(), rule, in, func(b batches.Seq) error {
 				parts = append(parts, rowsOf(t, b))
 				return nil
 			}))
@@ -217,7 +218,7 @@ func TestInOrder(t *testing.T) {
 		rows = append(rows, row{i, "a", i})
 	}
 	in := Input{Batches: batchesOf(rows, minDirectRun+1), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
-	must.Do(t, Parts(t.Context(), Last, in, func(b Batches) error {
+	must.Do(t, Parts(t.Context(), Last, in, func(b batches.Seq) error {
 		if got := rowsOf(t, b); !slices.Equal(got, rows) {
 			t.Fatalf("the part contains %v, want all rows in order", got)
 		}
@@ -232,7 +233,7 @@ func TestErrors(t *testing.T) {
 			yield(nil, broken)
 		}
 	}
-	drain := func(b Batches) error {
+	drain := func(b batches.Seq) error {
 		for batch, err := range b {
 			if err != nil {
 				return err
@@ -303,7 +304,7 @@ func TestWideRows(t *testing.T) {
 		all = append(all, Source{Batches: batchesOf(rows, 20), Keys: []int{0, 1}})
 	}
 	in := Input{Batches: batchesOf(mixed, 20), Keys: []int{0, 1}, Memory: 16 << 20, Size: util.TotalRecordSize}
-	for name, result := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": ViaFile(Single(batchOf(mixed)))} {
+	for name, result := range map[string]batches.Seq{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": batches.ViaFile(batches.Single(batchOf(mixed)))} {
 		rows, maxRows := 0, int64(0)
 		for b, err := range result {
 			must.Do(t, err)

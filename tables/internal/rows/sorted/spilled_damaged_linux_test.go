@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // TestDamagedRun checks that reading a temporary file of sorted rows fails if a bit of it was flipped, and that
@@ -19,11 +20,11 @@ import (
 func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	id := int64(0)
-	f := must.Get(spillRows(temporary, batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
-	defer f.close()
+	f := must.Get(batches.Spill(temporary, batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
+	defer f.Close()
 	const offset = 1_000_000 // within the second mebibyte of rows
 	flip(t, temporary, offset)
-	for b, err := range f.batches {
+	for b, err := range f.Rows {
 		if err == nil {
 			b.Release()
 			continue

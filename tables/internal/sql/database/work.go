@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
@@ -131,5 +132,5 @@ func (w *session) run(m *jobMessage) error {
 	if err != nil {
 		return w.c.Reply(nil, err)
 	}
-	return w.c.SendBatches(arrowsafe.Reader(result.Schema(), arrowsafe.Until(result.Next), result.End))
+	return w.c.SendBatches(batches.Reader(result.Schema(), batches.Until(result.Next), result.End))
 }

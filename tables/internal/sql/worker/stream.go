@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
 // SendBatches sends a reader's schema and then its batches. If reading fails, it sends the error.
@@ -24,7 +24,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	buffered := bufio.NewWriterSize(pieceWriter{c}, buffer)
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
-	for part := range take.Rebatch(r, nil) {
+	for part := range batches.Rebatch(r, nil) {
 		// the writer rejects a batch whose fields have other metadata
 		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows())
 		err = cmp.Or(w.Write(batch), buffered.Flush())

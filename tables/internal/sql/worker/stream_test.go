@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -28,14 +28,14 @@ func startPair(t *testing.T, job func(*Conn)) *Conn {
 	return newConn(serverEnd)
 }
 
-// zerosReader returns a reader of batches of a column of zeros. If endErr is not nil, the reader then fails
+// zerosReader returns a reader of count batches of a column of zeros. If endErr is not nil, the reader then fails
 // with it.
-func zerosReader(batches int, endErr error) array.RecordReader {
+func zerosReader(count int, endErr error) array.RecordReader {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+	return batches.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 		defer b.Release()
-		for range batches {
+		for range count {
 			b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 100_000), nil)
 			if !yield(b.NewRecordBatch(), nil) {
 				return

@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
@@ -31,11 +31,11 @@ func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO,
 }
 
 // writer returns a function that writes rows as data files of t. If t has a row order, the rows are written sorted.
-func (s *site) writer(d *definition.Definition, t *table.Table) func(ctx context.Context, rows sorted.Batches, acknowledged bool) ([]iceberg.DataFile, error) {
+func (s *site) writer(d *definition.Definition, t *table.Table) func(ctx context.Context, rows batches.Seq, acknowledged bool) ([]iceberg.DataFile, error) {
 	if d.Order != nil {
 		return series.New(d, t, s.tables.Memory).WriteSorted
 	}
-	return func(ctx context.Context, rows sorted.Batches, _ bool) ([]iceberg.DataFile, error) {
+	return func(ctx context.Context, rows batches.Seq, _ bool) ([]iceberg.DataFile, error) {
 		return datafile.Write(ctx, t, d.Stored, rows, 0)
 	}
 }

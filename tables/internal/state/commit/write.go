@@ -13,9 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -40,9 +39,9 @@ func storedRows(rows arrow.RecordBatch) WriteInput {
 
 // cast checks the rows, and yields them in the column types of files. The columns in order must not contain nulls.
 // Without a Caster, cast yields the rows unchecked.
-func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
+func (w WriteInput) cast(ctx context.Context, order *definition.Order) batches.Seq {
 	if w.Caster == nil {
-		return arrowsafe.Batches(w.Rows)
+		return batches.Of(w.Rows)
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {

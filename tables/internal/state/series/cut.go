@@ -9,7 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
@@ -115,9 +115,9 @@ func (c *Cutter) periodEnd(tick int64) int64 {
 
 // nextPeriod returns a Counter that counts rows up to the end of the period in which rows begins. rows must be sorted
 // by time. Automatic periods can grow as rows are read.
-func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
+func (c *Cutter) nextPeriod(rows arrow.RecordBatch) batches.Counter {
 	if c == nil {
-		return sorted.AllRows
+		return batches.AllRows
 	}
 	firstTick := TimeAt(rows.Column(c.column), 0)
 	if firstTick > math.MinInt64 {
@@ -125,7 +125,7 @@ func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
 	}
 	end := c.periodEnd(firstTick)
 	if end == math.MaxInt64 {
-		return sorted.AllRows
+		return batches.AllRows
 	}
 	return func(b arrow.RecordBatch) (n int64, complete bool) {
 		times := b.Column(c.column)

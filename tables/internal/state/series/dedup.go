@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -119,8 +120,8 @@ func excludeFiles(files, excluded []iceberg.DataFile) []iceberg.DataFile {
 	})
 }
 
-func notEmpty(rows sorted.Batches) (bool, error) {
-	parts := sorted.NewSplitter(rows)
+func notEmpty(rows batches.Seq) (bool, error) {
+	parts := batches.NewSplitter(rows)
 	defer parts.Close()
 	first, err := parts.Peek()
 	return first != nil, err

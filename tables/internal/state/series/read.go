@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -52,7 +53,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 
 // tail returns batch, which contains sorted rows from the tail (rows not in files yet), as a source for a merge.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
-	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
+	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: batches.Single(batch)}
 }
 
 // DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For
@@ -63,7 +64,7 @@ func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arr
 	block, err := sorted.Block(rows, keys)
 	if err == nil && s.Merging() != sorted.All {
 		defer block.Release()
-		block, err = sorted.Join(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
+		block, err = batches.Join(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
 	}
 	if err != nil {
 		return nil, false, err
@@ -82,7 +83,7 @@ func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arr
 	if err != nil {
 		return nil, false, err
 	}
-	remaining, err := sorted.Join(s.merge(ctx, sorted.First, append(sources, s.tail(block, keys))...), block)
+	remaining, err := batches.Join(s.merge(ctx, sorted.First, append(sources, s.tail(block, keys))...), block)
 	return remaining, false, err
 }
 
@@ -110,7 +111,7 @@ func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.B
 // Scan yields the named columns of the rows that can match where, which can be nil. It merges the files with the tail
 // (rows not in files yet); tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1
 // means that all rows may be needed. If recycle is true, Scan reuses the memory of released batches.
-func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (sorted.Batches, error) {
+func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (batches.Seq, error) {
 	p := s.project(names)
 	p.readAhead, p.neededRows, p.recycle = neededRows < 0, max(neededRows, 0), recycle
 	files, err := s.Files(ctx)

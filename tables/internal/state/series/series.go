@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
@@ -99,11 +100,11 @@ func (s *Series) project(names []string) *projection {
 	return p
 }
 
-func (s *Series) sortInput(rows sorted.Batches, keys []int) sorted.Input {
+func (s *Series) sortInput(rows batches.Seq, keys []int) sorted.Input {
 	return sorted.Input{Batches: rows, Keys: keys, Memory: s.memory / 8, Size: datafile.SizeOf}
 }
 
-func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.Source) sorted.Batches {
+func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.Source) batches.Seq {
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 

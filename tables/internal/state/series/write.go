@@ -10,15 +10,16 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // WriteSorted sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
 // acknowledged means that the rows' puts have already succeeded, so duplicates must not be rejected.
-func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowledged bool) (files []iceberg.DataFile, err error) {
+func (s *Series) WriteSorted(ctx context.Context, rows batches.Seq, acknowledged bool) (files []iceberg.DataFile, err error) {
 	isFirst := true
-	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
+	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows batches.Seq) error {
 		written, err := s.Write(ctx, rows)
 		if err != nil || isFirst {
 			files, isFirst = written, false
@@ -35,7 +36,7 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowled
 }
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
-func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
+func (s *Series) Write(ctx context.Context, rows batches.Seq) ([]iceberg.DataFile, error) {
 	// Remove the sort order from the metadata: otherwise, Iceberg's library would sort each batch again, and change the
 	// order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
@@ -51,11 +52,11 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	if err != nil {
 		return nil, err
 	}
-	withStoredSchema := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	withStoredSchema := batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return array.NewRecordBatch(s.def.Stored, b.Columns(), b.NumRows()), nil
 	})
-	parts := sorted.NewSplitter(withStoredSchema(rows))
+	parts := batches.NewSplitter(withStoredSchema(rows))
 	defer parts.Close()
 	var files []iceberg.DataFile
 	for {
@@ -76,7 +77,7 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 
 // Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows
 // pass through it before the merge.
-func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
+func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(batches.Seq) batches.Seq) ([]iceberg.DataFile, error) {
 	s, dest = s.withLineage(), dest.withLineage()
 	p := s.project(nil)
 	var sources []sorted.Source

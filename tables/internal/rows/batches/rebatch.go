@@ -1,4 +1,4 @@
-package take
+package batches
 
 import (
 	"iter"
@@ -6,6 +6,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // mergeRows is the maximum number of rows of a merged batch.
@@ -19,16 +21,16 @@ func Rebatch(r array.RecordReader, maxBytes func() int64) iter.Seq[arrow.RecordB
 		var pending []arrow.RecordBatch
 		var rows, bytes int64
 		send := func() bool {
-			batches := mergeBatches(r.Schema(), pending, rows)
+			merged := mergeBatches(r.Schema(), pending, rows)
 			pending, rows, bytes = nil, 0, 0
 			limit := int64(0)
 			if maxBytes != nil {
 				limit = maxBytes()
 			}
-			for i, b := range batches {
+			for i, b := range merged {
 				for part := range split(b, limit) {
 					if !yield(part) {
-						Release(batches[i:])
+						take.Release(merged[i:])
 						return false
 					}
 				}
@@ -56,12 +58,12 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 	if len(batches) < 2 {
 		return batches
 	}
-	joined, err := Concat(batches)
+	joined, err := take.Concat(batches)
 	if err != nil {
 		return batches
 	}
 	defer joined.Release()
-	Release(batches)
+	take.Release(batches)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 

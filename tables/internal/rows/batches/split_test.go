@@ -1,4 +1,4 @@
-package sorted
+package batches
 
 import (
 	"slices"
@@ -20,7 +20,7 @@ func TestBlocks(t *testing.T) {
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+strings.Repeat(`{"n":1},`, 99)+`{"n":1}]`))
 	must.Do(t, err)
 	defer batch.Release()
-	var batches Batches = func(yield func(arrow.RecordBatch, error) bool) {
+	var batches Seq = func(yield func(arrow.RecordBatch, error) bool) {
 		for range 10 {
 			batch.Retain()
 			if !yield(batch, nil) {

@@ -1,4 +1,4 @@
-package sorted
+package batches
 
 import (
 	"iter"
@@ -18,7 +18,7 @@ type Splitter struct {
 }
 
 // NewSplitter returns a Splitter of rows. The caller must close it.
-func NewSplitter(rows Batches) *Splitter {
+func NewSplitter(rows Seq) *Splitter {
 	next, stop := iter.Pull2(rows)
 	return &Splitter{next: next, stop: stop}
 }
@@ -58,7 +58,7 @@ func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(),
 
 // Part yields the rows of the next part. The part ends when count reports that it is complete, or before the first row
 // that count leaves out.
-func (s *Splitter) Part(count Counter) Batches {
+func (s *Splitter) Part(count Counter) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {
 			b, err := s.Peek()
@@ -98,7 +98,7 @@ func AtMost(maxRows int64) Counter {
 
 // Chunks divides batches into batches of the given number of rows; the last may have fewer. If rows is 0, it changes
 // nothing.
-func Chunks(batches Batches, rows int64) Batches {
+func Chunks(batches Seq, rows int64) Seq {
 	if rows <= 0 {
 		return batches
 	}
@@ -106,7 +106,7 @@ func Chunks(batches Batches, rows int64) Batches {
 }
 
 // Blocks joins batches to blocks of at least size bytes, except the last. It calls size after each batch.
-func Blocks(batches Batches, size func() int64) Batches {
+func Blocks(batches Seq, size func() int64) Seq {
 	return joinParts(batches, func() Counter {
 		bytes := int64(0)
 		return func(b arrow.RecordBatch) (n int64, complete bool) {
@@ -122,7 +122,7 @@ func SmallBatch() int64 { return 64 << 10 }
 
 // joinParts divides batches into parts, and yields each part as one batch. newCount returns the argument of Part for the
 // next part.
-func joinParts(batches Batches, newCount func() Counter) Batches {
+func joinParts(batches Seq, newCount func() Counter) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)
 		defer parts.Close()
@@ -139,7 +139,7 @@ func joinParts(batches Batches, newCount func() Counter) Batches {
 }
 
 // collect returns the result of join for all batches of rows.
-func collect(rows Batches, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) (arrow.RecordBatch, error) {
+func collect(rows Seq, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) (arrow.RecordBatch, error) {
 	var batches []arrow.RecordBatch
 	defer func() { take.Release(batches) }()
 	for b, err := range rows {
@@ -152,7 +152,7 @@ func collect(rows Batches, join func([]arrow.RecordBatch) (arrow.RecordBatch, er
 }
 
 // Join concatenates all rows. If there are none, it returns an empty batch with the columns of template.
-func Join(rows Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
+func Join(rows Seq, template arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return collect(rows, func(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if len(batches) == 0 {
 			return template.NewSlice(0, 0), nil

@@ -1,11 +1,11 @@
-package parallel
+package batches
 
 import "iter"
 
-// Ahead yields items. In the meantime, it prepares the next n in a goroutine. It calls drop for items that were
-// prepared, but not yielded; drop must be safe for concurrent use. If items panics, so does Ahead, unless the consumer has
-// already stopped.
-func Ahead[T any](items iter.Seq2[T, error], n int, drop func(T)) iter.Seq2[T, error] {
+// Ahead yields items, such as batches. In the meantime, it prepares the next n in a goroutine. It releases items that were
+// prepared, but not yielded; Release must be safe for concurrent use. If items panics, so does Ahead, unless the consumer
+// has already stopped.
+func Ahead[T interface{ Release() }](items iter.Seq2[T, error], n int) iter.Seq2[T, error] {
 	type result struct {
 		item  T
 		err   error
@@ -32,7 +32,7 @@ func Ahead[T any](items iter.Seq2[T, error], n int, drop func(T)) iter.Seq2[T, e
 					}
 				}
 				if err == nil {
-					drop(item)
+					item.Release()
 				}
 				return
 			}
@@ -41,7 +41,7 @@ func Ahead[T any](items iter.Seq2[T, error], n int, drop func(T)) iter.Seq2[T, e
 			close(stopped)
 			for r := range results {
 				if r.err == nil && r.panic == nil {
-					drop(r.item)
+					r.item.Release()
 				}
 			}
 		}()

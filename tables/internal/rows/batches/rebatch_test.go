@@ -1,4 +1,4 @@
-package take
+package batches
 
 import (
 	"fmt"
@@ -7,12 +7,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// batches returns batches with the given numbers of rows. Column n has consecutive numbers. Column l has
+// readerOf returns batches with the given numbers of rows. Column n has consecutive numbers. Column l has
 // lists with the number as a text of the given width; every third list is null.
-func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
+func readerOf(t *testing.T, width int, sizes ...int) array.RecordReader {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	t.Cleanup(func() { mem.AssertSize(t, 0) })
@@ -39,7 +41,7 @@ func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 		all = append(all, b.NewRecordBatch())
 	}
 	r := must.Get(array.NewRecordReader(schema, all))(t)
-	Release(all)
+	take.Release(all)
 	t.Cleanup(r.Release)
 	return r
 }
@@ -69,7 +71,7 @@ func TestMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, messages := 0, 0
-			for part := range Rebatch(batches(t, c.width, c.sizes...), nil) {
+			for part := range Rebatch(readerOf(t, c.width, c.sizes...), nil) {
 				messages++
 				numbers, lists := part.Column(0).(*array.Int64), part.Column(1).(*array.List)
 				for i := range int(part.NumRows()) {
@@ -93,7 +95,7 @@ func TestMessages(t *testing.T) {
 // TestStopEarly checks that a consumer that stops early leaks no memory. The allocator detects leaks.
 func TestStopEarly(t *testing.T) {
 	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeat(2048, 100)} {
-		for range Rebatch(batches(t, 1, sizes...), nil) {
+		for range Rebatch(readerOf(t, 1, sizes...), nil) {
 			break
 		}
 	}
@@ -111,5 +113,5 @@ func TestMergeUnsupportedTypes(t *testing.T) {
 	if got := mergeBatches(n, empty, 0); len(got) != 2 {
 		t.Errorf("mergeBatches returned %d batches, want 2", len(got))
 	}
-	Release(empty)
+	take.Release(empty)
 }

@@ -1,7 +1,6 @@
-package arrowsafe
+package batches
 
 import (
-	"iter"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -10,8 +9,8 @@ import (
 
 // Reader returns a reader that yields batches and releases them. When the reader's last reference is released, it calls
 // onRelease.
-func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], onRelease func()) array.RecordReader {
-	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, onRelease: onRelease}
+func Reader(schema *arrow.Schema, rows Seq, onRelease func()) array.RecordReader {
+	r := &reader{RecordReader: array.ReaderFromIter(schema, rows), schema: schema, onRelease: onRelease}
 	r.references.Store(1)
 	return r
 }
@@ -50,7 +49,7 @@ type Rows interface {
 }
 
 // Each yields f's result for each batch of a reader. f must not release the batch.
-func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
+func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			if b, err := f(r.RecordBatch()); !yield(b, err) || err != nil {
@@ -63,23 +62,12 @@ func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq
 	}
 }
 
-// Batches yields the batches of a reader. The caller must release each batch.
-func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
+// Of yields the batches of a reader. The caller must release each batch.
+func Of(r Rows) Seq {
 	return Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
 	})
-}
-
-// Until yields the batches that next returns, until next returns nil.
-func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		for {
-			if b, err := next(); b == nil && err == nil || !yield(b, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 // Counted is a reader that counts the rows it has returned.
