@@ -128,6 +128,15 @@ def test_ends_early(files):
     del reader
 
 
+def test_key_from_statement(files):
+    got = each('SELECT "user", count(*) AS c FROM rows GROUP BY "user"', rows=files / "1.parquet").read_all()
+    assert sum(got["c"].to_pylist()) == 300
+    assert len(set(got["user"].to_pylist())) == got.num_rows
+    for job, trust in ((len, False), ("SELECT count(*) FROM rows", True)):
+        with pytest.raises(partd_go.Misuse, match="by is required"):
+            each(job, trust=trust, rows=files / "1.parquet")
+
+
 def test_errors(files):
     with pytest.raises(partd_go.Misuse, match="pass trust=True"):
         each("SELECT count(*) FROM rows", "user", rows=files / "1.parquet").read_all()

@@ -18,7 +18,9 @@ const DefaultEachMemory = 256 << 20
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	By   []string // key columns; all inputs have the same number, and columns at the same position have comparable types
+	// By names the key columns. All inputs have the same number, and columns at the same position have comparable types.
+	// If it is empty for all inputs, [Each] takes the largest key with which it can prove the statement.
+	By []string
 }
 
 // EachOptions configures [Each]. Nil or a zero field selects the defaults.

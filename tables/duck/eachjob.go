@@ -83,14 +83,19 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
 		}
 	}
-	if err := cmp.Or(checkStatement(j.sql), parted.Check(rows, j.options(o))); err != nil {
-		return err
-	}
-	if err := j.open(); err != nil {
+	if err := cmp.Or(checkStatement(j.sql), j.open()); err != nil {
 		return err
 	}
 	defer j.close() // each part has its own database
 	j.db.CancelWith(ctx)
+	if !slices.ContainsFunc(inputs, func(in EachInput) bool { return len(in.By) > 0 }) {
+		if err := j.findKeys(keyed, rows, o); err != nil {
+			return err
+		}
+	}
+	if err := parted.Check(rows, j.options(o)); err != nil {
+		return err
+	}
 	perKey, columns, err := j.db.PerKey(j.sql, keyed)
 	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
 		return err
@@ -105,7 +110,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 		if columns != nil && columns[i] != nil {
 			names = columns[i]
 		}
-		j.plan.Inputs = append(j.plan.Inputs, EachPlanInput{Name: in.Name, By: in.By, Columns: names})
+		j.plan.Inputs = append(j.plan.Inputs, EachPlanInput{Name: in.Name, By: rows[i].By, Columns: names})
 		if err := j.addTable(in.Name, schema.Select(in.Rows.Schema(), names)); err != nil {
 			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
 		}
@@ -113,6 +118,24 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	j.plan.Result, _, err = j.db.Describe(j.job()) // before the inputs are read
 	if !o.Trust {
 		j.sql = perKey // not before Describe, whose errors have positions in the statement as it is written
+	}
+	return err
+}
+
+// findKeys sets the keys of the inputs from the statement.
+func (j *eachJob) findKeys(keyed []database.KeyedInput, rows []parted.Input, o *EachOptions) error {
+	setBy := func(by func(i int) []string) {
+		for i := range rows {
+			rows[i].By = by(i)
+		}
+	}
+	err := j.db.FindKeys(j.sql, keyed, func(columns []string) bool {
+		setBy(func(i int) []string { return columns[i : i+1] })
+		return parted.Check(rows, j.options(o)) == nil
+	})
+	setBy(func(i int) []string { return keyed[i].By })
+	if err != nil {
+		err = fmt.Errorf("no key is given, and none is found in the statement: %w", err)
 	}
 	return err
 }

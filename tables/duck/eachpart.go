@@ -56,7 +56,7 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 	return withJob(ctx, sql, inputs, o, func(j *eachJob) error {
 		rows := make([]parted.Input, len(inputs))
 		for i, in := range inputs {
-			rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
+			rows[i] = parted.Input{Name: in.Name, By: j.plan.Inputs[i].By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
 			defer rows[i].Rows.Release()
 		}
 		divide := func(ctx context.Context, f partFunc) error { return parted.Each(ctx, rows, j.options(o), f) }

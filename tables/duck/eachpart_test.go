@@ -180,12 +180,14 @@ func TestEachRandom(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", sql, err)
 			}
-			got, parts, err := eachRows(t.Context(), t, sql, inputs, eachKeys, &duck.EachOptions{Parts: 1 + random.IntN(9), Temp: t.TempDir()})
-			if err != nil || !slices.Equal(got, want) {
-				t.Errorf("seed %d, %d parts, %s: %d rows, error %v, want the %d rows of one statement", seed+uint64(round), parts, sql, len(got), err, len(want))
-			}
-			if parts > 1 {
-				several++
+			for _, by := range []map[string][]string{eachKeys, nil} {
+				got, parts, err := eachRows(t.Context(), t, sql, inputs, by, &duck.EachOptions{Parts: 1 + random.IntN(9), Temp: t.TempDir()})
+				if err != nil || !slices.Equal(got, want) {
+					t.Errorf("seed %d, keys %v, %d parts, %s: %d rows, error %v, want the %d rows of one statement", seed+uint64(round), by, parts, sql, len(got), err, len(want))
+				}
+				if parts > 1 {
+					several++
+				}
 			}
 		}
 	}
@@ -227,9 +229,11 @@ func TestEachRefuses(t *testing.T) {
 		"SELECT * FROM l ORDER BY a":                           "--sort-by",
 		"SELECT * FROM nowhere":                                "input",
 	} {
-		_, _, err := eachRows(t.Context(), t, sql, inputs, eachKeys, &duck.EachOptions{Temp: t.TempDir()})
-		if !errors.Is(err, duck.ErrNotPerKey) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want ErrNotPerKey with %q", sql, err, want)
+		for _, by := range []map[string][]string{eachKeys, nil} {
+			_, _, err := eachRows(t.Context(), t, sql, inputs, by, &duck.EachOptions{Temp: t.TempDir()})
+			if !errors.Is(err, duck.ErrNotPerKey) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, keys %v: error %v, want ErrNotPerKey with %q", sql, by, err, want)
+			}
 		}
 	}
 	counts, parts, err := eachRows(t.Context(), t, "SELECT count(*) FROM l", inputs, eachKeys, &duck.EachOptions{Parts: 4, Trust: true, Temp: t.TempDir()})

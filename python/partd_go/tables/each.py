@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 @overload
 def each(
     job: str,
-    by: By,
+    by: By | None = None,
     *,
     memory: int | str | None = None,
     parts: int | None = None,
@@ -51,7 +51,7 @@ def each(
 
 def each(
     job: str | Callable[..., Any],
-    by: By,
+    by: By | None = None,
     *,
     memory: int | str | None = None,
     parts: int | None = None,
@@ -61,14 +61,15 @@ def each(
 ) -> Any:
     """Runs a SELECT statement or a function once for each part of the rows of files that are larger than memory.
 
-        each("SELECT symbol, count(*) FROM rows GROUP BY symbol", by="symbol", rows="trades.csv").read_pandas()
+        each("SELECT symbol, count(*) FROM rows GROUP BY symbol", rows="trades.csv").read_pandas()
 
         for counts in each(lambda rows: rows.groupby("symbol").size(), by="symbol", rows="trades.csv"):
             print(counts)
 
     inputs maps the name of each input, under which job sees its rows, to the path of a file or directory, or to a list
     of paths. The formats are those of put(). by is the name of the key column, a list of names, or a dict with the name
-    or names for each input. Rows with equal keys are in the same part of every input. NULL counts as a value.
+    or names for each input. Rows with equal keys are in the same part of every input. NULL counts as a value. For a
+    statement, by can be left out: then the key is all columns that each join compares and each grouping contains.
 
     For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
     Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
@@ -88,6 +89,8 @@ def each(
         raise Misuse('each: pass at least one input, such as rows="data.parquet"')
     if as_ not in ("pandas", "polars", "arrow"):
         raise Misuse(f"as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
+    if by is None and (trust or not isinstance(job, str)):
+        raise Misuse("by is required for a function and with trust: pass the names of the key columns")
     if trust and not isinstance(job, str):
         raise Misuse("trust applies only to a statement: leave it out")
     flags = [f"--by={text}" for text in _keys(by, inputs)]
@@ -102,8 +105,10 @@ def each(
     return _function(job, command, files, as_)
 
 
-def _keys(by: By, inputs: Mapping[str, Any]) -> Iterator[str]:
+def _keys(by: By | None, inputs: Mapping[str, Any]) -> Iterator[str]:
     """Returns the values of --by."""
+    if by is None:
+        return
     if not isinstance(by, Mapping):
         yield csv(arguments.names(by, "by"))
         return

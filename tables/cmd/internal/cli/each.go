@@ -56,7 +56,8 @@ are. No table is created.
 The statement sees the rows of FILE as the table NAME. If a NAME has several FILEs, repeat
 NAME=FILE; a directory stands for all files in it and its subdirectories, and - is standard input.
 If the key columns have different names in the inputs, give --by NAME=COLUMNS for each input.
-NULL is a key, NaN equals NaN, and -0 equals 0.
+Without --by, the key is taken from the statement: all columns that each join compares, and each
+GROUP BY, DISTINCT and PARTITION BY contains. NULL is a key, NaN equals NaN, and -0 equals 0.
 
 A statement whose result could depend on the parts is refused, and the error says why: each join
 must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain them. To
@@ -71,14 +72,14 @@ If the statement needs too much memory for a part, the part is divided, unless -
 a single key has more rows than fit in memory, filters and most joins still work. An operation that
 must hold all rows of a key, such as list, a window or a sort, then fails, and the message names
 the key.`,
-		Example: `  partd-tables each --by sym -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
+		Example: `  partd-tables each -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
   partd-tables each --by l=sym --by r=symbol -o joined.parquet 'SELECT l.*, r.name FROM l LEFT JOIN r ON sym = symbol' l=trades.parquet r=names.csv
   partd-tables each --by user --sort-by user,time -o sessions.csv 'SELECT *, row_number() OVER (PARTITION BY user ORDER BY time) AS n FROM rows' rows=clicks/
   partd-tables each --by sym -o parts/ rows=trades.parquet`,
 	}
 	e := &eachCommand{jobFlags: newJobFlags(a, cmd)}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS names the key columns of the input NAME")
+	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS names the key columns of the input NAME (default: from the statement)")
 	flags.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
 	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: the number that --memory requires)")
 	flags.BoolVar(&e.trust, "trust", false, "run the statement exactly as it is written, even if its result could depend on the parts")
@@ -135,9 +136,15 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		for i := range rows {
 			e.read[i].RecordReader = rows[i]
 		}
-		switch {
-		case e.explain:
+		if e.explain {
 			return e.printPlan(ctx)
+		}
+		if len(e.inputs[0].by) == 0 {
+			if err := e.findKeys(ctx); err != nil {
+				return err
+			}
+		}
+		switch {
 		case isDir:
 			written, parts, err = e.writeDir(ctx)
 		default:
@@ -215,6 +222,9 @@ func (e *eachCommand) parseBy() error {
 			e.inputs[i].by = named[i]
 		}
 	}
+	if len(e.by) == 0 && e.statement != "" && !e.trust {
+		return nil // duck.Each finds the key
+	}
 	for _, in := range e.inputs {
 		if len(in.by) == 0 {
 			return cliutil.Usagef("--by is required: name the key columns, or write --by %[1]s=COLUMNS for the input %[1]s", in.name)
@@ -232,6 +242,19 @@ func (e *eachCommand) options() (inputs []duck.EachInput, o *duck.EachOptions) {
 		inputs = append(inputs, duck.EachInput{Name: e.inputs[i].name, Rows: &e.read[i], By: e.inputs[i].by})
 	}
 	return inputs, &duck.EachOptions{Memory: e.memory.Bytes - e.sortMemory(), Parts: e.parts, Trust: e.trust}
+}
+
+// findKeys sets the key columns of the inputs from the statement.
+func (e *eachCommand) findKeys(ctx context.Context) error {
+	plan, err := e.plan(ctx)
+	if err != nil {
+		return err
+	}
+	for i, in := range plan.Inputs {
+		e.inputs[i].by = in.By
+		fmt.Fprintf(e.a.err, "%s: key %s, from the statement\n", in.Name, strings.Join(in.By, ", "))
+	}
+	return nil
 }
 
 // sortMemory returns the part of --memory that sorts the result, in bytes.

@@ -36,9 +36,13 @@ func TestEach(t *testing.T) {
 		{[]string{"--by", "sym", "--sort-by", "sym", "--memory", "128MiB", "SELECT sym, list(n ORDER BY n) AS n, count(*) AS c FROM rows GROUP BY sym", "rows=left.csv", "rows=more"}, "sym,n,c\n,[3],1\nA,\"[1,4]\",2\nB,\"[2,5]\",2\n"},
 		{[]string{"--by", "l=sym", "--by", "r=symbol", "--sort-by", "n", "--parts", "3", "SELECT l.n, r.name FROM l LEFT JOIN r ON sym = symbol", "l=left.csv", "r=right.jsonl"}, "n,name\n1,Alpha\n2,\n3,\n4,Alpha\n"},
 		{[]string{"--by", "sym", "--by", "r=symbol", "SELECT name, n FROM l JOIN r ON sym = symbol WHERE n > 1", "l=left.csv", "r=right.jsonl"}, "name,n\nAlpha,4\n"},
+		{[]string{"--sort-by", "n", "SELECT l.n, r.name FROM l LEFT JOIN r ON sym = symbol", "l=left.csv", "r=right.jsonl"}, "n,name\n1,Alpha\n2,\n3,\n4,Alpha\n"},
 		{[]string{"--by", "sym", "--parts", "1", "--trust", "SELECT count(*) AS c FROM rows", "rows=left.csv"}, "c\n4\n"},
 	} {
 		wantOutput(t, c.want, append([]string{"each"}, c.args...)...)
+	}
+	if _, message, _ := command(t, "", "each", "SELECT sym, count(*) FROM rows GROUP BY sym", "rows=left.csv"); message != "rows: key sym, from the statement\n" {
+		t.Errorf("without --by: %q", message)
 	}
 	if got := mustRun(t, "sym,n\nA,1\n", "each", "--by", "sym", "--from", "csv", "SELECT * FROM rows", "rows=-"); got != "sym,n\nA,1\n" {
 		t.Errorf("standard input: %q", got)
@@ -108,7 +112,8 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "SELECT nothing FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "nothing"},
 		{[]string{"--by", "missing", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "missing"},
 		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitFailed, `input "r": column "n": the table has no such column, only ["symbol" "name"]`},
-		{[]string{"SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by is required"},
+		{[]string{"--trust", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by is required"},
+		{[]string{"SELECT count(*) FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "no key is given"},
 		{[]string{"--by", "sym", "SELECT * FROM rows"}, cliutil.ExitUsage, "NAME=FILE"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "left.csv"}, cliutil.ExitUsage, "rows=left.csv"},
 		{[]string{"--by", "sym", "rows=left.csv"}, cliutil.ExitUsage, "-o DIR/"},

@@ -111,9 +111,10 @@ func (c *keyChecker) refuse(nodes any, format string, args ...any) {
 	})
 }
 
+const maxKeys = 64 // number of bits of a keySet
+
 // addInput adds an input, whose i-th key column corresponds to the i-th of the other inputs.
 func (c *keyChecker) addInput(input *KeyedInput) {
-	const maxKeys = 64 // of a keySet
 	if n := len(input.By); n == 0 || n > maxKeys || len(c.inputs) > 0 && n != len(c.keys) || c.inputs[fold(input.Name)] != nil {
 		c.refuse(nil, "input %q has %d key columns: give each input its own name, and the same number of key columns, at least 1 and at most %d", input.Name, n, maxKeys)
 		return
