@@ -96,9 +96,10 @@ partd. buffer+file:DIR?memory=256MiB adds a buffer in memory. Another prefix
 compresses, as in zstd+log:DIR. There are snappy, s2, zstd, lz4, zlib, gzip, bz2
 and blosc. Always read a store with the prefixes that it was written with.
 
-Files are CSV, TSV, JSON lines and text. For Parquet and Arrow, use the separate
-program partd-tables: put "partd-tables convert FILE.parquet |" before a command
-on files, and let that command read standard input with "--format csv -".`
+Files are CSV, TSV, JSON lines and text. With Parquet and Arrow files, sort and
+split run the separate program partd-tables. Before other commands on files, put
+"partd-tables convert FILE.parquet |", and let the command read standard input
+with "--format csv -".`
 
 var env = &cliutil.Env{
 	Prefix:   "PARTD_",
@@ -136,6 +137,8 @@ func newRoot(a *app) *cobra.Command {
 	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")
 	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
+	a.program.Sibling.Name = tableProgram
+	a.program.Sibling.Commands = []string{"backup", "convert", "each", "import", "list", "pull", "put", "restore", "serve", "snapshot", "sql", "upsert"}
 	return a.program.Root(root)
 }
 

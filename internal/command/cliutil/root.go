@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,12 @@ type Program struct {
 	ExitCodes string // description of the exit codes for the help
 	Out, Err  io.Writer
 	Started   bool // a command has started; an error before that is a usage error
+
+	// Sibling is another program, with commands that people also look for in this one.
+	Sibling struct {
+		Name     string
+		Commands []string
+	}
 
 	help *helpOutput
 }
@@ -105,13 +112,13 @@ Exit codes: ` + p.ExitCodes
 	root.Args = cobra.ArbitraryArgs
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return unknownCommand(cmd, args[0])
+			return p.unknownCommand(cmd, args[0])
 		}
 		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if cmd == root && cmd.Flags().NArg() > 0 { // the flag belongs to the unknown command
-			return unknownCommand(cmd, cmd.Flags().Arg(0))
+			return p.unknownCommand(cmd, cmd.Flags().Arg(0))
 		}
 		return FlagError(cmd, err)
 	})
@@ -155,7 +162,10 @@ func setArgCounts(root *cobra.Command) {
 	}
 }
 
-func unknownCommand(root *cobra.Command, name string) error {
+func (p *Program) unknownCommand(root *cobra.Command, name string) error {
+	if slices.Contains(p.Sibling.Commands, name) {
+		return Usagef("%s has no command %q: use %s %s", root.Name(), name, p.Sibling.Name, name)
+	}
 	var names []string
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+)
+
+// tableProgram is the program that reads Parquet and Arrow.
+const tableProgram = "partd-tables"
+
+func isTableFile(name string) bool {
+	return slices.Contains([]string{".parquet", ".pq", ".arrow", ".feather"}, strings.ToLower(filepath.Ext(name)))
+}
+
+// runsTables makes a command run the command of partd-tables with the same name if an argument is a Parquet or Arrow
+// file. flags maps the flags that both commands have to their names in partd-tables; "" stands for a flag that
+// partd-tables does not need. Other flags are refused.
+func runsTables(cmd *cobra.Command, flags map[string]string) {
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		i := slices.IndexFunc(args, isTableFile)
+		if i < 0 {
+			return run(cmd, args)
+		}
+		line := []string{tableProgram, cmd.Name()}
+		var err error
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			name, isKnown := flags[f.Name]
+			switch {
+			case !isKnown && err == nil:
+				err = cliutil.Usagef("--%s does not apply to %s: %s reads it, whose %s has no such flag", f.Name, args[i], tableProgram, cmd.Name())
+			case name != "":
+				line = append(line, "--"+name+"="+f.Value.String())
+			}
+		})
+		if err != nil {
+			return err
+		}
+		path, err := tablesPath()
+		if err != nil {
+			return fmt.Errorf("%s: only %s reads this format, and it is neither beside this program nor on the PATH: see docs/install.md: %w", args[i], tableProgram, err)
+		}
+		return replaceProcess(path, append(append(line, "--"), args...))
+	}
+}
+
+// tablesPath returns the path of partd-tables: beside this program, or on the PATH.
+func tablesPath() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), tableProgram)); err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath(tableProgram)
+}
