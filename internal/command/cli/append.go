@@ -10,7 +10,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -89,10 +88,6 @@ func readFile(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 			"increase --memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 	}
 	return data, err
-}
-
-func base64Flag(flags *pflag.FlagSet) *bool {
-	return flags.Bool("base64", false, "read keys as base64, which \"keys --json\" writes for keys that are not text")
 }
 
 // keysOf returns the keys in a command's arguments, which are base64 if base64Keys is true.

@@ -1,45 +1,22 @@
-// Package cli is the command line of partd. Each command has its own file. This file contains what
-// the commands share: running a command, exit codes and environment variables.
+// Package cli is the command line of partd. Each command has its own file. This file runs them, and app.go has what they
+// share.
 package cli
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/stores"
 )
-
-type app struct {
-	name          string // name or path of the program for messages; "" means partd
-	in            *os.File
-	out, err      io.Writer
-	open          func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
-	program       cliutil.Program
-	extraCommands []*cobra.Command // additional commands on stores
-
-	// abandoned is advice about incomplete data, set by the command. run prints it if the command
-	// does not stop after an interrupt.
-	abandoned atomic.Pointer[string]
-
-	catchesPipe atomic.Bool // writing to a broken pipe returns an error instead of ending the process
-}
 
 // Main runs the command line with the process's streams and signals, and returns the exit
 // code.
@@ -50,10 +27,10 @@ func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
 	ctx = context.WithValue(ctx, setKey{}, set)
-	return run(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return execute(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
-func run(ctx context.Context, args []string, a *app) int {
+func execute(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
 	ctx = context.WithValue(ctx, warningsKey{}, cliutil.NewWarnings(root.Name(), a.err))
 	type result struct {
@@ -100,14 +77,6 @@ Files are CSV, TSV, JSON lines and text. With Parquet and Arrow files, sort and
 split run the separate program partd-tables. Before other commands on files, put
 "partd-tables convert FILE.parquet |", and let the command read standard input
 with "--format csv -".`
-
-var env = &cliutil.Env{
-	Prefix:   "PARTD_",
-	Excludes: map[string][]string{"append": {"replace"}, "replace": {"append"}},
-	Ignored:  []string{"PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
-	// PARTD_TOP sets stat's --top, the number of keys that stat shows. It must not also set group's --top.
-	PerCommand: []string{"group top"},
-}
 
 // Root returns the commands, for manual pages.
 func Root() *cobra.Command { return newRoot(&app{name: "partd"}) }
@@ -156,28 +125,6 @@ needs the package bash-completion.`
 	return cmd
 }
 
-// catchBrokenPipe makes a write to a broken pipe return an error instead of ending the process, so
-// that the command can remove temporary data.
-func (a *app) catchBrokenPipe() {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	a.catchesPipe.Store(true)
-}
-
-// brokenPipe ends the process, like an uncaught SIGPIPE, if a broken pipe caused err.
-func (a *app) brokenPipe(err error) bool {
-	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
-		return false
-	}
-	// Unless the signal is caught, the runtime ends the process when a write to a broken
-	// standard output fails.
-	signal.Reset(syscall.SIGPIPE)
-	_, _ = os.Stdout.Write([]byte{'\n'}) // a broken pipe ends the process
-	return true
-}
-
-// commandLine returns a command line that runs this program, for messages.
-func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") + " " + args }
-
 // programName returns the command that runs this program again: usually the program's name or path.
 // If "go run" started the program, the command is a "go run" command, because go run removes the
 // program when it ends.
@@ -193,71 +140,4 @@ func programName(arg0 string) string {
 		return textfmt.ShellQuote(arg0)
 	}
 	return filepath.Base(arg0)
-}
-
-// storeArgument returns the --store flag for a store, or "" if it is the default store.
-func storeArgument(url string) string {
-	if url == defaultStore && os.Getenv(env.Variable("store")) == "" {
-		return ""
-	}
-	return " --store " + textfmt.ShellQuote(url)
-}
-
-// failure is a command's error together with its consequences.
-type failure struct {
-	err      error
-	closeErr error  // the error of closing the store, if that also failed
-	advice   string // describes the state of the data, and how to continue
-}
-
-func (f *failure) Error() string {
-	text := f.err.Error()
-	if f.closeErr != nil {
-		text += "\n" + f.closeErr.Error()
-	}
-	if f.advice != "" {
-		text += "\n" + f.advice
-	}
-	return text
-}
-
-func (f *failure) Unwrap() []error {
-	if f.closeErr == nil {
-		return []error{f.err}
-	}
-	return []error{f.err, f.closeErr}
-}
-
-func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
-	if err == nil {
-		return cliutil.ExitOK
-	}
-	if a.brokenPipe(err) {
-		return cliutil.ExitFailed
-	}
-	f := &failure{err: err}
-	errors.As(err, &f)
-	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))
-	switch {
-	case !interrupted:
-		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
-	case errors.Is(f.err, partd.ErrUnknownOutcome):
-		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
-	default: // omit the error: the interrupted operation does not matter to the user
-		fmt.Fprintln(a.err, "partd: interrupted")
-	}
-	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {
-		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closeErr))
-	}
-	if f.advice != "" {
-		fmt.Fprintln(a.err, textfmt.RedactURLs(f.advice))
-	}
-	switch {
-	case interrupted:
-		return cliutil.ExitInterrupted
-	case !a.program.Started || cliutil.IsUsage(err) || errors.As(err, new(*filejobs.OptionError)):
-		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.commandLine(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
-		return cliutil.ExitUsage
-	}
-	return cliutil.ExitFailed
 }

@@ -71,7 +71,7 @@ func runHere(ctx context.Context, store partd.Partd, args ...string) (code int, 
 	if store != nil {
 		a.open = func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }
 	}
-	code = run(ctx, args, a)
+	code = execute(ctx, args, a)
 	return code, out.String(), errs.String()
 }
 

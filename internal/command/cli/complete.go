@@ -13,16 +13,12 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/jobs/aggregate"
-	"github.com/go-partd/partd/internal/jobs/filejobs"
-	"github.com/go-partd/partd/internal/jobs/output"
 )
 
 // Limits that keep completion fast.
 const (
 	maxCompletions    = 1000
 	completionTimeout = time.Second
-	maxHeaderSearch   = 1 << 20 // size of the beginning of a file that is searched for a header, in bytes
 )
 
 // completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then
@@ -100,66 +96,4 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 		}
 		return keys, keysOnly
 	}
-}
-
-// completeFields registers completion for a flag that lists fields. It offers the columns of the
-// first file.
-func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
-	const namesOnly = cobra.ShellCompDirectiveNoFileComp
-	cliutil.Must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
-		var names []string
-		for _, c := range columnsOf(cmd, files, f) {
-			if strings.ContainsAny(c, ",\"") {
-				c = string(output.AppendCSV(nil, []byte(c), ','))
-			}
-			names = append(names, before+c)
-		}
-		return names, namesOnly
-	}))
-}
-
-// completeAggregates registers completion of the last aggregate of --agg.
-func completeAggregates(cmd *cobra.Command, f *inputFlags) {
-	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	cliutil.Must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		var completions []string
-		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
-			suffix := ")"
-			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
-			// the first of two arguments
-			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") {
-				suffix = ","
-			}
-			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]
-			for _, c := range columnsOf(cmd, files, f) {
-				completions = append(completions, before+c+suffix)
-			}
-			return completions, noSpace
-		}
-		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
-		for a := range strings.SplitSeq(aggregate.Names, ", ") {
-			name, _, hasArgument := strings.Cut(a, "(")
-			if hasArgument {
-				name += "("
-			}
-			completions = append(completions, before+name)
-		}
-		return completions, noSpace
-	}))
-}
-
-func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
-	if env.Apply(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
-		return nil
-	}
-	layout, err := f.layout(files[:1])
-	if err != nil || !layout.HasHeader() {
-		return nil
-	}
-	columns, err := filejobs.Columns(files[0], layout, maxHeaderSearch)
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.IsPrintable(c) })
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
@@ -173,102 +175,67 @@ func parseSeparator(flag, text string) (string, error) {
 	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }
 
-// tempDirs returns the directories for temporary data. Each value of --tmp can list several
-// directories, separated by colons.
-func tempDirs(lists []string) (dirs []string, err error) {
-	for _, list := range lists {
-		paths := filepath.SplitList(list)
-		if slices.Contains(paths, "") {
-			return nil, cliutil.Usagef("--tmp: %q has an empty directory name", list)
-		}
-		for _, dir := range paths {
-			if info, err := os.Stat(dir); err != nil {
-				return nil, fmt.Errorf("--tmp: %w", err)
-			} else if !info.IsDir() {
-				return nil, cliutil.Usagef("--tmp %s is not a directory", dir)
+// completeFields registers completion for a flag that lists fields. It offers the columns of the
+// first file.
+func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
+	const namesOnly = cobra.ShellCompDirectiveNoFileComp
+	cliutil.Must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
+		var names []string
+		for _, c := range columnsOf(cmd, files, f) {
+			if strings.ContainsAny(c, ",\"") {
+				c = string(output.AppendCSV(nil, []byte(c), ','))
 			}
-			dirs = append(dirs, dir)
+			names = append(names, before+c)
 		}
-	}
-	if dirs == nil {
-		dirs = []string{os.TempDir()}
-	}
-	return dirs, nil
+		return names, namesOnly
+	}))
 }
 
-// outputFlags are the flags of all commands that turn files into files.
-type outputFlags struct {
-	toDirectory      bool // the command writes files to a directory, and has no --output
-	output, toFormat *string
-	toSep            *string
-	force, stats     *bool
-	tmp              *[]string
-}
-
-func newOutputFlags(cmd *cobra.Command) outputFlags {
-	f := directoryFlags(cmd, "by default that of the --output name, or of the input", "replace an existing file")
-	f.toDirectory = false
-	cmd.Flags().StringVarP(f.output, "output", "o", "", "write to `FILE`, which appears only when complete (default: standard output)")
-	return f
-}
-
-// directoryFlags returns the flags of a command that writes files to a directory.
-func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
-	fs := cmd.Flags()
-	f := outputFlags{
-		toDirectory: true,
-		output:      new(string),
-		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
-		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: the input's separator if the format does not change)"),
-		force:       fs.Bool("force", false, force),
-		stats:       fs.Bool("stats", false, "show a summary, which proves that no record is missing"),
-		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
-	}
-	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
-	return f
-}
-
-func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
-	format := in.Format
-	if *f.toFormat != "" {
-		var err error
-		format, err = records.ParseFormat(*f.toFormat)
-		if err != nil {
-			return in, cliutil.Usagef("--to-format: %w", err)
+// completeAggregates registers completion of the last aggregate of --agg.
+func completeAggregates(cmd *cobra.Command, f *inputFlags) {
+	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	cliutil.Must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var completions []string
+		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
+			suffix := ")"
+			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
+			// the first of two arguments
+			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") {
+				suffix = ","
+			}
+			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]
+			for _, c := range columnsOf(cmd, files, f) {
+				completions = append(completions, before+c+suffix)
+			}
+			return completions, noSpace
 		}
-	} else if name := zfile.TrimName(*f.output); filepath.Ext(name) != "" {
-		if named := records.FormatOf(name); named != records.Text {
-			format = named
+		before := prefix[:strings.LastIndexByte(prefix, ',')+1]
+		for a := range strings.SplitSeq(aggregate.Names, ", ") {
+			name, _, hasArgument := strings.Cut(a, "(")
+			if hasArgument {
+				name += "("
+			}
+			completions = append(completions, before+name)
 		}
+		return completions, noSpace
+	}))
+}
+
+// maxHeaderSearch is the size of the beginning of a file that is searched for a header, in bytes.
+const maxHeaderSearch = 1 << 20
+
+func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
+	if env.Apply(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
+		return nil
 	}
-	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
-		return in, cliutil.Usagef("%s: %s would be written to a file with a JSON name: name it .jsonl, or set --to-format", *f.output, format)
+	layout, err := f.layout(files[:1])
+	if err != nil || !layout.HasHeader() {
+		return nil
 	}
-	sep, err := parseSeparator("to-sep", *f.toSep)
+	columns, err := filejobs.Columns(files[0], layout, maxHeaderSearch)
 	if err != nil {
-		return in, err
+		return nil
 	}
-	l := in
-	if format != in.Format {
-		l = records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}
-	}
-	if sep == "" || sep == string(l.Separator()) {
-		return l, nil
-	}
-	l.Sep = sep
-	if err := l.Check(); err != nil {
-		return l, cliutil.Usagef("--to-sep: %w", err)
-	}
-	return l, nil
-}
-
-func (f *outputFlags) toStdout() bool {
-	return !f.toDirectory && (*f.output == "" || *f.output == filejobs.Stdin)
-}
-
-func (f *outputFlags) shownOutput() string {
-	if f.toStdout() {
-		return "standard output"
-	}
-	return *f.output
+	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.IsPrintable(c) })
 }

@@ -67,7 +67,3 @@ func keyJSON(info partd.KeyInfo) keyRecord {
 	}
 	return keyRecord{KeyBase64: []byte(info.Key), Bytes: info.Size}
 }
-
-func jsonFlag(cmd *cobra.Command, usage string) *bool {
-	return cmd.Flags().Bool("json", false, usage)
-}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
@@ -14,12 +12,6 @@ const (
 	minMemory     = 16 << 20
 	maxForLog     = 8 << 30 // maximum memory for a log store
 )
-
-func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
-	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
-	return s
-}
 
 // limitMemory limits the heap, and returns options that give a store and its layers three quarters
 // of the memory. The rest is for the input, for a record of maximum length, and for garbage, so

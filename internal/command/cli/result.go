@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
 // chartWidth is the width of a chart that is not written to a terminal.
@@ -49,4 +52,25 @@ func withUnit(n int64) string {
 		value, units = value/k, units[1:]
 	}
 	return fmt.Sprintf("%d (%.1f %cB)", n, value, units[0])
+}
+
+func writeNotes(w io.Writer, notes []string) {
+	for _, note := range notes {
+		fmt.Fprintln(w, "partd: note:", note)
+	}
+}
+
+func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
+	w := bufio.NewWriter(out)
+	if !asJSON {
+		text(w)
+	} else if err := cliutil.NewEncoder(w).Encode(record); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// writeTime writes the seconds for reading a number of bytes, and the rate.
+func writeTime(w io.Writer, bytes int64, seconds float64) {
+	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

@@ -53,14 +53,6 @@ At the end, the bytes of the records read are compared with those in the store; 
 difference is an error. --stats also reads a log: store back, and compares a
 checksum of all keys and records (a sum of xxh3-128 hashes).`
 
-type shuffleFlags struct {
-	inputFlags
-	by, url      *string
-	add, replace *bool
-	stats        *bool
-	partitions   *int
-}
-
 func newShuffle(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shuffle --by FIELD [flags] [--] FILE…",
@@ -108,22 +100,10 @@ func newShuffle(a *app) *cobra.Command {
 		j.compareBy = func() string {
 			return fmt.Sprintf("compare %d bytes with the output of \"%s\"", j.bytes, a.commandLine("stat"+storeArgument(t.url)))
 		}
-		return j.run(cmd.Context(), args)
+		if err := j.run(cmd.Context(), args); err != nil {
+			return err
+		}
+		return j.summary()
 	}
 	return cmd
-}
-
-const maxPartitions = 1 << 20
-
-// check returns an error if the flags are invalid. It does not read the files.
-func (f *shuffleFlags) check(cmd *cobra.Command) error {
-	switch {
-	case *f.by == "":
-		return cliutil.Usagef("--by is missing: set it to the field that has the key")
-	case *f.add && *f.replace:
-		return cliutil.Usagef("--append and --replace cannot be used together")
-	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
-		return cliutil.Usagef("--partitions must be from 1 to %d, not %d", maxPartitions, *f.partitions)
-	}
-	return f.inputFlags.check(cmd)
 }

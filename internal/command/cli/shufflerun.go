@@ -3,22 +3,43 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
-	"unsafe"
 
 	"github.com/dustin/go-humanize"
-	"github.com/zeebo/xxh3"
+	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
+
+type shuffleFlags struct {
+	inputFlags
+	by, url      *string
+	add, replace *bool
+	stats        *bool
+	partitions   *int
+}
+
+const maxPartitions = 1 << 20
+
+// check returns an error if the flags are invalid. It does not read the files.
+func (f *shuffleFlags) check(cmd *cobra.Command) error {
+	switch {
+	case *f.by == "":
+		return cliutil.Usagef("--by is missing: set it to the field that has the key")
+	case *f.add && *f.replace:
+		return cliutil.Usagef("--append and --replace cannot be used together")
+	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
+		return cliutil.Usagef("--partitions must be from 1 to %d, not %d", maxPartitions, *f.partitions)
+	}
+	return f.inputFlags.check(cmd)
+}
 
 type shuffleRun struct {
 	target
@@ -72,7 +93,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return j.withStoreState(err)
 	}
-	return j.summary()
+	return nil
 }
 
 func (j *shuffleRun) withStoreState(err error) error {
@@ -212,67 +233,4 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	}
 	p.result = fmt.Sprintf("%s records in, the same number read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
 	return nil
-}
-
-type entryList struct {
-	entries []partd.Entry
-	arena   []byte   // memory of keys that are not slices of the input
-	numbers []string // keys of the partitions
-
-	computesSum bool // compute sum
-	sum         ledger.Sum128
-	hashed      []byte
-}
-
-// fill converts each record in a block to an entry, which is valid as long as the block. If
-// partitions is not 0, the key is a partition number.
-func (l *entryList) fill(b *records.Block, partitions int) {
-	l.entries, l.arena = l.entries[:0], l.arena[:0]
-	for i := len(l.numbers); i < partitions; i++ {
-		l.numbers = append(l.numbers, strconv.Itoa(i))
-	}
-	defer func() {
-		for i := 0; l.computesSum && i < len(l.entries); i++ {
-			l.addToSum(&l.entries[i])
-		}
-	}()
-	for b.Next() {
-		key := b.Fields[0]
-		if len(b.Fields) > 1 {
-			key = l.joinFields(b.Fields)
-		}
-		if partitions > 0 {
-			n := xxh3.Hash(key) % uint64(partitions)
-			l.entries = append(l.entries, partd.Entry{Key: l.numbers[n], Value: b.Record})
-			continue
-		}
-		if len(key) > partd.MaxKeyLen {
-			b.MarkBad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
-			continue
-		}
-		l.entries = append(l.entries, partd.Entry{Key: unsafe.String(unsafe.SliceData(key), len(key)), Value: b.Record})
-	}
-}
-
-// joinFields returns a key for several fields. It never moves earlier keys, because entries refer
-// to them.
-func (l *entryList) joinFields(fields [][]byte) []byte {
-	size := len(fields) // upper bound
-	for _, f := range fields {
-		size += 2*len(f) + 2
-	}
-	if cap(l.arena)-len(l.arena) < size {
-		l.arena = make([]byte, 0, max(2*cap(l.arena), size, 64<<10))
-	}
-	from := len(l.arena)
-	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
-	return l.arena[from:]
-}
-
-// addToSum adds the hash of a key and its record to l.sum; see [partd.CheckResult].
-func (l *entryList) addToSum(e *partd.Entry) {
-	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
-	l.hashed = append(l.hashed, e.Key...)
-	l.hashed = append(l.hashed, e.Value...)
-	l.sum.AddRecord(l.hashed)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/base/textfmt"
-	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
 type summaryRecord struct {
@@ -123,25 +121,4 @@ func keyArgument(k partd.KeyInfo) string {
 		return " -- " + textfmt.ShellQuote(k.Key)
 	}
 	return " " + textfmt.ShellQuote(k.Key)
-}
-
-func writeNotes(w io.Writer, notes []string) {
-	for _, note := range notes {
-		fmt.Fprintln(w, "partd: note:", note)
-	}
-}
-
-func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
-	w := bufio.NewWriter(out)
-	if !asJSON {
-		text(w)
-	} else if err := cliutil.NewEncoder(w).Encode(record); err != nil {
-		return err
-	}
-	return w.Flush()
-}
-
-// writeTime writes the seconds for reading a number of bytes, and the rate.
-func writeTime(w io.Writer, bytes int64, seconds float64) {
-	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
@@ -26,14 +24,12 @@ import (
 // defaultStore is the store of all commands without --store.
 const defaultStore = "log:partd-out"
 
-func storeFlag(cmd *cobra.Command) *string {
-	return urlFlag(cmd, "store", defaultStore, "`URL` of the store")
-}
-
-func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
-	flag := cmd.Flags().String(name, value, usage)
-	cliutil.Must(cmd.RegisterFlagCompletionFunc(name, completeStore))
-	return flag
+// storeArgument returns the --store flag for a store, or "" if it is the default store.
+func storeArgument(url string) string {
+	if url == defaultStore && os.Getenv(env.Variable("store")) == "" {
+		return ""
+	}
+	return " --store " + textfmt.ShellQuote(url)
 }
 
 // storeExists reports whether the store that a flag names exists. An invalid URL is a usage error.
