@@ -11,9 +11,8 @@ import (
 )
 
 type address struct {
-	network, address string
-	namespace        string
-	secure           bool // with TLS
+	network, address, namespace string
+	secure                      bool // with TLS
 }
 
 const usage = "write tcp://HOST:PORT, tls://HOST:PORT, optionally with /NAMESPACE, or ipc:///PATH"

@@ -33,11 +33,10 @@ type store struct {
 
 // layer describes a prefix, such as "buffer" in "buffer+file:DIR".
 type layer struct {
-	name    string
-	help    string
-	options []option
-	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
-	check   func(opts options) error // checks that the options are compatible; may be nil
+	name, help string
+	options    []option
+	wrap       func(inner partd.Partd, opts options) (partd.Partd, error)
+	check      func(opts options) error // checks that the options are compatible; may be nil
 }
 
 func stores() []store {

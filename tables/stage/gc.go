@@ -17,8 +17,7 @@ type GCOptions struct {
 
 // GCResult counts the results that GC removed and kept.
 type GCResult struct {
-	Removed   int
-	Remaining int
+	Removed, Remaining int
 }
 
 // GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed processes. It

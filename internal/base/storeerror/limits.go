@@ -12,11 +12,10 @@ const (
 
 // Error has the fields of partd.Error, so that a *Error can be converted to a *partd.Error.
 type Error struct {
-	Op     string
-	Key    string
-	HasKey bool
-	Path   string
-	Err    error
+	Op, Key string
+	HasKey  bool
+	Path    string
+	Err     error
 }
 
 type entry = struct {

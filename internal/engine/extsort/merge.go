@@ -112,8 +112,7 @@ func (m *merger) replay() {
 
 type head struct {
 	code
-	key []byte
-	rec []byte
+	key, rec []byte
 }
 
 // code describes where a key differs from a base key, which is smaller or equal. Keys are compared

@@ -39,8 +39,7 @@ type joinSide struct {
 type joinWorker struct {
 	maxFields     int // maximum number of fields in a record so far
 	keyFields     [][]byte
-	key           []byte
-	buf           []byte
+	key, buf      []byte
 	splitter      *records.Splitter
 	missingFields []byte   // set by joinSide.missingFields
 	_             [64]byte // keeps workers, which are adjacent, in different cache lines
