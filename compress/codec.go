@@ -1,10 +1,15 @@
 package compress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 )
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
@@ -74,4 +79,31 @@ func newCodec(format Format, o *Options, limit int64) (codec, error) {
 		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, info.maxLevel)
 	}
 	return info.newCodec(o, limit)
+}
+
+type flateCodec struct {
+	packer
+	streamer
+}
+
+func newGzip(o *Options, limit int64) (codec, error) {
+	level := cmp.Or(o.Level, 6)
+	c := &flateCodec{streamer: streamer{limit: limit}}
+	c.newWriter = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+		r := new(gzip.Reader)
+		return r, func() error { return r.Reset(src) }, nil
+	}
+	return c, nil
+}
+
+func newZlib(o *Options, limit int64) (codec, error) {
+	level := cmp.Or(o.Level, 6)
+	c := &flateCodec{streamer: streamer{limit: limit}}
+	c.newWriter = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader reads a zlib header
+		return r, func() error { return r.(zlib.Resetter).Reset(src, nil) }, err
+	}
+	return c, nil
 }

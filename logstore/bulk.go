@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -67,4 +68,72 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op storeOp) (appli
 	s.journal.sessions = sessions
 	s.journal.addSegments(w.segments)
 	return true, nil
+}
+
+// bulkWriter writes entries directly to segments. Its method finish adds all of them to the manifest in one step.
+type bulkWriter struct {
+	j        *journal
+	t        *memtable // table that collects the entries of the next segment; the store does not use it
+	segments []*storedSegment
+	blobs    []segment.BlobRef
+	ledger   segment.Ledger
+}
+
+// add inserts a batch into the table. If the table is too full, add first writes the table as
+// a segment.
+func (w *bulkWriter) add(b *batch) error {
+	w.blobs, b.blobs = append(w.blobs, b.blobs...), b.blobs[:0]
+	if !w.t.fits(b) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if !w.t.fits(b) {
+			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into a table of %d bytes: increase the Memory option",
+				partd.ErrTooLarge, len(b.entries()), len(w.t.arena))
+		}
+	}
+	w.t.insert(b)
+	w.j.reclaim.noteBatch(b, w.t, w.j.segments.list)
+	return nil
+}
+
+func (w *bulkWriter) flush() error {
+	if w.t.size == 0 {
+		return nil
+	}
+	seg, err := w.j.sealer.write(w.t)
+	if err != nil {
+		return err
+	}
+	seg.file.end = seg.End
+	w.segments = append(w.segments, seg)
+	w.ledger.Add(seg.ledger)
+	w.t.reset()
+	return nil
+}
+
+// undo frees the disk space of the segments and large values after a failure.
+func (w *bulkWriter) undo() {
+	for i := len(w.segments) - 1; i >= 0; i-- {
+		seg := w.segments[i]
+		seg.file.end = seg.Start
+		if i == 0 || seg.Start == segment.HeaderLen {
+			w.j.truncateTail(seg.file)
+		}
+		w.j.sealer.file = seg.file
+	}
+	w.j.blobs.release(w.blobs)
+	w.segments, w.blobs = nil, nil
+}
+
+// finish adds the segments to the store. edit makes additional changes to the manifest.
+func (w *bulkWriter) finish(edit func(m *manifest)) error {
+	err := w.flush()
+	if err == nil {
+		err = w.j.catalog.commitSegments(w.segments, w.ledger, edit)
+	}
+	if err != nil {
+		w.undo()
+	}
+	return err
 }

@@ -3,13 +3,19 @@
 package storekit
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/layer"
 )
 
 // CheckEntries returns the total length of the values in bytes, or an error that wraps
@@ -74,4 +80,65 @@ func ReaderMemory(store partd.Partd) (reader, listing int64) {
 		return s.ReaderMemory()
 	}
 	return 64 << 10, 1 << 20
+}
+
+// ErrorPaths returns the paths of files in an error and its causes, without duplicates and the longest first. A server
+// can remove them, in this order, from the errors that it sends to clients.
+func ErrorPaths(err error) []string {
+	paths := appendPaths(nil, err)
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
+	return slices.DeleteFunc(slices.Compact(paths), func(path string) bool { return path == "" })
+}
+
+func appendPaths(paths []string, err error) []string {
+	switch e := err.(type) { //nolint:errorlint // appendPaths unwraps the causes itself
+	case *partd.Error:
+		paths = append(paths, e.Path)
+	case *partd.CorruptError:
+		paths = append(paths, e.Path)
+	case *fs.PathError:
+		paths = append(paths, e.Path)
+	case *os.LinkError:
+		paths = append(paths, e.Old, e.New)
+	}
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		paths = appendPaths(paths, e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			paths = appendPaths(paths, cause)
+		}
+	}
+	return paths
+}
+
+// PopError is the error for a Pop that removed values and then could not decode or join them. It
+// holds the only copy of the values.
+type PopError struct {
+	Keys   []string
+	Values [][]byte // the stored bytes, in the order of Keys
+	Err    error
+
+	store partd.Partd // a Layer sets it to the store beneath
+}
+
+func (e *PopError) Error() string {
+	return fmt.Sprintf("removed %d keys, but cannot decode their values, which this error keeps: %v", len(e.Keys), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *PopError) Unwrap() error { return e.Err }
+
+// Restore appends the values to their keys again, after the values that others have appended since. Servers use it,
+// because their answers cannot carry the values. It fails unless the error is from the Pop of a [Layer].
+func (e *PopError) Restore(ctx context.Context) error {
+	entries := make([]partd.Entry, 0, len(e.Keys))
+	isAdded := make(map[string]bool, len(e.Keys)) // each duplicate of a key has the same value
+	for i, key := range e.Keys {
+		if !isAdded[key] {
+			isAdded[key] = true
+			entries = append(entries, partd.Entry{Key: key, Value: e.Values[i]})
+		}
+	}
+	return layer.StoreOrFailing(e.store).Append(ctx, entries...)
 }
