@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"slices"
@@ -33,8 +32,8 @@ var storeComparisons = []comparison{
 	{"bring together the values of each of 100,000 keys", "files", "values", 1e5, "partd group list()", nil},
 	{"shuffle the rows of this file into a store", "files", "shuffle", 1e5, "partd shuffle", nil},
 	{"write one file for each of 100,000 keys", "files", "split", 1e5, "partd split", nil},
-	{"sort 1.3 GB with 64 MiB of memory", "sort", "sort", 1e5, "partd sort", nil},
-	{"sum 10 million rows, grouped by six columns, with 256 MiB", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
+	{"sort 1.3 GB of CSV", "sort", "sort", 1e5, "partd sort", nil},
+	{"sum 10 million rows, grouped by six columns", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
 	{"log store: append values of 100 bytes to 1,000,000 keys", "stores", "append", 1e6, "logstore", nil},
 	{"log store: read these values by key", "stores", "read", 1e6, "logstore", nil},
 	{"server: append values of 100 bytes to 1,000 keys", "server", "append 1,000 keys of 100 B, Go client, 1 connection", 0, "partd-server", nil},
@@ -64,25 +63,62 @@ var tableComparisons = []comparison{
 var contenderNames = map[string]string{
 	"partd, 256MiB": "partd", "logstore": "partd", "partd-server": "partd", "tables, synced": "tables", "partd-workers": "partd", "partd-threads": "partd", "p2p-workers": "p2p", "disk-threads": "disk",
 	"hashfiles": "256 hash files", "pebble-best": "Pebble, tuned", "DuckDB ORDER BY, its own way": "DuckDB ORDER BY", "Python's server": "Python's partd",
-	"duckdb": "DuckDB", "arcticdb": "ArcticDB", "ducklake": "DuckLake", "quack": "Quack", "duckiceberg": "DuckDB's Iceberg reader", "Iceberg, by pyiceberg": "pyiceberg",
+	"partd, 4GiB": "partd", "duckdb": "DuckDB", "arcticdb": "ArcticDB", "ducklake": "DuckLake", "quack": "Quack", "duckiceberg": "DuckDB's Iceberg reader", "Iceberg, by pyiceberg": "pyiceberg",
 	"DuckDB, Iceberg": "DuckDB's Iceberg reader", "polars sort": "polars", "DuckDB 2.0.0": "DuckDB 2.0.0 from Python", "DuckDB, table": "DuckDB",
 	"DuckDB, Parquet": "DuckDB on Parquet",
+}
+
+// figuresHeader is the first line of a file in bench/figures.
+type figuresHeader struct {
+	Input, Machine, Date, Commit string
+	Versions                     map[string]string
+	Limits                       map[string]string // memory limits by program, such as "512 MB"
+}
+
+// readFigures reads a file of bench/figures.
+func readFigures(t *testing.T, name string) (h figuresHeader, all []benchdata.Figure) {
+	t.Helper()
+	data := must.Get(os.ReadFile("bench/figures/" + name + ".jsonl"))(t)
+	for line := range bytes.Lines(data) {
+		header := struct{ Header *figuresHeader }{&h}
+		var f benchdata.Figure
+		must.Do(t, errors.Join(json.Unmarshal(line, &header), json.Unmarshal(line, &f)))
+		if f.Contender != "" {
+			all = append(all, f)
+		}
+	}
+	return h, all
+}
+
+// limitOf returns the memory limit of a contender, or "" if the benchmark has none. The longest name decides.
+func (h figuresHeader) limitOf(contender string) (limit string) {
+	if _, own, ok := strings.Cut(contender, ", "); ok && strings.HasPrefix(contender, "partd") {
+		return strings.NewReplacer("MiB", " MiB", "GiB", " GiB").Replace(own)
+	}
+	longest := -1
+	for program, l := range h.Limits {
+		if strings.HasPrefix(contender, program) && len(program) > longest {
+			limit, longest = l, len(program)
+		}
+	}
+	return limit
 }
 
 // TestFigures compares the figures in the pages with bench/figures, or rewrites them with -update.
 func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
-		"README.md":              uniqueFeatures(t),
+		"README.md":              features(t),
 		"docs/finish.md":         finishPage(t),
+		"docs/dev/finish.md":     finishCommands(t),
 		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)
 	}
 }
 
-// uniqueFeatures returns the table on the first screen of README.md.
-func uniqueFeatures(t *testing.T) string {
+// features returns the table on the first screen of README.md.
+func features(t *testing.T) string {
 	figure := func(list []comparison, label string, others ...string) string {
 		i := slices.IndexFunc(list, func(c comparison) bool { return c.label == label })
 		c := list[i]
@@ -90,11 +126,11 @@ func uniqueFeatures(t *testing.T) string {
 		ours, peers := c.results(t)
 		return fmt.Sprintf("%s: %s; %s", label, ours, peers)
 	}
-	return "| unique feature | example |\n|---|---|\n" +
-		"| jobs on files stay within `--memory`, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows, grouped by six columns, with 256 MiB", "polars") + " |\n" +
-		"| 100,000 keys need no more memory than a few | " + figure(storeComparisons, "bring together the values of each of 100,000 keys", "DuckDB string_agg") + " |\n" +
+	return "| feature | example |\n|---|---|\n" +
+		"| jobs on files stay within `--memory`, plus a tenth of it and 30 MiB, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows, grouped by six columns", "polars", "DuckDB") + " |\n" +
+		"| 100,000 keys fit in the same memory as 1,000 | " + figure(storeComparisons, "bring together the values of each of 100,000 keys", "DuckDB string_agg") + " |\n" +
 		"| each change is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
-		"| a row is durable within a fraction of a millisecond, in an Iceberg table that other engines read | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
+		"| a row of a table is durable within a fraction of a millisecond, in a log; other engines read it through [a server](tables/docs/engines.md) at once, and in Iceberg's files after a fold | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
 }
 
 func comparisonTable(t *testing.T, ours string, list []comparison) string {
@@ -106,25 +142,35 @@ func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	return table
 }
 
-// results returns our result and the other tools' results, best first.
+// results returns our result and the other tools' results, best first. If a tool fails in one way, its other ways to do
+// the job are included, because it may succeed.
 func (c comparison) results(t *testing.T) (ours, others string) {
 	t.Helper()
-	data := must.Get(os.ReadFile("bench/figures/" + c.file + ".jsonl"))(t)
+	header, figures := readFigures(t, c.file)
 	var all []benchdata.Figure
-	for line := range bytes.Lines(data) {
-		var f benchdata.Figure
-		must.Do(t, json.Unmarshal(line, &f))
+	failed := map[string]bool{} // by tool
+	inJob := func(f benchdata.Figure) bool {
 		isOurs := strings.HasPrefix(f.Contender, "partd") || strings.HasPrefix(f.Contender, "tables") || f.Contender == "logstore"
+		return f.Job == c.job && f.X == c.x && !strings.Contains(f.Problem, "not installed") && (!isOurs || f.Contender == c.contender || slices.Contains(c.others, f.Contender))
+	}
+	for _, f := range figures {
 		switch {
-		case f.Job != c.job || f.X != c.x || strings.Contains(f.Problem, "not installed"):
+		case !inJob(f):
 		case f.Contender == c.contender:
-			ours = formatResult(f)
-		case c.others == nil && !isOurs, slices.Contains(c.others, f.Contender):
+			ours = formatResult(f, header.limitOf(f.Contender))
+		case c.others == nil, slices.Contains(c.others, f.Contender):
 			all = append(all, f)
+			failed[toolOf(f.Contender)] = failed[toolOf(f.Contender)] || f.Runs == 0
 		}
 	}
 	if ours == "" || len(all) < len(c.others) {
 		t.Fatalf("bench/figures/%s.jsonl lacks results of the job %q by %q or %q", c.file, c.job, c.contender, c.others)
+	}
+	for _, f := range figures {
+		isKnown := slices.ContainsFunc(all, func(g benchdata.Figure) bool { return g.Contender == f.Contender })
+		if inJob(f) && f.Contender != c.contender && failed[toolOf(f.Contender)] && !isKnown {
+			all = append(all, f)
+		}
 	}
 	slices.SortStableFunc(all, func(a, b benchdata.Figure) int {
 		if a.Unit == "MB/s" {
@@ -134,16 +180,35 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	})
 	texts := make([]string, len(all))
 	for i, f := range all {
-		texts[i] = formatResult(f)
+		texts[i] = formatResult(f, header.limitOf(f.Contender))
 	}
 	return ours, strings.Join(texts, "; ")
 }
 
-func formatResult(f benchdata.Figure) string {
+// toolOf returns the program of a contender, such as DuckDB of "DuckDB ORDER BY".
+func toolOf(contender string) string {
+	tool, _, _ := strings.Cut(contender, " ")
+	return tool
+}
+
+// formatResult returns a result with the memory limit that the contender had, if any.
+func formatResult(f benchdata.Figure, limit string) string {
 	name := cmp.Or(contenderNames[f.Contender], f.Contender)
+	if limit != "" {
+		name += " (" + limit + ")"
+	}
 	if f.Runs == 0 {
 		return name + " out of memory"
 	}
+	text := name + " " + formatValue(f)
+	if f.Peak > 0 {
+		text += fmt.Sprintf(" in %s MiB", humanize.Comma(f.Peak>>20))
+	}
+	return text
+}
+
+// formatValue returns a value with its unit.
+func formatValue(f benchdata.Figure) string {
 	value, unit := f.Value, f.Unit
 	switch {
 	case unit == "ms" && value >= 1000:
@@ -157,11 +222,7 @@ func formatResult(f benchdata.Figure) string {
 	} else if value < 9.95 {
 		text = fmt.Sprintf("%.1f", value)
 	}
-	text = name + " " + text + " " + unit
-	if f.Peak > 0 {
-		text += fmt.Sprintf(" in %s MiB", humanize.Comma(f.Peak>>20))
-	}
-	return text
+	return text + " " + unit
 }
 
 // checkGenerated compares the generated part of a page with want, or replaces it if -update is given.
@@ -182,110 +243,4 @@ func checkGenerated(t *testing.T, page, test, want string) {
 		t.Fatalf("%s is not up to date: run go test -run %s ./docs -update", page, test)
 	}
 	must.Do(t, os.WriteFile(page, []byte(want), 0o644))
-}
-
-// finishTools are the columns of the tables in docs/finish.md.
-var finishTools = []string{"partd", "partd-tables", "DuckDB", "polars", "DataFusion", "dask", "GNU sort", "Miller", "Python's partd"}
-
-var finishJobs = [][2]string{
-	{"split-30", "split, 30 keys"}, {"split-1000", "split, 1,000"}, {"split-100000", "split, 100,000"}, {"sort", "sort"}, {"list", "list"}, {"join", "join"}, {"distinct", "distinct"},
-}
-
-var finishEvents = [][2]string{
-	{"full-split-1000", "disk full, split"}, {"full-sort", "disk full, sort"}, {"kill-split-1000", "killed, split"}, {"kill-sort", "killed, sort"},
-}
-
-// finishPage returns the generated part of docs/finish.md.
-func finishPage(t *testing.T) string {
-	data := must.Get(os.ReadFile("bench/figures/finish.jsonl"))(t)
-	var header struct {
-		Header struct {
-			Input, Machine, Date string
-			Versions             map[string]string
-		}
-	}
-	cells := map[string]benchdata.Figure{} // later figures replace earlier ones
-	for line := range bytes.Lines(data) {
-		var f benchdata.Figure
-		must.Do(t, errors.Join(json.Unmarshal(line, &header), json.Unmarshal(line, &f)))
-		cells[fmt.Sprint(f.Contender, f.Job, f.X)] = f
-	}
-	commands := map[string][]string{} // by tool
-	for _, f := range cells {
-		if f.Command != "" && !slices.Contains(commands[f.Contender], f.Command) {
-			commands[f.Contender] = append(commands[f.Contender], f.Command)
-		}
-	}
-	h := header.Header
-	var versions []string
-	for name, version := range h.Versions {
-		versions = append(versions, name+" "+version)
-	}
-	slices.Sort(versions)
-	text := fmt.Sprintf("%s; %s; %s. Versions: %s.\n", h.Input, h.Machine, h.Date, strings.Join(versions, ", "))
-	table := func(title string, jobs [][2]string, limit float64) {
-		text += "\n|" + title + "|" + strings.Join(finishTools, "|") + "|\n" + strings.Repeat("|---", len(finishTools)+1) + "|\n"
-		for _, job := range jobs {
-			text += "|" + job[1]
-			for _, tool := range finishTools {
-				text += "|" + finishCell(cells[fmt.Sprint(tool, job[0], limit)])
-				if advised, ok := cells[fmt.Sprint(tool, ", advised", job[0], limit)]; ok {
-					text += "→" + finishCell(advised)
-				}
-			}
-			text += "|\n"
-		}
-	}
-	table("256 MiB", finishJobs, 256)
-	if slices.ContainsFunc(slices.Collect(maps.Values(cells)), func(f benchdata.Figure) bool { return f.X == 1024 }) {
-		table("1 GiB", finishJobs, 1024)
-	}
-	table("event", finishEvents, 256)
-	text += "\n```text\n"
-	for _, tool := range finishTools {
-		text += commandsOf(tool, commands[tool], "")
-		text += commandsOf(tool+", advised", commands[tool+", advised"], text)
-	}
-	return text + "```\n"
-}
-
-// finishCell returns seconds and MiB of memory, or why there is no complete output.
-func finishCell(f benchdata.Figure) string {
-	for prefix, short := range map[string]string{"took": "time", "used": "stopped", "out of": "memory", "not measured": "–", "workers": "workers", "exit status": "error"} {
-		if strings.HasPrefix(f.Problem, prefix) {
-			return short
-		}
-	}
-	switch {
-	case f.Contender == "":
-		return "–"
-	case f.Problem != "":
-		return f.Problem
-	}
-	memory := humanize.Comma(f.Peak >> 20)
-	if float64(f.Peak>>20) > 1.1*f.X {
-		memory = "**" + memory + "**"
-	}
-	return fmt.Sprintf("%.0f/%s", f.Value, memory)
-}
-
-// commandsOf returns the lines that all commands share, and then the other lines that known does not contain.
-func commandsOf(name string, commands []string, known string) string {
-	if len(commands) == 0 {
-		return ""
-	}
-	slices.Sort(commands)
-	shared := commands[0][:strings.LastIndex(commands[0], "\n")+1]
-	for _, c := range commands {
-		for !strings.HasPrefix(c, shared) {
-			shared = shared[:strings.LastIndex(shared[:len(shared)-1], "\n")+1]
-		}
-	}
-	text := "# " + name + "\n" + strings.TrimLeft(shared, "\n")
-	for _, c := range commands {
-		if line := strings.TrimSpace(strings.TrimPrefix(c, shared)) + "\n"; !strings.Contains(known, "\n"+line) {
-			text += line
-		}
-	}
-	return text
 }
