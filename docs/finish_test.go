@@ -1,6 +1,8 @@
 package docs_test
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // finishTools are the columns of the tables in docs/finish.md.
@@ -126,4 +129,63 @@ func commandsOf(name string, commands []string, known string) string {
 		}
 	}
 	return text
+}
+
+// killMethods are the rows of the table of kills in docs/finish.md, and killFaults its columns.
+var (
+	killMethods = [][2]string{
+		{"dask-p2p", "dask, p2p"}, {"dask-disk", "dask, disk"}, {"dask-files", "dask, partd's files"}, {"dask-server", "dask, partd-server"},
+		{"dask-shards", "dask, three servers"}, {"dask-bucket", "dask, bucket"}, {"ray-own", "Ray's objects"}, {"ray-server", "Ray, partd-server"},
+		{"plain-server", "processes, partd-server"}, {"plain-shards", "processes, three servers"}, {"plain-bucket", "processes, bucket"},
+	}
+	killFaults = []string{"none", "worker", "server", "disk"}
+)
+
+// TestKills compares the table of shuffles with faults in docs/finish.md with bench/figures/kills.jsonl, or rewrites it with
+// -update.
+func TestKills(t *testing.T) {
+	type result struct {
+		Method, Fault           string
+		Bytes, Lost, Doubled    int64
+		Changed, Split, Retries int64
+		Finished                bool
+		Seconds                 float64
+		Error                   string
+	}
+	const usual, large = 200_000_000, 400_000_000
+	cells := map[[2]string]string{}
+	for line := range strings.Lines(readFile(t, "bench/figures/kills.jsonl")) {
+		var r result
+		must.Do(t, json.Unmarshal([]byte(line), &r))
+		text := fmt.Sprintf("%.0f", r.Seconds)
+		switch {
+		case r.Bytes > large || r.Method == "":
+			continue
+		case strings.HasPrefix(r.Error, "did not finish"):
+			text = "not in 120"
+		case !r.Finished:
+			text = "error"
+		case r.Lost+r.Doubled+r.Changed+r.Split > 0:
+			text = fmt.Sprintf("**%s rows lost, %s doubled**", humanize.Comma(r.Lost), humanize.Comma(r.Doubled))
+		}
+		if r.Bytes != usual {
+			text += "†"
+		}
+		key := [2]string{r.Method, r.Fault}
+		switch before := cells[key]; {
+		case before == "":
+			cells[key] = text
+		case before != text:
+			cells[key] += fmt.Sprintf("; with `retries=%d`, %s", r.Retries, text)
+		}
+	}
+	table := "| method | no fault | workers killed | server killed | disk full |\n|---|---|---|---|---|\n"
+	for _, method := range killMethods {
+		table += "| " + method[1]
+		for _, fault := range killFaults {
+			table += " | " + cmp.Or(cells[[2]string{method[0], fault}], "–")
+		}
+		table += " |\n"
+	}
+	checkGenerated(t, "docs/finish.md", "TestKills", table)
 }
