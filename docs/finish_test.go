@@ -134,9 +134,17 @@ func commandsOf(name string, commands []string, known string) string {
 // killMethods are the rows of the table of kills in docs/finish.md, and killFaults its columns.
 var (
 	killMethods = [][2]string{
-		{"dask-p2p", "dask, p2p"}, {"dask-disk", "dask, disk"}, {"dask-files", "dask, partd's files"}, {"dask-server", "dask, partd-server"},
-		{"dask-shards", "dask, three servers"}, {"dask-bucket", "dask, bucket"}, {"ray-own", "Ray's objects"}, {"ray-server", "Ray, partd-server"},
-		{"plain-server", "processes, partd-server"}, {"plain-shards", "processes, three servers"}, {"plain-bucket", "processes, bucket"},
+		{"dask-p2p", "dask, p2p"},
+		{"dask-disk", "dask, disk"},
+		{"dask-files", "dask, partd's files"},
+		{"dask-server", "dask, partd-server"},
+		{"dask-shards", "dask, three servers"},
+		{"dask-bucket", "dask, bucket"},
+		{"ray-own", "Ray's objects"},
+		{"ray-server", "Ray, partd-server"},
+		{"plain-server", "processes, partd-server"},
+		{"plain-shards", "processes, three servers"},
+		{"plain-bucket", "processes, bucket"},
 	}
 	killFaults = []string{"none", "worker", "server", "disk"}
 )

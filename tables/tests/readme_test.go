@@ -137,6 +137,29 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 	}
 }
 
+// TestAnswers runs the commands of partd-tables in docs/answers.md.
+func TestAnswers(t *testing.T) {
+	page := string(must.Get(os.ReadFile("../../docs/answers.md"))(t))
+	commands := regexp.MustCompile("`(partd-tables [a-z]+ [^`]*)`").FindAllStringSubmatch(page, -1)
+	if len(commands) < 12 {
+		t.Fatalf("docs/answers.md has the commands %q, want at least 12", commands)
+	}
+	script := `printf 'sym,time,price,id\nA,1,10,1\nB,2,20,2\nA,3,30,3\n' >t.csv
+printf 'sym,time,bid\nA,0,9\nA,2,29\nB,1,19\n' >q.csv
+partd-tables convert t.csv -o t.parquet
+partd-tables convert q.csv -o q.parquet
+`
+	for _, c := range commands {
+		script += "echo '== " + strings.Fields(c[1])[1] + "'\n" + c[1] + "\n"
+	}
+	out := shell(t, t.TempDir(), script, "PATH="+filepath.Dir(tabletest.Program(t))+":"+os.Getenv("PATH"))
+	for _, want := range []string{"A,40\n", "A,1,10,1,A,0,9\n", "A,3,30,3\n", "A,3,30,3,10\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the commands of docs/answers.md did not print %q:\n%s", want, out)
+		}
+	}
+}
+
 // TestReadmeModule checks that a user's module next to a clone of this repository builds in both ways that the tour
 // shows: with a workspace, which go refuses together with -mod=mod, and with the clone's go.mod.
 func TestReadmeModule(t *testing.T) {
