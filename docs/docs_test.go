@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -214,6 +215,40 @@ func TestAnswers(t *testing.T) {
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", c[1], err, out)
+		}
+	}
+}
+
+// TestLongestRecords checks the table of the longest records in docs/shuffle.md: a record of this length is accepted, and one
+// that is a twentieth longer is not. Sorting both sides of a join takes files larger than memory, so it is not run.
+func TestLongestRecords(t *testing.T) {
+	commands := map[string]string{
+		"`shuffle`, `group`, `top --frequent`": "group --by k --agg count -o out --force in.csv",
+		"`sort`, `split`":                      "sort --by k -o out --force in.csv",
+		"`group` with `list(x)`":               "group --by k --agg list(v) -o out --force in.csv",
+		"`top --per`":                          "top --by k --per k -o out --force in.csv",
+		"`top --by`":                           "top --by k -o out --force in.csv",
+		"`distinct`":                           "distinct -o out --force in.csv",
+	}
+	_, table, _ := strings.Cut(readFile(t, "docs/shuffle.md"), "| longest record |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	dir := t.TempDir()
+	procs.Link(t, dir, "partd")
+	for name, args := range commands {
+		m := regexp.MustCompile(regexp.QuoteMeta("| "+name) + `[^|]*\| ([0-9.]+) MB`).FindStringSubmatch(table)
+		if m == nil {
+			t.Errorf("the table has no row %s", name)
+			continue
+		}
+		megabytes := must.Get(strconv.ParseFloat(m[1], 64))(t)
+		for _, factor := range []float64{1, 1.05} {
+			record := "k," + strings.Repeat("x", int(megabytes*1e6*factor)-2) + "\n"
+			must.Do(t, os.WriteFile(filepath.Join(dir, "in.csv"), []byte("k,v\nq,1\n"+record), 0o600))
+			cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "partd"), append(strings.Fields(args), "--threads", "2")...)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); (err == nil) != (factor == 1) {
+				t.Errorf("%s with a record of %d bytes: error %v\n%s", name, len(record), err, out)
+			}
 		}
 	}
 }

@@ -60,6 +60,21 @@ func TestDocsFiles(t *testing.T) {
 	}
 }
 
+// TestUnpublishedNames checks that each line that prints a command which fetches a name of ours says that it works only after
+// publication. Until then, the command could get a stranger's code.
+func TestUnpublishedNames(t *testing.T) {
+	fetches := regexp.MustCompile(`go (?:install|get) [^|` + "`" + `]*github\.com/go-partd|pip install [^|` + "`" + `]*partd-go`)
+	for _, ending := range []string{".md", ".py", ".go"} {
+		for _, file := range filesBelow(t, ending, "build", "dist", "testdata") {
+			for line := range strings.Lines(readFile(t, file)) {
+				if fetches.MatchString(line) && !strings.Contains(line, "publi") && !strings.HasSuffix(file, "_test.go") {
+					t.Errorf("%s: this line does not say that it works only after publication: %s", file, line)
+				}
+			}
+		}
+	}
+}
+
 var (
 	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: token [a-z]+| [a-z]+)?)( [^`\n]*)")
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)

@@ -200,7 +200,7 @@ func TestProof(t *testing.T) {
 			only("tests", "of parser suites", "json", "parquet"),
 		},
 		{
-			"jobs and servers stay within `--memory`",
+			"jobs and servers stay within `--memory` and [a stated margin](cli.md#memory)",
 			command("many peers that overload partd-server with valid requests", ".ci/long pressure"),
 			step("greedy", "PARTD_GREEDY", "greedy peers of partd-server for %s"), step("greedytables", "PARTD_GREEDY", "greedy clients of partd-tables for %s"),
 		},

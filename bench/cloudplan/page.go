@@ -11,9 +11,10 @@ import (
 // page returns the content of docs/cloud-plan.md.
 func page() string {
 	var b strings.Builder
-	b.WriteString(`# The cost of a store in a bucket
+	b.WriteString(`# The cost of a store in a bucket, computed
 
-How many requests, seconds and dollars does a shuffle through a bucket take? ` + "`objstore.Job`" + ` computes them for your own job. The first table,
+How many requests, seconds and dollars does a shuffle through a bucket take? Nobody has measured one of this size: ` + "`objstore.Job`" + `
+computes them, also for your own job. The first table,
 which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 
 - Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.

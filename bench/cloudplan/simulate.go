@@ -128,7 +128,7 @@ var (
 func simulation() string {
 	var b strings.Builder
 	b.WriteString(`
-## Ten terabytes on 32 machines
+## Ten terabytes on 32 machines, computed
 
 This is a model, not a measurement:
 

@@ -183,5 +183,6 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "partd_go").partition(".")[0] == "partd_go":
             raise
-        text = f"{error.name} is not installed: pip install 'partd-go[{name}]'"
+        # partd-go is not published, so pip must not look for the name in an index
+        text = f"{error.name} is not installed: in a clone of partd for Go, run pip install './python[{name}]'"
         raise ModuleNotFoundError(text, name=error.name, path=error.path) from error

@@ -296,10 +296,8 @@ def test_wrong_options(url):
 def test_missing_package_names_the_extra(code, package, extra):
     code = f"import sys; sys.modules[{package!r}] = None; import partd_go; {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (
-        run.stderr.splitlines()[-1]
-        == f"ModuleNotFoundError: {package} is not installed: pip install 'partd-go[{extra}]'"
-    )
+    advice = f"in a clone of partd for Go, run pip install './python[{extra}]'"
+    assert run.stderr.splitlines()[-1] == f"ModuleNotFoundError: {package} is not installed: {advice}"
 
 
 def test_extra_of_dask_has_local_clusters():

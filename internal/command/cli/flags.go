@@ -19,7 +19,7 @@ func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
+	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more, plus a tenth of it and 30MiB")
 	return s
 }
 

@@ -46,7 +46,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest batch or value that a message may contain")
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "maximum `NUMBER` of connections; when it is reached, a new connection replaces an idle one")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use, half for messages and half for the store; a mem: store uses as much as its data needs")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use, plus a tenth of it: half for messages and half for the store; a mem: store uses as much as its data needs")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "maximum `NUMBER` of open readers and listings, of all clients together")
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a new connection's handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")

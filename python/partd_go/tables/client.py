@@ -231,8 +231,9 @@ def connect(
     limit. progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a
     terminal or a notebook.
 
-    The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
-    the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
+    The other arguments are only for a directory or a bucket. memory limits the server, as "8GiB" or in bytes; the
+    default is a quarter of the machine's memory. The server and its processes use at most 1.25 times as much, and 256
+    MiB plus 144 MiB for each process. read_only opens the tables in their current state, and changes
     nothing in the directory; it is the default if this user cannot write there. start_timeout limits how long the
     server may take to start, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of
     tables and their current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a

@@ -43,7 +43,7 @@ func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
 	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: minJobMemory}}
 	f.from = cmd.Flags().String("from", "", "`FORMAT` of the FILEs: csv, tsv, jsonl, parquet or arrow (default: from their names)")
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
-	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more; a row may take a quarter of it")
+	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more (256MiB needed up to 404MiB in benchmarks); a row may take a quarter of it")
 	f.progress = cliutil.ProgressFlag(cmd)
 	f.text = newTextFlags(a, cmd)
 	cliutil.Complete(cmd, "from", formats.ReadableNames...)

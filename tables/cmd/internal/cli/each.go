@@ -50,7 +50,7 @@ func newEach(a *app) *cobra.Command {
 		Short: "Run SQL on files larger than memory, one part of the keys at a time",
 		Long: `Divide the rows of files into parts, so that rows with equal values in the columns named by --by
 (equal keys) are in the same part, and run STATEMENT, a SELECT in DuckDB's dialect, once for each
-part. So groups, joins and windows of these keys finish within --memory, however large the files
+part. So groups, joins and windows of these keys finish within about --memory, however large the files
 are. No table is created.
 
 The statement sees the rows of FILE as the table NAME. If a NAME has several FILEs, repeat
