@@ -39,3 +39,18 @@ func TestReleaseNamesWhatIsMissing(t *testing.T) {
 		t.Errorf("packaging/release created %s", out)
 	}
 }
+
+// TestContact checks that the contact address is only in packaging/maintainer, from where packaging/release reads it.
+func TestContact(t *testing.T) {
+	contact := strings.TrimSpace(string(must.Get(os.ReadFile("maintainer"))(t)))
+	_, address, _ := strings.Cut(strings.TrimSuffix(contact, ">"), "<")
+	if !strings.Contains(address, "@") || strings.Contains(contact, "\n") {
+		t.Errorf("packaging/maintainer has %q, want one line with NAME <ADDRESS>", contact)
+	}
+	for file, want := range map[string]string{"nfpm/nfpm.yaml": "@MAINTAINER@", "release": "packaging/maintainer", "../SECURITY.md": "`packaging/maintainer`"} {
+		text := string(must.Get(os.ReadFile(file))(t))
+		if !strings.Contains(text, want) || strings.Contains(text, address) {
+			t.Errorf("%s lacks %s, or has the address itself", file, want)
+		}
+	}
+}
