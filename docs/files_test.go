@@ -120,6 +120,30 @@ func checkNames(t *testing.T, programs string) {
 	}
 }
 
+// TestWordsExplained checks that each page for users explains the words bucket and snapshot, which mean different things in
+// different programs, where they first occur.
+func TestWordsExplained(t *testing.T) {
+	explanations := map[string]*regexp.Regexp{
+		"bucket":   regexp.MustCompile(`cloud|folders? of tables|s3:`),
+		"snapshot": regexp.MustCompile(`names?\b|named states?|^#`),
+	}
+	code := regexp.MustCompile("(?ms)^ *```.*?^ *```$|(?m)^    .*$|`[^`]*`|\\]\\([^)]*\\)")
+	for _, page := range filesBelow(t, ".md") {
+		dir := path.Dir(page)
+		if !slices.Contains([]string{"README.md", "tables/README.md", "python/README.md"}, page) && !slices.Contains([]string{"docs", "tables/docs", "python/docs"}, dir) {
+			continue
+		}
+		lines := strings.Split(code.ReplaceAllString(readFile(t, page), " code "), "\n")
+		for word, explanation := range explanations {
+			use := regexp.MustCompile(`(?i)\b` + word + `s?\b`)
+			i := slices.IndexFunc(lines, use.MatchString)
+			if i >= 0 && !explanation.MatchString(strings.Join(lines[max(0, i-1):min(i+3, len(lines))], " ")) {
+				t.Errorf("%s: the first use of %s is not explained: %s", page, word, lines[i])
+			}
+		}
+	}
+}
+
 // TestExperimentalPackages checks that docs/versions.md lists the same packages as experimental as the packages'
 // comments, in all modules.
 func TestExperimentalPackages(t *testing.T) {

@@ -139,7 +139,7 @@ var (
 		{"dask-files", "dask, partd's files"},
 		{"dask-server", "dask, partd-server"},
 		{"dask-shards", "dask, three servers"},
-		{"dask-bucket", "dask, bucket"},
+		{"dask-bucket", "dask, cloud bucket"},
 		{"ray-own", "Ray's objects"},
 		{"ray-server", "Ray, partd-server"},
 		{"plain-server", "processes, partd-server"},

@@ -149,7 +149,7 @@ func TestProof(t *testing.T) {
 	table := "| promise | what the commands throw at it |\n|---|---|\n"
 	for _, row := range [][]string{
 		{
-			"an acknowledged append to File or a log store, a flush to a bucket, or a row of a table survives kill -9, and after a sync also a power failure",
+			"an acknowledged append to File or a log store, a flush to a cloud bucket, or a row of a table survives kill -9, and after a sync also a power failure",
 			step("crashes", "PARTD_CRASHES", "%s simulated crashes of the log store"), step("tablecrashes", "PARTD_CRASHES", "%s of tables"),
 			step("bucketcrashes", "PARTD_CRASHES", "%s simulated deaths of writers to a bucket, and of its sweeper"),
 			step("kills", "PARTD_KILLS", "%s killed writers each for File, numbered operations on File, and the log store"), step("tablekills", "PARTD_KILLS", "%s rounds of killed programs that write tables"),

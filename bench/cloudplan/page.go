@@ -11,7 +11,7 @@ import (
 // page returns the content of docs/cloud-plan.md.
 func page() string {
 	var b strings.Builder
-	b.WriteString(`# The cost of a store in a bucket, computed
+	b.WriteString(`# The cost of a store in a cloud bucket, computed
 
 How many requests, seconds and dollars does a shuffle through a bucket take? Nobody has measured one of this size: ` + "`objstore.Job`" + `
 computes them, also for your own job. The first table,
