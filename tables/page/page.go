@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -93,6 +94,10 @@ func (h *handler) endpoints() map[string]endpoint {
 		view      = state + "sort filter id"
 		statement = "sql before_version before_snapshot"
 	)
+	put := params("bucket table mode format file time keys id dry")
+	for _, option := range formats.Options(new(records.TextOptions)) {
+		put = append(put, option.Name)
+	}
 	return map[string]endpoint{
 		"GET /api/session":          {isPublic: true, handle: h.session},
 		"POST /api/sign-in":         {isPublic: true, handle: h.signIn},
@@ -107,7 +112,7 @@ func (h *handler) endpoints() map[string]endpoint {
 		"POST /api/cancel":          {handle: h.cancel},
 		"GET /api/query/{id}/error": {handle: h.failure},
 		"GET /api/download":         {handle: h.download, params: params(view, statement, "format")},
-		"POST /api/put":             {handle: h.put, params: params("bucket table mode format sep file time keys id dry")},
+		"POST /api/put":             {handle: h.put, params: put},
 		"POST /api/action":          {handle: h.action, params: params("dry")},
 	}
 }

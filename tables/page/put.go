@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -32,6 +34,26 @@ func parseMode(mode string) (tables.PutMode, error) {
 	return m, nil
 }
 
+// setText sets the options of text to the parameters with their names, and returns them as flags.
+func setText(o *records.TextOptions, parameters url.Values) (flags []string, err error) {
+	for _, option := range formats.Options(o) {
+		for _, value := range parameters[option.Name] {
+			if value == "" {
+				continue
+			}
+			if err := option.Value.Set(value); err != nil {
+				return nil, invalid("%s: %v", option.Name, err)
+			}
+			if option.Value.Type() == "bool" { // the flag needs no value, so it must be in the same word
+				flags = append(flags, "--"+option.Name+"="+value)
+			} else {
+				flags = append(flags, "--"+option.Name, value)
+			}
+		}
+	}
+	return flags, nil
+}
+
 // put first stores the upload in an unnamed temporary file, because the types of text columns are known only after the
 // whole file has been read.
 func (h *handler) put(q *request) error {
@@ -43,12 +65,16 @@ func (h *handler) put(q *request) error {
 	if err != nil {
 		return err
 	}
-	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), TextOptions: formats.TextOptions{Sep: p.Get("sep")}}
+	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format"))}
 	if !slices.Contains(formats.ReadableNames, string(input.Format)) {
 		return invalid("format is %.40q: it must be one of %q", input.Format, formats.ReadableNames)
 	}
 	if name := p.Get("file"); name != "" {
 		input.Name = fmt.Sprintf("%.100s", strings.ToValidUTF8(name, "\ufffd")) // for errors
+	}
+	textFlags, err := setText(&input.TextOptions, p)
+	if err != nil {
+		return err
 	}
 	o := &tables.PutOptions{ID: p.Get("id")}
 	keys, err := parseNames("keys", p.Get("keys"))
@@ -60,7 +86,7 @@ func (h *handler) put(q *request) error {
 	}
 	if dry {
 		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(input.Format))
-		c.flag("sep", input.Sep).flag("time", p.Get("time"))
+		c.add(textFlags...).flag("time", p.Get("time"))
 		for _, key := range keys {
 			c.flag("key", key)
 		}

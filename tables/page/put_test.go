@@ -64,7 +64,10 @@ func TestPut(t *testing.T) {
 	}
 	s.wantPost("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "", 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
 	s.wantGet("/api/table?bucket=B&table=-t", 404)
-	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
+	s.wantPost("/api/put?dry=1&table=t&format=csv&null=NA&null=-&ragged=cut&decimal=,&thousands=.", "", 200, `--format csv --ragged=cut --null NA --null - --decimal , --thousands . -- t`)
+	s.wantPost("/api/put?table=numbers&format=csv&null=NA&null=-&ragged=true&decimal=,", "n,m,o\nNA,1\n\"1,5\",-\n", 200, `"rows":2`)
+	s.wantGet("/api/download?table=numbers&format=csv", 200, "n,m,o\n,1,\n1.5,,\n")
+	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&ragged=maybe", "&null=%22", "&skip-bad=true", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
 		s.wantPost("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n", 400)
 	}
 	s.wantPost(putPath("csv", "&mode=append"), "x\nno number\n", 400)

@@ -55,13 +55,12 @@ const fileArgument = "FILE (for standard input: - and --format)"
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
 	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
 	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")
-	in.addValues(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, err := engine()
 		if err != nil {
 			return err
 		}
-		if err := in.check(cmd); err != nil {
+		if err := in.check(); err != nil {
 			return err
 		}
 		from, err := in.layout(args)
@@ -90,7 +89,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, from records.Layout, i
 	bar := progress.Start(a.err, in.showsProgress(a))
 	defer bar.Stop()
 	result, err := filejobs.Run(cmd.Context(), &filejobs.Options{
-		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: *in.skipBad, Where: *in.where, Columns: *in.columns,
+		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: in.text.SkipBad, Where: *in.where, Columns: *in.columns,
 		Memory: filejobs.Memory(in.memory.Bytes), Threads: *in.threads, Temp: temp, Bar: bar,
 	}, e)
 	bar.Stop()

@@ -21,29 +21,23 @@ import (
 const maxThreads = 256
 
 type inputFlags struct {
-	format, sep, progress *string
-	noHeader, skipBad     *bool
-	rowNames              *bool
-	where, columns        *string
-	ragged                *records.Ragged
-	values                *records.Values // nil if the command has no flags for it
-	asJSON, quiet         *bool
-	memory                *cliutil.Size
-	threads               *int
-	manyFormats           string // advice to add to the error about files of different formats
+	format, progress *string
+	text             *records.TextOptions
+	where, columns   *string
+	asJSON, quiet    *bool
+	memory           *cliutil.Size
+	threads          *int
+	manyFormats      string // advice to add to the error about files of different formats
 }
 
-func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags {
+// newInputFlags adds the flags for input to a command, except for the text options with the given names.
+func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string, except ...string) inputFlags {
 	fs := cmd.Flags()
 	f := inputFlags{
 		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
-		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
-		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
-		rowNames:    fs.Bool("row-names", false, "name the first column row_names if the header of a csv or tsv file has one name too few, as in files written by R"),
+		text:        new(records.TextOptions),
 		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
 		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
-		ragged:      new(records.Ragged),
-		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
 		memory:      memoryFlag(fs),
 		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
 		progress:    cliutil.ProgressFlag(cmd),
@@ -51,25 +45,16 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		asJSON:      jsonFlag(cmd, jsonUsage),
 		manyFormats: manyFormats,
 	}
-	fs.VarPF(f.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
-	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
+	for _, o := range records.Options(f.text, except...) {
+		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.IsExperimental, o.Suggestions)
+	}
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
 	return f
 }
 
-// addValues adds the flags that say how values of CSV and TSV are written.
-func (f *inputFlags) addValues(cmd *cobra.Command) {
-	f.values = &records.Values{}
-	cmd.Flags().StringArrayVar(&f.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as missing values in --where, --agg and :n; repeat it for several")
-	cliutil.NumberFlags(cmd, &f.values.Decimal, &f.values.Thousands)
-}
-
 // check returns an error if the flags are invalid. It does not read the files.
-func (f *inputFlags) check(cmd *cobra.Command) error {
-	if cmd.Flags().Changed("sep") && *f.sep == "" {
-		return cliutil.Usagef("--sep is empty: omit it to use commas in csv, or white space in text")
-	}
+func (f *inputFlags) check() error {
 	if *f.threads < 1 || *f.threads > maxThreads {
 		return cliutil.Usagef("--threads must be from 1 to %d, not %d", maxThreads, *f.threads)
 	}
@@ -82,16 +67,10 @@ func (f *inputFlags) showsProgress(a *app) bool {
 
 // layout determines the layout of files from the flags and the file extensions. It ignores
 // extensions for compression, such as .gz.
-func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	l := records.Layout{NoHeader: *f.noHeader, RowNames: *f.rowNames, Ragged: *f.ragged}
-	var err error
-	l.Sep, err = parseSeparator("sep", *f.sep)
-	if err != nil {
-		return l, err
-	}
+func (f *inputFlags) layout(files []string) (l records.Layout, err error) {
+	var format records.Format
 	if *f.format != "" {
-		var err error
-		l.Format, err = records.ParseFormat(*f.format)
+		format, err = records.ParseFormat(*f.format)
 		if err != nil {
 			return l, cliutil.Usagef("--format: %w", err)
 		}
@@ -106,32 +85,16 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		if file == filejobs.Stdin {
 			return l, cliutil.Usagef("standard input (-) needs --format: use one of %s", records.FormatNames)
 		}
-		format := records.FormatOf(zfile.TrimName(file))
-		if i > 0 && format != l.Format {
+		named := records.FormatOf(zfile.TrimName(file))
+		if i > 0 && named != format {
 			return l, cliutil.Usagef("%s looks like %s, but %s looks like %s: set --format%s",
-				files[0], l.Format, file, format, f.manyFormats)
+				files[0], format, file, named, f.manyFormats)
 		}
-		l.Format = format
+		format = named
 	}
-	if err := l.Check(); err != nil {
-		return l, cliutil.Usagef("--sep: %w", err)
-	}
-	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
-		return l, cliutil.Usagef("--no-header is only for csv and tsv: %s never has a header", l.Format)
-	}
-	if l.Ragged != records.RefuseRagged && (l.Format == records.JSONL || l.Format == records.Text) {
-		return l, cliutil.Usagef("--ragged is only for csv and tsv: records of %s can have any number of fields", l.Format)
-	}
-	if f.values.IsSet() {
-		if err := f.values.Check(string(l.Separator())); err != nil {
-			return l, cliutil.Usagef("%w", err)
-		}
-		if l.Format == records.CSV || l.Format == records.TSV {
-			l.Values = f.values
-		}
-	}
-	if l.RowNames && !l.HasHeader() {
-		return l, cliutil.Usagef("--row-names is only for csv and tsv with a header")
+	l, err = f.text.Layout(format)
+	if err != nil {
+		return l, cliutil.UsageError{Err: err}
 	}
 	return l, nil
 }
@@ -146,17 +109,19 @@ func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, er
 		named[i] = records.FormatOf(zfile.TrimName(file))
 	}
 	for i := range files {
+		text := *f.text
+		both[i].text = &text
 		if named[i] == records.JSONL && named[1-i] != records.JSONL {
-			both[i].ragged = new(records.Ragged)
+			text.Ragged = records.RefuseRagged
 		}
 		if named[i] == records.Text || named[1-i] != records.Text || *f.format == "" {
 			continue
 		}
-		format, sep, noHeader := "", *f.sep, *f.noHeader && named[i] != records.JSONL
+		both[i].format = new(string)
+		text.NoHeader = text.NoHeader && named[i] != records.JSONL
 		if named[i] != records.CSV {
-			sep = ""
+			text.Sep = ""
 		}
-		both[i].format, both[i].sep, both[i].noHeader = &format, &sep, &noHeader
 	}
 	left, err = both[0].layout(files[:1])
 	if err != nil {
@@ -164,15 +129,6 @@ func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, er
 	}
 	right, err = both[1].layout(files[1:])
 	return left, right, err
-}
-
-// parseSeparator returns the separator that a flag names: \t means a tab, which is hard to type, and \\ means a
-// backslash.
-func parseSeparator(flag, text string) (string, error) {
-	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(text), `\`) {
-		return "", cliutil.Usagef(`--%s: %q has a backslash: write \t for a tab, or \\ for a backslash`, flag, text)
-	}
-	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }
 
 // completeFields registers completion for a flag that lists fields. It offers the columns of the

@@ -76,7 +76,7 @@ func newJoin(a *app) *cobra.Command {
 	kindName := cmd.Flags().String("how", "inner", "select the `KIND` of join: "+strings.Join(joinKinds, ", "))
 	matchEmpty := cmd.Flags().Bool("match-empty", false, "let missing values match each other")
 	cliutil.Complete(cmd, "how", joinKinds...)
-	in, out := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", ""), newOutputFlags(cmd)
+	in, out := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "", "null", "decimal", "thousands"), newOutputFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		kind := slices.Index(joinKinds, *kindName)
 		switch {
@@ -85,7 +85,7 @@ func newJoin(a *app) *cobra.Command {
 		case kind < 0:
 			return cliutil.Usagef("--how %q is unknown: use one of %s", *kindName, strings.Join(joinKinds, ", "))
 		}
-		if err := in.check(cmd); err != nil {
+		if err := in.check(); err != nil {
 			return err
 		}
 		left, right, err := in.joinLayouts(files)

@@ -63,9 +63,9 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
 		return in, cliutil.Usagef("%s: %s would be written to a file with a JSON name: name it .jsonl, or set --to-format", *f.output, format)
 	}
-	sep, err := parseSeparator("to-sep", *f.toSep)
+	sep, err := records.ParseSeparator(*f.toSep)
 	if err != nil {
-		return in, err
+		return in, cliutil.Usagef("--to-sep: %w", err)
 	}
 	l := in
 	if format != in.Format {

@@ -75,7 +75,6 @@ func newShuffle(a *app) *cobra.Command {
 		stats:      fs.Bool("stats", false, "also compare a checksum of all records, by reading a log: store back, and show it"),
 		inputFlags: newInputFlags(cmd, "write the summary as a JSON object", ", or run the command for each with --append"),
 	}
-	f.addValues(cmd)
 	completeFields(cmd, "by", &f.inputFlags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(cmd); err != nil {

@@ -38,7 +38,7 @@ func (f *shuffleFlags) check(cmd *cobra.Command) error {
 	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
 		return cliutil.Usagef("--partitions must be from 1 to %d, not %d", maxPartitions, *f.partitions)
 	}
-	return f.inputFlags.check(cmd)
+	return f.inputFlags.check()
 }
 
 type shuffleRun struct {
@@ -66,7 +66,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	}
 	memory := filejobs.Memory(j.flags.memory.Bytes)
 	cfg := records.Config{
-		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: memory.MaxRecord(),
+		Layout: j.layout, SkipBad: j.flags.text.SkipBad, MaxRecord: memory.MaxRecord(),
 		Block: memory.Block(), Workers: *j.flags.threads,
 	}
 	options := limitMemory(j.flags.memory.Bytes, j.url)

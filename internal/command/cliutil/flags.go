@@ -104,12 +104,18 @@ func Experimental(cmd *cobra.Command, flags ...string) {
 	}
 }
 
-// NumberFlags adds the flags --decimal and --thousands to a command.
-func NumberFlags(cmd *cobra.Command, decimal, thousands *string) {
-	cmd.Flags().StringVar(decimal, "decimal", "", "numbers of csv and tsv have this decimal `MARK`, a comma or a point (default: a point)")
-	cmd.Flags().StringVar(thousands, "thousands", "", "numbers of csv and tsv have this `CHAR` between groups of three digits")
-	Experimental(cmd, "thousands")
-	Complete(cmd, "decimal", ",", ".")
+// AddFlag adds a flag to a command. suggestions are the values that completion offers; nil leaves that to the shell.
+func AddFlag(cmd *cobra.Command, value pflag.Value, name, usage string, isExperimental bool, suggestions []string) {
+	f := cmd.Flags().VarPF(value, name, "", usage)
+	if value.Type() == "bool" {
+		f.NoOptDefVal = "true"
+	}
+	if isExperimental {
+		Experimental(cmd, name)
+	}
+	if suggestions != nil {
+		Complete(cmd, name, suggestions...)
+	}
 }
 
 // CheckProgress validates the value of --progress.

@@ -19,12 +19,6 @@ const (
 	CutRagged                  // short records get empty fields, and longer records lose their last fields
 )
 
-// RaggedUsage describes the flag --ragged.
-const RaggedUsage = "fill short records of csv and tsv with empty fields; --ragged=cut also cuts longer ones"
-
-// RaggedNames are the values of the flag --ragged that are not just true or false.
-var RaggedNames = []string{"fill", "cut"}
-
 // Set parses the value of the flag --ragged.
 func (r *Ragged) Set(text string) error {
 	switch text {
@@ -40,10 +34,16 @@ func (r *Ragged) Set(text string) error {
 	return nil
 }
 
-func (r *Ragged) String() string { return [...]string{"false", "fill", "cut"}[*r] }
+func (r Ragged) String() string { return [...]string{"false", "fill", "cut"}[r] }
 
 // Type makes the value optional, as for other flags of this type.
 func (r *Ragged) Type() string { return "bool" }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r Ragged) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *Ragged) UnmarshalText(text []byte) error { return r.Set(string(text)) }
 
 // Mended counts the records that got the right number of fields.
 type Mended struct {

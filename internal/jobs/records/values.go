@@ -10,9 +10,9 @@ import (
 
 // Values says how the texts of CSV and TSV represent values. It applies only to the fields that ask for it.
 type Values struct {
-	Nulls     []string // unquoted fields with one of these texts are missing values, as empty fields are
-	Decimal   string   // decimal mark of numbers, a comma or a point; "" means a point
-	Thousands string   // character between groups of three digits; "" means none
+	Nulls     []string `json:"null,omitempty"`      // unquoted fields with one of these texts are missing values, as empty fields are
+	Decimal   string   `json:"decimal,omitempty"`   // decimal mark of numbers, a comma or a point; "" means a point
+	Thousands string   `json:"thousands,omitempty"` // character between groups of three digits; "" means none
 }
 
 // Check returns an error if a value of a flag is invalid. sep is the separator of the fields.
@@ -32,10 +32,8 @@ func (v *Values) Check(sep string) error {
 	return nil
 }
 
-// IsSet reports whether v differs from the default. v can be nil.
-func (v *Values) IsSet() bool {
-	return v != nil && (len(v.Nulls) > 0 || v.Decimal != "" || v.Thousands != "")
-}
+// isSet reports whether v differs from the default.
+func (v *Values) isSet() bool { return len(v.Nulls) > 0 || v.Decimal != "" || v.Thousands != "" }
 
 // ReadsNumbers reports whether numbers have another form than in the default. v can be nil.
 func (v *Values) ReadsNumbers() bool { return v != nil && (v.Decimal == "," || v.Thousands != "") }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -43,7 +42,6 @@ func newPut(a *app) *cobra.Command {
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
 	text := newTextFlags(a, cmd)
-	sep := cmd.Flags().String("sep", "", "csv: `BYTE` that separates fields; \\t is a tab (default: a comma)")
 	progressMode := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -65,7 +63,6 @@ func newPut(a *app) *cobra.Command {
 		if err := text.apply(in); err != nil {
 			return err
 		}
-		in.Sep = strings.ReplaceAll(*sep, `\t`, "\t")
 		var bytesRead atomic.Int64
 		in.Count = func(n int) { bytesRead.Add(int64(n)) }
 		bar := progress.Start(a.err, cliutil.ShowsProgress(*progressMode, a.err))

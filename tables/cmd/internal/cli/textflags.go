@@ -12,25 +12,23 @@ import (
 
 // textFlags are the flags of commands that read CSV and TSV. They do not affect files in other formats.
 type textFlags struct {
-	a      *app
-	ragged records.Ragged
-	values records.Values
-	mended formats.MendedCount // of all inputs
+	a       *app
+	options records.TextOptions
+	mended  formats.MendedCount // of all inputs
 }
 
 func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
 	t := &textFlags{a: a}
-	cmd.Flags().VarPF(&t.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
-	cmd.Flags().StringArrayVar(&t.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as null; repeat it for several")
-	cliutil.NumberFlags(cmd, &t.values.Decimal, &t.values.Thousands)
-	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
+	for _, o := range formats.Options(&t.options) {
+		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.IsExperimental, o.Suggestions)
+	}
 	return t
 }
 
 // apply sets the options of an input.
 func (t *textFlags) apply(in *formats.Input) error {
-	in.Mended, in.Ragged, in.Values = &t.mended, t.ragged, t.values
-	if err := t.values.Check(""); err != nil {
+	in.Mended, in.TextOptions = &t.mended, t.options
+	if err := in.Values.Check(""); err != nil {
 		return cliutil.Usagef("%w", err)
 	}
 	return nil

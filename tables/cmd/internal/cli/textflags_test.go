@@ -108,6 +108,29 @@ func TestNull(t *testing.T) {
 	}
 }
 
+// TestSep checks the separator of each command that reads CSV.
+func TestSep(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(dir, "tables"))
+	file, out, want := writeTemp(t, "a.csv", "k\ta\n1\tx;y,z\n"), filepath.Join(dir, "out.csv"), "k,a\n1,\"x;y,z\"\n"
+	for _, args := range [][]string{
+		{"convert", "-o", out, "--force", file},
+		{"sort", "--by", "k", "-o", out, "--force", file},
+		{"each", "--by", "k", "-o", out, "--force", "SELECT * FROM rows", "rows=" + file},
+	} {
+		mustRun(t, "", append(args, "--sep", `\t`)...)
+		if got := string(must.Get(os.ReadFile(out))(t)); got != want {
+			t.Errorf("%q: got %q, want %q", args, got, want)
+		}
+	}
+	mustRun(t, "", "split", "--by", "k", "--sep", `\t`, "--to-format", "csv", "-o", filepath.Join(dir, "parts"), file)
+	if got := filesIn(t, filepath.Join(dir, "parts")); got["1.csv"] != want {
+		t.Errorf("split: got %q", got)
+	}
+	wantFailure(t, cliutil.ExitUsage, `--sep: "\\" has a backslash: write \t for a tab`, "put", "--sep", `\`, "t", file)
+	wantFailure(t, cliutil.ExitUsage, "unknown flag --no-header", "put", "--no-header", "t", file)
+}
+
 // TestDecimal checks numbers with a decimal comma and separators of thousands.
 func TestDecimal(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))

@@ -65,9 +65,14 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 		t.layout = records.Layout{Format: records.JSONL}
 		return t, nil
 	}
-	t.layout = records.Layout{Format: records.CSV, Sep: in.Sep, Ragged: in.Ragged, Values: &in.Values}
+	format := records.CSV
 	if in.Format == TSV {
-		t.layout.Format = records.TSV
+		format = records.TSV
+	}
+	var err error
+	t.layout, err = in.TextOptions.Layout(format)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
 	return t, t.readHeader(ctx)
 }

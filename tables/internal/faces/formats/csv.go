@@ -28,17 +28,10 @@ func (t *text) csvRows(c chunk) *csvRows {
 }
 
 func (t *text) readHeader(ctx context.Context) error {
-	err := t.layout.Check()
-	if err == nil {
-		err = t.in.Values.Check(string(t.layout.Separator()))
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.in.Name, err)
-	}
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err = io.EOF // Skip chunks that consist of empty lines.
+	err := io.EOF // Skip chunks that consist of empty lines.
 	for err == io.EOF {
 		first, err = t.nextChunk(ctx)
 		if err == io.EOF {

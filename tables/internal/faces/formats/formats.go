@@ -93,14 +93,12 @@ const (
 // arrowSchemaKey is the key in Parquet metadata under which Arrow's writers store the Arrow schema.
 const arrowSchemaKey = "ARROW:schema"
 
-// TextOptions say how to read CSV and TSV. Other formats ignore them, except Sep.
-type TextOptions struct {
-	Sep    string         // separator of CSV fields, a single byte; "" means a comma
-	Values records.Values // which texts stand for values
-	Ragged records.Ragged // what happens to records with more or fewer fields than the header
+// Options returns the options of text that Read supports, with the fields of o as their values.
+func Options(o *records.TextOptions) []records.Option {
+	return records.Options(o, "no-header", "row-names", "skip-bad")
 }
 
-// MendedCount counts the records that [TextOptions].Ragged changed, in one or more inputs.
+// MendedCount counts the records that Ragged of [records.TextOptions] changed, in one or more inputs.
 type MendedCount struct{ filled, cut atomic.Int64 }
 
 // Add adds counts.
@@ -116,11 +114,11 @@ func (m *MendedCount) Total() records.Mended {
 
 // Input is a file to read.
 type Input struct {
-	Name   string // file name in errors
-	File   *os.File
-	Format Format
-	TextOptions
-	Mended *MendedCount // counts the records that Ragged changed; nil means that they are not counted
+	Name                string // file name in errors
+	File                *os.File
+	Format              Format
+	records.TextOptions              // Other formats than CSV and TSV ignore them, except Sep.
+	Mended              *MendedCount // counts the records that Ragged changed; nil means that they are not counted
 
 	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats
 	// use it, and so does Parquet for INT96 times.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -68,7 +69,7 @@ func (a *IsolatedReader) unreserve(n int64) {
 type task struct {
 	Name   string
 	Format Format
-	TextOptions
+	records.TextOptions
 	Known  []byte
 	Memory int64
 }
