@@ -23,7 +23,7 @@ import pyarrow.parquet as parquet
 
 import partd_go
 import partd_go.tables
-from partd_go.tables import MomentError, NotFound
+from partd_go.tables import MomentError, NotFound, split
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +290,16 @@ def test_files(tables, tmp_path):
     assert tables.get("nulls", as_="arrow").to_pydict() == {"n": ["1", None, "-"], "c": [None, "NA", "x"]}
     with pytest.raises(ValueError, match="null is for a file, but data has type DataFrame"):
         tables.put("nulls", frame, "replace", null="NA")
+    (tmp_path / "text.csv").write_text("n\\c\n1.000,5\\x\n2\n")
+    options = {"sep": "\\", "decimal": ",", "thousands": ".", "ragged": True}
+    tables.put("text", tmp_path / "text.csv", **options)
+    assert tables.get("text", as_="arrow").to_pydict() == {"n": [1000.5, 2], "c": ["x", None]}
+    assert split(tmp_path / "text.csv", "n", tmp_path / "parts", **options) == (2, 2)
+    for call in (lambda **o: tables.put("text", frame, **o), lambda **o: split(frame, "n", tmp_path / "parts", **o)):
+        with pytest.raises(ValueError, match="sep is for a file, but data has type DataFrame: leave out sep"):
+            call(sep=";")
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'seb' \(did you mean sep\?\)"):
+            call(seb=";")
     with pytest.raises(ValueError, match="no unquoted field can have this text"):
         tables.put("nulls", tmp_path / "nulls.csv", "replace", null="a,b")
     with pytest.raises(FileNotFoundError):

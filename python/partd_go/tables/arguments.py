@@ -66,6 +66,21 @@ def options_of(source: Callable[..., Any], known: type | None = None) -> Callabl
     return show
 
 
+def also_takes(known: type) -> Callable[[F], F]:
+    """Returns a decorator for a function with **options of the TypedDict known. The function's signature then shows
+    them."""
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        for name, annotation in known.__annotations__.items():
+            own.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+        return function
+
+    return show
+
+
 _INSTEAD = {
     "head": "get(limit=…)",
     "tail": "get(last=…)",

@@ -15,15 +15,17 @@ import pyarrow as pa
 
 from ..errors import NO_SPACE_ADVICE, Error, Misuse, NoSpace, failure, is_disk_full
 from ..frames import to_arrow, to_stream
-from . import arguments, progress
+from . import arguments, progress, textoptions
 from .errors import Exists, NotFound
 from .results import Data
 from .server import IGNORED_ENV_PREFIXES, program
+from .textoptions import TextOptions
 
 if TYPE_CHECKING:
     import dask.dataframe
     import polars
     import pyarrow.dataset
+    from typing_extensions import Unpack
 
 Rows: TypeAlias = """(
     Data | Sequence[str | os.PathLike[str]] | pa.dataset.Dataset | pa.dataset.Scanner
@@ -38,6 +40,7 @@ class Split(NamedTuple):
     files: int
 
 
+@arguments.also_takes(TextOptions)
 def split(
     data: Rows,
     by: str | Sequence[str],
@@ -49,6 +52,7 @@ def split(
     force: bool = False,
     format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet",
     memory: int | str | None = None,
+    **text_options: Unpack[TextOptions],
 ) -> Split:
     """Splits rows into one file for each key, which is a combination of values in the columns in by. Returns how many
     rows and files it wrote. The number of keys is not limited. Rows with the same key keep their order.
@@ -70,6 +74,8 @@ def split(
 
     memory is about how much memory the program uses, in bytes or as "1GiB"; the default is 256 MiB, which needed up to
     404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
+
+    Paths of CSV and TSV files can have the options that put() has for them, such as sep.
     """
     flags = {"by": csv(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
     if memory is not None:
@@ -84,7 +90,9 @@ def split(
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
     if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
         files = [absolute(cast("str | os.PathLike[str]", path)) for path in paths]
+        command += textoptions.flags("split", "split", text_options, data, is_path=True)
         return _run([*command, "--", *files], flags["output"], None)
+    textoptions.flags("split", "split", text_options, data, is_path=False)
     return _run([*command, "--from=arrow", "-"], flags["output"], reader(data))
 
 

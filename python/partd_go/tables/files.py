@@ -32,11 +32,11 @@ _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")
 
 
 def reader(
-    path: str | os.PathLike[str], schema: pa.Schema | None = None, null: Sequence[str] = ()
+    path: str | os.PathLike[str], schema: pa.Schema | None = None, text_flags: Sequence[str] = ()
 ) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. Unquoted CSV and TSV fields with a text in null are null. A column of a CSV
-    or JSON file gets the type that schema has for its name or, by default, a type that fits all its values. The same
-    holds for INT96 times, except that their default is microseconds."""
+    """Returns a reader of a file's rows. A column of a CSV or JSON file gets the type that schema has for its name or,
+    by default, a type that fits all its values. The same holds for INT96 times, except that their default is
+    microseconds."""
     name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
     if extension.lower() in _COMPRESSED:
@@ -48,7 +48,7 @@ def reader(
         )
     try:
         if format in ("csv", "tsv", "jsonl"):
-            return _convert(name, format, schema, null)
+            return _convert(name, format, schema, text_flags)
         if format == "stream":
             return pa.ipc.open_stream(name)
         if format == "arrow":
@@ -68,13 +68,12 @@ def reader(
         raise failure(Misuse, "put", name, str(error), "pass a file whose format matches its name") from error
 
 
-def _convert(name: str, format: str, schema: pa.Schema | None, null: Sequence[str] = ()) -> pa.RecordBatchReader:
+def _convert(name: str, format: str, schema: pa.Schema | None, text_flags: Sequence[str] = ()) -> pa.RecordBatchReader:
     """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows from a text file only after
     it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
-    command = [program(), "convert", "--from", format, "--to-format", "arrow"]
-    command += [f"--null={text}" for text in null]
+    command = [program(), "convert", "--from", format, "--to-format", "arrow", *text_flags]
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:
             with pa.ipc.new_file(like_file, schema) as writer:

@@ -14,16 +14,18 @@ import pyarrow.flight as flight
 
 from ..errors import Error, Misuse, failure
 from ..frames import to_arrow, to_stream
-from . import arguments, files, progress
-from .arguments import options_of
+from . import arguments, files, progress, textoptions
+from .arguments import also_takes, options_of
 from .bulk import reader, recorded
 from .calls import Call, call_each, to_json
 from .catalog import Catalog
 from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
 from .results import MODES, Data, Mode, Replaced, Time, moment
+from .textoptions import TextOptions
 
 if TYPE_CHECKING:
     import polars
+    from typing_extensions import Unpack
 
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
@@ -33,6 +35,7 @@ _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 class Writes(Catalog):
     """Methods that write rows to tables."""
 
+    @also_takes(TextOptions)
     def put(
         self,
         name: str,
@@ -46,8 +49,8 @@ class Writes(Catalog):
         upsert: str | Sequence[str] | None = None,
         null_keys: bool = False,
         missing: Missing = "warn",
-        null: str | Sequence[str] = (),
         timeout: float | None = None,
+        **text_options: Unpack[TextOptions],
     ) -> int:
         """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
         version of the table that contains them.
@@ -66,16 +69,18 @@ class Writes(Catalog):
         Columns that appended rows lack become null; missing says whether to "warn" about this, to raise an error
         ("error"), or to "ignore" it.
 
-        null lists texts, such as ["NA"], that are null in a CSV or TSV file unless they are quoted.
+        Options for a CSV or TSV file: sep is the byte between the fields of CSV, by default a comma. null lists texts,
+        such as ["NA"], that are null unless they are quoted. If ragged is true, records with too few fields are filled
+        with nulls; if it is "cut", longer ones are also cut. decimal is the decimal mark of numbers, "," or ".", and
+        thousands is the character between groups of three digits.
         """
         arguments.text(name, "name")
         if mode not in MODES:
             raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
             raise Misuse(f"missing is {missing!r}: pass 'warn', 'error' or 'ignore'")
-        nulls = arguments.names(null, "null")
-        if nulls and not isinstance(data, (str, os.PathLike)):
-            raise Misuse(f"put {name!r}: null is for a file, but data has type {type(data).__name__}: leave out null")
+        is_path = isinstance(data, (str, os.PathLike))
+        text_flags = textoptions.flags("put", f"put {name!r}", text_options, data, is_path)
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
@@ -100,7 +105,7 @@ class Writes(Catalog):
             advice_if_unknown,
             is_typed=is_upsert or mode == "append",
             is_idempotent=is_upsert or bool(id),
-            null=nulls,
+            text_flags=text_flags,
         )
         if missing == "warn" and result.get("lacks"):
             warnings.warn(
@@ -153,16 +158,16 @@ class Writes(Catalog):
         *,
         is_typed: bool,
         is_idempotent: bool,
-        null: Sequence[str] = (),
+        text_flags: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Sends rows with call, the command for a put, and returns the server's answer. If is_typed is true, a text
-        file is read with the types of the table's columns, and with the texts in null as nulls. For advice_if_unknown,
-        see convert_error, and for is_idempotent, see _repeat."""
+        file is read with the types of the table's columns. For advice_if_unknown, see convert_error, and for
+        is_idempotent, see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
                 table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
-            data = files.reader(data, table_schema, null)
+            data = files.reader(data, table_schema, text_flags)
         rows = to_stream(data)
         if not rows.schema.names:
             raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
