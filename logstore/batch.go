@@ -16,13 +16,14 @@ import (
 // buf, parts[i] is the number of its part of the table, and hashes[i] is the hash of its key.
 // Batches are reused.
 type batch struct {
-	buf            []byte // space for the header, then the entries
-	offsets, parts []uint32
-	hashes         []uint64
-	blobs          []segment.BlobRef // blobs written for this batch
-	ledger         segment.Ledger
-	maxBlobNo      uint32 // highest number of a blob file that an entry refers to
-	crc            uint32 // checksum of the entries
+	buf       []byte // space for the header, then the entries
+	offsets   []uint32
+	parts     []uint32
+	hashes    []uint64
+	blobs     []segment.BlobRef // blobs written for this batch
+	ledger    segment.Ledger
+	maxBlobNo uint32 // highest number of a blob file that an entry refers to
+	crc       uint32 // checksum of the entries
 }
 
 // entryOverhead is the memory in bytes that a batch needs for each entry, besides the entry.

@@ -22,14 +22,15 @@ type keyStream struct {
 	// If ledger is not nil, all entries of the key are added to it.
 	ledger *segment.Ledger
 
-	source            int
-	entry             int // index of the key's next entry in this source
-	started, inHotRun bool
-	run               segment.Reader
-	er                segment.EntryReader
-	blob              segment.BlobReader
-	inBlob            bool
-	piece             ledger.Piece
+	source   int
+	entry    int // index of the key's next entry in this source
+	started  bool
+	inHotRun bool
+	run      segment.Reader
+	er       segment.EntryReader
+	blob     segment.BlobReader
+	inBlob   bool
+	piece    ledger.Piece
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *segment.Ledger) (*keyStream, error) {

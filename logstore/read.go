@@ -138,12 +138,13 @@ func (s *Store) scanView(ctx context.Context) (*view, error) {
 }
 
 type keyReader struct {
-	ctx      context.Context
-	key, dir string
-	stream   *keyStream
-	unread   []byte
-	err      error
-	closed   bool
+	ctx    context.Context
+	key    string
+	dir    string
+	stream *keyStream
+	unread []byte
+	err    error
+	closed bool
 }
 
 func (r *keyReader) fail(op string, err error) error {

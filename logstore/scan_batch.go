@@ -24,9 +24,10 @@ type scanPartition struct {
 
 // scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan.
 type scanBatch struct {
-	free       chan<- *scanBatch // the consumer returns the batch on this channel
-	keys, data []byte
-	items      []scanItem
+	free  chan<- *scanBatch // the consumer returns the batch on this channel
+	keys  []byte
+	data  []byte
+	items []scanItem
 }
 
 // scanItem is a chunk or, in a scan of keys, a key.

@@ -10,9 +10,10 @@ import (
 
 // entryRef refers to a loaded entry. It contains everything that sorting and copying need.
 type entryRef struct {
-	hash             uint64
-	keyAndKind       uint32 // offset of the key << 2 | kind of the entry
-	keyLen, valueLen uint16
+	hash       uint64
+	keyAndKind uint32 // offset of the key << 2 | kind of the entry
+	keyLen     uint16
+	valueLen   uint16
 }
 
 const (

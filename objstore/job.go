@@ -101,13 +101,14 @@ type work struct {
 
 // Plan is the estimate for a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan struct {
-	Segments, Passes                     int64   // Passes is per reader
-	DiskBytes                            int64   // size of the temporary files of each reader
-	CatalogBytes                         int64   // memory that each reader needs for the index of segments
-	Upload, Commit                       float64 // seconds
-	Read                                 float64 // seconds
-	Requests                             Requests
-	RequestDollars, StorageDollarsPerDay float64
+	Segments, Passes     int64   // Passes is per reader
+	DiskBytes            int64   // size of the temporary files of each reader
+	CatalogBytes         int64   // memory that each reader needs for the index of segments
+	Upload, Commit       float64 // seconds
+	Read                 float64 // seconds
+	Requests             Requests
+	RequestDollars       float64
+	StorageDollarsPerDay float64
 }
 
 // openingPuts is the number of PUT requests for opening a store once.

@@ -89,16 +89,17 @@ type meters struct {
 	goOperations [lastOperation + 1]meter       // by operation; index 0 is for unknown operations
 	python       [len(pythonCommands) + 1]meter // by command; index 0 is for unknown commands
 
-	bytesSent, acceptedConns atomic.Int64
-	refusedConns             atomic.Int64 // connections refused because there were too many
-	evictedConns             atomic.Int64 // connections closed in favor of other peers
-	faultyConns              atomic.Int64 // connections closed because the peer violated the protocol or stalled
-	failedTLS                atomic.Int64 // connections with a failed TLS handshake
-	wrongCredentials         atomic.Int64
-	deniedRequests           atomic.Int64 // requests refused because the user lacked a right
-	storeErrors              atomic.Int64
-	needsReopen              atomic.Pointer[error] // error from a change that failed because the store must be reopened
-	evictedSessions          atomic.Int64          // sessions forgotten in favor of other peers
+	bytesSent        atomic.Int64
+	acceptedConns    atomic.Int64
+	refusedConns     atomic.Int64 // connections refused because there were too many
+	evictedConns     atomic.Int64 // connections closed in favor of other peers
+	faultyConns      atomic.Int64 // connections closed because the peer violated the protocol or stalled
+	failedTLS        atomic.Int64 // connections with a failed TLS handshake
+	wrongCredentials atomic.Int64
+	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
+	storeErrors      atomic.Int64
+	needsReopen      atomic.Pointer[error] // error from a change that failed because the store must be reopened
+	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
 }
 
 // meter counts the requests of one kind.

@@ -133,9 +133,10 @@ func parseRequest(frame []byte) (r request, body []byte, err error) {
 }
 
 type reply struct {
-	op            operation
-	status, flags uint8
-	number        uint64
+	op     operation
+	status uint8
+	flags  uint8
+	number uint64
 }
 
 func (r reply) append(b []byte) []byte {

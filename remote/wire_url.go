@@ -11,8 +11,9 @@ import (
 )
 
 type address struct {
-	network, address, namespace string
-	secure                      bool // with TLS
+	network, address string
+	namespace        string
+	secure           bool // with TLS
 }
 
 const usage = "write tcp://HOST:PORT, tls://HOST:PORT, optionally with /NAMESPACE, or ipc:///PATH"

@@ -41,11 +41,12 @@ func (b *batch) block(i int) recordBlock {
 // scanner reads a spool's store in the background. It divides chunks into records, counts
 // them, and sends them in batches to readers.
 type scanner struct {
-	s           *spool
-	full, empty chan *batch
-	cancel      context.CancelFunc
-	ctx         context.Context
-	batchSize   int
+	s         *spool
+	full      chan *batch
+	empty     chan *batch
+	cancel    context.CancelFunc
+	ctx       context.Context
+	batchSize int
 
 	current *batch
 	// where to send current if that batch begins within a group (the records of a key); else nil

@@ -33,10 +33,11 @@ type store struct {
 
 // layer describes a prefix, such as "buffer" in "buffer+file:DIR".
 type layer struct {
-	name, help string
-	options    []option
-	wrap       func(inner partd.Partd, opts options) (partd.Partd, error)
-	check      func(opts options) error // checks that the options are compatible; may be nil
+	name    string
+	help    string
+	options []option
+	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
+	check   func(opts options) error // checks that the options are compatible; may be nil
 }
 
 func stores() []store {

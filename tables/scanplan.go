@@ -70,8 +70,9 @@ type ScanPlan struct {
 
 // PlannedFile is a Parquet file of a table.
 type PlannedFile struct {
-	Path        string // path on this machine
-	Bytes, Rows int64
+	Path  string // path on this machine
+	Bytes int64
+	Rows  int64
 
 	Overlaps   bool // whether rows in the tail can replace some of the file's rows
 	HasDeletes bool // whether rows in the file may be marked as deleted

@@ -229,11 +229,12 @@ func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.Ru
 
 // Lock is a named lock on the server. The client keeps renewing the lock until Unlock is called.
 type Lock struct {
-	c                 *Client
-	id                string
-	once              sync.Once
-	stopRenewal       context.CancelFunc
-	renewalDone, lost chan struct{}
+	c           *Client
+	id          string
+	once        sync.Once
+	stopRenewal context.CancelFunc
+	renewalDone chan struct{}
+	lost        chan struct{}
 }
 
 // Lock calls Table.Lock on the server. The lock is a lease: if this process dies or loses its

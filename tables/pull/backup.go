@@ -29,10 +29,11 @@ const (
 
 // Copied reports what a backup or restore did with one table.
 type Copied struct {
-	Name          string
-	Version, Rows int64
-	Files         int   // files transferred, including the manifest; files that the target already has do not count
-	Bytes         int64 // bytes of the files transferred
+	Name    string
+	Version int64
+	Rows    int64
+	Files   int   // files transferred, including the manifest; files that the target already has do not count
+	Bytes   int64 // bytes of the files transferred
 }
 
 // BackupInfo describes a backup in a listing.

@@ -17,7 +17,8 @@ type GCOptions struct {
 
 // GCResult counts the results that GC removed and kept.
 type GCResult struct {
-	Removed, Remaining int
+	Removed   int
+	Remaining int
 }
 
 // GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed processes. It

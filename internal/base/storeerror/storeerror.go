@@ -64,10 +64,11 @@ const (
 
 // Error has the fields of partd.Error, so that a *Error can be converted to a *partd.Error.
 type Error struct {
-	Op, Key string
-	HasKey  bool
-	Path    string
-	Err     error
+	Op     string
+	Key    string
+	HasKey bool
+	Path   string
+	Err    error
 }
 
 type entry = struct {

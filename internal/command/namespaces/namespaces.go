@@ -70,15 +70,16 @@ type Set struct {
 }
 
 type entry struct {
-	name               string
-	users              int // number of Acquire calls whose done function was not called yet
-	leases             int // number of operations in progress
-	longUses           int // number of operations in progress that can take long
-	store              partd.Partd
-	idleElement        *list.Element // the entry's element in Set.idle, or nil
-	openedAt, lastUsed time.Time
-	changing           chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
-	touchedAt          time.Time     // when touch last marked the directory
+	name        string
+	users       int // number of Acquire calls whose done function was not called yet
+	leases      int // number of operations in progress
+	longUses    int // number of operations in progress that can take long
+	store       partd.Partd
+	idleElement *list.Element // the entry's element in Set.idle, or nil
+	openedAt    time.Time
+	lastUsed    time.Time
+	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
+	touchedAt   time.Time     // when touch last marked the directory
 }
 
 var _ remote.Namespaces = (*Set)(nil)

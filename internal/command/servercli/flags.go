@@ -17,22 +17,27 @@ const defaultListen = "tcp://127.0.0.1:7077"
 
 type config struct {
 	remote.ServerOptions
-	stores                                *stores.Set // nil means the schemes of package stores
-	listen                                []string
-	store                                 string
-	maxMessage                            cliutil.Size // serve copies it to ServerOptions
-	memory                                cliutil.Size // half for messages (ServerOptions.Memory), half for the store
-	space                                 spaceFlags
-	insecure                              bool
-	http                                  string
-	pprof, withStdin                      bool
-	stopWithin                            time.Duration
-	tlsCert, tlsKey, clientCA, tokensFile string
-	trust                                 bool
-	namespaces                            int
-	ttl                                   time.Duration
-	logFormat, auditLog                   string
-	exposeHTTP                            bool
+	stores     *stores.Set // nil means the schemes of package stores
+	listen     []string
+	store      string
+	maxMessage cliutil.Size // serve copies it to ServerOptions
+	memory     cliutil.Size // half for messages (ServerOptions.Memory), half for the store
+	space      spaceFlags
+	insecure   bool
+	http       string
+	pprof      bool
+	withStdin  bool
+	stopWithin time.Duration
+	tlsCert    string
+	tlsKey     string
+	clientCA   string
+	tokensFile string
+	trust      bool
+	namespaces int
+	ttl        time.Duration
+	logFormat  string
+	auditLog   string
+	exposeHTTP bool
 }
 
 func (c *config) add(cmd *cobra.Command) {

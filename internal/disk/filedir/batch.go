@@ -30,12 +30,13 @@ func (e *Entries) value(i int) []byte {
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
 	*env
-	cache           *cache
-	tree            *tree
-	staging         *staging
-	touched         []*keyFile // the batch's files, in order of their first entries
-	nextEntry       []int      // for each entry, the index of the key's next entry, or -1
-	record, scratch []byte
+	cache     *cache
+	tree      *tree
+	staging   *staging
+	touched   []*keyFile // the batch's files, in order of their first entries
+	nextEntry []int      // for each entry, the index of the key's next entry, or -1
+	record    []byte
+	scratch   []byte
 }
 
 // groupByKey finds the keys in a batch, and links the entries of each key in nextEntry. It marks

@@ -12,7 +12,8 @@ import (
 
 // keyFile is a key's file, which can stay open between appends.
 type keyFile struct {
-	key, path    string
+	key          string
+	path         string
 	file         vfs.File // nil if not open
 	info         vfs.Info // info at the time of opening, to detect that the file was replaced
 	size         int64    // length; valid while epoch equals cache.epoch

@@ -31,8 +31,9 @@ type span struct {
 	inline           []byte   // all added bytes; only those of the first piece if sums is not nil
 	sums             []uint32 // checksums of all pieces, up to pieceSize bytes each
 
-	ino         uint64
-	size, mtime int64
+	ino   uint64
+	size  int64
+	mtime int64
 }
 
 // read reads the journal. It returns nil if the record is incomplete: then its operation has

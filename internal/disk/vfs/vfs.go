@@ -60,11 +60,12 @@ type Cacher interface {
 
 // Info describes a file. It must not contain pointers, so that returning it does not allocate memory.
 type Info struct {
-	Size     int64
-	Disk     int64  // space used on disk in bytes
-	Links    uint64 // number of hard links; 0 if the file was removed while open
-	Dev, Ino uint64
-	Mode     fs.FileMode
+	Size  int64
+	Disk  int64  // space used on disk in bytes
+	Links uint64 // number of hard links; 0 if the file was removed while open
+	Dev   uint64
+	Ino   uint64
+	Mode  fs.FileMode
 	// MTime and CTime are when the content and the inode last changed, in nanoseconds since 1970.
 	MTime, CTime int64
 }

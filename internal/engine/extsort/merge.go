@@ -112,7 +112,8 @@ func (m *merger) replay() {
 
 type head struct {
 	code
-	key, rec []byte
+	key []byte
+	rec []byte
 }
 
 // code describes where a key differs from a base key, which is smaller or equal. Keys are compared

@@ -14,9 +14,10 @@ const blobBlock = 64 << 10 // size in bytes of the blocks of a value, each of wh
 
 // BlobRef locates a value in a blob file.
 type BlobRef struct {
-	File        uint32
-	Off, Length int64
-	CRC         uint32 // CRC of the CRC table that follows the value
+	File   uint32
+	Off    int64
+	Length int64
+	CRC    uint32 // CRC of the CRC table that follows the value
 }
 
 const BlobRefLen = 4 + 8 + 8 + 4

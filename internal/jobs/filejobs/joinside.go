@@ -39,7 +39,8 @@ type joinSide struct {
 type joinWorker struct {
 	maxFields     int // maximum number of fields in a record so far
 	keyFields     [][]byte
-	key, buf      []byte
+	key           []byte
+	buf           []byte
 	splitter      *records.Splitter
 	missingFields []byte   // set by joinSide.missingFields
 	_             [64]byte // keeps workers, which are adjacent, in different cache lines

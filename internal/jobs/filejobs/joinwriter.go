@@ -58,11 +58,12 @@ func (o *joinOutput) begin() (err error) {
 // joinWriter builds and writes the rows of a join in one goroutine.
 type joinWriter struct {
 	*joinOutput
-	ctx                 context.Context
-	worker              int
-	fromLeft, fromRight sideFields
-	buf                 []byte
-	rows, bytes         int64
+	ctx         context.Context
+	worker      int
+	fromLeft    sideFields
+	fromRight   sideFields
+	buf         []byte
+	rows, bytes int64
 
 	splitter *records.Splitter // splits rows if there is a selection
 	selector *records.Selector

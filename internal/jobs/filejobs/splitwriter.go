@@ -39,10 +39,11 @@ type splitWriter struct {
 	oldFields int    // number of fields in the first record of oldName if it is not yet compared, or 0
 	oldName   string // path of the continued file
 
-	expected              int64 // total size that the files must have
-	written               int64 // total size written
-	keyCount, recordCount int64
-	inputBytes            int64 // size of the records before conversion
+	expected    int64 // total size that the files must have
+	written     int64 // total size written
+	keyCount    int64
+	recordCount int64
+	inputBytes  int64 // size of the records before conversion
 }
 
 func newSplitWriter(s *splitEngine, j *Job, dir *output.Dir) *splitWriter {

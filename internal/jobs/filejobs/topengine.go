@@ -22,10 +22,11 @@ const MaxTop = 1 << 20
 // Top, it holds no records: the sorter must receive them by block, so that equal keys keep their order
 // and an error names the line.
 type FirstSorter struct {
-	n                int
-	firsts           []*firstKeys // one for each worker
-	sorter           *extsort.Sorter
-	written, dropped int64
+	n       int
+	firsts  []*firstKeys // one for each worker
+	sorter  *extsort.Sorter
+	written int64
+	dropped int64
 }
 
 // Open makes t select n records of a single worker, and returns the writer for them.

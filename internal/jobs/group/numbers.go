@@ -22,13 +22,14 @@ type quantile struct {
 // numberColumn collects one group's numbers from one column, for quantiles. It holds the numbers in
 // memory. If the numbers do not fit, or a float cannot represent one of them, it uses a sorter.
 type numberColumn struct {
-	r         *rowBuilder
-	mem       []byte
-	floats    []float64
-	sorter    *extsort.Sorter
-	writer    *extsort.Writer
-	values    uint64
-	text, key []byte
+	r      *rowBuilder
+	mem    []byte
+	floats []float64
+	sorter *extsort.Sorter
+	writer *extsort.Writer
+	values uint64
+	text   []byte
+	key    []byte
 }
 
 // newNumberColumn returns a column that uses the given memory, in bytes. Its sorter may use twice

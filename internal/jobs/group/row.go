@@ -21,23 +21,25 @@ type rowBuilder struct {
 	isJSON bool
 	plain  *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
 
-	started         bool
-	complete        bool // addAggregated was called for the group
-	records         uint64
-	key             []byte
-	words, distinct []uint64
-	texts           []storedText // one for each spec
-	lists           []*spool     // one for each spec, nil unless the spec is a list
-	modes           []countedColumn
-	numbers         []*numberColumn
-	quantiles       []quantile     // one for each spec
-	partWords       []uint64       // the state that addAggregated is adding
-	written         hashagg.Totals // for verify
-	rowBytes        int64          // total size of the rows in bytes
+	started   bool
+	complete  bool // addAggregated was called for the group
+	records   uint64
+	key       []byte
+	words     []uint64
+	distinct  []uint64
+	texts     []storedText // one for each spec
+	lists     []*spool     // one for each spec, nil unless the spec is a list
+	modes     []countedColumn
+	numbers   []*numberColumn
+	quantiles []quantile     // one for each spec
+	partWords []uint64       // the state that addAggregated is adding
+	written   hashagg.Totals // for verify
+	rowBytes  int64          // total size of the rows in bytes
 
-	values          []output.Value // the stored values in a record, by column
-	row             []output.Value
-	textBuf, outBuf []byte
+	values  []output.Value // the stored values in a record, by column
+	row     []output.Value
+	textBuf []byte
+	outBuf  []byte
 }
 
 // storedText is the result of one of the aggregates first, last and any, or of min or max of text.

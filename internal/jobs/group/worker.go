@@ -34,11 +34,13 @@ type worker struct {
 	byColumns bool             // records can be split by columns: see addColumns
 	columns   *records.Columns // records split by columns
 
-	writer                         *extsort.Writer // passes data to the sorter; if values are sorted, each block has its own writer
-	lists                          numberLists
-	single                         [1][]uint64 // state of a group that consists of one record
-	pairBuf, recordBuf, sortKeyBuf []byte
-	err                            error
+	writer     *extsort.Writer // passes data to the sorter; if values are sorted, each block has its own writer
+	lists      numberLists
+	single     [1][]uint64 // state of a group that consists of one record
+	pairBuf    []byte
+	recordBuf  []byte
+	sortKeyBuf []byte
+	err        error
 }
 
 func newWorker(g *engine) (w *worker, err error) {

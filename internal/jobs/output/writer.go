@@ -16,12 +16,13 @@ const (
 
 // Writer writes in the background, so that the caller rarely waits. It uses 1.5 MiB of memory.
 type Writer struct {
-	ctx                       context.Context
-	w                         io.Writer
-	buf                       []byte
-	emptyBuffers, fullBuffers chan []byte
-	done                      chan struct{}
-	bytes                     int64
+	ctx          context.Context
+	w            io.Writer
+	buf          []byte
+	emptyBuffers chan []byte
+	fullBuffers  chan []byte
+	done         chan struct{}
+	bytes        int64
 
 	mu      sync.Mutex
 	err     error

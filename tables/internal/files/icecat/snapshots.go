@@ -153,8 +153,9 @@ var ErrReplan = errors.New("the bucket or its snapshot was changed")
 
 // State is a metadata location that a table or its snapshots refer to.
 type State struct {
-	Name, Location string
-	Pinned         bool // only snapshots refer to the location, so only the newest version in the metadata is needed
+	Name     string
+	Location string
+	Pinned   bool // only snapshots refer to the location, so only the newest version in the metadata is needed
 }
 
 // States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. A table's

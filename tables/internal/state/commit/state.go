@@ -21,12 +21,13 @@ import (
 
 // state contains the parts of a table's metadata that an append needs. It is a value, and is replaced as a whole.
 type state struct {
-	location, uuid string
-	version        int64
-	last           int64                  // highest version number in use; -1 if Iceberg's format does not number versions
-	updated        time.Time              // time of the newest change
-	folded         int64                  // last epoch of the tail whose rows are in files
-	def            *definition.Definition // nil if the table does not exist
+	location string
+	uuid     string
+	version  int64
+	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
+	updated  time.Time              // time of the newest change
+	folded   int64                  // last epoch of the tail whose rows are in files
+	def      *definition.Definition // nil if the table does not exist
 }
 
 // stateOf returns the state of t. rows is the tail, or nil.
