@@ -3,6 +3,11 @@ package flightd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -138,4 +143,95 @@ func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.Fligh
 		return s.copies.run(ctx, o, in, answer)
 	}
 	return run(ctx, s.store, in, answer)
+}
+
+var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")
+
+// copier copies and verifies tables for clients.
+type copier struct {
+	store    *tables.Store
+	opts     *serving.Options
+	lifetime context.Context // done once the server shuts down
+	mu       sync.Mutex      // held while a copy or verification runs
+}
+
+// run runs an operation that copies or verifies files. Only one runs at a time, because each reads as fast as the disk
+// allows. A shutdown does not wait for it.
+func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
+	in := input.(interface{ Location() *operations.Copying }).Location()
+	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
+		if err := serving.RequireWrite(ctx); err != nil {
+			return err
+		}
+	}
+	if !c.mu.TryLock() {
+		return status.Error(codes.ResourceExhausted, "the server is already copying or verifying tables: try again later")
+	}
+	defer c.mu.Unlock()
+	if o != operations.Verify.Entry || in.Dir != "" {
+		in.Copies, err = c.open(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, in.Copies.Close()) }()
+	}
+	serving.RemoveTimeLimit(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.lifetime, func() { cancel(errStopping) })() // watches from now until this function returns
+	err = o.Run(ctx, c.store, input, answer)
+	if err != nil && c.lifetime.Err() != nil {
+		return errStopping
+	}
+	return err
+}
+
+// copiesName matches the names of directories for copies. It excludes paths, hidden files and unprintable characters.
+var copiesName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
+
+// open opens the directory called name in Options.BackupDir. If create is true, it creates a missing directory.
+func (c *copier) open(ctx context.Context, name string, create bool) (*tables.Store, error) {
+	const minMemory = 16 << 20
+	if c.opts.BackupDir == "" {
+		return nil, status.Error(codes.FailedPrecondition, "the server has no directory for copies: start it with --backup-dir")
+	}
+	if !copiesName.MatchString(name) || !filepath.IsLocal(name) {
+		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
+			"use up to 100 letters, digits, and the characters . _ - (it must not begin with . or -)", name)
+	}
+	// it may have been replaced since the server started
+	if err := checkBackupDir(c.opts.BackupDir, c.store.Dir()); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(c.opts.BackupDir, name)
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() { // a link could lead into the tables
+		return nil, status.Errorf(codes.FailedPrecondition, "%q in the server's --backup-dir is not a directory: choose another name", name)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
+		return nil, status.Errorf(codes.NotFound, "the server's --backup-dir contains no copies with the name %q", name)
+	}
+	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, c.opts.Memory/16), Logger: c.opts.Logger})
+}
+
+// checkBackupDir checks that the directory for copies exists, and that neither this directory nor that of the tables
+// contains the other. If one did, copies could be removed as unused files.
+func checkBackupDir(backupDir, dir string) error {
+	abs, err := filepath.Abs(backupDir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return fmt.Errorf("option BackupDir: %w", err)
+	}
+	tablesDir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil // the tables are in a bucket
+	}
+	inBackups, err1 := filepath.Rel(abs, tablesDir)
+	inTables, err2 := filepath.Rel(tablesDir, abs)
+	if err1 == nil && filepath.IsLocal(inBackups) || err2 == nil && filepath.IsLocal(inTables) {
+		return fmt.Errorf("option BackupDir is %s: it must neither contain the tables' directory %s nor be in it", backupDir, dir)
+	}
+	return nil
 }
