@@ -104,10 +104,7 @@ func (t *tableView) source(hash uint64) segment.Source {
 // locateError adds the segment's file and position to err if source is a segment and err means that
 // an entry could not be decoded. It returns other errors unchanged.
 func (v *view) locateError(source int, err error) error {
-	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
-		return err
-	}
-	if source >= len(v.segments) {
+	if err != segment.ErrBadEntry && err != segment.ErrShortEntry || source >= len(v.segments) {
 		return err
 	}
 	seg := v.segments[source]

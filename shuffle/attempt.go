@@ -194,10 +194,7 @@ func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Ent
 			return errors.Join(err, outcomeErr) // an earlier try may have succeeded
 		}
 		outcomeErr = err
-		if try == maxTries {
-			return outcomeErr
-		}
-		if canceled.Wait(ctx, time.After(firstWait<<(try-1))) != nil {
+		if try == maxTries || canceled.Wait(ctx, time.After(firstWait<<(try-1))) != nil {
 			return outcomeErr
 		}
 	}

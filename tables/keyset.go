@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -253,12 +254,7 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 
 // hasKey reports whether a row's key can be in the set: no key column is null, or k.nullKeys is true.
 func (k *keySet) hasKey(columns []arrow.Array, row int) bool {
-	for _, c := range columns {
-		if c.IsNull(row) && !k.nullKeys {
-			return false
-		}
-	}
-	return true
+	return k.nullKeys || !slices.ContainsFunc(columns, func(c arrow.Array) bool { return c.IsNull(row) })
 }
 
 // appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.

@@ -128,17 +128,15 @@ func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, err
 	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newestKnown(key)}, byVersion)
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(best))
 	best = slices.MaxFunc(slices.AppendSeq([]record{best}, maps.Values(heads)), byVersion)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return record{}, 0, canceled.Err(ctx)
-	}
-	if best.Version == 0 && len(causes) > 0 {
+	case best.Version == 0 && len(causes) > 0:
 		return record{}, 0, &SyncError{causes}
-	}
-	if best.Version < held {
+	case best.Version < held:
 		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: "+
 			"start one of these nodes, or call Forget", held))
-	}
-	if best.Version == 0 {
+	case best.Version == 0:
 		return record{}, e.revision, ErrNotFound
 	}
 	return best, e.revision, nil

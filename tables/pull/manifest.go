@@ -42,9 +42,7 @@ type record struct {
 
 // keyOf returns the key of a table, a string that is valid in file names, URLs and the
 // registry.
-func keyOf(name string) string {
-	return content.HashOf([]byte(name))
-}
+func keyOf(name string) string { return content.HashOf([]byte(name)) }
 
 func (r record) manifestFile() content.HashNamed {
 	return content.HashNamed{Hash: r.Manifest, Size: r.Size}
@@ -200,9 +198,7 @@ func decodeSchema(text string) (_ *arrow.Schema, err error) {
 	return schema.Decode(text)
 }
 
-func isTime(t arrow.DataType) bool {
-	return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
-}
+func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 }
 
 var errNoTime = errors.New("the time column contains a null: every row needs a time")
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -278,12 +279,10 @@ func (w *orderedResampling) endBin() error {
 
 // isLarge reports whether the finished bins contain maxBatchText bytes of strings in any column.
 func (w *orderedResampling) isLarge() bool {
-	for _, column := range w.out.Fields() {
-		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= maxBatchText {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(w.out.Fields(), func(column array.Builder) bool {
+		texts, ok := column.(interface{ DataLen() int })
+		return ok && texts.DataLen() >= maxBatchText
+	})
 }
 
 func (w *orderedResampling) flush() error {

@@ -127,10 +127,8 @@ func (d Tx) removeAll(list *nameList, hasRecord bool) error {
 			}
 			continue
 		}
-		if _, statErr := d.fs.Info(d.path(list.name(i))); i == 0 && statErr == nil {
-			if d.journal.clear() == nil { // no file was removed, and none will be
-				return err
-			}
+		if _, statErr := d.fs.Info(d.path(list.name(i))); i == 0 && statErr == nil && d.journal.clear() == nil {
+			return err // no file was removed, and none will be
 		}
 		d.journal.needsReplay = true
 		return unknownOutcome(err)

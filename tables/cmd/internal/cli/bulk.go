@@ -339,10 +339,7 @@ memory allows (about 5 per 64 MiB of --memory), groups of them are first merged 
 		case err != nil || out.file == "":
 			return err
 		case *b.json:
-			return json.NewEncoder(a.out).Encode(struct {
-				Read    int64 `json:"rows_read"`
-				Written int64 `json:"rows_written"`
-			}{read.Rows, written.Rows})
+			return json.NewEncoder(a.out).Encode(map[string]int64{"rows_read": read.Rows, "rows_written": written.Rows})
 		}
 		_, err = fmt.Fprintf(a.err, "%d rows read, %d written\n", read.Rows, written.Rows)
 		return err

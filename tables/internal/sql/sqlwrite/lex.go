@@ -158,9 +158,7 @@ func scan(s string) (kind, int) {
 func quotedLength(s string, i int, quote byte, backslashes bool) int {
 	for ; i < len(s); i++ {
 		switch {
-		case backslashes && s[i] == '\\':
-			i++
-		case s[i] == quote && i+1 < len(s) && s[i+1] == quote:
+		case backslashes && s[i] == '\\', s[i] == quote && i+1 < len(s) && s[i+1] == quote:
 			i++
 		case s[i] == quote:
 			return i + 1

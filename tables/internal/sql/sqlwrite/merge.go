@@ -107,13 +107,12 @@ func (p *parser) action(st *Statement) (err error) {
 	if p.pos != end {
 		return p.expected("WHEN, or the end of the statement,")
 	}
-	if (a.Kind == Insert) != (a.When == NotMatched) && a.Kind != "NOTHING" {
+	switch {
+	case (a.Kind == Insert) != (a.When == NotMatched) && a.Kind != "NOTHING":
 		return p.wrap(start, fmt.Errorf("%s does not fit: INSERT is for WHEN NOT MATCHED, and UPDATE and DELETE are for the others", a.Kind))
-	}
-	if a.ByName && a.When == NotMatchedBySource {
+	case a.ByName && a.When == NotMatchedBySource:
 		return p.wrap(start, errors.New("there is no row of the source: write UPDATE SET column = value"))
-	}
-	if slices.ContainsFunc(st.Actions, func(earlier Action) bool { return earlier.When == a.When && earlier.If == "" }) {
+	case slices.ContainsFunc(st.Actions, func(earlier Action) bool { return earlier.When == a.When && earlier.If == "" }):
 		return p.wrap(start, errors.New("no row reaches this WHEN: an earlier one of the same kind has no condition"))
 	}
 	st.Actions = append(st.Actions, a)

@@ -80,12 +80,10 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 		a.nextVersion = max(a.nextVersion, high+1, next+1)
 	}
 	switch {
-	case len(a.versions) == 0 || a.Unfolded:
+	case len(a.versions) == 0 || a.Unfolded, a.modes&Folds == 0 && a.versions[0] > next:
 		return cur, nil
 	case a.modes&Folds != 0: // the change's first snapshot contains the rows, so it can have the version that the last put returned
 		return a.skipVersions(cur, high-1)
-	case a.versions[0] > next:
-		return cur, nil
 	}
 	if a.modes == Plain {
 		a.nextVersion = max(a.nextVersion, high+int64(len(a.steps))+1)
