@@ -6,6 +6,8 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -174,6 +176,35 @@ func TestWrongImportsAreFound(t *testing.T) {
 		p := layering.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
 		if wrong := partdLayering.WrongImports(p); len(wrong) != c.wrong {
 			t.Errorf("WrongImports of %s with the imports %s = %q, want %d", p.ImportPath, c.imports, wrong, c.wrong)
+		}
+	}
+}
+
+// TestTestFiles checks that a test file is named after the code next to it, perhaps with a part, as CONTRIBUTING.md says.
+func TestTestFiles(t *testing.T) {
+	subjects := map[string]bool{} // paths of code without .go and the name of a system
+	var tests []string
+	system := regexp.MustCompile(`_(linux|unix|darwin|windows|amd64|other)$`)
+	for _, file := range filesBelow(t, ".go", "testdata", "testutil", "bench") {
+		name, isTest := strings.CutSuffix(strings.TrimSuffix(file, ".go"), "_test")
+		if isTest {
+			tests = append(tests, name)
+		} else {
+			subjects[system.ReplaceAllString(name, "")] = true
+			subjects[path.Dir(name)] = true
+		}
+	}
+	for _, name := range tests {
+		folder, subject := path.Split(name)
+		part, _, _ := strings.Cut(subject, "_")
+		if !subjects[path.Clean(folder)] || slices.Contains([]string{"example", "export", "house", "internals"}, part) {
+			continue // a folder of tests, or tests of a whole package
+		}
+		for !subjects[folder+subject] && subject != "" {
+			subject = subject[:max(strings.LastIndexByte(subject, '_'), 0)]
+		}
+		if subject == "" {
+			t.Errorf("%s_test.go: no code next to it has this name: rename the test file", name)
 		}
 	}
 }
