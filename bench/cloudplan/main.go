@@ -1,12 +1,23 @@
 // Command cloudplan estimates the requests, seconds and dollars of jobs through a bucket with 10 to 1,000 writers and
 // readers. It uses the code that divides a store's work into requests, so the result includes the disk that each reader
-// needs (option disk of the store's URL). It prints docs/cloud-plan.md.
+// needs (option disk of the store's URL). It prints docs/cloud-plan.md, or docs/dev/cloud-model.md, which models
+// whole jobs on many machines.
 //
 //	go run -C bench ./cloudplan > docs/cloud-plan.md
+//	go run -C bench ./cloudplan --model > docs/dev/cloud-model.md
 package main
 
-import "fmt"
+import (
+	"flag"
+	"fmt"
+)
 
 func main() {
+	model := flag.Bool("model", false, "print docs/dev/cloud-model.md")
+	flag.Parse()
+	if *model {
+		fmt.Print(simulation())
+		return
+	}
 	fmt.Print(page())
 }

@@ -14,7 +14,7 @@ func page() string {
 	b.WriteString(`# The cost of a store in a cloud bucket, computed
 
 How many requests, seconds and dollars does a shuffle through a bucket take? Nobody has measured one of this size: ` + "`objstore.Job`" + `
-computes them, also for your own job. The first table,
+computes them, also for your own job. The table,
 which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 
 - Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.
@@ -50,7 +50,6 @@ which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 - *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Avoid many small flushes.
 - *1,000 flushes at once* take 3 to 4 seconds, and 4,000 take 32.
 `)
-	b.WriteString(simulation())
 	return b.String()
 }
 

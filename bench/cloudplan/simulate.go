@@ -124,13 +124,13 @@ var (
 	largeMachines = cluster{machines: 32, cores: 16, network: 25e9 / 8, write: 2e9, read: 3e9}
 )
 
-// simulation returns the section of docs/cloud-plan.md about jobs of several sizes.
+// simulation returns the content of docs/dev/cloud-model.md.
 func simulation() string {
 	var b strings.Builder
-	b.WriteString(`
-## Ten terabytes on 32 machines, computed
+	b.WriteString(`# Ten terabytes on 32 machines, computed
 
-This is a model, not a measurement:
+How long would a shuffle through servers or a bucket take on many machines? ` + "`go run -C bench ./cloudplan --model`" + ` prints this
+page. It is a model, not a measurement:
 
 - A machine has 8 cores, 10 Gbit/s, and a disk that writes 1 and reads 2 GB/s (*large*: 16, 25, 2 and 3). It runs a worker per core and a server. Each step takes as
   long as its slowest resource.

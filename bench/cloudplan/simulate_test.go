@@ -46,10 +46,14 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestPageIsCurrent checks that docs/cloud-plan.md is the output of this program.
+// TestPageIsCurrent checks that docs/cloud-plan.md and docs/dev/cloud-model.md are the output of this program.
 func TestPageIsCurrent(t *testing.T) {
 	b, err := os.ReadFile("../../docs/cloud-plan.md")
 	if err != nil || string(b) != page() {
 		t.Errorf("docs/cloud-plan.md is outdated: run go run -C bench ./cloudplan > docs/cloud-plan.md, and docs/plots/draw (%v)", err)
+	}
+	b, err = os.ReadFile("../../docs/dev/cloud-model.md")
+	if err != nil || string(b) != simulation() {
+		t.Errorf("docs/dev/cloud-model.md is outdated: run go run -C bench ./cloudplan --model > docs/dev/cloud-model.md (%v)", err)
 	}
 }

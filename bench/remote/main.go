@@ -14,7 +14,7 @@
 //
 //	go run -C bench ./remote --only "a job" --rounds 1
 //
-// measures the steps of a shuffle by tasks, for the model of docs/cloud-plan.md.
+// measures the steps of a shuffle by tasks, for the model of docs/dev/cloud-model.md.
 package main
 
 import (
