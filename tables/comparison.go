@@ -75,13 +75,17 @@ func (d *difference) encode(rows batches.Seq, isNew bool) batches.Seq {
 		defer build.Release()
 		var keys, rest []byte
 		size := 0
+		appenders := make([]func(dst []byte, row int) []byte, len(b.Columns()))
+		for i, c := range b.Columns() {
+			appenders[i] = sorted.ExactKeyAppender(c, limit)
+		}
 		for end = start; end < int(b.NumRows()) && size < min(limit, maxChangedBytes); end++ {
 			keys, rest = keys[:0], rest[:0]
-			for i, c := range b.Columns() {
+			for i, appendValue := range appenders {
 				if isKey[i] {
-					keys = sorted.AppendExactKey(keys, c, end, limit)
+					keys = appendValue(keys, end)
 				} else {
-					rest = sorted.AppendExactKey(rest, c, end, limit)
+					rest = appendValue(rest, end)
 				}
 			}
 			if len(keys)+len(rest) > limit {

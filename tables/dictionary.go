@@ -83,9 +83,10 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	// Use int32 indices, because the dictionary may become too large for the index type in the put.
 	typ := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}
 	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: known.Len()}, typ, known}
+	appendKey := sorted.OrderKeyAppender(known)
 	for i := range known.Len() {
 		if known.IsValid(i) { // even a dictionary's values can be null
-			d.Codes[string(sorted.AppendOrderKey(nil, known, i))] = int32(i)
+			d.Codes[string(appendKey(nil, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -94,8 +95,9 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 // encode adds the new values of a to d, and returns a as a dictionary array.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	var key []byte
+	appendKey := sorted.OrderKeyAppender(a)
 	codes, added, err := d.Encode(a, func(row int) ([]byte, error) {
-		key = sorted.AppendOrderKey(key[:0], a, row)
+		key = appendKey(key[:0], row)
 		return key, nil
 	}, func(int, []byte) bool { return len(d.Codes) < maxDistinct })
 	if err != nil {

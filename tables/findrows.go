@@ -39,9 +39,10 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	for i, f := range datafile.ToRead(t, tasks) {
 		var key []byte
 		f = f.WithDeletes(scan.Columns, func(firstRow int64, keep []bool, columns []arrow.Array) error {
+			appendKey := k.appender(columns)
 			for j := range keep {
 				if keep[j] && k.hasKey(columns, j) {
-					key = k.appendKey(key[:0], columns, j)
+					key = appendKey(key[:0], j)
 					if len(key) <= k.maxKeyLen { // longer keys are not in the set, and may be too large for the sorter
 						if err := addRow(key, i+1, firstRow+int64(j)); err != nil {
 							return err

@@ -97,6 +97,7 @@ var tablesLayering = layering.Layering{
 		}},
 		{Name: "family rows", Family: true, Packages: map[string][]string{
 			"internal/rows/arrowsafe":  {"github.com/google/flatbuffers"},
+			"internal/rows/arrowtype":  nil,
 			"internal/rows/arrowvalue": nil,
 			"internal/rows/batches":    nil,
 			"internal/rows/gostruct":   nil,

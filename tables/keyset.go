@@ -226,6 +226,7 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 		hashes     [64]uint64
 		keys       []byte
 	}
+	appendKey := k.appender(columns)
 	for start := from; start < to; start += len(block.rows) {
 		n, slot := 0, uint64(0)
 		block.keys = block.keys[:0]
@@ -234,7 +235,7 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 				continue
 			}
 			first := len(block.keys)
-			block.keys = k.appendKey(block.keys, columns, i)
+			block.keys = appendKey(block.keys, i)
 			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
 			if len(k.slots) > 0 {
 				// reading the slots early lets their cache misses overlap
@@ -257,17 +258,8 @@ func (k *keySet) hasKey(columns []arrow.Array, row int) bool {
 	return k.nullKeys || !slices.ContainsFunc(columns, func(c arrow.Array) bool { return c.IsNull(row) })
 }
 
-// appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.
-func (k *keySet) appendKey(dst []byte, columns []arrow.Array, row int) []byte {
-	for _, c := range columns {
-		if k.nullKeys {
-			if c.IsNull(row) {
-				dst = append(dst, 0)
-				continue
-			}
-			dst = append(dst, 1)
-		}
-		dst = sorted.AppendOrderKey(dst, c, row)
-	}
-	return dst
+// appender returns a function that appends an encoding of a row's key; different keys have different encodings.
+// checkKeys must accept columns.
+func (k *keySet) appender(columns []arrow.Array) func(dst []byte, row int) []byte {
+	return sorted.RowKeyAppender(columns, k.nullKeys)
 }

@@ -22,14 +22,14 @@ func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int)
 }
 
 func textKey(a arrow.Array) func(key []byte, row int) ([]byte, error) {
-	return sorted.TextKeyAppender(a, formats.AppendText)
+	return sorted.TextKeyAppender(a, formats.TextAppender(a))
 }
 
 // keyTexts returns the texts of the key of a row. A nil text means null.
 func keyTexts(b arrow.RecordBatch, columns []int, row int) ([]*string, error) {
 	texts := make([]*string, len(columns))
 	for i, c := range columns {
-		text, isNull, err := formats.AppendText(nil, b.Column(c), row)
+		text, isNull, err := formats.TextAppender(b.Column(c))(nil, row)
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
@@ -130,10 +130,10 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Uint64Builder:
 		b.Append(uint64(r.integer(64)))
 	case *array.Float16Builder:
-		if n := float16.FromBits(uint16(r.Uint32())); schema.FromFloat16(n) == schema.FromFloat16(n) {
+		if n := float16.FromBits(uint16(r.Uint32())); arrowtype.FromFloat16(n) == arrowtype.FromFloat16(n) {
 			b.Append(n)
 		} else {
-			b.Append(schema.ToFloat16(math.NaN()))
+			b.Append(arrowtype.ToFloat16(math.NaN()))
 		}
 	case *array.Float32Builder:
 		b.Append(float32(r.float()))
@@ -204,7 +204,7 @@ func exactText(a arrow.Array, i int) string {
 	var parts []string
 	switch a := a.(type) {
 	case *array.Float16:
-		if f := schema.FromFloat16(a.Value(i)); f == f {
+		if f := arrowtype.FromFloat16(a.Value(i)); f == f {
 			return fmt.Sprint("bits ", a.Value(i).Uint16())
 		}
 		return "NaN"

@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/go-partd/partd/internal/jobs/records"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 func signedParser[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
@@ -73,8 +73,8 @@ func equalsInteger(f float64, s []byte) bool {
 
 func parseFloat16(s []byte) (float16.Num, bool) {
 	f, ok := parseFloat(s, 64)
-	half := schema.ToFloat16(f)
-	roundTripped := float64(schema.FromFloat16(half))
+	half := arrowtype.ToFloat16(f)
+	roundTripped := float64(arrowtype.FromFloat16(half))
 	isInteger := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
 	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/big"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -15,19 +14,23 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // textWriter writes rows as lines of text.
 type textWriter struct {
 	w    *bufio.Writer
 	line []byte
-	row  func(line []byte, b arrow.RecordBatch, i int) ([]byte, error)
+	rows func(b arrow.RecordBatch) rowAppender
 }
 
+// rowAppender appends row i of a batch.
+type rowAppender func(line []byte, i int) ([]byte, error)
+
 func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
+	appendRow := t.rows(b)
 	for i := range int(b.NumRows()) {
-		t.line, err = t.row(t.line[:0], b, i)
+		t.line, err = appendRow(t.line[:0], i)
 		if err != nil {
 			return err
 		}
@@ -47,23 +50,27 @@ func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error
 		t.line = appendField(t.line, i, []byte(f.Name), "")
 	}
 	var value []byte
-	t.row = func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
-		for k, column := range b.Columns() {
-			column, i := unpack(column, i)
-			if isNull(column, i) {
-				if k > 0 {
-					line = append(line, ',')
+	t.rows = func(b arrow.RecordBatch) rowAppender {
+		columns := textColumns(b)
+		return func(line []byte, i int) ([]byte, error) {
+			for k, c := range columns {
+				row := c.index(i)
+				if row < 0 {
+					if k > 0 {
+						line = append(line, ',')
+					}
+					line = append(line, null...)
+					continue
 				}
-				line = append(line, null...)
-				continue
+				var err error
+				value, err = c.append(value[:0], row)
+				if err != nil {
+					return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+				}
+				line = appendField(line, k, value, null)
 			}
-			value, err = appendValue(value[:0], column, i)
-			if err != nil {
-				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
-			}
-			line = appendField(line, k, value, null)
+			return line, nil
 		}
-		return line, nil
 	}
 	_, err := t.w.Write(append(t.line, '\n'))
 	return t, err
@@ -94,173 +101,208 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	if len(names) > 0 {
 		names[0][0] = '{'
 	}
-	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), row: func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
-		for k, column := range b.Columns() {
-			line, err = appendJSON(append(line, names[k]...), column, i)
-			if err != nil {
-				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
-			}
+	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), rows: func(b arrow.RecordBatch) rowAppender {
+		columns := make([]rowAppender, b.NumCols())
+		for k, c := range b.Columns() {
+			columns[k] = jsonAppender(c)
 		}
-		return append(line, '}'), nil
+		return func(line []byte, i int) (_ []byte, err error) {
+			for k, appendJSON := range columns {
+				line, err = appendJSON(append(line, names[k]...), i)
+				if err != nil {
+					return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+				}
+			}
+			return append(line, '}'), nil
+		}
 	}}, nil
 }
 
-// unpack follows dictionary, run-end-encoded and extension arrays, except UUIDs, to the array and index that hold
-// value i of a.
-func unpack(a arrow.Array, i int) (arrow.Array, int) {
-	for {
-		switch typed := a.(type) {
-		case *array.Dictionary:
-			if typed.IsNull(i) {
-				return a, i
+// textColumn appends the texts of a column's values.
+type textColumn struct {
+	index  func(i int) int // index of row i's value, or -1 if it is null
+	append rowAppender     // appends the value with an index
+}
+
+func textColumns(b arrow.RecordBatch) []textColumn {
+	columns := make([]textColumn, b.NumCols())
+	for k, c := range b.Columns() {
+		columns[k] = newTextColumn(c)
+	}
+	return columns
+}
+
+// newTextColumn returns a column of texts as CSV represents them: nested values are JSON.
+func newTextColumn(a arrow.Array) textColumn {
+	values, index := arrowtype.Values(a)
+	if arrowtype.Of(values.DataType()).IsNested() {
+		return textColumn{index, jsonAppender(values)}
+	}
+	return textColumn{index, textAppender(values)}
+}
+
+// TextAppender returns a function that appends a value's text as CSV represents it. Different values in a column have
+// different texts. isNull means that the value is null, so nothing was appended.
+func TextAppender(a arrow.Array) func(out []byte, row int) (_ []byte, isNull bool, err error) {
+	c := newTextColumn(a)
+	return func(out []byte, row int) (_ []byte, isNull bool, err error) {
+		row = c.index(row)
+		if row < 0 {
+			return out, true, nil
+		}
+		out, err = c.append(out, row)
+		return out, false, err
+	}
+}
+
+// textAppender returns a function that appends a value that is neither nested nor null, in the form that adder parses.
+// The values have no encodings (see [arrowtype.Values]).
+func textAppender(a arrow.Array) rowAppender {
+	appendValue := valueAppender(a)
+	return func(out []byte, i int) ([]byte, error) { return appendValue(out, i), nil }
+}
+
+func valueAppender(a arrow.Array) func(out []byte, i int) []byte {
+	t, dataType := arrowtype.Of(a.DataType()), a.DataType()
+	switch t.Kind {
+	case arrowtype.Text:
+		texts := a.(array.StringLike)
+		return func(out []byte, i int) []byte { return append(out, texts.Value(i)...) }
+	case arrowtype.Integer:
+		value := t.Ints(a)
+		if t.IsUnsigned() {
+			return func(out []byte, i int) []byte { return strconv.AppendUint(out, uint64(value(i)), 10) }
+		}
+		return func(out []byte, i int) []byte { return strconv.AppendInt(out, value(i), 10) }
+	case arrowtype.Float:
+		value, bits := t.Floats(a), floatBits(dataType)
+		return func(out []byte, i int) []byte { return strconv.AppendFloat(out, value(i), 'g', -1, bits) }
+	case arrowtype.Decimal:
+		if t.Decimals != nil {
+			value := t.Decimals(a)
+			return func(out []byte, i int) []byte { return appendDecimal(out, value(i).BigInt(), dataType) }
+		}
+	case arrowtype.Date:
+		value := t.Ints(a)
+		if dataType.ID() == arrow.DATE32 {
+			return func(out []byte, i int) []byte {
+				return arrow.Date32(value(i)).ToTime().AppendFormat(out, time.DateOnly)
 			}
-			a, i = typed.Dictionary(), typed.GetValueIndex(i)
-		case *array.RunEndEncoded:
-			a, i = typed.Values(), typed.GetPhysicalIndex(i)
-		case array.ExtensionArray:
-			if typed.ExtensionType().ExtensionName() == "arrow.uuid" {
-				return a, i
+		}
+		return func(out []byte, i int) []byte {
+			instant := time.UnixMilli(value(i)).UTC()
+			if value(i)%(secondsPerDay*1000) != 0 {
+				return appendTime(out, instant, false)
 			}
-			a = typed.Storage()
-		default:
-			return a, i
+			return instant.AppendFormat(out, time.DateOnly)
 		}
+	case arrowtype.Time:
+		value, unit := t.Ints(a), dataType.(arrow.TemporalWithUnit).TimeUnit()
+		return func(out []byte, i int) []byte { return appendClock(out, value(i), unit) }
+	case arrowtype.Timestamp:
+		t, value := dataType.(*arrow.TimestampType), t.Ints(a)
+		zone, err := t.GetZone()
+		return func(out []byte, i int) []byte {
+			instant := arrow.Timestamp(value(i)).ToTime(t.Unit)
+			if err == nil {
+				instant = instant.In(zone)
+			}
+			return appendTime(out, instant, t.TimeZone != "")
+		}
+	}
+	return func(out []byte, i int) []byte { return append(out, a.ValueStr(i)...) }
+}
+
+// floatBits returns the number of bits that decide a float's shortest text.
+func floatBits(t arrow.DataType) int { return max(32, t.(arrow.FixedWidthDataType).BitWidth()) }
+
+// jsonAppender returns a function that appends a value as JSON.
+func jsonAppender(a arrow.Array) rowAppender {
+	values, index := arrowtype.Values(a)
+	appendValue := jsonValueAppender(values)
+	return func(out []byte, i int) ([]byte, error) {
+		i = index(i)
+		if i < 0 {
+			return append(out, "null"...), nil
+		}
+		return appendValue(out, i)
 	}
 }
 
-// isNull reports whether value i is null. Columns of the null type need an extra check, because they have no bitmap.
-func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
-
-// AppendText appends a value's text as CSV represents it. Different values in a column have different texts.
-// isNullValue means that the value is null, so nothing was appended.
-func AppendText(out []byte, column arrow.Array, i int) (_ []byte, isNullValue bool, err error) {
-	column, i = unpack(column, i)
-	if isNull(column, i) {
-		return out, true, nil
+// jsonValueAppender is like jsonAppender, for values that are not null and have no encodings (see [arrowtype.Values]).
+func jsonValueAppender(a arrow.Array) rowAppender {
+	switch t := arrowtype.Of(a.DataType()); t.Kind {
+	case arrowtype.Struct:
+		return objectAppender(a.(*array.Struct), nil)
+	case arrowtype.List, arrowtype.Map:
+		return arrayAppender(a.(array.ListLike), t.Kind == arrowtype.Map)
+	case arrowtype.Text:
+		texts := a.(array.StringLike)
+		return func(out []byte, i int) ([]byte, error) { return appendString(out, texts.Value(i)) }
+	case arrowtype.Float:
+		value, bits := t.Floats(a), floatBits(a.DataType())
+		return func(out []byte, i int) ([]byte, error) { return appendFloat(out, value(i), bits), nil }
+	case arrowtype.Bool, arrowtype.Integer:
+		return textAppender(a)
 	}
-	out, err = appendValue(out, column, i)
-	return out, false, err
+	appendValue := valueAppender(a)
+	return func(out []byte, i int) ([]byte, error) { return append(appendValue(append(out, '"'), i), '"'), nil }
 }
 
-// appendValue appends a value that is not null. It writes nested values as JSON.
-func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
-	if arrow.IsNested(a.DataType().ID()) {
-		return appendJSON(out, a, i)
+func arrayAppender(a array.ListLike, isMap bool) rowAppender {
+	var appendValue rowAppender
+	if isMap {
+		appendValue = objectAppender(a.ListValues().(*array.Struct), entryNames)
+	} else {
+		appendValue = jsonAppender(a.ListValues())
 	}
-	return appendText(out, a, i), nil
+	return func(out []byte, i int) (_ []byte, err error) {
+		out = append(out, '[')
+		start, end := a.ValueOffsets(i)
+		for k := start; k < end; k++ {
+			if k > start {
+				out = append(out, ',')
+			}
+			out, err = appendValue(out, int(k))
+			if err != nil {
+				return nil, err
+			}
+		}
+		return append(out, ']'), nil
+	}
 }
 
-// appendText appends a value that is neither nested nor null, in the form that adder parses.
-func appendText(out []byte, a arrow.Array, i int) []byte {
-	switch a := a.(type) {
-	case array.StringLike:
-		return append(out, a.Value(i)...)
-	case *array.Int64:
-		return strconv.AppendInt(out, a.Value(i), 10)
-	case *array.Float64:
-		return strconv.AppendFloat(out, a.Value(i), 'g', -1, 64)
-	case *array.Float16:
-		return strconv.AppendFloat(out, float64(schema.FromFloat16(a.Value(i))), 'g', -1, 32)
-	case *array.Decimal32:
-		return appendDecimal(out, big.NewInt(int64(a.Value(i))), a.DataType())
-	case *array.Decimal64:
-		return appendDecimal(out, big.NewInt(int64(a.Value(i))), a.DataType())
-	case *array.Decimal128:
-		return appendDecimal(out, a.Value(i).BigInt(), a.DataType())
-	case *array.Date32:
-		return a.Value(i).ToTime().AppendFormat(out, time.DateOnly)
-	case *array.Date64:
-		instant := time.UnixMilli(int64(a.Value(i))).UTC()
-		if a.Value(i)%(secondsPerDay*1000) != 0 {
-			return appendTime(out, instant, false)
-		}
-		return instant.AppendFormat(out, time.DateOnly)
-	case *array.Time32:
-		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time32Type).Unit)
-	case *array.Time64:
-		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time64Type).Unit)
-	case *array.Timestamp:
-		t := a.DataType().(*arrow.TimestampType)
-		instant := a.Value(i).ToTime(t.Unit)
-		if zone, err := t.GetZone(); err == nil {
-			instant = instant.In(zone)
-		}
-		return appendTime(out, instant, t.TimeZone != "")
-	}
-	return append(out, a.ValueStr(i)...)
-}
-
-func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
-	a, i = unpack(a, i)
-	if isNull(a, i) {
-		return append(out, "null"...), nil
-	}
-	switch a := a.(type) {
-	case *array.Struct:
-		return appendObject(out, a, i, nil)
-	case array.ListLike:
-		return appendArray(out, a, i)
-	case array.StringLike:
-		return appendString(out, a.Value(i))
-	case *array.Boolean:
-		return strconv.AppendBool(out, a.Value(i)), nil
-	case *array.Float64:
-		return appendFloat(out, a.Value(i), 64), nil
-	case *array.Float32:
-		return appendFloat(out, float64(a.Value(i)), 32), nil
-	case *array.Float16:
-		return appendFloat(out, float64(schema.FromFloat16(a.Value(i))), 32), nil
-	}
-	if arrow.IsInteger(a.DataType().ID()) {
-		return appendText(out, a, i), nil
-	}
-	return append(appendText(append(out, '"'), a, i), '"'), nil
-}
-
-func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
-	_, isMap := a.(*array.Map)
-	out = append(out, '[')
-	start, end := a.ValueOffsets(i)
-	for k := start; k < end; k++ {
-		if k > start {
-			out = append(out, ',')
-		}
-		if isMap {
-			out, err = appendObject(out, a.ListValues().(*array.Struct), int(k), entryNames)
-		} else {
-			out, err = appendJSON(out, a.ListValues(), int(k))
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return append(out, ']'), nil
-}
-
-// entryNames are the names that appendArray gives to a map's keys and values, whatever the map's type calls them.
+// entryNames are the names that arrayAppender gives to a map's keys and values, whatever the map's type calls them.
 var entryNames = []string{"key", "value"}
 
-// appendObject appends a struct as a JSON object. If names is not nil, it replaces the fields' names.
-func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
-	out = append(out, '{')
-	for k, f := range a.DataType().(*arrow.StructType).Fields() {
-		if k > 0 {
-			out = append(out, ',')
-		}
-		name := f.Name
-		if names != nil {
-			name = names[k]
-		}
-		out, err = appendString(out, name)
-		if err != nil {
-			return nil, err
-		}
-		out, err = appendJSON(append(out, ':'), a.Field(k), i)
-		if err != nil {
-			return nil, err
-		}
+// objectAppender appends a struct as a JSON object. If names is not nil, it replaces the fields' names.
+func objectAppender(a *array.Struct, names []string) rowAppender {
+	fields := a.DataType().(*arrow.StructType).Fields()
+	appenders := make([]rowAppender, len(fields))
+	for k := range fields {
+		appenders[k] = jsonAppender(a.Field(k))
 	}
-	return append(out, '}'), nil
+	return func(out []byte, i int) (_ []byte, err error) {
+		out = append(out, '{')
+		for k, f := range fields {
+			if k > 0 {
+				out = append(out, ',')
+			}
+			name := f.Name
+			if names != nil {
+				name = names[k]
+			}
+			out, err = appendString(out, name)
+			if err != nil {
+				return nil, err
+			}
+			out, err = appenders[k](append(out, ':'), i)
+			if err != nil {
+				return nil, err
+			}
+		}
+		return append(out, '}'), nil
+	}
 }
 
 // appendFloat appends a float. It quotes NaN and infinities. It writes large floats with an exponent; otherwise,

@@ -69,10 +69,10 @@ func parseText(t arrow.DataType, text string) (string, error) {
 		return "", err
 	}
 	a := b.NewArray()
-	if a.Len() != 1 || isNull(a, 0) {
+	if a.Len() != 1 {
 		return "", nil
 	}
-	out, err := appendValue(nil, a, 0)
+	out, _, err := TextAppender(a)(nil, 0)
 	return string(out), err
 }
 

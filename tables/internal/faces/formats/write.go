@@ -97,15 +97,15 @@ func (t *tableWriter) line(cells []string) error {
 }
 
 func (t *tableWriter) Write(b arrow.RecordBatch) error {
-	cells := make([]string, b.NumCols())
+	cells, columns := make([]string, b.NumCols()), textColumns(b)
 	for i := range int(b.NumRows()) {
-		for k, column := range b.Columns() {
-			column, i := unpack(column, i)
+		for k, c := range columns {
 			cells[k] = "∅"
-			if isNull(column, i) {
+			row := c.index(i)
+			if row < 0 {
 				continue
 			}
-			value, err := appendValue(nil, column, i)
+			value, err := c.append(nil, row)
 			if err != nil {
 				return fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 			}

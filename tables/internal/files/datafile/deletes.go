@@ -39,7 +39,7 @@ type deleteReader struct {
 // deletedKeys is the content of an equality delete file.
 type deletedKeys struct {
 	columns []Column
-	keys    map[string]bool // encoded by appendNullable
+	keys    map[string]bool // encoded by sorted.RowKeyAppender, with nulls
 }
 
 // deletesOf returns the Deletes of a data file: the rows that its delete files mark as deleted.
@@ -69,7 +69,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		}
 		deletedRows.Or(rows)
 	}
-	var matchesEqualityDelete []func(columns []arrow.Array, i int, buffer *[]byte) bool
+	var equalityDeletes []func(columns []arrow.Array) (isDeleted func(row int) bool)
 	for _, f := range task.EqualityDeleteFiles {
 		firstColumn := len(result.Columns)
 		deleted, err := d.keysOf(ctx, f)
@@ -77,20 +77,27 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		result.Columns = append(result.Columns, deleted.columns...)
-		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int, buffer *[]byte) bool {
-			*buffer = appendNullable((*buffer)[:0], all[firstColumn:firstColumn+len(deleted.columns)], i)
-			return deleted.keys[string(*buffer)]
+		equalityDeletes = append(equalityDeletes, func(all []arrow.Array) func(row int) bool {
+			var key []byte
+			appendKey := sorted.RowKeyAppender(all[firstColumn:firstColumn+len(deleted.columns)], true)
+			return func(row int) bool {
+				key = appendKey(key[:0], row)
+				return deleted.keys[string(key)]
+			}
 		})
 	}
 	hasPositions := !deletedRows.IsEmpty()
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
-		var buffer []byte // for keys
+		areDeleted := make([]func(row int) bool, len(equalityDeletes))
+		for i, newMatcher := range equalityDeletes {
+			areDeleted[i] = newMatcher(columns)
+		}
 		for i := range keep {
 			if hasPositions && deletedRows.Contains(uint64(firstRow)+uint64(i)) {
 				keep[i] = false
 			}
-			for _, deletes := range matchesEqualityDelete {
-				keep[i] = keep[i] && !deletes(columns, i, &buffer)
+			for _, isDeleted := range areDeleted {
+				keep[i] = keep[i] && !isDeleted(i)
 			}
 		}
 		return nil
@@ -243,8 +250,9 @@ func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (*deleted
 		const entryBytes = 48 // approximate size of a map entry
 		var key []byte
 		size := int64(0)
+		appendKey := sorted.RowKeyAppender(b.Columns(), true)
 		for i := range int(b.NumRows()) {
-			key = appendNullable(key[:0], b.Columns(), i)
+			key = appendKey(key[:0], i)
 			if !deleted.keys[string(key)] {
 				deleted.keys[string(key)] = true
 				size += entryBytes + int64(len(key))
@@ -296,16 +304,4 @@ func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, column
 		}
 	}
 	return nil
-}
-
-// appendNullable appends a key for the values of a row. Keys are equal if all values are equal or null in both rows.
-func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
-	for _, c := range columns {
-		if c.IsNull(row) {
-			dst = append(dst, 0)
-			continue
-		}
-		dst = sorted.AppendOrderKey(append(dst, 1), c, row)
-	}
-	return dst
 }

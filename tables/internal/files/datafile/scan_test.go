@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 func withID(id int, f arrow.Field) arrow.Field {
@@ -205,7 +206,7 @@ func TestNullableKeys(t *testing.T) {
 	b.Append(math.MinInt64)
 	values := b.NewInt64Array()
 	null, lowest := array.NewSlice(values, 0, 1), array.NewSlice(values, 1, 2)
-	first, second := appendNullable(nil, []arrow.Array{null, lowest}, 0), appendNullable(nil, []arrow.Array{lowest, null}, 0)
+	first, second := sorted.RowKeyAppender([]arrow.Array{null, lowest}, true)(nil, 0), sorted.RowKeyAppender([]arrow.Array{lowest, null}, true)(nil, 0)
 	if bytes.Equal(first, second) {
 		t.Errorf("both rows have the key %x", first)
 	}

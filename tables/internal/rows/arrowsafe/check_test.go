@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // TestCheckLikeArrow checks that Check, which validates arrays in parts, accepts the damaged batches that Arrow's own
@@ -312,5 +313,15 @@ func TestDictionaryOnce(t *testing.T) {
 	copy(bad.Column(0).(*array.Dictionary).Dictionary().Data().Buffers()[2].Bytes(), "\xff\xff")
 	if _, err := c.Check(t.Context(), bad); err == nil {
 		t.Error("Check accepted a new dictionary with a text that is not valid UTF-8")
+	}
+}
+
+// TestKnownTypes checks that the table of types and this package know the same types, so that a type that is added to
+// the table is also checked here.
+func TestKnownTypes(t *testing.T) {
+	for id := arrow.NULL; id <= lastKnownType+5; id++ {
+		if hasRow := arrowtype.ByID(id).Kind != arrowtype.None; hasRow != (id <= lastKnownType) {
+			t.Errorf("type %d: it has a row: %v, but its layout is known: %v", id, hasRow, id <= lastKnownType)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -389,8 +390,8 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 	case *array.Float16Builder:
 		if from, ok := a.(*array.Float32); ok {
 			result = mapValues(from, b, func(v float32) {
-				half := ToFloat16(float64(v))
-				if math.IsInf(float64(FromFloat16(half)), 0) != math.IsInf(float64(v), 0) {
+				half := arrowtype.ToFloat16(float64(v))
+				if math.IsInf(float64(arrowtype.FromFloat16(half)), 0) != math.IsInf(float64(v), 0) {
 					err = fmt.Errorf("%v is out of range for %s", v, to)
 				}
 				b.Append(half)
@@ -399,7 +400,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 		}
 	case *array.Float32Builder:
 		if from, ok := a.(*array.Float16); ok {
-			return mapValues(from, b, func(v float16.Num) { b.Append(FromFloat16(v)) }), nil
+			return mapValues(from, b, func(v float16.Num) { b.Append(arrowtype.FromFloat16(v)) }), nil
 		}
 	case *array.Float64Builder:
 		if from, ok := a.(*array.Int64); ok {

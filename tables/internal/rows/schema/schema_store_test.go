@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -308,13 +309,13 @@ func TestDate64FromParquet(t *testing.T) {
 func TestFloat16(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
-		f := float64(schema.FromFloat16(n))
-		if got := schema.ToFloat16(f); got != n && !math.IsNaN(f) {
+		f := float64(arrowtype.FromFloat16(n))
+		if got := arrowtype.ToFloat16(f); got != n && !math.IsNaN(f) {
 			t.Fatalf("float16 bits %x are %v, but ToFloat16 of that returns bits %x", bits, f, got.Uint16())
 		}
 	}
 	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
-		if got := float64(schema.FromFloat16(schema.ToFloat16(f))); got != want {
+		if got := float64(arrowtype.FromFloat16(arrowtype.ToFloat16(f))); got != want {
 			t.Errorf("ToFloat16(%v) = %v, want %v", f, got, want)
 		}
 	}

@@ -8,87 +8,115 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
-// The functions below differ in which of a column's values they treat as equal: AppendOrderKey follows the sort order,
-// AppendExactKey the stored bits, and TextKeyAppender the texts.
+// The functions below differ in which of a column's values they treat as equal: OrderKeyAppender follows the sort
+// order, ExactKeyAppender the stored bits, and TextKeyAppender the texts.
 
-// KeysInOrder reports whether AppendOrderKey's keys for a stored type sort like the values.
+// KeysInOrder reports whether OrderKeyAppender's keys for a stored type sort like the values.
 func KeysInOrder(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
-		return true
+	row := arrowtype.Of(t)
+	switch row.Kind {
+	case arrowtype.Integer, arrowtype.Float, arrowtype.Text, arrowtype.Date, arrowtype.Time, arrowtype.Timestamp:
+		return row.IsSorted && (row.Stored == nil || row.Stored.ID() == t.ID())
 	}
 	return false
 }
 
-// AppendOrderKey appends a key for value i of a, which must have a stored type and not be null. Values have equal keys
-// if and only if sorting treats them as equal: -0 equals 0, and NaN equals NaN.
-func AppendOrderKey(dst []byte, a arrow.Array, i int) []byte {
-	appendInt := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
-	switch a := a.(type) {
-	case *array.Int32:
-		return appendInt(int64(a.Value(i)))
-	case *array.Int64:
-		return appendInt(a.Value(i))
-	case *array.Date32:
-		return appendInt(int64(a.Value(i)))
-	case *array.Time64:
-		return appendInt(int64(a.Value(i)))
-	case *array.Timestamp:
-		return appendInt(int64(a.Value(i)))
-	case *array.Float32:
-		return extsort.AppendFloat(dst, float64(a.Value(i)))
-	case *array.Float64:
-		return extsort.AppendFloat(dst, a.Value(i))
-	case *array.String:
-		return extsort.AppendText(dst, a.Value(i))
-	case *array.Binary:
-		return extsort.AppendText(dst, a.Value(i))
+// OrderKeyAppender returns a function that appends a key for a value of a, which must have a stored type. The value must
+// not be null. Values have equal keys if and only if sorting treats them as equal: -0 equals 0, and NaN equals NaN.
+func OrderKeyAppender(a arrow.Array) func(dst []byte, row int) []byte {
+	switch t := arrowtype.Of(a.DataType()); {
+	case t.OrderKey != nil:
+		return t.OrderKey(a)
+	case t.Floats != nil:
+		value := t.Floats(a)
+		return func(dst []byte, row int) []byte { return extsort.AppendFloat(dst, value(row)) }
+	case t.Kind == arrowtype.Text:
+		texts := a.(valueArray[string])
+		return func(dst []byte, row int) []byte { return extsort.AppendText(dst, texts.Value(row)) }
+	case t.Kind == arrowtype.Binary:
+		values := a.(valueArray[[]byte])
+		return func(dst []byte, row int) []byte { return extsort.AppendText(dst, values.Value(row)) }
 	}
-	return extsort.AppendText(dst, a.ValueStr(i))
+	return func(dst []byte, row int) []byte { return extsort.AppendText(dst, a.ValueStr(row)) }
 }
 
-// AppendExactKey appends an encoding of value i of a, which must have a stored type. Two values of the same type have
-// equal encodings if and only if they are both null, both NaN, or stored with the same bits: -0 differs from 0. Nested
-// values are equal if their elements are, and maps if their lists of entries are. No encoding is a prefix of a
-// different one. Once dst is longer than limit, AppendExactKey omits further elements of a list.
-func AppendExactKey(dst []byte, a arrow.Array, i, limit int) []byte {
-	if a.IsNull(i) {
-		return append(dst, 0)
+// RowKeyAppender is like OrderKeyAppender, for a row of columns. If nullable is true, values can be null: null equals
+// null.
+func RowKeyAppender(columns []arrow.Array, nullable bool) func(dst []byte, row int) []byte {
+	appenders := make([]func(dst []byte, row int) []byte, len(columns))
+	for i, c := range columns {
+		appenders[i] = OrderKeyAppender(c)
 	}
-	dst = append(dst, 1)
-	switch a := a.(type) {
-	case array.ExtensionArray:
-		return AppendExactKey(dst, a.Storage(), i, limit)
-	case *array.Boolean:
-		if a.Value(i) {
-			return append(dst, 1)
-		}
-		return append(dst, 0)
-	case *array.Float32:
-		return appendExactFloat(dst, float64(a.Value(i)))
-	case *array.Float64:
-		return appendExactFloat(dst, a.Value(i))
-	case *array.Decimal128:
-		n := a.Value(i)
-		return extsort.AppendUint(extsort.AppendUint(dst, uint64(n.HighBits())^1<<63), n.LowBits())
-	case *array.FixedSizeBinary:
-		return extsort.AppendText(dst, a.Value(i))
-	case *array.Struct:
-		for field := range a.NumField() {
-			dst = AppendExactKey(dst, a.Field(field), i, limit)
-		}
-		return dst
-	case array.ListLike:
-		start, end := a.ValueOffsets(i)
-		dst = extsort.AppendUint(dst, uint64(end-start))
-		for ; start < end && len(dst) <= limit; start++ {
-			dst = AppendExactKey(dst, a.ListValues(), int(start), limit)
+	return func(dst []byte, row int) []byte {
+		for i, appendKey := range appenders {
+			if nullable {
+				if columns[i].IsNull(row) {
+					dst = append(dst, 0)
+					continue
+				}
+				dst = append(dst, 1)
+			}
+			dst = appendKey(dst, row)
 		}
 		return dst
 	}
-	return AppendOrderKey(dst, a, i)
+}
+
+// ExactKeyAppender returns a function that appends an encoding of a value of a, which must have a stored type. Two values
+// of the same type have equal encodings if and only if they are both null, both NaN, or stored with the same bits: -0
+// differs from 0. Nested values are equal if their elements are, and maps if their lists of entries are. No encoding is a
+// prefix of a different one. Once dst is longer than limit, the function omits further elements of a list.
+func ExactKeyAppender(a arrow.Array, limit int) func(dst []byte, row int) []byte {
+	appendValue := exactValueAppender(arrowtype.Storage(a), limit)
+	return func(dst []byte, row int) []byte {
+		if a.IsNull(row) {
+			return append(dst, 0)
+		}
+		return appendValue(append(dst, 1), row)
+	}
+}
+
+func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []byte {
+	t := arrowtype.Of(a.DataType())
+	var children []func(dst []byte, row int) []byte
+	for _, child := range arrowtype.Children(a) {
+		children = append(children, ExactKeyAppender(child, limit))
+	}
+	switch {
+	case t.Kind == arrowtype.Bool:
+		value := t.Ints(a)
+		return func(dst []byte, row int) []byte { return append(dst, byte(value(row))) }
+	case t.Floats != nil:
+		value := t.Floats(a)
+		return func(dst []byte, row int) []byte { return appendExactFloat(dst, value(row)) }
+	case t.Decimals != nil:
+		value := t.Decimals(a)
+		return func(dst []byte, row int) []byte {
+			n := value(row)
+			return extsort.AppendUint(extsort.AppendUint(dst, uint64(n.HighBits())^1<<63), n.LowBits())
+		}
+	case t.Kind == arrowtype.Struct:
+		return func(dst []byte, row int) []byte {
+			for _, appendField := range children {
+				dst = appendField(dst, row)
+			}
+			return dst
+		}
+	case children != nil: // a list or a map
+		list := a.(array.ListLike)
+		return func(dst []byte, row int) []byte {
+			start, end := list.ValueOffsets(row)
+			dst = extsort.AppendUint(dst, uint64(end-start))
+			for ; start < end && len(dst) <= limit; start++ {
+				dst = children[0](dst, int(start))
+			}
+			return dst
+		}
+	}
+	return OrderKeyAppender(a)
 }
 
 // appendExactFloat is like extsort.AppendFloat, but -0 comes before 0.
@@ -102,12 +130,13 @@ func appendExactFloat(dst []byte, x float64) []byte {
 // TextKeyAppender returns a function that appends a key for a value in a, which may have any type. appendText appends a
 // value's text, or reports that the value is null. Values have equal keys if and only if their texts are equal or both
 // are null: -0 differs from 0. The key of a null is a zero byte; any other key is a one and the text.
-func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i int) (_ []byte, isNull bool, err error)) func(key []byte, row int) ([]byte, error) {
-	t := a.DataType()
-	fixed, isFixed := t.(arrow.FixedWidthDataType)
-	switch {
-	case isFixed && (arrow.IsDecimal(t.ID()) || arrow.IsPrimitive(t.ID()) && t.ID() != arrow.BOOL && !arrow.IsFloating(t.ID())) && a.NullN() < a.Len():
-		width := fixed.BitWidth() / 8
+func TextKeyAppender(a arrow.Array, appendText func(out []byte, row int) (_ []byte, isNull bool, err error)) func(key []byte, row int) ([]byte, error) {
+	switch t := arrowtype.Of(a.DataType()); t.Kind {
+	case arrowtype.Integer, arrowtype.Decimal, arrowtype.Date, arrowtype.Time, arrowtype.Timestamp, arrowtype.Duration, arrowtype.Interval:
+		if a.NullN() == a.Len() {
+			break
+		}
+		width := a.DataType().(arrow.FixedWidthDataType).Bytes()
 		values := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*width:]
 		return func(key []byte, row int) ([]byte, error) {
 			if a.IsNull(row) {
@@ -115,8 +144,8 @@ func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i
 			}
 			return append(append(key, 1), values[row*width:(row+1)*width]...), nil
 		}
-	case t.ID() == arrow.STRING:
-		texts := a.(*array.String)
+	case arrowtype.Text:
+		texts := a.(valueArray[string])
 		return func(key []byte, row int) ([]byte, error) {
 			if a.IsNull(row) {
 				return append(key, 0), nil
@@ -128,7 +157,7 @@ func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i
 	var text []byte
 	return func(key []byte, row int) (_ []byte, err error) {
 		var isNull bool
-		text, isNull, err = appendText(text[:0], a, row)
+		text, isNull, err = appendText(text[:0], row)
 		if isNull || err != nil {
 			return append(key, 0), err
 		}

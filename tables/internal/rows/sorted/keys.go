@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // column is a key column of a batch. Nulls come before all values, and NaN before all numbers.
@@ -65,44 +65,39 @@ func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 
 // HasOrder reports whether rows can be ordered by columns of type t.
 func HasOrder(t arrow.DataType) bool {
-	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull would panic for the null type.
-	defer b.Release()
-	a := b.NewArray()
-	defer a.Release()
-	return keyColumn(a) != nil
+	if e, ok := t.(arrow.ExtensionType); ok {
+		return HasOrder(e.StorageType())
+	}
+	return arrowtype.Of(t).IsSorted
 }
 
 func keyColumn(a arrow.Array) column {
-	switch a := a.(type) {
-	case array.ExtensionArray:
-		return keyColumn(a.Storage())
-	case *array.Timestamp, *array.Int64, *array.Time64, *array.Duration:
-		return &ints{a, arrow.GetValues[int64](a.Data(), 1)}
-	case *array.Date32, *array.Int32, *array.Time32:
-		return widen(a, arrow.GetValues[int32](a.Data(), 1))
-	case *array.Int16:
-		return widen(a, a.Int16Values())
-	case *array.Int8:
-		return widen(a, a.Int8Values())
-	case *array.Float32:
-		return &values[float32]{a, cmp.Compare[float32], func(v float32, _ int) uint64 { return floatWord(float64(v)) }, alwaysComplete}
-	case *array.Float64:
-		return &values[float64]{a, cmp.Compare[float64], func(v float64, _ int) uint64 { return floatWord(v) }, alwaysComplete}
-	case *array.String, *array.LargeString:
+	a = arrowtype.Storage(a)
+	t := arrowtype.Of(a.DataType())
+	switch {
+	case !t.IsSorted:
+		return nil
+	case t.Widen != nil:
+		return &ints{a, t.Widen(a)}
+	case t.Kind == arrowtype.Float:
+		return &ints{a, floatOrder(a)}
+	case t.Kind == arrowtype.Text:
 		return &values[string]{a.(valueArray[string]), cmp.Compare[string], textWord[string], isWholeText}
-	case *array.Binary, *array.LargeBinary, *array.FixedSizeBinary:
+	case t.Kind == arrowtype.Binary:
 		return &values[[]byte]{a.(valueArray[[]byte]), bytes.Compare, textWord[[]byte], isWholeText}
-	case *array.Decimal128:
-		return &values[decimal128.Num]{a, decimal128.Num.Cmp, decimalWord, isWholeDecimal}
-	case *array.Boolean:
-		return &values[bool]{a, CompareBools, func(v bool, _ int) uint64 {
-			if v {
-				return 2
-			}
-			return 1
-		}, alwaysComplete}
 	}
-	return nil
+	return &values[decimal128.Num]{a.(valueArray[decimal128.Num]), decimal128.Num.Cmp, decimalWord, isWholeDecimal}
+}
+
+// floatOrder returns integers that sort as the floats in a do.
+func floatOrder(a arrow.Array) []int64 {
+	order, value := make([]int64, a.Len()), arrowtype.Of(a.DataType()).Floats(a)
+	for i := range order {
+		if a.IsValid(i) {
+			order[i] = int64(floatWord(value(i)) ^ 1<<63)
+		}
+	}
+	return order
 }
 
 // CompareBools compares two booleans; false comes first.
@@ -135,14 +130,6 @@ func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) 
 type ints struct {
 	nullable
 	values []int64
-}
-
-func widen[T ~int32 | ~int16 | ~int8](a nullable, narrow []T) *ints {
-	wide := make([]int64, len(narrow))
-	for i, v := range narrow {
-		wide[i] = int64(v)
-	}
-	return &ints{a, wide}
 }
 
 func (c *ints) compare(i int, other column, j int) int {
@@ -212,8 +199,6 @@ func (c *values[T]) setWords(rows []entry, depth int) {
 func (c *values[T]) isComplete(w uint64, depth int) bool {
 	return w == 0 && depth == 0 || c.complete(w, depth)
 }
-
-func alwaysComplete(uint64, int) bool { return true }
 
 func floatWord(v float64) uint64 {
 	bits := math.Float64bits(v)

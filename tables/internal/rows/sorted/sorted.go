@@ -29,7 +29,7 @@ type Source struct {
 	// keys, the rule First drops the other rows with these keys. A source with Hides needs only the key columns.
 	Hides bool
 
-	// Bounds are the lowest and the highest value in the first key column, which must be a number, a date or a time.
+	// Bounds are the lowest and the highest value in the first key column, which must be an integer, a date or a time.
 	// The merge opens the source when it reaches the lowest value. Nil means that the bounds are unknown.
 	Bounds *Bounds
 	// Cost estimates the memory that the source uses while it is open, in bytes.

@@ -7,46 +7,39 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // SQLKeyClass returns the class of a type: values of all types of a class have comparable keys. It returns an error if
 // [SQLKeyAppender] does not support the type. The class of a dictionary or of runs is that of their values. DuckDB reads
 // the null type as booleans.
 func SQLKeyClass(t arrow.DataType) (class string, err error) {
-	switch t := t.(type) {
-	case *arrow.DictionaryType:
-		return SQLKeyClass(t.ValueType)
-	case *arrow.RunEndEncodedType:
-		return SQLKeyClass(t.Encoded())
-	case *extensions.UUIDType:
-		return "uuid", nil
-	case arrow.ExtensionType:
-		return SQLKeyClass(t.StorageType())
-	case *arrow.TimestampType, *arrow.Time32Type, *arrow.Time64Type, *arrow.DurationType:
+	switch row := arrowtype.Of(t); row.Kind {
+	case arrowtype.Dictionary, arrowtype.Runs, arrowtype.Extension:
+		return SQLKeyClass(arrowtype.Inner(t))
+	case arrowtype.Time, arrowtype.Timestamp, arrowtype.Duration:
 		return t.String(), nil
-	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
-		return fmt.Sprintf("decimal of scale %d", t.(arrow.DecimalType).GetScale()), nil
-	}
-	switch id := t.ID(); {
-	case arrow.IsInteger(id):
-		return "integer", nil
-	case arrow.IsFloating(id):
-		return "float", nil
-	case id == arrow.STRING || id == arrow.LARGE_STRING || id == arrow.STRING_VIEW:
-		return "text", nil
-	case arrow.IsBaseBinary(id) || id == arrow.BINARY_VIEW || id == arrow.FIXED_SIZE_BINARY:
-		return "binary", nil
-	case id == arrow.BOOL || id == arrow.NULL:
-		return "boolean", nil
-	case id == arrow.DATE32 || id == arrow.DATE64:
-		return "date", nil
+	case arrowtype.Decimal:
+		if row.Decimals != nil {
+			return fmt.Sprintf("decimal of scale %d", t.(arrow.DecimalType).GetScale()), nil
+		}
+	case arrowtype.Null:
+		return SQLKeyClass(arrow.FixedWidthTypes.Boolean)
+	default:
+		if class := sqlKeyClasses[row.Kind]; class != "" {
+			return class, nil
+		}
 	}
 	return "", errors.New("values of this type cannot be keys")
+}
+
+// sqlKeyClasses has the classes of the kinds whose types are all of one class.
+var sqlKeyClasses = map[arrowtype.Kind]string{
+	arrowtype.Bool: "boolean", arrowtype.Integer: "integer", arrowtype.Float: "float", arrowtype.Text: "text", arrowtype.Binary: "binary",
+	arrowtype.UUID: "uuid", arrowtype.Date: "date",
 }
 
 // SQLKeyAppender returns a function that appends a key for a value of a, whose type must have a class and must not be a
@@ -67,87 +60,45 @@ func SQLKeyAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
 }
 
 func sqlValueAppender(a arrow.Array) func(key []byte, row int) []byte {
-	switch a := a.(type) {
-	case array.ExtensionArray:
-		return sqlValueAppender(a.Storage())
-	case *array.Time32:
-		return integerAppender(a.Value)
-	case *array.Time64:
-		return integerAppender(a.Value)
-	case *array.Duration:
-		return integerAppender(a.Value)
-	case *array.Int8:
-		return integerAppender(a.Value)
-	case *array.Int16:
-		return integerAppender(a.Value)
-	case *array.Int32:
-		return integerAppender(a.Value)
-	case *array.Int64:
-		return integerAppender(a.Value)
-	case *array.Uint8:
-		return integerAppender(a.Value)
-	case *array.Uint16:
-		return integerAppender(a.Value)
-	case *array.Uint32:
-		return integerAppender(a.Value)
-	case *array.Uint64:
-		return integerAppender(a.Value)
-	case *array.Date32:
-		return integerAppender(a.Value)
-	case *array.Date64:
-		const day = 24 * 60 * 60 * 1000 // milliseconds
-		return integerAppender(func(row int) int64 { return int64(a.Value(row)) / day })
-	case *array.Timestamp:
-		t := a.DataType().(*arrow.TimestampType)
-		if t.Unit == arrow.Nanosecond && t.TimeZone != "" { // DuckDB's type with a time zone has microseconds
-			return integerAppender(func(row int) int64 { return int64(a.Value(row)) / 1000 })
-		}
-		return integerAppender(a.Value)
-	case *array.Boolean:
-		return integerAppender(func(row int) uint8 {
-			if a.Value(row) {
-				return 1
-			}
-			return 0
-		})
-	case *array.Float16:
+	a = arrowtype.Storage(a)
+	switch t := arrowtype.Of(a.DataType()); {
+	case t.SignedKey != nil:
+		return t.SignedKey(inSQLUnit(a))
+	case t.Floats != nil:
+		value := t.Floats(a)
+		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, value(row)) }
+	case t.Decimals != nil:
+		value := t.Decimals(a)
 		return func(key []byte, row int) []byte {
-			return extsort.AppendFloat(key, float64(schema.FromFloat16(a.Value(row))))
+			v := value(row)
+			return extsort.AppendUint(extsort.AppendUint(key, uint64(v.HighBits())), v.LowBits())
 		}
-	case *array.Float32:
-		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, float64(a.Value(row))) }
-	case *array.Float64:
-		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, a.Value(row)) }
-	case *array.Decimal32:
-		return decimalAppender(func(row int) decimal128.Num { return decimal128.FromI64(int64(a.Value(row))) })
-	case *array.Decimal64:
-		return decimalAppender(func(row int) decimal128.Num { return decimal128.FromI64(int64(a.Value(row))) })
-	case *array.Decimal128:
-		return decimalAppender(a.Value)
-	case *array.String, *array.LargeString, *array.StringView:
+	case t.Kind == arrowtype.Text:
 		return textAppender(a.(valueArray[string]))
-	case *array.Binary, *array.LargeBinary, *array.BinaryView, *array.FixedSizeBinary:
+	case t.Kind == arrowtype.Binary:
 		return textAppender(a.(valueArray[[]byte]))
 	}
 	return nil
 }
 
-// integerAppender separates the sign, so that all signed and unsigned integers are comparable.
-func integerAppender[T ~int8 | ~int16 | ~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64](value func(row int) T) func(key []byte, row int) []byte {
-	return func(key []byte, row int) []byte {
-		v, sign := value(row), byte(1)
-		if v < 0 {
-			sign = 0
-		}
-		return extsort.AppendUint(append(key, sign), uint64(v))
+// inSQLUnit returns an array in the unit of DuckDB's type: its dates are days, and its timestamps with a time zone have
+// microseconds.
+func inSQLUnit(a arrow.Array) arrow.Array {
+	unit := int64(1)
+	t, isTimestamp := a.DataType().(*arrow.TimestampType)
+	switch {
+	case a.DataType().ID() == arrow.DATE64:
+		unit = 24 * 60 * 60 * 1000
+	case isTimestamp && t.Unit == arrow.Nanosecond && t.TimeZone != "":
+		unit = 1000
+	default:
+		return a
 	}
-}
-
-func decimalAppender(value func(row int) decimal128.Num) func(key []byte, row int) []byte {
-	return func(key []byte, row int) []byte {
-		v := value(row)
-		return extsort.AppendUint(extsort.AppendUint(key, uint64(v.HighBits())), v.LowBits())
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	for _, v := range arrow.GetValues[int64](a.Data(), 1) {
+		b.Append(v / unit)
 	}
+	return b.NewArray()
 }
 
 func textAppender[T string | []byte](a valueArray[T]) func(key []byte, row int) []byte {

@@ -276,13 +276,14 @@ func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) erro
 	if !sorted.KeysInOrder(column.DataType()) {
 		return errors.ErrUnsupported
 	}
-	less := func(i int, previous arrow.Array, j int) bool {
-		return string(sorted.AppendOrderKey(nil, column, i)) < string(sorted.AppendOrderKey(nil, previous, j))
+	appendKey := sorted.OrderKeyAppender(column)
+	less := func(i int, previous func(dst []byte, row int) []byte, j int) bool {
+		return string(appendKey(nil, i)) < string(previous(nil, j))
 	}
 	for i := range column.Len() {
 		switch {
-		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(i, column, i-1),
-			i == 0 && r.last != nil && r.last.IsValid(0) && less(0, r.last, 0):
+		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(i, appendKey, i-1),
+			i == 0 && r.last != nil && r.last.IsValid(0) && less(0, sorted.OrderKeyAppender(r.last), 0):
 			r.countRow(b, i, firstRow+int64(i))
 		}
 	}

@@ -66,6 +66,10 @@ func (u *uniqueKeys) close() {
 func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
 	columns := schema.Columns(b, u.columns)
 	var record []byte
+	appenders := make([]func(dst []byte, row int) []byte, len(columns))
+	for i, c := range columns {
+		appenders[i] = sorted.OrderKeyAppender(c)
+	}
 	lowest, highest := -1, -1 // rows with new lowest and highest keys
 rows:
 	for i := range int(b.NumRows()) {
@@ -75,7 +79,7 @@ rows:
 			if c.IsNull(i) {
 				continue rows
 			}
-			u.buf = sorted.AppendOrderKey(u.buf, c, i)
+			u.buf = appenders[columnIndex](u.buf, i)
 			if columnIndex == 0 && firstRow >= 0 && u.table != nil {
 				if u.lowKey == nil || string(u.buf) < string(u.lowKey) {
 					u.lowKey, lowest = append(u.lowKey[:0], u.buf...), i

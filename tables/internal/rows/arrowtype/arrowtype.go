@@ -1,0 +1,202 @@
+// Package arrowtype is the table of Arrow's types. The table has a row for each type. Code that treats types differently
+// asks the row for the type's kind and properties, and reads and appends values with the row's functions.
+package arrowtype
+
+import (
+	"math/big"
+	"reflect"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+)
+
+// Kind is what the values of a type mean. Types of one kind differ in size, unit or layout.
+type Kind uint8
+
+// The kinds. None is the kind of types that the table lacks.
+const (
+	None Kind = iota
+	Null
+	Bool
+	Integer
+	Float
+	Decimal
+	Text
+	Binary
+	UUID
+	Date
+	Time // of day
+	Timestamp
+	Duration
+	Interval
+	List
+	Map
+	Struct
+	Union
+	Dictionary
+	Runs
+	Extension // of an unknown name
+)
+
+// Row describes a type. The functions are nil for types without such values.
+type Row struct {
+	Kind     Kind
+	Native   reflect.Kind   // kind of the Go values in the array's buffer; Invalid if Go has no such kind
+	Stored   arrow.DataType // type with which tables store the values; nil if it depends on parameters or does not exist
+	Plain    arrow.DataType // type with the same values in the usual layout; nil for the usual layout
+	SQL      string         // DuckDB's name of the type; "" if it depends on parameters, or is that of the stored type
+	IsSorted bool           // rows can be sorted by columns of the type
+
+	// integers, booleans as 0 and 1, and dates and times in the type's unit; a uint64 keeps its bits
+	Ints      func(a arrow.Array) func(i int) int64
+	Widen     func(a arrow.Array) []int64 // all values, which may share memory with a
+	AppendInt func(b array.Builder, v int64)
+
+	// append the bytes of an integer: the first sort like the values, and the second are equal for all integer types
+	OrderKey, SignedKey func(a arrow.Array) func(dst []byte, i int) []byte
+
+	Floats      func(a arrow.Array) func(i int) float64
+	AppendFloat func(b array.Builder, v float64)
+
+	Decimals      func(a arrow.Array) func(i int) decimal128.Num // without the scale
+	AppendDecimal func(b array.Builder, v *big.Int)
+
+	AppendBytes func(b array.Builder, v []byte) // texts and binary values
+
+	WithFields func(t arrow.DataType, fields []arrow.Field) arrow.DataType // see [WithFields]
+}
+
+// Of returns the row of t.
+func Of(t arrow.DataType) *Row {
+	if _, ok := t.(*extensions.UUIDType); ok {
+		return &uuidRow
+	}
+	return ByID(t.ID())
+}
+
+// ByID returns the row of the types with an ID. Its kind is None if the table lacks the type.
+func ByID(id arrow.Type) *Row {
+	if int(id) >= len(rows) {
+		return &Row{}
+	}
+	return &rows[id]
+}
+
+// KindOf returns the kind of t.
+func KindOf(t arrow.DataType) Kind { return Of(t).Kind }
+
+// IsUnsigned reports whether r describes unsigned integers.
+func (r *Row) IsUnsigned() bool { return r.Native >= reflect.Uint8 && r.Native <= reflect.Uint64 }
+
+// IsNumber reports whether r describes integers, floats or decimals.
+func (r *Row) IsNumber() bool { return r.Kind >= Integer && r.Kind <= Decimal }
+
+// IsTemporal reports whether r describes dates, times of day or timestamps.
+func (r *Row) IsTemporal() bool { return r.Kind >= Date && r.Kind <= Timestamp }
+
+// IsNested reports whether r describes values that consist of values.
+func (r *Row) IsNested() bool { return r.Kind >= List && r.Kind <= Union }
+
+// Inner returns the type of the values in a dictionary, in runs or in an extension, and nil for other types.
+func Inner(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case *arrow.DictionaryType:
+		return t.ValueType
+	case *arrow.RunEndEncodedType:
+		return t.Encoded()
+	case arrow.ExtensionType:
+		return t.StorageType()
+	}
+	return nil
+}
+
+// Unwrap returns the type of a column's values, without encodings and extensions. It does not change nested types.
+func Unwrap(t arrow.DataType) arrow.DataType {
+	for inner := Inner(t); inner != nil; inner = Inner(t) {
+		t = inner
+	}
+	return t
+}
+
+// Values returns the array that contains the values of a, without dictionaries, runs and extensions except UUIDs. Value i
+// has the given index in this array, or -1 if it is null.
+func Values(a arrow.Array) (values arrow.Array, index func(i int) int) {
+	switch a := a.(type) {
+	case *array.Null:
+		return a, func(int) int { return -1 }
+	case *array.Dictionary:
+		values, index := Values(a.Dictionary())
+		return values, func(i int) int {
+			if a.IsNull(i) {
+				return -1
+			}
+			return index(a.GetValueIndex(i))
+		}
+	case *array.RunEndEncoded:
+		values, index := Values(a.Values())
+		return values, func(i int) int { return index(a.GetPhysicalIndex(i)) }
+	case array.ExtensionArray:
+		if KindOf(a.DataType()) != UUID {
+			return Values(a.Storage())
+		}
+	}
+	if a.NullN() == 0 {
+		return a, func(i int) int { return i }
+	}
+	return a, func(i int) int {
+		if a.IsNull(i) {
+			return -1
+		}
+		return i
+	}
+}
+
+// Storage returns the array under an extension array, and other arrays unchanged.
+func Storage(a arrow.Array) arrow.Array {
+	for {
+		e, ok := a.(array.ExtensionArray)
+		if !ok {
+			return a
+		}
+		a = e.Storage()
+	}
+}
+
+// Children returns the arrays of a struct's or a union's fields, or of a list's or a map's values. It returns nil for
+// other arrays, which include dictionaries, runs and extensions.
+func Children(a arrow.Array) []arrow.Array {
+	var field func(i int) arrow.Array
+	n := 0
+	switch a := a.(type) {
+	case array.ListLike:
+		return []arrow.Array{a.ListValues()}
+	case *array.Struct:
+		n, field = a.NumField(), a.Field
+	case array.Union:
+		n, field = a.NumFields(), a.Field
+	}
+	children := make([]arrow.Array, n)
+	for i := range children {
+		children[i] = field(i)
+	}
+	return children
+}
+
+// Fields returns the fields of a struct, the element of a list, or the key and the item of a map. It returns nil for
+// other types.
+func Fields(t arrow.DataType) []arrow.Field {
+	if m, ok := t.(*arrow.MapType); ok {
+		return []arrow.Field{m.KeyField(), m.ItemField()}
+	}
+	if nested, ok := t.(arrow.NestedType); ok && Of(t).WithFields != nil {
+		return nested.Fields()
+	}
+	return nil
+}
+
+// WithFields returns t with other fields, in the order of [Fields]. The fields of a map keep no metadata.
+func WithFields(t arrow.DataType, fields []arrow.Field) arrow.DataType {
+	return Of(t).WithFields(t, fields)
+}

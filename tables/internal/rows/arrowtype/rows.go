@@ -1,0 +1,222 @@
+package arrowtype
+
+import (
+	"math/big"
+	"reflect"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+
+	"github.com/go-partd/partd/internal/engine/extsort"
+)
+
+var (
+	boolType   = arrow.FixedWidthTypes.Boolean
+	int32Type  = arrow.PrimitiveTypes.Int32
+	int64Type  = arrow.PrimitiveTypes.Int64
+	textType   = arrow.BinaryTypes.String
+	binaryType = arrow.BinaryTypes.Binary
+	microsType = arrow.FixedWidthTypes.Time64us
+)
+
+// rows is the table of types. Of adds the types of known extensions.
+var rows = [...]Row{
+	arrow.NULL: {Kind: Null, SQL: "BOOLEAN", Stored: boolType},
+	arrow.BOOL: bools(),
+
+	arrow.INT8:   sortable(integers[int8](Integer, "TINYINT", int32Type)),
+	arrow.INT16:  sortable(integers[int16](Integer, "SMALLINT", int32Type)),
+	arrow.INT32:  sortable(integers[int32](Integer, "INTEGER", int32Type)),
+	arrow.INT64:  sortable(integers[int64](Integer, "BIGINT", int64Type)),
+	arrow.UINT8:  integers[uint8](Integer, "UTINYINT", int32Type),
+	arrow.UINT16: integers[uint16](Integer, "USMALLINT", int32Type),
+	arrow.UINT32: integers[uint32](Integer, "UINTEGER", int64Type),
+	arrow.UINT64: integers[uint64](Integer, "UBIGINT", &arrow.Decimal128Type{Precision: 20}),
+
+	arrow.FLOAT16: float16s(),
+	arrow.FLOAT32: sortable(floats[float32]("FLOAT", arrow.PrimitiveTypes.Float32)),
+	arrow.FLOAT64: sortable(floats[float64]("DOUBLE", arrow.PrimitiveTypes.Float64)),
+
+	arrow.DECIMAL32: decimals[decimal.Decimal32](func(v decimal.Decimal32) decimal128.Num { return decimal128.FromI64(int64(v)) },
+		func(v *big.Int) decimal.Decimal32 { return decimal.Decimal32(v.Int64()) }),
+	arrow.DECIMAL64: decimals[decimal.Decimal64](func(v decimal.Decimal64) decimal128.Num { return decimal128.FromI64(int64(v)) },
+		func(v *big.Int) decimal.Decimal64 { return decimal.Decimal64(v.Int64()) }),
+	arrow.DECIMAL128: decimal128s(),
+	arrow.DECIMAL256: {Kind: Decimal},
+
+	arrow.STRING:       {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, IsSorted: true, AppendBytes: appendText},
+	arrow.LARGE_STRING: {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, IsSorted: true, AppendBytes: appendLargeText},
+	arrow.STRING_VIEW:  {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, AppendBytes: appendTextView},
+
+	arrow.BINARY:            {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, IsSorted: true, AppendBytes: appendBinary},
+	arrow.LARGE_BINARY:      {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, IsSorted: true, AppendBytes: appendBinary},
+	arrow.BINARY_VIEW:       {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, AppendBytes: appendBinary},
+	arrow.FIXED_SIZE_BINARY: {Kind: Binary, SQL: "BLOB", IsSorted: true, AppendBytes: appendBinary},
+
+	arrow.DATE32:    sortable(integers[arrow.Date32](Date, "DATE", arrow.FixedWidthTypes.Date32)),
+	arrow.DATE64:    integers[arrow.Date64](Date, "TIMESTAMP", &arrow.TimestampType{Unit: arrow.Microsecond}),
+	arrow.TIME32:    sortable(integers[arrow.Time32](Time, "TIME", microsType)),
+	arrow.TIME64:    sortable(integers[arrow.Time64](Time, "", nil)),
+	arrow.TIMESTAMP: sortable(integers[arrow.Timestamp](Timestamp, "", nil)),
+	arrow.DURATION:  sortable(integers[arrow.Duration](Duration, "BIGINT", int64Type)),
+
+	arrow.INTERVAL_MONTHS:         {Kind: Interval},
+	arrow.INTERVAL_DAY_TIME:       {Kind: Interval},
+	arrow.INTERVAL_MONTH_DAY_NANO: {Kind: Interval},
+
+	arrow.LIST: {Kind: List, WithFields: func(_ arrow.DataType, fields []arrow.Field) arrow.DataType { return arrow.ListOfField(fields[0]) }},
+	arrow.LARGE_LIST: {Kind: List, WithFields: func(_ arrow.DataType, fields []arrow.Field) arrow.DataType {
+		return arrow.LargeListOfField(fields[0])
+	}},
+	arrow.FIXED_SIZE_LIST: {Kind: List, WithFields: func(t arrow.DataType, fields []arrow.Field) arrow.DataType {
+		return arrow.FixedSizeListOfField(t.(*arrow.FixedSizeListType).Len(), fields[0])
+	}},
+	arrow.LIST_VIEW:       {Kind: List},
+	arrow.LARGE_LIST_VIEW: {Kind: List},
+	arrow.MAP: {Kind: Map, WithFields: func(t arrow.DataType, fields []arrow.Field) arrow.DataType {
+		m := arrow.MapOf(fields[0].Type, fields[1].Type)
+		m.SetItemNullable(fields[1].Nullable)
+		m.KeysSorted = t.(*arrow.MapType).KeysSorted
+		return m
+	}},
+	arrow.STRUCT:       {Kind: Struct, WithFields: func(_ arrow.DataType, fields []arrow.Field) arrow.DataType { return arrow.StructOf(fields...) }},
+	arrow.SPARSE_UNION: {Kind: Union},
+	arrow.DENSE_UNION:  {Kind: Union},
+
+	arrow.DICTIONARY:      {Kind: Dictionary},
+	arrow.RUN_END_ENCODED: {Kind: Runs},
+	arrow.EXTENSION:       {Kind: Extension},
+}
+
+var uuidRow = Row{Kind: UUID, SQL: "UUID", IsSorted: true, AppendBytes: appendBinary}
+
+func sortable(r Row) Row {
+	r.IsSorted = true
+	return r
+}
+
+// appendTo appends a value to the builder of an array of values of type T.
+func appendTo[T any](b array.Builder, v T) { b.(interface{ Append(v T) }).Append(v) }
+
+func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored arrow.DataType) Row {
+	native := reflect.TypeFor[T]()
+	return Row{
+		Kind: kind, Native: native.Kind(), SQL: sql, Stored: stored,
+		Ints: func(a arrow.Array) func(int) int64 {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(i int) int64 { return int64(values[i]) }
+		},
+		Widen: func(a arrow.Array) []int64 {
+			if native.Size() == 8 {
+				return arrow.GetValues[int64](a.Data(), 1)
+			}
+			return widen(arrow.GetValues[T](a.Data(), 1))
+		},
+		AppendInt: func(b array.Builder, v int64) { appendTo(b, T(v)) },
+		OrderKey: func(a arrow.Array) func([]byte, int) []byte {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(dst []byte, i int) []byte { return extsort.AppendUint(dst, uint64(values[i])^1<<63) }
+		},
+		SignedKey: func(a arrow.Array) func([]byte, int) []byte {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(dst []byte, i int) []byte {
+				v, sign := values[i], byte(1)
+				if v < 0 {
+					sign = 0
+				}
+				return extsort.AppendUint(append(dst, sign), uint64(v))
+			}
+		},
+	}
+}
+
+func widen[T arrow.IntType | arrow.UintType](values []T) []int64 {
+	wide := make([]int64, len(values))
+	for i, v := range values {
+		wide[i] = int64(v)
+	}
+	return wide
+}
+
+func bools() Row {
+	ints := func(a arrow.Array) func(int) int64 {
+		bools := a.(*array.Boolean)
+		return func(i int) int64 {
+			if bools.Value(i) {
+				return 1
+			}
+			return 0
+		}
+	}
+	return Row{
+		Kind: Bool, Native: reflect.Bool, SQL: "BOOLEAN", Stored: boolType, IsSorted: true, Ints: ints,
+		Widen: func(a arrow.Array) []int64 {
+			wide, value := make([]int64, a.Len()), ints(a)
+			for i := range wide {
+				if a.IsValid(i) {
+					wide[i] = value(i)
+				}
+			}
+			return wide
+		},
+		AppendInt: func(b array.Builder, v int64) { appendTo(b, v != 0) },
+		SignedKey: func(a arrow.Array) func([]byte, int) []byte {
+			value := ints(a)
+			return func(dst []byte, i int) []byte { return extsort.AppendUint(append(dst, 1), uint64(value(i))) }
+		},
+	}
+}
+
+func floats[T float32 | float64](sql string, stored arrow.DataType) Row {
+	return Row{
+		Kind: Float, Native: reflect.TypeFor[T]().Kind(), SQL: sql, Stored: stored,
+		Floats: func(a arrow.Array) func(int) float64 {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(i int) float64 { return float64(values[i]) }
+		},
+		AppendFloat: func(b array.Builder, v float64) { appendTo(b, T(v)) },
+	}
+}
+
+func float16s() Row {
+	return Row{
+		Kind: Float, SQL: "FLOAT", Stored: arrow.PrimitiveTypes.Float32,
+		Floats: func(a arrow.Array) func(int) float64 {
+			halves := a.(*array.Float16)
+			return func(i int) float64 { return float64(FromFloat16(halves.Value(i))) }
+		},
+		AppendFloat: func(b array.Builder, v float64) { appendTo(b, ToFloat16(v)) },
+	}
+}
+
+func decimal128s() Row {
+	r := decimals(func(v decimal128.Num) decimal128.Num { return v }, decimal128.FromBigInt)
+	r.IsSorted = true
+	r.Decimals = func(a arrow.Array) func(int) decimal128.Num { return a.(*array.Decimal128).Value } // is faster
+	return r
+}
+
+func decimals[T decimal.DecimalTypes](wide func(T) decimal128.Num, narrow func(*big.Int) T) Row {
+	return Row{
+		Kind: Decimal,
+		Decimals: func(a arrow.Array) func(int) decimal128.Num {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(i int) decimal128.Num { return wide(values[i]) }
+		},
+		AppendDecimal: func(b array.Builder, v *big.Int) { appendTo(b, narrow(v)) },
+	}
+}
+
+func appendText(b array.Builder, v []byte) { b.(*array.StringBuilder).BinaryBuilder.Append(v) }
+
+func appendLargeText(b array.Builder, v []byte) {
+	b.(*array.LargeStringBuilder).BinaryBuilder.Append(v)
+}
+
+func appendTextView(b array.Builder, v []byte) {
+	b.(*array.StringViewBuilder).BinaryViewBuilder.Append(v)
+}
+
+func appendBinary(b array.Builder, v []byte) { appendTo(b, v) }
