@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/go-partd/partd/internal/base/where"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -94,7 +95,7 @@ func columnTypes(n *node, column string, columns *arrow.Schema) (t, typ arrow.Da
 		return nil, nil, fmt.Errorf("filter: position %d: %d columns have the name %q; the columns are %s%s",
 			n.Offset+1, len(indices), column, strings.Join(names, ", "), hint)
 	}
-	t = schema.Unwrap(columns.Field(indices[0]).Type)
+	t = arrowtype.Unwrap(columns.Field(indices[0]).Type)
 	if stored, err := schema.StoredType(t); err == nil && !arrow.IsNested(stored.ID()) {
 		typ = stored
 	}

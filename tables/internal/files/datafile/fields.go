@@ -11,6 +11,7 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -96,7 +97,7 @@ func (s *Scan) unreadable(name string, fileField, ids arrow.Field, tableType arr
 // also returns true for types in which writers store values of the table's type: bytes for texts and for values of fixed
 // size, INT96 (12 bytes) for timestamps, and integers without a logical type for dates and times.
 func represents(tableType, fileType arrow.DataType) bool {
-	tableType, fileType = schema.Unwrap(tableType), schema.Unwrap(fileType)
+	tableType, fileType = arrowtype.Unwrap(tableType), arrowtype.Unwrap(fileType)
 	from, size := fileType.ID(), 0
 	if from == arrow.NULL {
 		return true

@@ -3,7 +3,6 @@
 package arrowtype
 
 import (
-	"math/big"
 	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -61,7 +60,7 @@ type Row struct {
 	AppendFloat func(b array.Builder, v float64)
 
 	Decimals      func(a arrow.Array) func(i int) decimal128.Num // without the scale
-	AppendDecimal func(b array.Builder, v *big.Int)
+	AppendDecimal func(b array.Builder, v decimal128.Num)
 
 	AppendBytes func(b array.Builder, v []byte) // texts and binary values
 

@@ -1,7 +1,6 @@
 package arrowtype
 
 import (
-	"math/big"
 	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -40,9 +39,9 @@ var rows = [...]Row{
 	arrow.FLOAT64: sortable(floats[float64]("DOUBLE", arrow.PrimitiveTypes.Float64)),
 
 	arrow.DECIMAL32: decimals[decimal.Decimal32](func(v decimal.Decimal32) decimal128.Num { return decimal128.FromI64(int64(v)) },
-		func(v *big.Int) decimal.Decimal32 { return decimal.Decimal32(v.Int64()) }),
+		func(v decimal128.Num) decimal.Decimal32 { return decimal.Decimal32(v.LowBits()) }),
 	arrow.DECIMAL64: decimals[decimal.Decimal64](func(v decimal.Decimal64) decimal128.Num { return decimal128.FromI64(int64(v)) },
-		func(v *big.Int) decimal.Decimal64 { return decimal.Decimal64(v.Int64()) }),
+		func(v decimal128.Num) decimal.Decimal64 { return decimal.Decimal64(v.LowBits()) }),
 	arrow.DECIMAL128: decimal128s(),
 	arrow.DECIMAL256: {Kind: Decimal},
 
@@ -192,20 +191,21 @@ func float16s() Row {
 }
 
 func decimal128s() Row {
-	r := decimals(func(v decimal128.Num) decimal128.Num { return v }, decimal128.FromBigInt)
+	same := func(v decimal128.Num) decimal128.Num { return v }
+	r := decimals(same, same)
 	r.IsSorted = true
 	r.Decimals = func(a arrow.Array) func(int) decimal128.Num { return a.(*array.Decimal128).Value } // is faster
 	return r
 }
 
-func decimals[T decimal.DecimalTypes](wide func(T) decimal128.Num, narrow func(*big.Int) T) Row {
+func decimals[T decimal.DecimalTypes](wide func(T) decimal128.Num, narrow func(decimal128.Num) T) Row {
 	return Row{
 		Kind: Decimal,
 		Decimals: func(a arrow.Array) func(int) decimal128.Num {
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(i int) decimal128.Num { return wide(values[i]) }
 		},
-		AppendDecimal: func(b array.Builder, v *big.Int) { appendTo(b, narrow(v)) },
+		AppendDecimal: func(b array.Builder, v decimal128.Num) { appendTo(b, narrow(v)) },
 	}
 }
 

@@ -12,12 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/compute"
-	"github.com/apache/arrow-go/v18/arrow/decimal"
-	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
-	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -59,58 +55,53 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		a.Retain()
 		return a, nil
 	}
-	switch from := a.(type) {
-	case *array.Null:
+	from, t := arrowtype.Of(a.DataType()), arrowtype.Of(to)
+	switch from.Kind {
+	case arrowtype.Null:
 		return array.MakeArrayOfNull(allocator, to, a.Len()), nil
-	case *array.Dictionary:
+	case arrowtype.Dictionary, arrowtype.Runs:
+		values, index := arrowtype.Values(a)
 		indices := make([]int, a.Len())
 		for i := range indices {
-			indices[i] = -1
-			if a.IsValid(i) {
-				indices[i] = from.GetValueIndex(i)
-			}
+			indices[i] = index(i)
 		}
-		return expand(from.Dictionary(), indices, to)
-	case *array.RunEndEncoded:
-		physical := make([]int, a.Len())
-		for i := range physical {
-			physical[i] = from.GetPhysicalIndex(i)
-		}
-		return expand(from.Values(), physical, to)
-	case *extensions.UUIDArray:
+		return expand(values, indices, to)
+	case arrowtype.UUID:
 		if to.ID() == arrow.STRING { // the type of a UUID that SQL returns
 			b := array.NewStringBuilder(allocator)
-			return mapValues(from, b, func(v uuid.UUID) { b.Append(v.String()) }), nil
+			return mapValues(a, b, func(row int) { b.Append(a.ValueStr(row)) }), nil
 		}
-		return ConvertArray(from.Storage(), to)
-	case array.ExtensionArray:
-		return ConvertArray(from.Storage(), to)
+		return ConvertArray(arrowtype.Storage(a), to)
+	case arrowtype.Extension:
+		return ConvertArray(arrowtype.Storage(a), to)
 	}
-	switch to := to.(type) {
-	case *arrow.NullType:
+	switch t.Kind {
+	case arrowtype.Null:
 		return array.NewNull(a.Len()), nil
-	case arrow.ExtensionType:
-		if texts, ok := a.(*array.String); ok && to.ExtensionName() == uuidName {
-			return parseUUIDs(texts)
+	case arrowtype.UUID, arrowtype.Extension:
+		if a.DataType().ID() == arrow.STRING && t.Kind == arrowtype.UUID {
+			return parseUUIDs(a)
 		}
-		storage, err := ConvertArray(a, to.StorageType())
+		storage, err := ConvertArray(a, arrowtype.Inner(to))
 		if err != nil {
 			return nil, err
 		}
 		defer storage.Release()
-		return array.NewExtensionArrayWithStorage(to, storage), nil
-	case *arrow.DictionaryType:
-		return encodeDictionary(a, to)
-	case *arrow.StructType:
+		return array.NewExtensionArrayWithStorage(to.(arrow.ExtensionType), storage), nil
+	case arrowtype.Dictionary:
+		return encodeDictionary(a, to.(*arrow.DictionaryType))
+	case arrowtype.Struct:
 		if from, ok := a.(*array.Struct); ok {
-			return convertStruct(from, to)
+			return convertStruct(from, to.(*arrow.StructType))
 		}
-	case *arrow.ListType, *arrow.LargeListType, *arrow.MapType, *arrow.FixedSizeListType:
-		if from, ok := a.(array.ListLike); ok {
+	case arrowtype.List, arrowtype.Map:
+		if from, ok := a.(array.ListLike); ok && t.WithFields != nil {
 			return convertList(from, to.(arrow.ListLikeType))
 		}
-	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType, *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.BinaryViewType:
-		return convertTexts(a, to)
+	case arrowtype.Text, arrowtype.Binary:
+		if to.ID() != arrow.FIXED_SIZE_BINARY {
+			return convertTexts(a, t, to)
+		}
 	}
 	if sameBits(a.DataType(), to) {
 		return take.NewArray(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
@@ -122,7 +113,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		decimal, isDecimal := a.DataType().(arrow.DecimalType)
 		switch {
 		case isDecimal && decimal.GetScale() == d.Scale, !isDecimal && (d.Scale == 0 || !arrow.IsInteger(a.DataType().ID())):
-		case a.DataType().ID() == arrow.DECIMAL256:
+		case isDecimal && from.Decimals == nil:
 			return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
 		default: // If a result needed more bits, the library would panic in a goroutine of its own, which ends the process.
 			wide, err := ConvertArray(a, &arrow.Decimal256Type{Precision: 76, Scale: d.Scale})
@@ -134,9 +125,9 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 	}
 	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
-	from, hasUnit := a.DataType().(arrow.TemporalWithUnit)
-	if coarser, ok := to.(arrow.TemporalWithUnit); err != nil && hasUnit && ok && from.TimeUnit() > coarser.TimeUnit() {
-		return nil, fmt.Errorf("a value of type %s has digits that are too small for %s: round the values, or put them into a new table with a finer unit", from, to)
+	finer, hasUnit := a.DataType().(arrow.TemporalWithUnit)
+	if coarser, ok := to.(arrow.TemporalWithUnit); err != nil && hasUnit && ok && finer.TimeUnit() > coarser.TimeUnit() {
+		return nil, fmt.Errorf("a value of type %s has digits that are too small for %s: round the values, or put them into a new table with a finer unit", finer, to)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot convert to %s: %w", to, err)
@@ -144,11 +135,9 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	return result, nil
 }
 
-var uuidName = extensions.NewUUIDType().ExtensionName()
-
-func parseUUIDs(texts *array.String) (_ arrow.Array, err error) {
+func parseUUIDs(a arrow.Array) (_ arrow.Array, err error) {
 	b := extensions.NewUUIDBuilder(allocator)
-	result := mapValues(texts, b, func(v string) { err = cmp.Or(b.AppendValueFromString(v), err) })
+	result := mapValues(a, b, func(row int) { err = cmp.Or(b.AppendValueFromString(a.ValueStr(row)), err) })
 	return result, err
 }
 
@@ -164,14 +153,12 @@ func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, 
 // sameBits reports whether two types represent equal values by the same bits.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
-		switch from := a.(type) {
-		case *arrow.DurationType:
-			return b.ID() == arrow.INT64
-		case *arrow.Time64Type:
-			return b.ID() == arrow.INT64 && from.Unit == arrow.Nanosecond
-		case *arrow.TimestampType:
-			to, ok := b.(*arrow.TimestampType)
-			return ok && from.Unit == to.Unit
+		switch from := arrowtype.KindOf(a); {
+		case b.ID() == arrow.INT64:
+			time, isTime := a.(*arrow.Time64Type)
+			return from == arrowtype.Duration || isTime && time.Unit == arrow.Nanosecond
+		case from == arrowtype.Timestamp && a.ID() == b.ID():
+			return a.(*arrow.TimestampType).Unit == b.(*arrow.TimestampType).Unit
 		}
 		a, b = b, a
 	}
@@ -199,8 +186,7 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 	if structs.NullN() == 0 {
 		return ConvertArray(field, to)
 	}
-	switch field.DataType().ID() {
-	case arrow.DICTIONARY, arrow.RUN_END_ENCODED, arrow.EXTENSION:
+	if arrowtype.Inner(field.DataType()) != nil {
 		decoded, err := ConvertArray(field, to)
 		if err != nil {
 			return nil, err
@@ -216,17 +202,14 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 // hasHiddenValues reports whether an array has values in null lists or null structs. If such values are lists or
 // decimals, Parquet's writer fails (arrow-go 18.8).
 func hasHiddenValues(a arrow.Array) bool {
-	switch a := a.(type) {
-	case *array.Struct:
-		for i := range a.NumField() {
-			if field := a.Field(i); hasValueUnderNull(field, a) || hasHiddenValues(field) {
-				return true
-			}
+	id := a.DataType().ID()
+	if _, isList := a.(array.ListLike); isList && id != arrow.FIXED_SIZE_LIST && hasValueUnderNull(a, a) {
+		return true
+	}
+	for _, child := range arrowtype.Children(a) {
+		if id == arrow.STRUCT && hasValueUnderNull(child, a) || hasHiddenValues(child) {
+			return true
 		}
-	case *array.FixedSizeList:
-		return hasHiddenValues(a.ListValues())
-	case array.ListLike:
-		return hasValueUnderNull(a, a) || hasHiddenValues(a.ListValues())
 	}
 	return false
 }
@@ -292,14 +275,13 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	}
 	defer child.Release()
 	buffers := []*memory.Buffer{take.NullBitmap(from), memory.NewBufferBytes(arrow.GetBytes(offsets))}
-	switch to.(type) {
-	case *arrow.FixedSizeListType:
+	entries, isStruct := child.(*array.Struct)
+	switch {
+	case offsets == nil:
 		buffers = buffers[:1]
-	case *arrow.LargeListType:
-	default:
-		if entries, ok := child.(*array.Struct); ok && to.ID() == arrow.MAP && entries.Field(0).NullN() > 0 {
-			return nil, errors.New("a map has a null key")
-		}
+	case to.ID() == arrow.MAP && isStruct && entries.Field(0).NullN() > 0:
+		return nil, errors.New("a map has a null key")
+	case to.ID() != arrow.LARGE_LIST:
 		buffers[1] = take.Offsets32(offsets)
 	}
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
@@ -320,9 +302,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 		offsets[i+1], last = end-first, end
 	}
 	values = a.ListValues()
-	switch a.(type) {
-	case *array.ListView, *array.LargeListView:
-		hasHidden = true // their values can have any order
+	if arrowtype.Of(a.DataType()).WithFields == nil { // a list view, whose values can have any order
+		hasHidden = true
 	}
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
 		hasHidden = true // Copy the values, because arrow-go 18.8 does not accept a slice as a map's entries.
@@ -363,20 +344,15 @@ func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, 
 	return take.Rows(values, indices)
 }
 
-type valueArray[V any] interface {
-	arrow.Array
-	Value(int) V
-}
-
-// mapValues builds an array by calling add for each value of a.
-func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array {
+// mapValues builds an array by calling add for each row of a that is not null.
+func mapValues(a arrow.Array, b array.Builder, add func(row int)) arrow.Array {
 	defer b.Release()
 	b.Reserve(a.Len())
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			b.AppendNull()
 		} else {
-			add(a.Value(i))
+			add(i)
 		}
 	}
 	return b.NewArray()
@@ -385,78 +361,57 @@ func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array
 // convertEach converts an array value by value. It handles the types that Arrow's library cannot convert, or converts
 // incorrectly. For other types, it returns nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
-	builder := array.NewBuilder(allocator, to)
-	switch b := builder.(type) {
-	case *array.Float16Builder:
-		if from, ok := a.(*array.Float32); ok {
-			result = mapValues(from, b, func(v float32) {
-				half := arrowtype.ToFloat16(float64(v))
-				if math.IsInf(float64(arrowtype.FromFloat16(half)), 0) != math.IsInf(float64(v), 0) {
-					err = fmt.Errorf("%v is out of range for %s", v, to)
-				}
-				b.Append(half)
-			})
-			return result, err
+	from, t := arrowtype.Of(a.DataType()), arrowtype.Of(to)
+	bytes, isBinary := a.(valueArray[[]byte])
+	b := array.NewBuilder(allocator, to)
+	var add func(row int)
+	switch {
+	case from.Floats != nil && t.Floats != nil && (a.DataType().ID() == arrow.FLOAT16 || to.ID() == arrow.FLOAT16 && a.DataType().ID() == arrow.FLOAT32):
+		value := from.Floats(a)
+		add = func(row int) {
+			v := value(row)
+			if to.ID() == arrow.FLOAT16 && math.IsInf(float64(arrowtype.FromFloat16(arrowtype.ToFloat16(v))), 0) != math.IsInf(v, 0) {
+				err = fmt.Errorf("%v is out of range for %s", v, to)
+			}
+			t.AppendFloat(b, v)
 		}
-	case *array.Float32Builder:
-		if from, ok := a.(*array.Float16); ok {
-			return mapValues(from, b, func(v float16.Num) { b.Append(arrowtype.FromFloat16(v)) }), nil
+	case a.DataType().ID() == arrow.INT64 && to.ID() == arrow.FLOAT64:
+		value := from.Ints(a)
+		add = func(row int) {
+			f := float64(value(row))
+			if f == 1<<63 || int64(f) != value(row) {
+				err = fmt.Errorf("cannot convert to %s: %d would be rounded", to, value(row))
+			}
+			t.AppendFloat(b, f)
 		}
-	case *array.Float64Builder:
-		if from, ok := a.(*array.Int64); ok {
-			result = mapValues(from, b, func(v int64) {
-				f := float64(v)
-				if f == 1<<63 || int64(f) != v {
-					err = fmt.Errorf("cannot convert to %s: %d would be rounded", to, v)
-				}
-				b.Append(f)
-			})
-			return result, err
+	case to.ID() == arrow.FIXED_SIZE_BINARY && isBinary && a.DataType().ID() != arrow.FIXED_SIZE_BINARY: // SQL returns fixed-size values as binary.
+		size := to.(*arrow.FixedSizeBinaryType).ByteWidth
+		add = func(row int) {
+			if v := bytes.Value(row); len(v) == size {
+				t.AppendBytes(b, v)
+			} else {
+				b.AppendNull()
+				err = fmt.Errorf("a value of %d bytes is not of type %s", len(v), to)
+			}
 		}
-	case *array.FixedSizeBinaryBuilder: // SQL returns fixed-size values as binary.
-		if from, ok := a.(valueArray[[]byte]); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
-			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
-			result = mapValues(from, b, func(v []byte) {
-				if len(v) == size {
-					b.Append(v)
-				} else {
-					b.AppendNull()
-					err = fmt.Errorf("a value of %d bytes is not of type %s", len(v), to)
-				}
-			})
-			return result, err
+	case t.Kind == arrowtype.Timestamp && a.DataType().ID() == arrow.FIXED_SIZE_BINARY:
+		add = func(row int) {
+			v, timeErr := int96Time(bytes.Value(row), to.(*arrow.TimestampType))
+			err = cmp.Or(err, timeErr)
+			t.AppendInt(b, int64(v))
 		}
-	case *array.TimestampBuilder:
-		if from, ok := a.(*array.FixedSizeBinary); ok {
-			result = mapValues(from, b, func(v []byte) {
-				t, timeErr := int96Time(v, to.(*arrow.TimestampType))
-				err = cmp.Or(err, timeErr)
-				b.Append(t)
-			})
-			return result, err
-		}
-	case *array.Decimal32Builder:
-		if from, ok := a.(*array.Decimal128); ok {
-			return mapValues(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) }), nil
-		}
-	case *array.Decimal64Builder:
-		if from, ok := a.(*array.Decimal128); ok {
-			return mapValues(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) }), nil
-		}
-	case *array.Decimal128Builder:
-		switch from := a.(type) {
-		case *array.Decimal32:
-			return mapValues(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) }), nil
-		case *array.Decimal64:
-			return mapValues(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) }), nil
-		}
+	case from.Decimals != nil && t.Decimals != nil && a.DataType().ID() != to.ID():
+		value := from.Decimals(a)
+		add = func(row int) { t.AppendDecimal(b, value(row)) }
+	default:
+		b.Release()
+		return nil, nil
 	}
-	builder.Release()
-	return nil, nil
+	return mapValues(a, b, add), err
 }
 
-// convertTexts copies strings or byte strings to another layout.
-func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+// convertTexts copies strings or byte strings to the layout of t.
+func convertTexts(a arrow.Array, t *arrowtype.Row, to arrow.DataType) (arrow.Array, error) {
 	size := int64(a.Data().SizeInBytes())
 	if views, ok := a.(interface{ ValueLen(int) int }); ok { // In this layout, values can share bytes.
 		size = 0
@@ -467,21 +422,25 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if size > math.MaxInt32 {
 		return nil, fmt.Errorf("a batch has %d bytes of text, but the limit is 2 GiB: put smaller batches", size)
 	}
-	builder := array.NewBuilder(allocator, to)
-	switch b := builder.(type) {
-	case array.StringLikeBuilder:
-		if from, ok := a.(array.StringLike); ok {
-			return mapValues(from, b, b.Append), nil
+	b := array.NewBuilder(allocator, to)
+	texts, isText := a.(array.StringLike)
+	bytes, isBinary := a.(valueArray[[]byte])
+	switch {
+	case isText && t.Kind == arrowtype.Text:
+		add := b.(array.StringLikeBuilder)
+		return mapValues(a, b, func(row int) { add.Append(texts.Value(row)) }), nil
+	case isBinary: // Some writers store strings as bytes in files.
+		result := mapValues(a, b, func(row int) { t.AppendBytes(b, bytes.Value(row)) })
+		if t.Kind == arrowtype.Text {
+			return result, CheckArray(result)
 		}
-		if from, ok := a.(valueArray[[]byte]); ok { // Some writers store strings as bytes in files.
-			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
-			return texts, CheckArray(texts)
-		}
-	case interface{ Append([]byte) }:
-		if from, ok := a.(valueArray[[]byte]); ok {
-			return mapValues(from, builder, b.Append), nil
-		}
+		return result, nil
 	}
-	builder.Release()
+	b.Release()
 	return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
+}
+
+type valueArray[V any] interface {
+	arrow.Array
+	Value(int) V
 }

@@ -1,6 +1,12 @@
 package schema
 
-import "github.com/apache/arrow-go/v18/arrow"
+import (
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
+)
 
 // meanings says what a type's values mean, for types whose stored type does not show it. Durations, for example, are
 // stored as int64.
@@ -21,7 +27,7 @@ func CanPut(from, to arrow.DataType) bool {
 }
 
 func sameMeaning(from, to arrow.DataType) bool {
-	from, to = Unwrap(from), Unwrap(to)
+	from, to = arrowtype.Unwrap(from), arrowtype.Unwrap(to)
 	if meanings[from.ID()] != meanings[to.ID()] {
 		return false
 	}
@@ -37,45 +43,21 @@ func sameMeaning(from, to arrow.DataType) bool {
 	return true
 }
 
-// Unwrap returns the type of a column's values, without encodings and extensions. It does not change nested types.
-func Unwrap(t arrow.DataType) arrow.DataType {
-	for {
-		switch wrapper := t.(type) {
-		case *arrow.DictionaryType:
-			t = wrapper.ValueType
-		case *arrow.RunEndEncodedType:
-			t = wrapper.Encoded()
-		case arrow.ExtensionType:
-			t = wrapper.StorageType()
-		default:
-			return t
-		}
-	}
-}
-
 // Restore replaces stored types with original types, at every level of nesting, where keep returns true for the
 // original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
-	original = Unwrap(original)
+	original = arrowtype.Unwrap(original)
 	if keep(original) {
 		return original
 	}
-	switch original := original.(type) {
-	case *arrow.StructType:
-		fields := append([]arrow.Field(nil), stored.(*arrow.StructType).Fields()...)
-		for i := range fields {
-			fields[i].Type = Restore(fields[i].Type, original.Field(i).Type, keep)
-		}
-		return arrow.StructOf(fields...)
-	case *arrow.MapType:
-		m := stored.(*arrow.MapType)
-		return arrow.MapOf(Restore(m.KeyType(), original.KeyType(), keep), Restore(m.ItemType(), original.ItemType(), keep))
-	case arrow.ListLikeType:
-		element := stored.(*arrow.ListType).ElemField()
-		element.Type = Restore(element.Type, original.Elem(), keep)
-		return arrow.ListOfField(element)
+	fields, originals := slices.Clone(arrowtype.Fields(stored)), arrowtype.Fields(original)
+	if originals == nil {
+		return stored
 	}
-	return stored
+	for i := range fields {
+		fields[i].Type = Restore(fields[i].Type, originals[i].Type, keep)
+	}
+	return arrowtype.WithFields(stored, fields)
 }
 
 // IsDuration reports whether t is a duration.

@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // INT96 is Parquet's old type for times: a Julian day, and the nanoseconds within that day. arrow-go reads it only as
@@ -50,7 +52,7 @@ func int96Type(s *pqschema.Schema, f *pqarrow.SchemaField, t, known arrow.DataTy
 	switch {
 	case f.IsLeaf() && !IsInt96(s.Column(f.ColIndex)):
 		return t
-	case f.IsLeaf() && known.ID() == arrow.TIMESTAMP:
+	case f.IsLeaf() && arrowtype.KindOf(known) == arrowtype.Timestamp:
 		return known
 	case f.IsLeaf():
 		return &arrow.TimestampType{Unit: arrow.Microsecond}

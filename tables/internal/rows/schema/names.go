@@ -9,6 +9,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // reservedColumns are the columns that Iceberg itself adds to tables.
@@ -60,30 +62,24 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 	if extension, ok := t.(arrow.ExtensionType); ok {
 		t = extension.StorageType()
 	}
-	switch t := DecodedType(t).(type) {
-	case *arrow.MapType:
-		reason = checkPath(path+".key", t.KeyType(), paths)
+	t = DecodedType(t)
+	partNames := map[arrowtype.Kind][]string{arrowtype.List: {"element"}, arrowtype.Map: {"key", "value"}}[arrowtype.KindOf(t)]
+	names := map[string]bool{}
+	for i, f := range arrowtype.Fields(t) {
+		if partNames != nil {
+			f.Name = partNames[i]
+		}
+		reason = checkName("field's name "+strconv.Quote(f.Name), f.Name)
+		if reason == "" && names[f.Name] {
+			reason = fmt.Sprintf("the column has two fields named %q", f.Name)
+		}
+		names[f.Name] = true
 		if reason == "" {
-			reason = checkPath(path+".value", t.ItemType(), paths)
-		}
-	case *arrow.StructType:
-		names := map[string]bool{}
-		for _, f := range t.Fields() {
-			reason = checkName("field's name "+strconv.Quote(f.Name), f.Name)
-			if reason != "" {
-				return reason
-			}
-			if names[f.Name] {
-				return fmt.Sprintf("the column has two fields named %q", f.Name)
-			}
-			names[f.Name] = true
 			reason = checkPath(path+"."+f.Name, f.Type, paths)
-			if reason != "" {
-				return reason
-			}
 		}
-	case arrow.ListLikeType:
-		return checkPath(path+".element", t.Elem(), paths)
+		if reason != "" {
+			return reason
+		}
 	}
-	return reason
+	return ""
 }

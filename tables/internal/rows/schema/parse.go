@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // typesByName maps the names that Parse accepts without parameters to their types.
@@ -55,26 +57,18 @@ func Parse(text string) (arrow.DataType, error) {
 // decimals with more digits. Every type includes nulls. CanWiden also returns true if from is an integer type and to is
 // float64, but then the caller must check that each value is exact.
 func CanWiden(from, to arrow.DataType) bool {
-	switch f := from.(type) {
-	case *arrow.NullType:
-		return to.ID() != arrow.NULL
-	case *arrow.Float16Type:
-		return to.ID() == arrow.FLOAT32 || to.ID() == arrow.FLOAT64
-	case *arrow.Float32Type:
-		return to.ID() == arrow.FLOAT64
-	case *arrow.Decimal128Type:
-		t, ok := to.(*arrow.Decimal128Type)
-		return ok && f.Scale == t.Scale && f.Precision < t.Precision
+	f, t := arrowtype.Of(from), arrowtype.Of(to)
+	bits := func(t arrow.DataType) int { return t.(arrow.FixedWidthDataType).BitWidth() }
+	switch {
+	case f.Kind == arrowtype.Null:
+		return t.Kind != arrowtype.Null
+	case f.Kind == arrowtype.Decimal && from.ID() == to.ID():
+		f, t := from.(arrow.DecimalType), to.(arrow.DecimalType)
+		return from.ID() == arrow.DECIMAL128 && f.GetScale() == t.GetScale() && f.GetPrecision() < t.GetPrecision()
+	case f.Kind == arrowtype.Integer && to.ID() == arrow.FLOAT64:
+		return from.ID() != arrow.UINT64
+	case f.Kind == arrowtype.Integer && t.Kind == f.Kind:
+		return bits(from) < bits(to) && (f.IsUnsigned() || !t.IsUnsigned()) && to.ID() != arrow.UINT64
 	}
-	if !arrow.IsInteger(from.ID()) || from.ID() == arrow.UINT64 || to.ID() == arrow.UINT64 {
-		return false
-	}
-	if to.ID() == arrow.FLOAT64 {
-		return true
-	}
-	fromBits, toBits := from.(arrow.FixedWidthDataType).BitWidth(), 0
-	if arrow.IsInteger(to.ID()) {
-		toBits = to.(arrow.FixedWidthDataType).BitWidth()
-	}
-	return fromBits < toBits && (arrow.IsUnsignedInteger(from.ID()) || arrow.IsSignedInteger(to.ID()))
+	return f.Kind == arrowtype.Float && t.Kind == f.Kind && bits(from) < bits(to)
 }

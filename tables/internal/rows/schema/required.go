@@ -6,11 +6,13 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // hasRequired reports whether t contains a field that cannot be null, such as a map key.
 func hasRequired(t arrow.DataType) bool {
-	nested, ok := Unwrap(t).(arrow.NestedType)
+	nested, ok := arrowtype.Unwrap(t).(arrow.NestedType)
 	if !ok {
 		return false
 	}
@@ -47,25 +49,11 @@ func CheckNestedNulls(rows arrow.RecordBatch) error {
 	return nil
 }
 
-func children(a arrow.Array) []arrow.Array {
-	switch a := a.(type) {
-	case *array.Struct:
-		fields := make([]arrow.Array, a.NumField())
-		for i := range fields {
-			fields[i] = a.Field(i)
-		}
-		return fields
-	case array.ListLike:
-		return []arrow.Array{a.ListValues()}
-	}
-	return nil
-}
-
 // hasForbiddenNull reports whether a has a null in a nested field that cannot be null in t. Nulls under a null parent
 // count too.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
-	for i, child := range children(a) {
-		if f := Unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
+	for i, child := range arrowtype.Children(a) {
+		if f := arrowtype.Unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
 			return true
 		}
 	}
@@ -83,22 +71,22 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 		}
 		return nullField(path+name, a, f.Type, i)
 	}
-	switch a := a.(type) {
-	case *array.Struct:
-		for k, f := range Unwrap(t).(*arrow.StructType).Fields() {
-			if nullPath := nullInChild("."+f.Name, a.Field(k), f, i); nullPath != "" {
-				return nullPath
-			}
-		}
-	case array.ListLike:
+	if list, ok := a.(array.ListLike); ok {
 		name := ".element"
-		if _, ok := a.(*array.Map); ok {
+		if a.DataType().ID() == arrow.MAP {
 			name = ""
 		}
-		for start, end := a.ValueOffsets(i); start < end; start++ {
-			if nullPath := nullInChild(name, a.ListValues(), Unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
+		for start, end := list.ValueOffsets(i); start < end; start++ {
+			if nullPath := nullInChild(name, list.ListValues(), arrowtype.Unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
 				return nullPath
 			}
+		}
+		return ""
+	}
+	for k, field := range arrowtype.Children(a) {
+		f := arrowtype.Unwrap(t).(arrow.NestedType).Fields()[k]
+		if nullPath := nullInChild("."+f.Name, field, f, i); nullPath != "" {
+			return nullPath
 		}
 	}
 	return ""

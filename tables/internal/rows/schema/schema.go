@@ -18,8 +18,9 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // RefusedColumns lists the columns of a schema that Iceberg cannot store.
@@ -91,91 +92,66 @@ func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-var (
-	micros    = arrow.FixedWidthTypes.Time64us
-	decimal20 = &arrow.Decimal128Type{Precision: 20}
-)
-
 // StoredType returns the type that a table uses to store values of type t.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
-	switch t := t.(type) {
-	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
-		return t, nil
-	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Uint8Type, *arrow.Uint16Type:
-		return arrow.PrimitiveTypes.Int32, nil
-	case *arrow.Uint32Type, *arrow.DurationType:
-		return arrow.PrimitiveTypes.Int64, nil
-	case *arrow.Uint64Type:
-		return decimal20, nil
-	case *arrow.Float16Type:
-		return arrow.PrimitiveTypes.Float32, nil
-	case *arrow.LargeStringType, *arrow.StringViewType:
-		return arrow.BinaryTypes.String, nil
-	case *arrow.LargeBinaryType, *arrow.BinaryViewType:
-		return arrow.BinaryTypes.Binary, nil
-	case *arrow.FixedSizeBinaryType:
-		if t.ByteWidth > 0 {
+	row := arrowtype.Of(t)
+	if row.Stored != nil {
+		return row.Stored, nil
+	}
+	switch {
+	case arrowtype.Inner(t) != nil:
+		return StoredType(arrowtype.Inner(t))
+	case row.Kind == arrowtype.Binary: // values of a fixed size
+		if t.(arrow.FixedWidthDataType).Bytes() > 0 {
 			return t, nil
 		}
-	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
+	case row.Decimals != nil:
 		d := t.(arrow.DecimalType)
 		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
 			return nil, fmt.Errorf("a decimal's scale must be from 0 to its precision")
 		}
 		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
-	case *arrow.Date64Type:
-		return &arrow.TimestampType{Unit: arrow.Microsecond}, nil
-	case *arrow.Time32Type:
-		return micros, nil
-	case *arrow.Time64Type:
-		if t.Unit == arrow.Nanosecond {
+	case row.Kind == arrowtype.Time:
+		if t.(*arrow.Time64Type).Unit == arrow.Nanosecond {
 			return arrow.PrimitiveTypes.Int64, nil
 		}
 		return t, nil
-	case *arrow.TimestampType:
+	case row.Kind == arrowtype.Timestamp:
+		t := t.(*arrow.TimestampType)
 		stored := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
 		if t.TimeZone != "" {
 			stored.TimeZone = "UTC"
 		}
 		return stored, nil
-	case *arrow.NullType:
-		return arrow.FixedWidthTypes.Boolean, nil
-	case *arrow.DictionaryType:
-		return StoredType(t.ValueType)
-	case *arrow.RunEndEncodedType:
-		return StoredType(t.Encoded())
-	case arrow.ExtensionType:
-		return StoredType(t.StorageType())
-	case *arrow.MapType:
-		key, err := StoredType(t.KeyType())
-		item, err2 := StoredType(t.ItemType())
-		err = cmp.Or(err, err2)
-		if err != nil {
-			return nil, err
-		}
-		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items.
-	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
-		element := t.(arrow.ListLikeType).ElemField()
-		stored, err := StoredType(element.Type)
-		if err != nil {
-			return nil, err
-		}
-		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: element.Nullable}), nil
-	case *arrow.StructType:
-		if t.NumFields() == 0 {
-			return nil, errors.New("a struct must have at least one field")
-		}
-		fields := slices.Clone(t.Fields())
-		for i, f := range fields {
-			stored, err := StoredType(f.Type)
-			if err != nil {
-				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
-			}
-			fields[i] = arrow.Field{Name: f.Name, Type: stored, Nullable: f.Nullable}
-		}
-		return arrow.StructOf(fields...), nil
+	case row.WithFields != nil:
+		return storedNested(t)
 	}
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
+}
+
+func storedNested(t arrow.DataType) (arrow.DataType, error) {
+	kind, fields := arrowtype.KindOf(t), slices.Clone(arrowtype.Fields(t))
+	if len(fields) == 0 {
+		return nil, errors.New("a struct must have at least one field")
+	}
+	for i, f := range fields {
+		stored, err := StoredType(f.Type)
+		switch {
+		case err != nil && kind == arrowtype.Struct:
+			return nil, fmt.Errorf("in field %q: %w", f.Name, err)
+		case err != nil:
+			return nil, err
+		}
+		fields[i] = arrow.Field{Name: f.Name, Type: stored, Nullable: f.Nullable}
+	}
+	switch kind {
+	case arrowtype.Map:
+		return arrow.MapOf(fields[0].Type, fields[1].Type), nil // iceberg-go writes all maps with nullable items.
+	case arrowtype.List:
+		fields[0].Name = "element"
+		return arrow.ListOfField(fields[0]), nil
+	}
+	return arrow.StructOf(fields...), nil
 }
 
 // RestorePutTypes returns a table's columns with the types in putSchema. A column that another program has added or
@@ -265,10 +241,7 @@ func plainType(t arrow.DataType, kinds []arrow.Type) arrow.DataType {
 		if !slices.Contains(kinds, t.ID()) {
 			return t
 		}
-		if d, ok := t.(*arrow.DictionaryType); ok {
-			return plainType(d.ValueType, kinds)
-		}
-		return plainType(t.(*arrow.RunEndEncodedType).Encoded(), kinds)
+		return plainType(arrowtype.Inner(t), kinds)
 	})
 }
 
@@ -292,27 +265,14 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 // rebuild returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns
 // mapLeaf(t).
 func rebuild(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
-	switch t := t.(type) {
-	case *arrow.MapType:
-		key, item := mapField(t.KeyField()), mapField(t.ItemField())
-		mapType := arrow.MapOf(key.Type, item.Type)
-		mapType.SetItemNullable(item.Nullable)
-		mapType.KeysSorted = t.KeysSorted
-		return mapType
-	case *arrow.ListType:
-		return arrow.ListOfField(mapField(t.ElemField()))
-	case *arrow.LargeListType:
-		return arrow.LargeListOfField(mapField(t.ElemField()))
-	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), mapField(t.ElemField()))
-	case *arrow.StructType:
-		fields := slices.Clone(t.Fields())
-		for i := range fields {
-			fields[i] = mapField(fields[i])
-		}
-		return arrow.StructOf(fields...)
+	if arrowtype.Of(t).WithFields == nil {
+		return mapLeaf(t)
 	}
-	return mapLeaf(t)
+	fields := slices.Clone(arrowtype.Fields(t))
+	for i := range fields {
+		fields[i] = mapField(fields[i])
+	}
+	return arrowtype.WithFields(t, fields)
 }
 
 // MapFields returns t with its nested fields replaced by the results of f, the innermost first.
@@ -336,24 +296,19 @@ func Alike(a, b arrow.DataType) bool {
 	if a.ID() != b.ID() {
 		return false
 	}
-	switch a := a.(type) {
-	case *arrow.MapType:
-		b := b.(*arrow.MapType)
-		return Alike(a.KeyType(), b.KeyType()) && Alike(a.ItemType(), b.ItemType())
-	case arrow.ListLikeType:
-		return Alike(a.Elem(), b.(arrow.ListLikeType).Elem())
-	case *arrow.StructType:
-		return slices.EqualFunc(a.Fields(), b.(*arrow.StructType).Fields(), func(a, b arrow.Field) bool {
-			return a.Name == b.Name && Alike(a.Type, b.Type)
-		})
+	fieldsA, fieldsB := arrowtype.Fields(a), arrowtype.Fields(b)
+	if fieldsA == nil {
+		return arrow.TypeEqual(a, b)
 	}
-	return arrow.TypeEqual(a, b)
+	return slices.EqualFunc(fieldsA, fieldsB, func(f, g arrow.Field) bool {
+		return (a.ID() != arrow.STRUCT || f.Name == g.Name) && Alike(f.Type, g.Type)
+	})
 }
 
 // uuidBytes returns the storage type of a UUID type, and other types unchanged.
 func uuidBytes(t arrow.DataType) arrow.DataType {
-	if u, ok := t.(*extensions.UUIDType); ok {
-		return u.StorageType()
+	if arrowtype.KindOf(t) == arrowtype.UUID {
+		return arrowtype.Inner(t)
 	}
 	return t
 }

@@ -8,65 +8,55 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // CheckArray returns an error if a column has values that its type forbids: strings that are not UTF-8, decimals with
 // too many digits, or dates with a time of day.
 func CheckArray(a arrow.Array) error {
-	switch a := a.(type) {
-	case array.StringLike:
+	t := arrowtype.Of(a.DataType())
+	switch {
+	case t.Kind == arrowtype.Text:
 		if texts, ok := a.(*array.String); ok && validTexts(texts) {
 			return nil
 		}
+		texts := a.(array.StringLike)
 		for i := range a.Len() {
-			if a.IsValid(i) && !utf8.ValidString(a.Value(i)) {
-				return fmt.Errorf("row %d of a batch: %.60q is not UTF-8", i+1, a.Value(i))
+			if a.IsValid(i) && !utf8.ValidString(texts.Value(i)) {
+				return fmt.Errorf("row %d of a batch: %.60q is not UTF-8", i+1, texts.Value(i))
 			}
 		}
-	case *array.Date64:
-		for i, ms := range a.Date64Values() {
-			if a.IsValid(i) && int64(ms)%(24*time.Hour).Milliseconds() != 0 {
+	case a.DataType().ID() == arrow.DATE64:
+		for i, ms := range t.Widen(a) {
+			if a.IsValid(i) && ms%(24*time.Hour).Milliseconds() != 0 {
 				return fmt.Errorf("row %d of a batch: %d ms after 1970-01-01 is not a whole number of days", i+1, ms)
 			}
 		}
-	case *array.Decimal128:
-		return checkDigits(a)
-	case *array.Decimal64:
-		return checkDigits(a)
-	case *array.Decimal32:
-		return checkDigits(a)
-	case *array.Struct:
+	case t.Decimals != nil:
+		return checkDigits(a, t.Decimals(a))
+	default:
+		if values, _ := arrowtype.Values(a); values != a {
+			return CheckArray(values)
+		}
 		var err error
-		for i := range a.NumField() {
-			err = errors.Join(err, CheckArray(a.Field(i)))
+		for _, child := range arrowtype.Children(a) {
+			err = errors.Join(err, CheckArray(child))
 		}
 		return err
-	case array.ListLike:
-		return CheckArray(a.ListValues())
-	case *array.Dictionary:
-		return CheckArray(a.Dictionary())
-	case *array.RunEndEncoded:
-		return CheckArray(a.Values())
-	case array.ExtensionArray:
-		return CheckArray(a.Storage())
 	}
 	return nil
 }
 
-type decimalNumber[T decimal.DecimalTypes] interface {
-	decimal.DecimalTypes
-	decimal.Num[T]
-}
-
-func checkDigits[T decimalNumber[T]](a valueArray[T]) error {
+func checkDigits(a arrow.Array, value func(i int) decimal128.Num) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			continue
 		}
 		// The lowest number has no positive counterpart, so its Abs is negative.
-		if v := a.Value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
+		if v := value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
 			return fmt.Errorf("row %d of a batch: %s has more than %d digits", i+1, v.ToString(t.GetScale()), t.GetPrecision())
 		}
 	}
