@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,26 +168,30 @@ func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, err
 }
 
 type resampleInput struct {
-	Source, Target, Rule, SQL, Mode string
-	TimeCol                         string `json:"time_col"`
-	Function                        string `json:"aggregation_func"`
-	SourceBucket                    string `json:"source_bucket"`
-	TargetBucket                    string `json:"target_bucket"`
+	transform.ResampleOptions
+	Mode         string
+	TimeColumn   string `json:"time_col"`
+	Functions    string `json:"aggregation_func"`
+	SourceBucket string `json:"source_bucket"`
+	TargetBucket string `json:"target_bucket"`
+}
+
+func (c *resampleInput) options() (_ *transform.ResampleOptions, err error) {
+	o := &c.ResampleOptions
+	o.Source.Bucket, o.Target.Bucket = cmp.Or(c.SourceBucket, o.Source.Bucket), cmp.Or(c.TargetBucket, o.Target.Bucket)
+	o.Mode, err = parseMode(c.Mode, tables.PutAppend)
+	if c.SQL != "" { // the other fields say nothing about an SQL statement
+		return &transform.ResampleOptions{Source: o.Source, Target: o.Target, SQL: c.SQL, Mode: o.Mode}, err
+	}
+	o.TimeColumn, o.TimeIndex = c.TimeColumn, true
+	o.Functions = slices.DeleteFunc(strings.Split(c.Functions, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
+	return o, err
 }
 
 func (s *Server) resample(ctx context.Context, c *resampleInput) (any, error) {
-	mode, err := parseMode(c.Mode, tables.PutAppend)
+	o, err := c.options()
 	if err != nil {
 		return nil, err
-	}
-	o := &transform.ResampleOptions{
-		Source: transform.TableName{Bucket: c.SourceBucket, Name: c.Source},
-		Target: transform.TableName{Bucket: c.TargetBucket, Name: c.Target}, Mode: mode,
-	}
-	o.SQL = c.SQL
-	if c.SQL == "" {
-		o.Rule, o.TimeColumn, o.TimeIndex = c.Rule, c.TimeCol, true
-		o.Functions = slices.DeleteFunc(strings.Split(c.Function, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	}
 	result, err := runTransform(ctx, s, o.Source, operations.Resample, o)
 	if c.SQL != "" {

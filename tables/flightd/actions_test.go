@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +19,33 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	"github.com/go-partd/partd/tables/transform"
 )
+
+// TestResampleFields checks that the action resample passes on every option.
+func TestResampleFields(t *testing.T) {
+	want := transform.ResampleOptions{
+		Source: transform.TableName{Bucket: "b", Name: "in"}, Target: transform.TableName{Bucket: "c", Name: "out"}, Rule: "7min",
+		TimeColumn: "ts", TimeIndex: true, Functions: []string{"max", "min(low)"}, Columns: []string{"high"}, By: []string{"sym"}, Mode: tables.PutReplace,
+	}
+	tabletest.CheckSet(t, want, "SQL")
+	var fields map[string]any
+	must.Do(t, json.Unmarshal(must.Get(json.Marshal(want))(t), &fields))
+	maps.Copy(fields, map[string]any{"source_bucket": "b", "target_bucket": "c", "Mode": "replace", "time_col": "ts", "aggregation_func": "max,min(low)"})
+	for _, name := range []string{"TimeColumn", "Functions"} { // the action has other names for these
+		delete(fields, name)
+	}
+	var c resampleInput
+	must.Do(t, decode(must.Get(json.Marshal(fields))(t), &c))
+	if got := must.Get(c.options())(t); !reflect.DeepEqual(*got, want) {
+		t.Errorf("the input of the operation is %+v, want %+v", *got, want)
+	}
+	c.SQL = "SELECT 5"
+	statement := transform.ResampleOptions{Source: want.Source, Target: want.Target, SQL: c.SQL, Mode: want.Mode}
+	if got := must.Get(c.options())(t); !reflect.DeepEqual(*got, statement) {
+		t.Errorf("with SQL, the input of the operation is %+v, want %+v", *got, statement)
+	}
+}
 
 // TestCombineAndCleanInJSON checks that the actions combine and clean accept tables as names and as objects.
 func TestCombineAndCleanInJSON(t *testing.T) {

@@ -18,31 +18,27 @@ import (
 )
 
 type actionJSON struct {
-	Action       string                  `json:"action"`
-	Bucket       string                  `json:"bucket"`
-	TargetBucket *string                 `json:"target_bucket"`
-	Table        string                  `json:"table"`
-	Tables       []string                `json:"tables"`
-	Name         string                  `json:"name"`
-	Source       string                  `json:"source"`
-	Sources      []string                `json:"sources"`
-	Target       string                  `json:"target"`
-	Mode         string                  `json:"mode"`
-	Where        string                  `json:"where"`
-	Rule         string                  `json:"rule"`
-	Time         string                  `json:"time"`
-	Functions    transform.FunctionCalls `json:"functions"`
-	Columns      []string                `json:"columns"`
-	By           []string                `json:"by"`
-	SQL          string                  `json:"sql"`
-	ID           string                  `json:"id"`
-	DryRun       bool                    `json:"dry_run"`
-	How          string                  `json:"how"`
-	On           []string                `json:"on"`
-	DropNulls    []string                `json:"drop_nulls"`
-	DropAnyNull  bool                    `json:"drop_any_null"`
-	KeepFirstOf  []string                `json:"keep_first_of"`
+	Action       string   `json:"action"`
+	Bucket       string   `json:"bucket"`
+	TargetBucket *string  `json:"target_bucket"`
+	Table        string   `json:"table"`
+	Tables       []string `json:"tables"`
+	Name         string   `json:"name"`
+	Source       string   `json:"source"`
+	Sources      []string `json:"sources"`
+	Target       string   `json:"target"`
+	Mode         string   `json:"mode"`
+	Where        string   `json:"where"`
+	Time         string   `json:"time"`
+	ID           string   `json:"id"`
+	DryRun       bool     `json:"dry_run"`
+	How          string   `json:"how"`
+	On           []string `json:"on"`
+	DropNulls    []string `json:"drop_nulls"`
+	DropAnyNull  bool     `json:"drop_any_null"`
+	KeepFirstOf  []string `json:"keep_first_of"`
 
+	transform.ResampleOptions // for Exec, too, which uses SQL; the fields above hide Source, Target and Mode
 	tables.MetadataChange
 }
 
@@ -91,12 +87,7 @@ var actions = []action{
 	newAction(operations.Restore, snapshotInput, noOutput, func(c *command, a *actionJSON) {
 		c.names(append([]string{a.Name}, a.Tables...)...)
 	}),
-	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
-		return &transform.ResampleOptions{
-			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns, By: a.By,
-			Mode: operations.PutModes[a.Mode],
-		}, nil
-	}, rowCounts, func(c *command, a *actionJSON) {
+	newAction(operations.Resample, (*actionJSON).resampling, rowCounts, func(c *command, a *actionJSON) {
 		c.targetFlags(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).list("by", a.By).flag("sql", a.SQL)
 		if a.By != nil && len(a.By) == 0 {
 			c.add("--by", "")
@@ -145,6 +136,12 @@ func rowCounts(r transform.Result) any {
 
 func snapshotInput(a *actionJSON) (*operations.Snapshot, error) {
 	return &operations.Snapshot{Bucket: a.Bucket, Name: a.Name, Tables: a.Tables}, nil
+}
+
+func (a *actionJSON) resampling() (*transform.ResampleOptions, error) {
+	o := a.ResampleOptions
+	o.Source, o.Target, o.TimeColumn, o.Mode = a.source(a.Source), a.target(), a.Time, operations.PutModes[a.Mode]
+	return &o, nil
 }
 
 func (a *actionJSON) source(name string) transform.TableName {

@@ -2,17 +2,23 @@ package page
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 // TestOperations checks that the page offers exactly the operations that are marked for it, under each of their
@@ -37,6 +43,32 @@ func TestOperations(t *testing.T) {
 				t.Errorf("dry run of %s: got %s, want the command %q", name, text, o.Command)
 			}
 		}
+	}
+}
+
+// TestResampleFields checks that the action resample passes on every option, and that its command line has them, too. The
+// page does not set TimeIndex.
+func TestResampleFields(t *testing.T) {
+	want := transform.ResampleOptions{
+		Source: transform.TableName{Bucket: "b", Name: "in"}, Target: transform.TableName{Bucket: "c", Name: "out"}, SQL: "SELECT 5",
+		Rule: "7min", TimeColumn: "ts", Functions: []string{"max"}, Columns: []string{"high"}, By: []string{"sym"}, Mode: tables.PutReplace,
+	}
+	tabletest.CheckSet(t, want, "TimeIndex")
+	var fields map[string]any
+	must.Do(t, json.Unmarshal([]byte(jsonOf(t, want)), &fields))
+	maps.Copy(fields, map[string]any{"bucket": "b", "source": "in", "target_bucket": "c", "target": "out", "mode": "replace", "time": "ts"})
+	for _, name := range []string{"Source", "Target", "Mode", "TimeColumn"} { // the page has other names for these
+		delete(fields, name)
+	}
+	a := &actionJSON{}
+	must.Do(t, json.Unmarshal([]byte(jsonOf(t, fields)), a))
+	if got := must.Get(a.resampling())(t); !reflect.DeepEqual(*got, want) {
+		t.Errorf("the input of the operation is %+v, want %+v", *got, want)
+	}
+	c := &command{}
+	actions[slices.IndexFunc(actions, func(a action) bool { return a.Entry == operations.Resample.Entry })].command(c, a)
+	if got, want := len(c.args), 2*(reflect.TypeOf(want).NumField()-3)+len([]string{"--target-bucket", "c", "--", "in", "out"}); got != want {
+		t.Errorf("the command line has %d arguments, want %d: %q", got, want, c.args)
 	}
 }
 

@@ -156,35 +156,44 @@ func TestDecodeParameters(t *testing.T) {
 	must.Fail(t, must.Err(DecodeParameters(t.Context(), b.Bytes(), 1<<20)), "more than one batch", "two batches")
 }
 
-// TestScanFields checks that the page about the wire lists all fields of the ticket for a scan, in any order, and that
-// Python's client sends those that it offers.
-func TestScanFields(t *testing.T) {
-	o := tables.ScanOptions{Columns: []string{"a"}, Filter: tables.Eq("a", 1), Limit: 1, Last: 1, Part: 1, Dictionaries: true, From: time.Unix(1, 0), To: time.Unix(1, 0), TimeColumn: "a"}
-	text := must.Get(json.Marshal(Scan{Partd: ScanCall, Table: Table{"b", "n", State{new(tables.Version), "s", time.Unix(1, 0)}}, ScanOptions: o}))(t)
+// TestFields checks that the page about the wire lists all fields of the tickets for a scan and for resampled rows, in any
+// order, and that Python's client sends them.
+func TestFields(t *testing.T) {
+	scan := tables.ScanOptions{Columns: []string{"a"}, Filter: tables.Eq("a", 1), Limit: 1, Last: 1, Part: 1, Dictionaries: true, From: time.Unix(1, 0), To: time.Unix(1, 0), TimeColumn: "a"}
+	table := Table{"b", "n", State{new(tables.Version), "s", time.Unix(1, 0)}}
+	checkFields(t, ScanCall, Scan{Partd: ScanCall, Table: table, ScanOptions: scan}, "from", "to", "time_column", // where selects times
+		"version", "snapshot", "time") // the function state sends these
+	checkFields(t, ResampleCall, Resampling{Partd: ResampleCall}, "TimeIndex")
+}
+
+// checkFields checks the fields of a ticket. pythonLacks lists those that Python's client does not send, or not in the
+// place where it sends the others.
+func checkFields(t *testing.T, call string, message any, pythonLacks ...string) {
 	var fields map[string]any
-	must.Do(t, json.Unmarshal(text, &fields))
+	must.Do(t, json.Unmarshal(must.Get(json.Marshal(message))(t), &fields))
+	delete(fields, "Target") // the ticket ignores these two
+	delete(fields, "Mode")
 	page := string(must.Get(os.ReadFile(filepath.Join("..", "..", "..", "..", "docs", "dev", "tables-wire.md")))(t))
-	ticket := regexp.MustCompile(`\{"partd":"scan",[^}]*\}`).FindString(page)
+	ticket := regexp.MustCompile(`\{"partd":"` + call + `",[^}]*\}`).FindString(page)
 	var listed []string
-	for _, m := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(ticket, -1) {
+	for _, m := range regexp.MustCompile(`"([A-Za-z_]+)"`).FindAllStringSubmatch(ticket, -1) {
 		listed = append(listed, m[1])
 	}
-	listed = slices.DeleteFunc(listed, func(name string) bool { return name == ScanCall })
+	listed = slices.DeleteFunc(listed, func(name string) bool { return name == call })
 	slices.Sort(listed)
 	if want := slices.Sorted(maps.Keys(fields)); !slices.Equal(listed, want) {
-		t.Errorf("docs/dev/tables-wire.md lists the fields %q, and the ticket has %q", listed, want)
+		t.Errorf("docs/dev/tables-wire.md lists the fields %q, and the ticket %s has %q", listed, call, want)
 	}
 	var sent string
 	for _, name := range must.Get(filepath.Glob(filepath.Join("..", "..", "..", "..", "python", "partd_go", "tables", "*.py")))(t) {
 		code := string(must.Get(os.ReadFile(name))(t))
-		if strings.Contains(code, `"partd": "scan"`) {
+		if strings.Contains(code, `"partd": "`+call+`"`) {
 			sent = code
 		}
 	}
 	for name := range fields {
-		pythonLacks := []string{"from", "to", "time_column", "version", "snapshot", "time"} // where selects times, and the function state the last three
 		if !slices.Contains(pythonLacks, name) && !strings.Contains(sent, `"`+name+`"`) {
-			t.Errorf("Python's client never sends the field %q", name)
+			t.Errorf("Python's client never sends the field %q of the ticket %s", name, call)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package tabletest
 
 import (
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,4 +146,16 @@ func CountRows(r array.RecordReader) (rows int64, err error) {
 		rows += r.RecordBatch().NumRows()
 	}
 	return rows, r.Err()
+}
+
+// CheckSet checks that all fields of options are set, except those with the given names. A test of all fields calls it, so
+// that it fails if a field is added.
+func CheckSet(t testing.TB, options any, except ...string) {
+	t.Helper()
+	v := reflect.ValueOf(options)
+	for i, f := range reflect.VisibleFields(v.Type()) {
+		if v.Field(i).IsZero() != slices.Contains(except, f.Name) {
+			t.Errorf("the test does not say what happens with field %s of %T", f.Name, options)
+		}
+	}
 }
