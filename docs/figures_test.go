@@ -129,7 +129,7 @@ func features(t *testing.T) string {
 	return "| feature | example |\n|---|---|\n" +
 		"| jobs on files stay within `--memory`, plus a tenth of it and 30 MiB, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows, grouped by six columns", "polars", "DuckDB") + " |\n" +
 		"| 100,000 keys fit in the same memory as 1,000 | " + figure(storeComparisons, "bring together the values of each of 100,000 keys", "DuckDB string_agg") + " |\n" +
-		"| each change is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
+		"| each change of a `log:` or `file:` store is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
 		"| a row of a table is durable within a fraction of a millisecond, in a log; other engines read it through [a server](tables/docs/engines.md) at once, and in Iceberg's files after a fold | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
 }
 
