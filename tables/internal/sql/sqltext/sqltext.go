@@ -2,7 +2,13 @@
 // run statements use it too, but do not import package tables.
 package sqltext
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+)
 
 // Name returns a name in double quotes.
 func Name(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
@@ -17,3 +23,46 @@ func Qualified(outer, name string) string {
 
 // Text returns a text in single quotes.
 func Text(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// Error is the error of an SQL statement, with its position.
+type Error struct {
+	Line, Column int   // counted from 1, the column in characters; 0 if the error has no position
+	Err          error // the cause
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("line %d, column %d: %v", e.Line, e.Column, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ErrorAt adds to err the position in a statement. offset is in bytes.
+func ErrorAt(sql string, offset int, err error) error {
+	if offset < 0 || offset > len(sql) || sql == "" {
+		return &Error{Err: err}
+	}
+	prefix := sql[:offset]
+	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
+	return &Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
+}
+
+// RefusedAt is ErrorAt with a formatted message.
+func RefusedAt(sql string, offset int, format string, args ...any) error {
+	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
+}
+
+// DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another
+// process.
+type DiskFull string
+
+func (e DiskFull) Error() string { return string(e) }
+
+// Unwrap returns syscall.ENOSPC.
+func (e DiskFull) Unwrap() error { return syscall.ENOSPC }
+
+// ErrNotPerKey is the error for a statement that can have another result if it runs once for each part of its rows.
+var ErrNotPerKey = errors.New("the statement is not proved to be per key")
