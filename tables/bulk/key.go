@@ -9,7 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -54,10 +54,8 @@ func plainName(texts []*string) string {
 		if i > 0 {
 			line = append(line, ',')
 		}
-		if text != nil && *text == "" {
-			line = append(line, `""`...)
-		} else if text != nil {
-			line = output.AppendCSV(line, []byte(*text), ',')
+		if text != nil {
+			line = textfmt.AppendCSV(line, []byte(*text), ',', "")
 		}
 	}
 	return string(line)

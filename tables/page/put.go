@@ -44,11 +44,7 @@ func setText(o *records.TextOptions, parameters url.Values) (flags []string, err
 			if err := option.Value.Set(value); err != nil {
 				return nil, invalid("%s: %v", option.Name, err)
 			}
-			if option.Value.Type() == "bool" { // the flag needs no value, so it must be in the same word
-				flags = append(flags, "--"+option.Name+"="+value)
-			} else {
-				flags = append(flags, "--"+option.Name, value)
-			}
+			flags = append(flags, "--"+option.Name+"="+value)
 		}
 	}
 	return flags, nil

@@ -62,9 +62,9 @@ func TestPut(t *testing.T) {
 	if got := rows(); got != "7 2" {
 		t.Errorf("rows after the replacement: got %q, want %q", got, "7 2")
 	}
-	s.wantPost("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "", 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
+	s.wantPost("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "", 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv '--sep=;' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
 	s.wantGet("/api/table?bucket=B&table=-t", 404)
-	s.wantPost("/api/put?dry=1&table=t&format=csv&null=NA&null=-&ragged=cut&decimal=,&thousands=.", "", 200, `--format csv --ragged=cut --null NA --null - --decimal , --thousands . -- t`)
+	s.wantPost("/api/put?dry=1&table=t&format=csv&null=NA&null=-&ragged=cut&decimal=,&thousands=.", "", 200, `--format csv --ragged=cut --null=NA --null=- --decimal=, --thousands=. -- t`)
 	s.wantPost("/api/put?table=numbers&format=csv&null=NA&null=-&ragged=true&decimal=,", "n,m,o\nNA,1\n\"1,5\",-\n", 200, `"rows":2`)
 	s.wantGet("/api/download?table=numbers&format=csv", 200, "n,m,o\n,1,\n1.5,,\n")
 	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&ragged=maybe", "&null=%22", "&skip-bad=true", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {

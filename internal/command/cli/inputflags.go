@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
-	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
@@ -46,7 +46,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string, except ...
 		manyFormats: manyFormats,
 	}
 	for _, o := range records.Options(f.text, except...) {
-		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.IsExperimental, o.Suggestions)
+		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.Suggestions)
 	}
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
@@ -140,7 +140,7 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 		var names []string
 		for _, c := range columnsOf(cmd, files, f) {
 			if strings.ContainsAny(c, ",\"") {
-				c = string(output.AppendCSV(nil, []byte(c), ','))
+				c = string(textfmt.AppendCSV(nil, []byte(c), ','))
 			}
 			names = append(names, before+c)
 		}

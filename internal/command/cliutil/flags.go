@@ -105,13 +105,10 @@ func Experimental(cmd *cobra.Command, flags ...string) {
 }
 
 // AddFlag adds a flag to a command. suggestions are the values that completion offers; nil leaves that to the shell.
-func AddFlag(cmd *cobra.Command, value pflag.Value, name, usage string, isExperimental bool, suggestions []string) {
+func AddFlag(cmd *cobra.Command, value pflag.Value, name, usage string, suggestions []string) {
 	f := cmd.Flags().VarPF(value, name, "", usage)
 	if value.Type() == "bool" {
 		f.NoOptDefVal = "true"
-	}
-	if isExperimental {
-		Experimental(cmd, name)
 	}
 	if suggestions != nil {
 		Complete(cmd, name, suggestions...)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
@@ -142,7 +143,7 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 		if i > 0 {
 			dst = append(dst, sep)
 		}
-		dst = output.AppendCSV(dst, f, sep)
+		dst = textfmt.AppendCSV(dst, f, sep)
 	}
 	return dst
 }
@@ -270,11 +271,13 @@ func AppendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte
 	}
 	from := len(dst)
 	dst = append(dst, key[:len(key)-2]...) // without the NUL and end byte of the last field
+	special := &plain.First                // plain.Special, after the first byte of a field
 	for to, i := from, 0; i < len(key); i++ {
 		c := key[i]
-		if plain.Special[c] {
+		if special[c] {
 			return dst, false
 		}
+		special = &plain.Special
 		if c == 0 {
 			i++
 			if key[i] == 255 {
@@ -283,7 +286,7 @@ func AppendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte
 			if i+1 == len(key) {
 				return dst[:to], true
 			}
-			c = plain.Sep
+			c, special = plain.Sep, &plain.First
 		}
 		dst[to] = c
 		to++

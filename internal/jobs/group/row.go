@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
@@ -231,7 +232,7 @@ func (r *rowBuilder) addToList(i int, v output.Value, isSet bool) (err error) {
 		if isSet {
 			s.buf = append(s.buf, ';')
 		}
-		s.buf = output.AppendCSV(s.buf, v.Text, ';')
+		s.buf = textfmt.AppendCSV(s.buf, v.Text, ';')
 	case !isSet:
 		s.buf = append(s.buf, '[')
 	default:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
@@ -66,15 +67,16 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 type Plain struct {
 	Sep     byte
 	Special [256]bool // true for bytes that an unquoted field must not contain
+	First   [256]bool // true for bytes with which it must not begin
 }
 
 // Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator
 // can occur in a number, true or false.
 func (r *Rows) Plain() *Plain {
-	var special string
+	var special, first string
 	switch r.layout.Format {
 	case records.CSV:
-		special = string(r.sep) + "\"\n\r"
+		special, first = string(r.sep)+"\"\n\r", textfmt.QuotedFirst
 	case records.TSV:
 		special = "\t\n\r"
 	}
@@ -83,13 +85,19 @@ func (r *Rows) Plain() *Plain {
 	}
 	p := &Plain{Sep: r.sep[0]}
 	for _, c := range []byte(special) {
-		p.Special[c] = true
+		p.Special[c], p.First[c] = true, true
+	}
+	for _, c := range []byte(first) {
+		p.First[c] = true
 	}
 	return p
 }
 
-// Holds reports whether a field contains no special byte.
+// Holds reports whether a field needs no quotes.
 func (p *Plain) Holds(field []byte) bool {
+	if len(field) > 0 && p.First[field[0]] {
+		return false
+	}
 	for _, c := range field {
 		if p.Special[c] {
 			return false
@@ -188,7 +196,7 @@ func (r *Rows) AppendEnd(dst []byte) []byte {
 func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
-		return appendDoubled(dst, piece), nil
+		return textfmt.AppendDoubled(dst, piece), nil
 	case records.JSONL:
 		return append(dst, piece...), nil
 	}
@@ -215,7 +223,7 @@ func (r *Rows) AppendQuote(dst []byte) []byte {
 func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
-		return AppendCSV(dst, v.Text, r.sep[0]), nil
+		return textfmt.AppendCSV(dst, v.Text, r.sep[0]), nil
 	case records.JSONL:
 		dst, err := AppendValue(dst, v)
 		if err != nil {
@@ -263,42 +271,6 @@ func (r *Rows) cannotWrite(i int, err error) error {
 		return fmt.Errorf("field %d (%q) cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.columns[i], r.layout.Format, err)
 	}
 	return fmt.Errorf("field %d cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.layout.Format, err)
-}
-
-// AppendCSV appends a CSV field, with quotes if necessary.
-func AppendCSV(dst, field []byte, sep byte) []byte {
-	if !needsQuotes(field, sep) {
-		return append(dst, field...)
-	}
-	dst = append(dst, '"')
-	dst = appendDoubled(dst, field)
-	return append(dst, '"')
-}
-
-// appendDoubled appends the content of a quoted field, with each quote doubled.
-func appendDoubled(dst, field []byte) []byte {
-	for {
-		q := bytes.IndexByte(field, '"')
-		if q < 0 {
-			return append(dst, field...)
-		}
-		dst = append(append(dst, field[:q+1]...), '"')
-		field = field[q+1:]
-	}
-}
-
-func needsQuotes(field []byte, sep byte) bool {
-	const short = 16
-	if len(field) > short {
-		return bytes.IndexByte(field, sep) >= 0 || bytes.IndexByte(field, '"') >= 0 ||
-			bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0
-	}
-	for _, c := range field {
-		if c == sep || c == '"' || c == '\n' || c == '\r' {
-			return true
-		}
-	}
-	return false
 }
 
 var errNotUTF8 = errors.New("it is not UTF-8, which JSON requires")

@@ -11,26 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
-// TestQuotes checks that a CSV field is quoted if and only if it contains a special byte, at any place and in fields of
-// any length.
-func TestQuotes(t *testing.T) {
-	for n := range 40 {
-		plain := strings.Repeat("x", n)
-		if got := string(AppendCSV(nil, []byte(plain), ',')); got != plain {
-			t.Errorf("AppendCSV of %q = %q", plain, got)
-		}
-		for i := range n {
-			for _, special := range []string{",", "\"", "\n", "\r"} {
-				field := plain[:i] + special + plain[i+1:]
-				want := `"` + strings.ReplaceAll(field, `"`, `""`) + `"`
-				if got := string(AppendCSV(nil, []byte(field), ',')); got != want {
-					t.Errorf("AppendCSV of %q = %q, want %q", field, got, want)
-				}
-			}
-		}
-	}
-}
-
 // TestSeparatorsInValues checks that a format is not plain if its separator can occur in a number, true or false,
 // because such values are written without a check.
 func TestSeparatorsInValues(t *testing.T) {

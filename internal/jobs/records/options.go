@@ -20,11 +20,9 @@ type TextOptions struct {
 
 // Option is one of the [TextOptions]. Commands have a flag for it, and requests a parameter with the same name.
 type Option struct {
-	Name           string
-	Usage          string // with the name of the value in backquotes
-	IsExperimental bool
-	Suggestions    []string // values that shells complete
-	Value          Value
+	Name, Usage string   // Usage has the name of the value in backquotes
+	Suggestions []string // values that shells complete
+	Value       Value
 }
 
 // Value is the value of an option. It implements the interface of the same name in package pflag.
@@ -43,7 +41,7 @@ func Options(o *TextOptions, except ...string) []Option {
 		{Name: "ragged", Usage: "fill short records of csv and tsv with empty fields; --ragged=cut also cuts longer ones", Suggestions: []string{"fill", "cut"}, Value: &o.Ragged},
 		{Name: "null", Usage: "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as missing values; repeat it for several", Value: (*list)(&o.Nulls)},
 		{Name: "decimal", Usage: "numbers of csv and tsv have this decimal `MARK`, a comma or a point (default: a point)", Suggestions: []string{",", "."}, Value: (*text)(&o.Decimal)},
-		{Name: "thousands", Usage: "numbers of csv and tsv have this `CHAR` between groups of three digits", IsExperimental: true, Value: (*text)(&o.Thousands)},
+		{Name: "thousands", Usage: "numbers of csv and tsv have this `CHAR` between groups of three digits (experimental)", Value: (*text)(&o.Thousands)},
 		{Name: "skip-bad", Usage: "skip and count bad records", Value: (*toggle)(&o.SkipBad)},
 	}, func(o Option) bool { return slices.Contains(except, o.Name) })
 }

@@ -20,7 +20,7 @@ type textFlags struct {
 func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
 	t := &textFlags{a: a}
 	for _, o := range formats.Options(&t.options) {
-		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.IsExperimental, o.Suggestions)
+		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.Suggestions)
 	}
 	return t
 }

@@ -2,7 +2,6 @@ package formats
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
@@ -47,18 +47,21 @@ func (t *textWriter) Close() error { return t.w.Flush() }
 func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
-		t.line = appendField(t.line, i, []byte(f.Name), "")
+		if i > 0 {
+			t.line = append(t.line, ',')
+		}
+		t.line = textfmt.AppendCSV(t.line, []byte(f.Name), ',', "")
 	}
 	var value []byte
 	t.rows = func(b arrow.RecordBatch) rowAppender {
 		columns := textColumns(b)
 		return func(line []byte, i int) ([]byte, error) {
 			for k, c := range columns {
+				if k > 0 {
+					line = append(line, ',')
+				}
 				row := c.index(i)
 				if row < 0 {
-					if k > 0 {
-						line = append(line, ',')
-					}
 					line = append(line, null...)
 					continue
 				}
@@ -67,25 +70,13 @@ func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error
 				if err != nil {
 					return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 				}
-				line = appendField(line, k, value, null)
+				line = textfmt.AppendCSV(line, value, ',', "", null)
 			}
 			return line, nil
 		}
 	}
 	_, err := t.w.Write(append(t.line, '\n'))
 	return t, err
-}
-
-// appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the
-// first byte of a byte order mark, and those that are the text null.
-func appendField(line []byte, index int, value []byte, null string) []byte {
-	if index > 0 {
-		line = append(line, ',')
-	}
-	if len(value) > 0 && value[0] > ' ' && value[0] != 0xef && string(value) != null && !bytes.ContainsAny(value, ",\"\r\n") {
-		return append(line, value...)
-	}
-	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
 // newJSONWriter returns a writer of JSON lines: one object per row, with members in column order.

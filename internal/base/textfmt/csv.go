@@ -1,0 +1,53 @@
+package textfmt
+
+import (
+	"bytes"
+	"strings"
+)
+
+// QuotedFirst lists the bytes with which a CSV field without quotes must not begin. Some programs skip white space before
+// a field or in an empty line, and a file that begins with U+FEFF has a byte order mark for all of them.
+const QuotedFirst = " \t\v\f\xef"
+
+// AppendCSV appends a CSV field, in quotes if it needs them. nulls are the texts that readers take for null unless they
+// are quoted, such as "" or NA.
+func AppendCSV(dst, field []byte, sep byte, nulls ...string) []byte {
+	needsQuotes := hasSpecial(field, sep)
+	for _, null := range nulls {
+		needsQuotes = needsQuotes || string(field) == null
+	}
+	if !needsQuotes {
+		return append(dst, field...)
+	}
+	return append(AppendDoubled(append(dst, '"'), field), '"')
+}
+
+// AppendDoubled appends the content of a quoted CSV field, with each quote doubled.
+func AppendDoubled(dst, field []byte) []byte {
+	for {
+		q := bytes.IndexByte(field, '"')
+		if q < 0 {
+			return append(dst, field...)
+		}
+		dst = append(append(dst, field[:q+1]...), '"')
+		field = field[q+1:]
+	}
+}
+
+// hasSpecial reports whether a field needs quotes because of its bytes.
+func hasSpecial(field []byte, sep byte) bool {
+	const short = 16
+	if len(field) > 0 && strings.IndexByte(QuotedFirst, field[0]) >= 0 {
+		return true
+	}
+	if len(field) > short {
+		return bytes.IndexByte(field, sep) >= 0 || bytes.IndexByte(field, '"') >= 0 ||
+			bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0
+	}
+	for _, c := range field {
+		if c == sep || c == '"' || c == '\n' || c == '\r' {
+			return true
+		}
+	}
+	return false
+}
