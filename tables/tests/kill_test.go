@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
 // killChild runs operations on a directory, its argument, until it is killed. It reads each operation from standard

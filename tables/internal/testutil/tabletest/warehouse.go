@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
-	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
 // Warehouse is a store of tables in a bucket, with its catalog in PostgreSQL.
