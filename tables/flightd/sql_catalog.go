@@ -183,29 +183,15 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	}
 	columns, err := schemaOf(ctx, s.store.Bucket(t.Bucket), t.Name)
 	if err == nil {
-		return add(append(row, flight.SerializeSchema(withoutViews(columns), memory.DefaultAllocator))...)
+		// Apache's JDBC driver does not support views: one such column would make its whole list of tables fail. SQL results
+		// have no views, either.
+		columns = schema.Without(columns, arrow.STRING_VIEW, arrow.BINARY_VIEW)
+		return add(append(row, flight.SerializeSchema(columns, memory.DefaultAllocator))...)
 	}
 	if isUnlisted(err) {
 		return nil
 	}
 	return err
-}
-
-// withoutViews replaces Arrow's view types with string and binary, as in SQL results. Apache's JDBC driver does not
-// support view types: one such column would make its whole list of tables fail.
-func withoutViews(s *arrow.Schema) *arrow.Schema {
-	withoutView := func(t arrow.DataType) arrow.DataType {
-		switch t.ID() {
-		case arrow.STRING_VIEW:
-			return arrow.BinaryTypes.String
-		case arrow.BINARY_VIEW:
-			return arrow.BinaryTypes.Binary
-		}
-		return t
-	}
-	metadata := s.Metadata()
-	fields := schema.MapTypes(s.Fields(), func(t arrow.DataType) arrow.DataType { return schema.MapLeaves(t, withoutView) })
-	return arrow.NewSchema(fields, &metadata)
 }
 
 func (s *sqlServer) GetFlightInfoTableTypes(_ context.Context, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {

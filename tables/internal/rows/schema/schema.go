@@ -216,12 +216,12 @@ func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	return Without(s, arrow.DICTIONARY, arrow.RUN_END_ENCODED)
 }
 
-// Without returns s with types of the given kinds, [arrow.DICTIONARY] and [arrow.RUN_END_ENCODED], replaced by their
-// values' types, even within nested types.
+// Without returns s with types of the given kinds replaced by the plain types of their values, even within nested types.
+// A kind is [arrow.DICTIONARY], [arrow.RUN_END_ENCODED], [arrow.STRING_VIEW] or [arrow.BINARY_VIEW].
 func Without(s *arrow.Schema, kinds ...arrow.Type) *arrow.Schema {
 	fields := MapTypes(s.Fields(), func(t arrow.DataType) arrow.DataType { return plainType(t, kinds) })
 	for i, f := range fields {
-		if f.Metadata.FindKey(DictionaryKey) >= 0 {
+		if slices.Contains(kinds, arrow.DICTIONARY) && f.Metadata.FindKey(DictionaryKey) >= 0 {
 			m := f.Metadata.ToMap()
 			delete(m, DictionaryKey)
 			fields[i].Metadata = arrow.MetadataFrom(m)
@@ -240,6 +240,12 @@ func plainType(t arrow.DataType, kinds []arrow.Type) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
 		if !slices.Contains(kinds, t.ID()) {
 			return t
+		}
+		switch t.ID() {
+		case arrow.STRING_VIEW:
+			return arrow.BinaryTypes.String
+		case arrow.BINARY_VIEW:
+			return arrow.BinaryTypes.Binary
 		}
 		return plainType(arrowtype.Inner(t), kinds)
 	})
