@@ -269,7 +269,7 @@ func (b *bench) withParquet(path string, f func(array.RecordReader) error) error
 		return err
 	}
 	defer file.Close() //nolint:errcheck // the file was only read
-	r, err := (&formats.Input{Name: path, File: file, Format: formats.Parquet}).Read(b.ctx)
+	r, err := (&formats.Input{Name: path, File: file, Format: formats.Parquet()}).Read(b.ctx)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (b *bench) writeParquet(name string, batch arrow.RecordBatch) error {
 	if err != nil {
 		return err
 	}
-	w, err := formats.NewWriter(formats.Parquet, f, batch.Schema(), false)
+	w, err := formats.Parquet().Write(f, batch.Schema(), formats.WriteOptions{})
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}

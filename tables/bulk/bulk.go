@@ -47,7 +47,7 @@ func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
 		return nil, fmt.Errorf("bulk: open: %w", err)
 	}
 	return formats.ReadFiles(ctx, files, func(name string) (*formats.Input, error) {
-		format, err := formats.InputByExtension(name)
+		format, err := formats.Standard().ForInput(name)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,6 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
-	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
@@ -42,9 +42,10 @@ type SplitOptions struct {
 	// Replace or Force; otherwise it returns an error, because it might add the same rows twice.
 	Append, Replace, Force bool
 
-	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
-	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
-	Temp   string // directory for temporary data; "" means the system's
+	Format  string      // name of a format of files; arrow is a stream if columns have dictionaries; "" means parquet
+	Formats formats.Set // nil means the standard formats: csv, jsonl, parquet and arrow
+	Memory  int64       // approximate limit of memory in bytes; 0 means [DefaultMemory]
+	Temp    string      // directory for temporary data; "" means the system's
 }
 
 // SplitResult says what Split wrote.
@@ -75,9 +76,13 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 			result, err = SplitResult{}, fmt.Errorf("bulk: split: %w", err)
 		}
 	}()
-	s := &splitter{SplitOptions: *o, columns: r.Schema(), format: formats.Parquet}
-	if o.Format != "" {
-		s.format = formats.Format(o.Format)
+	s := &splitter{SplitOptions: *o, columns: r.Schema()}
+	s.format, err = o.Formats.Files().Find(cmp.Or(o.Format, "parquet"))
+	if err != nil {
+		return result, fmt.Errorf("format %w", err)
+	}
+	if o.Append && !o.Hive && s.format.Read == nil {
+		return result, fmt.Errorf("cannot append to files of format %s, because they cannot be read", s.format.Name)
 	}
 	if o.Append && o.Replace || o.Force && (o.Append || o.Replace) {
 		return result, errors.New("only one of append, replace and force can be set")
@@ -99,7 +104,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 			return result, err
 		}
 	}
-	if w, err := formats.NewWriter(s.format, io.Discard, s.columns, false); err != nil {
+	if w, err := s.format.Write(io.Discard, s.columns, formats.WriteOptions{}); err != nil {
 		return result, err
 	} else if err := w.Close(); err != nil {
 		return result, err
@@ -146,10 +151,10 @@ type splitter struct {
 	by      []int
 	plain   *arrow.Schema // of the rows in memory, without dictionaries: each piece of a batch would contain all of them
 	columns *arrow.Schema // of the files
-	format  formats.Format
-	layout  *parquetfile.Layout // of Parquet files
-	small   *parquetfile.Layout // of Parquet files with few rows
-	isWide  bool                // even a batch of one row takes a large part of the memory
+	format  *formats.Format
+	layout  func(io.Writer) (formats.Writer, error) // returns a writer of a file; nil if the format has no layouts
+	small   func(io.Writer) (formats.Writer, error) // returns a writer of a file with few rows
+	isWide  bool                                    // even a batch of one row takes a large part of the memory
 	dir     *output.Dir
 	rows    atomic.Int64 // rows written
 }
@@ -243,17 +248,17 @@ func (s *splitter) writeBucket(ctx context.Context, rows batches.Seq) error {
 	return nil
 }
 
-// chooseLayout chooses the layouts of all Parquet files by the first rows.
+// chooseLayout chooses the layouts of all files by the first rows, if the format has layouts.
 func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
-	if s.layout != nil || s.format != formats.Parquet {
+	if s.layout != nil || s.format.Layout == nil {
 		return nil
 	}
 	for sample, err := range s.encode(rows) {
 		if err == nil {
-			s.layout, err = parquetfile.NewFastLayout(sample, false)
+			s.layout, err = s.format.Layout(sample, false)
 		}
 		if err == nil {
-			s.small, err = parquetfile.NewFastLayout(sample, true)
+			s.small, err = s.format.Layout(sample, true)
 			sample.Release()
 		}
 		return err
@@ -367,14 +372,14 @@ func (s *splitter) create(ctx context.Context, f *file, rows arrow.RecordBatch, 
 	isComplete = isComplete && old == ""
 	f.Writer.(*bufio.Writer).Reset(f.file)
 	switch {
-	case s.format == formats.Parquet && isComplete && rows.NumRows() < smallRows:
-		f.writer, err = s.small.NewWriter(f)
-	case s.format == formats.Parquet:
-		f.writer, err = s.layout.NewWriter(f)
-	case old != "" && s.format != formats.Arrow:
+	case old != "" && s.format.Records != 0:
 		return s.continueText(ctx, f, old)
+	case s.layout == nil:
+		f.writer, err = s.format.Write(f, s.columns, formats.WriteOptions{})
+	case isComplete && rows.NumRows() < smallRows:
+		f.writer, err = s.small(f)
 	default:
-		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
+		f.writer, err = s.layout(f)
 	}
 	if err != nil || old == "" {
 		return err

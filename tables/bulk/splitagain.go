@@ -26,7 +26,7 @@ import (
 // createFile creates the file of a key. old is the path of the key's file from an earlier run if its rows must be copied
 // first, or "".
 func (s *splitter) createFile(texts []*string) (f *os.File, old string, err error) {
-	ext := "." + string(s.format)
+	ext := "." + s.format.Name
 	if s.Hive {
 		all := hiveLetters
 		if keepsCase, err := s.dir.KeepsCase(); err != nil {
@@ -87,12 +87,12 @@ func (s *splitter) continueText(ctx context.Context, f *file, old string) error 
 		return err
 	}
 	var header bytes.Buffer
-	w, err := formats.NewWriter(s.format, &header, s.columns, false)
+	w, err := s.format.Write(&header, s.columns, formats.WriteOptions{})
 	if err == nil {
 		err = w.Close()
 	}
 	if err == nil {
-		f.writer, err = formats.NewWriter(s.format, &formats.Skipper{Writer: f, N: header.Len()}, s.columns, false)
+		f.writer, err = s.format.Write(&formats.Skipper{Writer: f, N: header.Len()}, s.columns, formats.WriteOptions{})
 	}
 	return err
 }
@@ -151,8 +151,7 @@ func (s *splitter) checkColumns(old *arrow.Schema) error {
 		if o.Name != f.Name {
 			return fmt.Errorf("column %d is %q instead of %q", i+1, o.Name, f.Name)
 		}
-		hasTypes := s.format == formats.Parquet || s.format == formats.Arrow
-		if hasTypes && !arrow.TypeEqual(schema.DecodedType(o.Type), schema.DecodedType(f.Type)) {
+		if s.format.Records == 0 && !arrow.TypeEqual(schema.DecodedType(o.Type), schema.DecodedType(f.Type)) {
 			return fmt.Errorf("column %q is %s instead of %s", f.Name, o.Type, f.Type)
 		}
 	}
@@ -162,7 +161,7 @@ func (s *splitter) checkColumns(old *arrow.Schema) error {
 // isKeyFile reports whether a split with these columns and this format could have written a file or, with Hive, a
 // directory of files.
 func (s *splitter) isKeyFile(name string, isDir bool) bool {
-	base, ok := strings.CutSuffix(path.Base(name), "."+string(s.format))
+	base, ok := strings.CutSuffix(path.Base(name), "."+s.format.Name)
 	if !s.Hive {
 		return ok && !isDir && !strings.Contains(name, "/") && isPlainName(base)
 	}

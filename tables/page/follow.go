@@ -127,7 +127,7 @@ func sendChanges(ctx context.Context, q *request, c *tables.Changes) error {
 	r := following.WithVersion(c)
 	defer r.Release()
 	events := &eventWriter{ctx: ctx, q: q, isStart: true}
-	w, err := formats.NewWriter(formats.JSONL, events, r.Schema(), true)
+	w, err := formats.JSONL().Write(events, r.Schema(), formats.WriteOptions{})
 	if err != nil {
 		return err
 	}

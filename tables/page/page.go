@@ -28,7 +28,8 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	URL string // URL of the Flight server, which the page inserts into command lines
+	URL     string      // URL of the Flight server, which the page inserts into command lines
+	Formats formats.Set // of uploads and downloads; nil means the standard formats
 }
 
 type handler struct {
@@ -37,6 +38,7 @@ type handler struct {
 	opts     serving.Options
 	url      string
 	requests *serving.Requests
+	formats  formats.Set
 	isolated *formats.IsolatedReader
 	counts   countCache
 
@@ -47,7 +49,7 @@ type handler struct {
 // Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same
 // store. Requests from the page need the same tokens as Flight calls, and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
-	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
+	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests(), formats: o.Formats}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range h.endpoints() {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -61,10 +60,11 @@ func (h *handler) put(q *request) error {
 	if err != nil {
 		return err
 	}
-	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format"))}
-	if !slices.Contains(formats.ReadableNames, string(input.Format)) {
-		return invalid("format is %.40q: it must be one of %q", input.Format, formats.ReadableNames)
+	format, err := parseFormat(p, h.formats.Readable())
+	if err != nil {
+		return err
 	}
+	input := &formats.Input{Name: "the body", Format: format}
 	if name := p.Get("file"); name != "" {
 		input.Name = fmt.Sprintf("%.100s", strings.ToValidUTF8(name, "\ufffd")) // for errors
 	}
@@ -81,7 +81,7 @@ func (h *handler) put(q *request) error {
 		o.Settings = &settings
 	}
 	if dry {
-		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(input.Format))
+		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", input.Format.Name)
 		c.add(textFlags...).flag("time", p.Get("time"))
 		for _, key := range keys {
 			c.flag("key", key)

@@ -220,7 +220,7 @@ func (h *handler) rows(q *request) error {
 	if o.Parameters != nil {
 		defer o.Parameters.Release()
 	}
-	return h.stream(q, formats.Arrow, sql, o, 0, v)
+	return h.stream(q, formats.Arrow(), sql, o, 0, v)
 }
 
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }

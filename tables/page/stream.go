@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
@@ -48,7 +47,7 @@ func (q *request) runSend(f func() error) error {
 
 // stream answers with the rows of a statement, encoded in format f. It sends at most limit rows; 0 means all. v is the
 // view for which the statement was built, or nil if the client wrote the statement.
-func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
+func (h *handler) stream(q *request, f *formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
 	linesAbove := 0
 	if v != nil {
 		linesAbove, o.Nanoseconds = v.linesAboveInRows(), v.exact != nil
@@ -71,18 +70,13 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 
 // sendRows answers with the rows of r, encoded in format f. It sends at most limit rows; 0 means all. It sends nothing
 // before the writer has encoded rows, so that an error until then is answered with its status.
-func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (err error) {
+func sendRows(q *request, f *formats.Format, r array.RecordReader, limit int64) (err error) {
 	const buffered = 64 << 10 // bytes
 	out := bufio.NewWriterSize(q, buffered)
-	var w formats.Writer
-	if f == formats.Arrow {
-		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
-		w = ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
-	} else {
-		w, err = formats.NewWriter(f, out, r.Schema(), true)
-		if err != nil {
-			return err
-		}
+	q.W.Header().Set("Content-Type", f.ContentType)
+	w, err := f.Write(out, r.Schema(), formats.WriteOptions{Stream: true})
+	if err != nil {
+		return err
 	}
 	remaining := limit
 	for batch := range batches.Rebatch(r, nil) {
@@ -92,7 +86,7 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 		}
 		remaining -= batch.NumRows()
 		err := w.Write(batch)
-		if err == nil && f != formats.Parquet { // its writer encodes many batches at a time
+		if err == nil && !f.IsDelayed {
 			err = out.Flush()
 			if err == nil {
 				err = q.runSend(q.Control.Flush)
@@ -176,7 +170,7 @@ func (h *handler) query(q *request) error {
 		return &problem{Status: http.StatusBadRequest, Text: "this request only reads: to run a statement that writes, use the action exec", Writes: true}
 	}
 	q.cancellable(h, c.ID)
-	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
+	return h.stream(q, formats.Arrow(), c.SQL, o, c.Limit, nil)
 }
 
 func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
@@ -199,25 +193,20 @@ func (h *handler) cancel(q *request) error {
 	return q.reply(map[string]bool{"cancelled": h.server.Cancel(c.ID)})
 }
 
-// parseFormat returns the requested format of rows, and its content type. The content type of Arrow is "", because
-// sendRows sets it.
-func parseFormat(p url.Values) (f formats.Format, contentType string, err error) {
-	f = formats.Format(p.Get("format"))
-	types := map[formats.Format]string{
-		formats.CSV: "text/csv; charset=utf-8", formats.JSONL: "application/jsonl", formats.Parquet: "application/vnd.apache.parquet", formats.Arrow: "",
+// parseFormat returns the format that a request names.
+func parseFormat(p url.Values, from formats.Set) (*formats.Format, error) {
+	f, err := from.Find(p.Get("format"))
+	if err != nil {
+		return nil, invalid("format %v", err)
 	}
-	contentType, ok := types[f]
-	if !ok {
-		err = invalid("format is %.40q: it must be csv, jsonl, parquet or arrow", f)
-	}
-	return f, contentType, err
+	return f, nil
 }
 
 // changes answers with the result of Table.Changes. Headers contain the version to which the changes lead, and the
 // table's UUID.
 func (h *handler) changes(q *request) error {
 	p := q.URL.Query()
-	f, contentType, err := parseFormat(p)
+	f, err := parseFormat(p, h.formats.Files())
 	if err != nil {
 		return err
 	}
@@ -241,7 +230,6 @@ func (h *handler) changes(q *request) error {
 		return err
 	}
 	defer r.Release()
-	q.W.Header().Set("Content-Type", contentType)
 	q.W.Header().Set("Partd-Version", strconv.FormatInt(int64(r.Version), 10))
 	q.W.Header().Set("Partd-UUID", r.UUID)
 	return sendRows(q, f, r, 0)
@@ -249,7 +237,7 @@ func (h *handler) changes(q *request) error {
 
 func (h *handler) download(q *request) error {
 	p := q.URL.Query()
-	f, contentType, err := parseFormat(p)
+	f, err := parseFormat(p, h.formats.Files())
 	if err != nil {
 		return err
 	}
@@ -271,8 +259,7 @@ func (h *handler) download(q *request) error {
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
 		return invalid("sql= cannot be combined with table=, sort= or filter=")
 	}
-	q.W.Header().Set("Content-Type", contentType)
-	q.W.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
+	q.W.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f.Name))
 	return h.stream(q, f, sql, o, 0, v)
 }
 

@@ -218,7 +218,7 @@ func (d *disk) writeRows(b arrow.RecordBatch, time int) (files []dataFile, err e
 		part := b.NewSlice(int64(start), int64(end))
 		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, start), Max: series.TimeAt(times, end-1)}
 		f.HashNamed, err = d.Create(func(w io.Writer) error {
-			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
+			out, err := formats.Parquet().Write(w, part.Schema(), formats.WriteOptions{})
 			if err != nil {
 				return err
 			}

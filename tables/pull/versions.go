@@ -68,7 +68,7 @@ func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataF
 			return
 		}
 		defer file.Close() //nolint:errcheck // it was only read
-		in := &formats.Input{Name: file.Name(), File: file, Format: formats.Parquet}
+		in := &formats.Input{Name: file.Name(), File: file, Format: formats.Parquet()}
 		reader, err := in.Read(ctx)
 		if err != nil {
 			yield(nil, err)

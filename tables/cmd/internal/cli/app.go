@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
 // app is the state that the commands share.
@@ -21,6 +22,7 @@ type app struct {
 	in       *os.File
 	out, err io.Writer
 	program  cliutil.Program
+	formats  formats.Set // nil means the standard formats
 }
 
 // env sets flags from environment variables. It does not use the prefix PARTD_, which belongs to the program partd.

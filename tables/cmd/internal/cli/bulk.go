@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -41,12 +40,11 @@ const minJobMemory = 64 << 20
 
 func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
 	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: minJobMemory}}
-	f.from = cmd.Flags().String("from", "", "`FORMAT` of the FILEs: csv, tsv, jsonl, parquet or arrow (default: from their names)")
+	f.from = a.formatFlag(cmd, "from")
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
 	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more (256MiB needed up to 404MiB in benchmarks); a row may take a quarter of it")
 	f.progress = cliutil.ProgressFlag(cmd)
 	f.text = newTextFlags(a, cmd)
-	cliutil.Complete(cmd, "from", formats.ReadableNames...)
 	return f
 }
 
@@ -138,7 +136,7 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 // opener returns a function that opens a file, and that makes its reader add the number of bytes read to done.
 func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input, error) {
 	return func(file string) (*formats.Input, error) {
-		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
+		in, _, err := b.a.openInput(file, "from", *b.from)
 		if err != nil {
 			return nil, err
 		}
@@ -151,15 +149,12 @@ func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input,
 // check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
 // wait until the files before it have been read.
 func (b *jobFlags) check(files []string) (total int64, err error) {
-	if *b.from != "" && !slices.Contains(formats.ReadableNames, *b.from) {
-		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.ReadableNames, ", "))
-	}
 	if err := records.CheckStreams(b.a.in, files...); err != nil {
 		return 0, cliutil.Usagef("%w", err)
 	}
 	sizeUnknown := false
 	for _, file := range files {
-		if err := checkExtension(file, *b.from); err != nil {
+		if _, err := b.a.inputFormat(file, "from", *b.from); err != nil {
 			return 0, err
 		}
 		if file == "-" {
@@ -229,14 +224,14 @@ removes them.`,
 	}
 	b := newBulkFlags(a, cmd, "write a file for each combination of values in these `COLUMNS`, separated by commas")
 	fs := cmd.Flags()
-	o := &bulk.SplitOptions{}
+	o := &bulk.SplitOptions{Formats: a.formats}
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
 	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, and leave out the columns named by --by")
 	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
 	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
 	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names; files of other keys are an error")
-	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: parquet, arrow, csv or jsonl")
-	cliutil.Complete(cmd, "to-format", "parquet", "arrow", "csv", "jsonl")
+	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: "+a.formats.Files().Choice())
+	cliutil.Complete(cmd, "to-format", a.formats.Files().Names()...)
 	aliasFlag(cmd, "to", "to-format")
 	cliutil.Must(cmd.MarkFlagDirname("output"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -246,8 +241,8 @@ removes them.`,
 		if o.Append && (o.Replace || o.Force) || o.Replace && o.Force {
 			return cliutil.Usagef("only one of --append, --replace and --force can be set")
 		}
-		if err := checkFormat("to-format", formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
-			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
+		if _, err := findFormat("to-format", o.Format, a.formats.Files()); err != nil {
+			return err
 		}
 		if o.Append || o.Replace || o.Force {
 			if err := output.CheckInputs(o.Dir, args); err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -30,7 +29,7 @@ func (a *app) printRewrite(p location, asJSON bool, name string, r tables.Rewrit
 
 // rewriteFrom calls change with the rows of a file, read with the table's column types, and prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
-	input, _, err := a.openInput(file, "format", formats.Format(format))
+	input, _, err := a.openInput(file, "format", format)
 	if err != nil {
 		return err
 	}
@@ -94,7 +93,7 @@ formats of FILE.`,
 	fs := cmd.Flags()
 	parseRange := rangeFlags(cmd, "the `TIME` at which the range begins (default: the first row)", "the `TIME` before which the range ends (default: after the last row)")
 	column := fs.String("time-column", "", "the time `COLUMN` (default: from the table's settings, or the first column with times)")
-	format := formatFlag(cmd)
+	format := a.formatFlag(cmd, "format")
 	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, to, err := parseRange()
@@ -123,7 +122,7 @@ file is an error. The help of put lists the formats of FILE.`,
 	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	key := fs.String("key", "", "the key `COLUMNS`, separated by commas (default: the time and the keys of the table's settings)")
-	format := formatFlag(cmd)
+	format := a.formatFlag(cmd, "format")
 	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		keys, err := columnNames("key", *key)

@@ -155,7 +155,7 @@ func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r ar
 }
 
 func (e *eachCommand) writePart(dir *output.Dir, name string, r array.RecordReader) error {
-	f, err := dir.CreateAt(name + "." + string(e.out.chosenFormat))
+	f, err := dir.CreateAt(name + "." + e.out.chosenFormat.Name)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/csv"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -30,9 +29,10 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 	}
 }
 
-func formatFlag(cmd *cobra.Command) *string {
-	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
-	cliutil.Complete(cmd, "format", formats.ReadableNames...)
+// formatFlag adds a flag with the given name for the format of files to read.
+func (a *app) formatFlag(cmd *cobra.Command, flag string) *string {
+	format := cmd.Flags().String(flag, "", "`FORMAT` of FILE: "+a.formats.Readable().Choice()+" (default: from its name)")
+	cliutil.Complete(cmd, flag, a.formats.Readable().Names()...)
 	return format
 }
 
@@ -62,15 +62,13 @@ func aliasFlag(cmd *cobra.Command, alias, name string) {
 	cmd.Flags().AddFlag(&f)
 }
 
-func checkFormat(flag string, f formats.Format, isOutput bool) error {
-	if f == formats.Table || f == formats.TSV {
-		if isOutput == (f == formats.Table) {
-			return nil
-		}
-	} else if slices.Contains(formats.ReadableNames, string(f)) {
-		return nil
+// findFormat returns the format that a flag names.
+func findFormat(flag, name string, from formats.Set) (*formats.Format, error) {
+	f, err := from.Find(name)
+	if err != nil {
+		return nil, cliutil.Usagef("--%s %w", flag, err)
 	}
-	return cliutil.Usagef("--%s %q: use csv, jsonl, parquet, arrow, %s", flag, f, map[bool]string{true: "table", false: "tsv"}[isOutput])
+	return f, nil
 }
 
 // columnNames parses the value of a flag that is a comma-separated list of names.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -70,14 +71,9 @@ func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) erro
 	if out.file != "" && filepath.Clean(out.file) == filepath.Clean(f.state) {
 		return cliutil.Usagef("-o and --state name the same file: name another one in --state")
 	}
-	out.chosenFormat = formats.Format(out.format)
-	if out.format == "" {
-		out.chosenFormat = formats.JSONL
-	}
-	if out.chosenFormat != formats.JSONL && out.chosenFormat != formats.Arrow {
-		return cliutil.Usagef("--follow writes jsonl or arrow, not %s", out.format)
-	}
-	return nil
+	var err error
+	out.chosenFormat, err = findFormat("follow with --format", cmp.Or(out.format, "jsonl"), out.a.formats.Growing())
+	return err
 }
 
 // followState is the content of the file --state.
@@ -95,7 +91,7 @@ type follower struct {
 	*followFlags
 	followState
 	options   following.Options
-	output    *rowOutput // its format is JSONL or Arrow
+	output    *rowOutput // its format is one of Set.Growing
 	out       *bufio.Writer
 	file      *os.File     // nil for the standard output
 	inode     uint64       // of file
@@ -249,7 +245,7 @@ func (f *follower) write(c *tables.Changes) error {
 	r := following.WithVersion(c)
 	defer r.Release()
 	write := f.writeLines
-	if f.output.chosenFormat == formats.Arrow {
+	if f.output.chosenFormat.IsArrow {
 		write = f.writeArrow
 	}
 	if f.file != nil { // so that the next run removes the rows if this one is killed

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -111,9 +110,8 @@ The help of get describes the EXPRESSION of --where.`,
   partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet
   partd-tables convert trades.parquet --where "price > 100" --columns time,price`,
 	}
-	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
+	from := a.formatFlag(cmd, "from")
 	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
-	cliutil.Complete(cmd, "from", formats.ReadableNames...)
 	text := newTextFlags(a, cmd)
 	where := cmd.Flags().String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
@@ -126,11 +124,8 @@ The help of get describes the EXPRESSION of --where.`,
 		if err != nil {
 			return err
 		}
-		if err := checkExtension(args[0], *from); err != nil {
-			return err
-		}
 		ctx := cmd.Context()
-		input, _, err := a.openInput(args[0], "from", formats.Format(*from))
+		input, _, err := a.openInput(args[0], "from", *from)
 		if err != nil {
 			return err
 		}
@@ -139,7 +134,7 @@ The help of get describes the EXPRESSION of --where.`,
 			return err
 		}
 		if *typesFile != "" {
-			typesInput, _, err := a.openInput(*typesFile, "like", formats.Arrow)
+			typesInput, _, err := a.openInput(*typesFile, "like", "arrow")
 			if err != nil {
 				return err
 			}

@@ -122,13 +122,7 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.RecordReader, error) {
 	return formats.ReadFiles(ctx, s.files, func(path string) (*formats.Input, error) {
 		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		if info, err := f.Stat(); err == nil {
-			bytesRead.Add(info.Size())
-		}
-		return &formats.Input{Name: path, File: f, Format: formats.Parquet}, nil
+		return &formats.Input{Name: path, File: f, Format: formats.Parquet(), Count: func(n int) { bytesRead.Add(int64(n)) }}, err
 	})
 }
 

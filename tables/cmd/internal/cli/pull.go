@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/certfiles"
-	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/pull"
 )
 
@@ -134,9 +133,9 @@ func newPullSave(a *app) *cobra.Command {
 values in FILE replace that row's values; columns that FILE lacks keep their values.`,
 		Example: "  partd-tables pull save prices prices.csv",
 	}
-	format := formatFlag(cmd)
+	format := a.formatFlag(cmd, "format")
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		input, _, err := a.openInput(args[1], "format", formats.Format(*format))
+		input, _, err := a.openInput(args[1], "format", *format)
 		if err != nil {
 			return err
 		}

@@ -11,13 +11,12 @@ import (
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-const putHelp = `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, TSV,
-JSON lines, a JSON array, Parquet or Arrow, according to its name or --format; - is the standard
-input. Text compressed with gzip, zstd, bzip2 or lz4 is detected. With --mode
+const putHelp = `Put the rows of a file into a table: all of them or, on an error, none. The format of
+FILE is %s, according to its name or --format; a JSON array is read as
+jsonl, and - is the standard input. Text compressed with gzip, zstd, bzip2 or lz4 is detected. With --mode
 append, CSV and JSON lines are read with the table's column types. Otherwise, the type of each column
 is inferred from all its values.
 
@@ -31,7 +30,7 @@ func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
-		Long:  putHelp,
+		Long:  fmt.Sprintf(putHelp, a.formats.Readable().Choice()),
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
@@ -40,7 +39,7 @@ func newPut(a *app) *cobra.Command {
 	mode := modeFlag(cmd, "the table", "error")
 	id := cmd.Flags().String("id", "", "`ID` of this put: a second put with the same ID changes nothing")
 	settings := settingsFlags(cmd)
-	format := formatFlag(cmd)
+	format := a.formatFlag(cmd, "format")
 	text := newTextFlags(a, cmd)
 	progressMode := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -55,7 +54,7 @@ func newPut(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		in, total, err := a.openInput(args[1], "format", formats.Format(*format))
+		in, total, err := a.openInput(args[1], "format", *format)
 		if err != nil {
 			return err
 		}
@@ -81,7 +80,7 @@ func newPut(a *app) *cobra.Command {
 				return err
 			}
 			defer r.Release()
-			if in.Format == formats.CSV || in.Format == formats.TSV {
+			if in.Format.HasHeader() {
 				a.noteDataInHeader(in.Name, r.Schema())
 			}
 			counted := &batches.Counted{RecordReader: r}

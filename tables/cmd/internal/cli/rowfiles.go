@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -28,19 +27,19 @@ type rowOutput struct {
 	a            *app
 	formatFlag   string // name of the flag for the format
 	format       string
-	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
-	force        bool           // replace an existing file
-	null         string         // in CSV, the text of nulls
-	chosenFormat formats.Format // set by chooseFormat
+	file         string          // "" means the standard output; chooseFormat replaces "-" with ""
+	force        bool            // replace an existing file
+	null         string          // in CSV, the text of nulls
+	chosenFormat *formats.Format // set by chooseFormat
 }
 
 // outputFlags adds the flags for the rows that a command writes. formatFlag is the name of the flag for their format.
 func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
 	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
-	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
+	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: "+a.formats.Writable().Choice())
 	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of standard output (-)")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
-	cliutil.Complete(cmd, formatFlag, "table", "csv", "jsonl", "parquet", "arrow")
+	cliutil.Complete(cmd, formatFlag, a.formats.Writable().Names()...)
 	return o
 }
 
@@ -50,19 +49,25 @@ func (o *rowOutput) chooseFormat() (err error) {
 	if o.file == "-" {
 		o.file = ""
 	}
+	writable := o.a.formats.Writable()
 	switch {
 	case o.format != "":
-		o.chosenFormat = formats.Format(o.format)
-		return checkFormat(o.formatFlag, o.chosenFormat, true)
+		o.chosenFormat, err = findFormat(o.formatFlag, o.format, writable)
 	case o.file != "":
-		o.chosenFormat, err = formats.ByExtension(o.file)
+		o.chosenFormat, err = writable.ForOutput(o.file)
 		if err != nil {
-			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
+			err = cliutil.Usagef("%w: set --%s to %s", err, o.formatFlag, writable.Choice())
 		}
 	case progress.IsTerminal(o.a.out):
-		o.chosenFormat = formats.Table
+		o.chosenFormat = formats.Table()
 	default:
-		o.chosenFormat = formats.CSV
+		o.chosenFormat = formats.CSV()
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.chosenFormat.CheckOption("null", o.null); err != nil {
+		return cliutil.Usagef("--%w", err)
 	}
 	return nil
 }
@@ -74,7 +79,7 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	if err != nil {
 		return err
 	}
-	options.Columns, options.Dictionaries = names, o.chosenFormat == formats.Arrow
+	options.Columns, options.Dictionaries = names, o.chosenFormat.IsArrow
 	return p.withBackend(ctx, false, func(s backend) error {
 		r, err := s.Scan(ctx, *p.bucket, name, at, options)
 		return o.write(ctx, r, err)
@@ -125,15 +130,9 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r to out. In CSV, nulls have the text o.null. For Arrow, stream selects the stream format instead of the file format.
+// writeRows writes the rows of r to out. For Arrow, stream selects the stream format instead of the file format.
 func (o *rowOutput) writeRows(out io.Writer, r array.RecordReader, stream bool) error {
-	var w formats.Writer
-	var err error
-	if o.chosenFormat == formats.CSV {
-		w, err = formats.NewCSVWriter(out, r.Schema(), o.null)
-	} else {
-		w, err = formats.NewWriter(o.chosenFormat, out, r.Schema(), stream)
-	}
+	w, err := o.chosenFormat.Write(out, r.Schema(), formats.WriteOptions{Stream: stream, Null: o.null})
 	if err != nil {
 		return err
 	}
@@ -150,27 +149,17 @@ func (o *rowOutput) writeRows(out io.Writer, r array.RecordReader, stream bool) 
 
 // openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is
 // the file's size, or -1 if it is unknown.
-func (a *app) openInput(name, flag string, format formats.Format) (input *formats.Input, total int64, err error) {
-	input = &formats.Input{Name: name, File: a.in, Format: format}
-	if name == "-" {
-		input.Name = "standard input"
-		if format == "" {
-			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
-		}
-	} else if format == "" {
-		input.Format, err = formats.InputByExtension(name)
-		if err != nil {
-			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.ReadableNames, ", "))
-		}
+func (a *app) openInput(name, flag, format string) (input *formats.Input, total int64, err error) {
+	input = &formats.Input{Name: name, File: a.in}
+	input.Format, err = a.inputFormat(name, flag, format)
+	if err == nil && name != "-" {
+		input.File, err = os.Open(name)
 	}
-	if err := checkFormat(flag, input.Format, false); err != nil {
+	if err != nil {
 		return nil, 0, err
 	}
-	if name != "-" {
-		input.File, err = os.Open(name)
-		if err != nil {
-			return nil, 0, err
-		}
+	if name == "-" {
+		input.Name = "standard input"
 	}
 	total = -1
 	if info, err := input.File.Stat(); err == nil && info.Mode().IsRegular() {
@@ -190,10 +179,18 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	}
 }
 
-// checkExtension returns an error if neither a file's name nor the flag --from tells the format.
-func checkExtension(file, from string) error {
-	if _, err := formats.InputByExtension(file); err != nil && from == "" {
-		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.ReadableNames, ", "))
+// inputFormat returns the format of a file: the one that the flag names or, if name is "", the one of its extension.
+func (a *app) inputFormat(file, flag, name string) (*formats.Format, error) {
+	readable := a.formats.Readable()
+	switch {
+	case name != "":
+		return findFormat(flag, name, readable)
+	case file == "-":
+		return nil, cliutil.Usagef("standard input needs a format: use --%s with %s", flag, readable.Choice())
 	}
-	return nil
+	f, err := readable.ForInput(file)
+	if err != nil {
+		return nil, cliutil.Usagef("%w: use --%s with %s", err, flag, readable.Choice())
+	}
+	return f, nil
 }

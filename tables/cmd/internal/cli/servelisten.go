@@ -173,7 +173,7 @@ func (r *serverRun) startHTTP(ctx context.Context, server *flightd.Server, store
 		}
 		switch flag {
 		case "--http":
-			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: r.url()}))
+			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: r.url(), Formats: r.a.formats}))
 		case "--rest":
 			h.Handle("/", catalog)
 		}

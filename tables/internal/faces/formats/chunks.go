@@ -54,23 +54,19 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 		// Small files, even compressed ones, need only small chunks.
 		t.size = int(min(int64(t.size), 1+100*info.Size()))
 	}
-	if in.Format == JSONL {
+	if in.Format.Records == records.JSONL {
 		t.r = linesOfArray(r)
 	}
 	if err := t.fill(ctx); err != nil {
 		return nil, err
 	}
 	t.block = bytes.TrimPrefix(t.block, []byte("\ufeff"))
-	if in.Format == JSONL {
-		t.layout = records.Layout{Format: records.JSONL}
+	if !in.Format.HasHeader() {
+		t.layout = records.Layout{Format: in.Format.Records}
 		return t, nil
 	}
-	format := records.CSV
-	if in.Format == TSV {
-		format = records.TSV
-	}
 	var err error
-	t.layout, err = in.TextOptions.Layout(format)
+	t.layout, err = in.TextOptions.Layout(in.Format.Records)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}

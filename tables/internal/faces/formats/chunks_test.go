@@ -30,7 +30,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	open := func() (rows, *column, error) {
 		root := newColumn("")
 		text := []byte(strings.TrimPrefix(content, "\ufeff"))
-		if in.Format == JSONL {
+		if in.Format.Name == "jsonl" {
 			return &lines{in: in, remaining: text}, root, nil
 		}
 		if len(text) > 0 && text[len(text)-1] != '\n' {
@@ -90,7 +90,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 		fmt.Fprintf(&out, "%s %s, ", f.Name, f.Type)
 	}
 	out.WriteString("\n")
-	w, err := NewWriter(JSONL, &out, schema, false)
+	w, err := JSONL().Write(&out, schema, WriteOptions{})
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // ListFiles returns paths, with each directory replaced by the files in it and its subdirectories, in order of their
@@ -63,24 +64,14 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 		return nil, err
 	}
 	return batches.Reader(readers[0].Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		more := true
 		for _, r := range readers {
-			batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-				b.Retain()
-				return b, nil
-			})(func(b arrow.RecordBatch, err error) bool {
-				more = yield(b, err) && err == nil
-				return more
-			})
-			if !more {
-				return
+			for b, err := range batches.Of(r) {
+				if !yield(b, err) || err != nil {
+					return
+				}
 			}
 		}
-	}, func() {
-		for _, r := range readers {
-			r.Release()
-		}
-	}), nil
+	}, func() { take.Release(readers) }), nil
 }
 
 // ReadEach is like [ReadFiles], but returns a reader for each file. A reader opens its file when its first row is read.
@@ -191,14 +182,7 @@ func shortForm(t arrow.DataType) arrow.DataType {
 }
 
 func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) (arrow.RecordBatch, error) {
-	arrays := make([]arrow.Array, len(positions))
-	for i, p := range positions {
-		var err error
-		arrays[i], err = schema.ConvertArray(b.Column(p), columns.Field(i).Type)
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", columns.Field(i).Name, err)
-		}
-		defer arrays[i].Release()
-	}
-	return array.NewRecordBatch(columns, arrays, b.NumRows()), nil
+	return take.MakeBatch(columns, b.NumRows(), func(i int) (arrow.Array, error) {
+		return schema.ConvertArray(b.Column(positions[i]), columns.Field(i).Type)
+	})
 }

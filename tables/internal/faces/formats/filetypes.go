@@ -33,7 +33,7 @@ func inferTypes(ctx context.Context, files []string, open func(file string) (*In
 		if err != nil {
 			return nil, err
 		}
-		if in.Format == Parquet || in.Format == Arrow {
+		if in.Format.Records == 0 {
 			t.text = nil
 			if i > 0 { // if i is 0, ReadFiles opens this file next, and sets known to its columns
 				err = t.addSchema(ctx, in)

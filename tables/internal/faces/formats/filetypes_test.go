@@ -31,33 +31,33 @@ var jsonOfFiles = [][]string{
 }
 
 // randomFiles returns the text of a file, and the texts of files that together have the same rows in the same order.
-func randomFiles(r *rand.Rand, format Format) (whole string, parts []string) {
+func randomFiles(r *rand.Rand, format *Format) (whole string, parts []string) {
 	columns := []string{"a", "b", "c"}[:1+r.IntN(3)]
-	separator := map[Format]string{CSV: ",", TSV: "\t"}[format]
+	separator := map[string]string{"csv": ",", "tsv": "\t"}[format.Name]
 	values := valuesOfFiles
-	if format == JSONL {
+	if format.Name == "jsonl" {
 		values = jsonOfFiles
 	}
 	// line returns a line of the given columns.
 	line := func(order []int, row []string) string {
 		fields := make([]string, len(order))
 		for i, c := range order {
-			if fields[i] = row[c]; format == JSONL {
+			if fields[i] = row[c]; format.Name == "jsonl" {
 				fields[i] = fmt.Sprintf("%q:%s", columns[c], row[c])
 			}
 		}
-		if format == JSONL {
+		if format.Name == "jsonl" {
 			return "{" + strings.Join(fields, ",") + "}\n"
 		}
 		return strings.Join(fields, separator) + "\n"
 	}
 	inOrder := []int{0, 1, 2}[:len(columns)]
-	if format != JSONL {
+	if format.Name != "jsonl" {
 		whole = line(inOrder, columns)
 	}
 	for range 2 + r.IntN(4) {
 		order, part := r.Perm(len(columns)), ""
-		if format != JSONL {
+		if format.Name != "jsonl" {
 			part = line(order, columns)
 		}
 		choices := make([][]string, len(columns))
@@ -81,11 +81,11 @@ func randomFiles(r *rand.Rand, format Format) (whole string, parts []string) {
 }
 
 // rowsOf returns the types and the rows of files as text.
-func rowsOf(ctx context.Context, format Format, files []string) (columns, rows string, err error) {
+func rowsOf(ctx context.Context, format *Format, files []string) (columns, rows string, err error) {
 	r, err := ReadFiles(ctx, files, func(name string) (*Input, error) {
 		in := &Input{Name: name, Format: format}
-		if in.File, err = os.Open(name); err == nil && format == "" {
-			in.Format, err = InputByExtension(name)
+		if in.File, err = os.Open(name); err == nil && format == nil {
+			in.Format, err = Standard().ForInput(name)
 		}
 		return in, err
 	})
@@ -123,7 +123,7 @@ func TestTypesOfFiles(t *testing.T) {
 	cases, r, dir := procs.Number(t, "PARTD_FILES", 300), procs.Rand(t), t.TempDir()
 	failures := 0
 	for range cases {
-		format := []Format{CSV, TSV, JSONL, JSONL}[r.IntN(4)]
+		format := []*Format{CSV(), TSV(), JSONL(), JSONL()}[r.IntN(4)]
 		whole, parts := randomFiles(r, format)
 		write := func(name, text string) string {
 			path := filepath.Join(dir, name)
@@ -177,7 +177,7 @@ func TestFilesThatDiffer(t *testing.T) {
 		for i, name := range files {
 			files[i] = filepath.Join(dir, name)
 		}
-		columns, rows, err := rowsOf(t.Context(), "", files)
+		columns, rows, err := rowsOf(t.Context(), nil, files)
 		got := columns + " " + strings.ReplaceAll(strings.TrimSuffix(rows, "\n"), "\n", ",")
 		if err != nil {
 			got = strings.ReplaceAll(err.Error(), dir+"/", "")
@@ -200,7 +200,7 @@ func TestPipes(t *testing.T) {
 		go func() { _ = os.WriteFile(path, []byte(text), 0o600) }()
 		files = append(files, path)
 	}
-	_, rows, err := rowsOf(t.Context(), "", files)
+	_, rows, err := rowsOf(t.Context(), nil, files)
 	if err != nil || rows != "10|\n9|\n" {
 		t.Errorf("got %q, %v; want integers", rows, err)
 	}
@@ -240,7 +240,7 @@ func TestReadFiles(t *testing.T) {
 		}
 		r := must.Get(ReadFiles(t.Context(), files, func(name string) (*Input, error) {
 			f, err := os.Open(name)
-			return &Input{Name: name, File: f, Format: Arrow}, err
+			return &Input{Name: name, File: f, Format: Arrow()}, err
 		}))(t)
 		rows := 0
 		for r.Next() {
@@ -260,7 +260,7 @@ func TestReadFiles(t *testing.T) {
 func writeRows(t *testing.T, file string, b arrow.RecordBatch) {
 	t.Helper()
 	f := must.Get(os.Create(file))(t)
-	w := must.Get(NewWriter(Arrow, f, b.Schema(), true))(t)
+	w := must.Get(Arrow().Write(f, b.Schema(), WriteOptions{Stream: true}))(t)
 	must.Do(t, w.Write(b))
 	must.Do(t, w.Close())
 	must.Do(t, f.Close())

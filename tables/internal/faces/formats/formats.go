@@ -1,6 +1,6 @@
 // Package formats reads and writes tables as files in the formats CSV, JSON lines, Parquet and Arrow,
-// and writes them as text for a terminal. It streams all data in batches. docs/import.md describes how it chooses
-// the types of CSV and JSON lines.
+// and writes them as text for a terminal. It streams all data in batches. A [Set] contains the formats; commands,
+// servers and jobs get it as a value. docs/import.md describes how the package chooses the types of CSV and JSON lines.
 package formats
 
 import (
@@ -14,7 +14,6 @@ import (
 	"iter"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -29,55 +28,12 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/jobs/records"
-	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
-
-// Format is the name of a format.
-type Format string
-
-// The formats. Table can only be written, and TSV can only be read.
-const (
-	CSV     Format = "csv"
-	TSV     Format = "tsv" // fields separated by tabs; quotes are data
-	JSONL   Format = "jsonl"
-	Parquet Format = "parquet"
-	Arrow   Format = "arrow"
-	Table   Format = "table"
-)
-
-// ReadableNames lists the formats that can be read.
-var ReadableNames = []string{"csv", "tsv", "jsonl", "parquet", "arrow"}
-
-var extensions = map[string]Format{
-	".csv": CSV, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": Parquet, ".pq": Parquet,
-	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
-}
-
-// ByExtension returns the format that a file name's extension indicates.
-func ByExtension(name string) (Format, error) {
-	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
-		return f, nil
-	}
-	return "", fmt.Errorf("%s: the file name does not indicate the format", name)
-}
-
-// InputByExtension returns the format of a file to read. Unlike ByExtension, it also knows the extensions of compressed
-// files, tab-separated files and JSON arrays.
-func InputByExtension(name string) (Format, error) {
-	name = zfile.TrimName(name)
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".tsv", ".tab":
-		return TSV, nil
-	case ".json":
-		return JSONL, nil
-	}
-	return ByExtension(name)
-}
 
 const (
 	batchRows     = 16 << 10
@@ -116,7 +72,7 @@ func (m *MendedCount) Total() records.Mended {
 type Input struct {
 	Name                string // file name in errors
 	File                *os.File
-	Format              Format
+	Format              *Format
 	records.TextOptions              // Other formats than CSV and TSV ignore them, except Sep.
 	Mended              *MendedCount // counts the records that Ragged changed; nil means that they are not counted
 
@@ -139,26 +95,18 @@ type Input struct {
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
-	r, err := in.read(ctx)
+	err := in.Format.CheckOption("separator", in.Sep)
+	if in.Format.Read == nil {
+		err = fmt.Errorf("cannot read format %s", in.Format.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	r, err := in.Format.Read(ctx, in)
 	if err != nil || in.JobMemory == 0 {
 		return r, err
 	}
 	return in.limitRows(ctx, r), nil
-}
-
-func (in *Input) read(ctx context.Context) (array.RecordReader, error) {
-	if in.Sep != "" && in.Format != CSV {
-		return nil, fmt.Errorf("%s: a separator can be set only for csv, not for %s", in.Name, in.Format)
-	}
-	switch in.Format {
-	case CSV, TSV, JSONL:
-		return in.readText(ctx)
-	case Parquet:
-		return in.readParquet(ctx)
-	case Arrow:
-		return in.readArrow(ctx)
-	}
-	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(ReadableNames, ", "))
 }
 
 // batches returns a reader of the batches that generate yields; generate must release its own references to them. If a
@@ -227,7 +175,7 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	return temp, end, nil
 }
 
-func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
+func readParquet(ctx context.Context, in *Input) (array.RecordReader, error) {
 	f, end, err := in.seekable()
 	if err != nil {
 		return nil, err
@@ -393,7 +341,7 @@ func withoutParquetIDs(columns *arrow.Schema) *arrow.Schema {
 }
 
 // readArrow reads an Arrow stream or an Arrow file. A file is a stream between a magic string and a footer.
-func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
+func readArrow(ctx context.Context, in *Input) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
 	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
 	start, err := buffered.Peek(len(magic))

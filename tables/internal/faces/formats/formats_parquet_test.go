@@ -24,7 +24,7 @@ import (
 
 // TestProgressOfParquet checks that Count gets about the size of a Parquet file, also of one that comes from a pipe.
 func TestProgressOfParquet(t *testing.T) {
-	written := encode(t, Parquet, false, mixed, mixedRows(t, 5000))
+	written := encode(t, Parquet(), false, mixed, mixedRows(t, 5000))
 	for i, in := range []*Input{fileOf(t, "x.parquet", written), pipeOf(t, "x.parquet", written)} {
 		counted := 0
 		in.Count = func(n int) { counted += n }
@@ -116,7 +116,7 @@ func TestDeepParquet(t *testing.T) {
 		"\x16\x00\x19\x0c\x00" // no rows, no groups
 	length := string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))
 	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
-	in.Format = Parquet
+	in.Format = Parquet()
 	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
 		t.Errorf("a schema of %d levels: got error %v, want an error about node 257 and the limit of 256 levels", levels, err)
 	}
@@ -293,7 +293,7 @@ func withFooter(t *testing.T, content []byte, footer *metadata.FileMetaData) str
 func TestEmptyGroups(t *testing.T) {
 	nested := listOf(t, arrow.BinaryTypes.String, 3, 2, "x")
 	for _, rows := range []arrow.RecordBatch{mixedRows(t, 3), mixedRows(t, 3).NewSlice(0, 0), nested, nested.NewSlice(0, 0)} {
-		want := must.Get(content(t, fileOf(t, "x.parquet", encode(t, Parquet, false, rows.Schema(), rows))))(t)
+		want := must.Get(content(t, fileOf(t, "x.parquet", encode(t, Parquet(), false, rows.Schema(), rows))))(t)
 		for _, memory := range []int64{0, 16 << 20} {
 			in, counted := fileOf(t, "x.parquet", emptyGroups(t, rows)), 0
 			in.JobMemory = memory
@@ -317,8 +317,8 @@ func TestColumnsOfOneName(t *testing.T) {
 				{Name: "a", Type: a.DataType(), Nullable: true}, {Name: "k", Type: all[0].DataType(), Nullable: true}, {Name: "a", Type: b.DataType(), Nullable: true},
 			}, nil)
 			batch := array.NewRecordBatch(columns, []arrow.Array{a, all[0], b}, 6000)
-			want := encode(t, JSONL, false, columns, batch)
-			got, err := content(t, fileOf(t, "x.parquet", encode(t, Parquet, false, columns, batch)))
+			want := encode(t, JSONL(), false, columns, batch)
+			got, err := content(t, fileOf(t, "x.parquet", encode(t, Parquet(), false, columns, batch)))
 			if _, got, _ := strings.Cut(got, "\n"); got != want || err != nil {
 				t.Errorf("columns %d, %s and %s: read %.300s…, %v, want %.300s…", i, a.DataType(), b.DataType(), got, err, want)
 			}
@@ -342,7 +342,7 @@ func TestListsOfDictionaries(t *testing.T) {
 	if !r.Next() || !arrow.TypeEqual(r.RecordBatch().Column(0).DataType(), dictionaries) {
 		t.Fatalf("read columns %s, %v, want %s", r.Schema(), r.Err(), dictionaries)
 	}
-	for format, name := range map[Format]string{Parquet: "x.parquet", Arrow: "x.arrow"} {
+	for format, name := range map[*Format]string{Parquet(): "x.parquet", Arrow(): "x.arrow"} {
 		got, err := content(t, fileOf(t, name, encode(t, format, true, r.Schema(), r.RecordBatch())))
 		if _, rows, _ := strings.Cut(got, "\n"); err != nil || rows != strings.Repeat("{\"v\":[]}\n", 3) {
 			t.Errorf("%s: read %q, %v, want three empty lists", format, got, err)

@@ -303,11 +303,11 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 		return bucket.Table(name)
 	}
 	known, want := rowsOf(t, put("first", tables.PutError, batch))
-	for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Arrow, formats.Parquet} {
+	for _, format := range []*formats.Format{formats.CSV(), formats.JSONL(), formats.Arrow(), formats.Parquet()} {
 		table := put("again", tables.PutReplace, batch.NewSlice(0, 0))
 		var out bytes.Buffer
 		scan := must.Get(put("second", tables.PutReplace, batch).Scan(t.Context(), nil))(t)
-		w, err := formats.NewWriter(format, &out, scan.Schema(), false)
+		w, err := format.Write(&out, scan.Schema(), formats.WriteOptions{})
 		for err == nil && scan.Next() {
 			err = w.Write(scan.RecordBatch())
 		}
@@ -319,7 +319,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 			t.Errorf("writing %s with the schema %v: %v", format, schema, err)
 			continue
 		}
-		in := &formats.Input{Name: string(format), Format: format, Known: known, File: fileWith(t, out.Bytes())}
+		in := &formats.Input{Name: format.Name, Format: format, Known: known, File: fileWith(t, out.Bytes())}
 		reader, err := in.Read(t.Context())
 		if err == nil {
 			_, err = bucket.Table("again").Put(t.Context(), reader, tables.PutAppend, nil)

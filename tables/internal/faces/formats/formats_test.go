@@ -27,7 +27,7 @@ func fileOf(t testing.TB, name, text string) *Input {
 	must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 	f := must.Get(os.Open(path))(t)
 	t.Cleanup(func() { _ = f.Close() })
-	return &Input{Name: name, File: f, Format: must.Get(InputByExtension(name))(t)}
+	return &Input{Name: name, File: f, Format: must.Get(Standard().ForInput(name))(t)}
 }
 
 // pipeOf returns an input that reads the text from a pipe, which is not a regular file.
@@ -40,7 +40,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
 	}()
-	return &Input{Name: name, File: r, Format: must.Get(InputByExtension(name))(t)}
+	return &Input{Name: name, File: r, Format: must.Get(Standard().ForInput(name))(t)}
 }
 
 // content returns an input's types and, on the next lines, its rows as JSON lines.
@@ -56,7 +56,7 @@ func content(t testing.TB, in *Input) (string, error) {
 		fmt.Fprintf(&b, "%s %s, ", f.Name, f.Type)
 	}
 	b.WriteString("\n")
-	w, err := NewWriter(JSONL, &b, r.Schema(), false)
+	w, err := JSONL().Write(&b, r.Schema(), WriteOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -168,7 +168,7 @@ func TestErrorPositions(t *testing.T) {
 		{fileOf(t, "x.csv", "a,b\n1,2\n3\n"), "x.csv, line 3: the record has 1 field, but the header has 2"},
 		{fileOf(t, "x.csv", "a\n1\n\"x\n"), "x.csv, line 3: the quoted field that begins here is never closed"},
 		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecordSize+1<<20)), "the record is larger than 64 MiB"},
-		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is not a valid int8`},
+		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV(), Known: known}, `k.csv, line 3: column "a": "300" is not a valid int8`},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: each line must be a JSON object"},
 		{fileOf(t, "x.jsonl", " {\"a\":1}\t\r\n\v{\"a\":1}\n"), "x.jsonl, line 2: each line must be a JSON object"},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n\n{\"a\":\n"), "x.jsonl, line 3: unexpected end of JSON input"},
@@ -182,11 +182,11 @@ func TestErrorPositions(t *testing.T) {
 		{fileOf(t, "x.feather", "FEA1\x00\x00\x00\x00"), "x.feather: Feather version 1 is not supported"},
 		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: cannot read the file as an Arrow file or stream"},
 		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: cannot read the file as an Arrow file or stream"},
-		{&Input{Name: "x", Format: Table}, "cannot read format"},
+		{&Input{Name: "x", Format: Table()}, "cannot read format"},
 	} {
 		must.Fail(t, must.Err(content(t, c.in)), c.want, "reading %s", c.in.Name)
 	}
-	if _, err := ByExtension("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
+	if _, err := Standard().ForOutput("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
 		t.Errorf("ByExtension of an unknown extension = %v, want an error that names the file", err)
 	}
 }
@@ -213,10 +213,10 @@ func mixedRows(t testing.TB, rows int) arrow.RecordBatch {
 }
 
 // encode returns a file or stream with the given batches.
-func encode(t testing.TB, format Format, stream bool, columns *arrow.Schema, batches ...arrow.RecordBatch) string {
+func encode(t testing.TB, format *Format, stream bool, columns *arrow.Schema, batches ...arrow.RecordBatch) string {
 	t.Helper()
 	var b bytes.Buffer
-	w := must.Get(NewWriter(format, &b, columns, stream))(t)
+	w := must.Get(format.Write(&b, columns, WriteOptions{Stream: stream}))(t)
 	for _, batch := range batches {
 		must.Do(t, w.Write(batch))
 	}
@@ -231,18 +231,18 @@ func TestRoundTrip(t *testing.T) {
 	for _, f := range mixed.Fields() {
 		want += fmt.Sprintf("%s %s, ", f.Name, f.Type)
 	}
-	want += "\n" + encode(t, JSONL, false, mixed, batch, batch)
+	want += "\n" + encode(t, JSONL(), false, mixed, batch, batch)
 	for _, c := range []struct {
 		name   string
-		format Format
+		format *Format
 		stream bool
-	}{{"x.csv", CSV, false}, {"x.jsonl", JSONL, false}, {"x.parquet", Parquet, false}, {"x.arrow", Arrow, false}, {"x.arrows", Arrow, true}} {
+	}{{"x.csv", CSV(), false}, {"x.jsonl", JSONL(), false}, {"x.parquet", Parquet(), false}, {"x.arrow", Arrow(), false}, {"x.arrows", Arrow(), true}} {
 		text := encode(t, c.format, c.stream, mixed, batch, batch)
 		for i, in := range []*Input{fileOf(t, c.name, text), pipeOf(t, c.name, text)} {
 			counted := 0
 			in.Count = func(n int) { counted += n }
 			got, err := content(t, in)
-			if err != nil || got != want || counted == 0 && (i == 1 || c.format == CSV || c.format == JSONL) {
+			if err != nil || got != want || counted == 0 && (i == 1 || c.format.Name == "csv" || c.format.Name == "jsonl") {
 				t.Errorf("%s, pipe %d: read %.200s… and counted %d bytes, %v, want %.200s…", c.name, i, got, counted, err, want)
 			}
 		}
@@ -254,7 +254,7 @@ func TestDamagedFiles(t *testing.T) {
 	batch := mixedRows(t, 20)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 3))
-	for name, format := range map[string]Format{"x.parquet": Parquet, "x.csv": CSV, "x.jsonl": JSONL, "x.arrow": Arrow} {
+	for name, format := range map[string]*Format{"x.parquet": Parquet(), "x.csv": CSV(), "x.jsonl": JSONL(), "x.arrow": Arrow()} {
 		undamaged := []byte(encode(t, format, random.IntN(2) == 0, mixed, batch))
 		path := filepath.Join(t.TempDir(), name)
 		for range 200 {
@@ -281,7 +281,7 @@ func TestDamagedFiles(t *testing.T) {
 // TestParquetWithFalseSchema checks that a Parquet file is refused if the schema that Arrow's writers
 // add to it claims far too many columns.
 func TestParquetWithFalseSchema(t *testing.T) {
-	undamaged := encode(t, Parquet, false, mixed, mixedRows(t, 1))
+	undamaged := encode(t, Parquet(), false, mixed, mixedRows(t, 1))
 	f := must.Get(file.NewParquetReader(strings.NewReader(undamaged)))(t)
 	encodedSchema := *f.MetaData().KeyValueMetadata().FindValue("ARROW:schema")
 	message := must.Get(base64.StdEncoding.DecodeString(encodedSchema))(t)
@@ -307,7 +307,7 @@ func TestTable(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"name":"ab\u001b[31m\n","n":5},{"name":null,"n":-123},{"name":"`+strings.Repeat("é", 50)+`"}]`))
 	must.Do(t, err)
-	got := encode(t, Table, true, schema, batch) + encode(t, Table, true, schema)
+	got := encode(t, Table(), true, schema, batch) + encode(t, Table(), true, schema)
 	wide := strings.Repeat("é", 39) + "…"
 	want := "name" + strings.Repeat(" ", 38) + "n\nab·[31m·" + strings.Repeat(" ", 34) + "5\n∅" + strings.Repeat(" ", 41) + "-123\n" + wide + "  ∅\nname  n\n"
 	if got != want {
@@ -320,7 +320,7 @@ func TestTable(t *testing.T) {
 func TestTruncatedArrow(t *testing.T) {
 	batch := mixedRows(t, 20)
 	var b bytes.Buffer
-	w := must.Get(NewWriter(Arrow, &b, mixed, false))(t)
+	w := must.Get(Arrow().Write(&b, mixed, WriteOptions{}))(t)
 	batchEnds := []int{}
 	for range 2 {
 		must.Do(t, w.Write(batch))

@@ -32,7 +32,7 @@ func TestWideParquet(t *testing.T) {
 		}
 	}
 	columns := arrow.NewSchema(fields, nil)
-	file := encode(t, Parquet, false, columns, array.NewRecordBatch(columns, arrays, one.NumRows()))
+	file := encode(t, Parquet(), false, columns, array.NewRecordBatch(columns, arrays, one.NumRows()))
 	want, err := content(t, fileOf(t, "x.parquet", file))
 	in := fileOf(t, "x.parquet", file)
 	in.JobMemory = 16 << 20
@@ -64,9 +64,9 @@ func TestLargeRows(t *testing.T) {
 		}
 		b.Field(0).(*array.StringBuilder).Append(strings.Repeat("x", 3<<20))
 		batch := b.NewRecordBatch()
-		for _, format := range []Format{Parquet, Arrow, JSONL} {
+		for _, format := range []*Format{Parquet(), Arrow(), JSONL()} {
 			for memory, want := range map[int64]error{8 << 20: partd.ErrTooLarge, 16 << 20: nil} {
-				in := fileOf(t, "x."+string(format), encode(t, format, true, columns, batch))
+				in := fileOf(t, "x."+format.Name, encode(t, format, true, columns, batch))
 				in.JobMemory = memory
 				_, err := content(t, in)
 				if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "3 MiB, more than a quarter of --memory: use --memory 1") {
@@ -81,7 +81,7 @@ func TestLargeRows(t *testing.T) {
 func TestDamagedFooter(t *testing.T) {
 	const rows = 20
 	batch := listOf(t, arrow.PrimitiveTypes.Int64, rows, 1, "7")
-	file := []byte(encode(t, Parquet, false, batch.Schema(), batch))
+	file := []byte(encode(t, Parquet(), false, batch.Schema(), batch))
 	in, refused := fileOf(t, "x.parquet", ""), 0
 	footer := len(file) - 8 - int(binary.LittleEndian.Uint32(file[len(file)-8:]))
 	for bit := 8 * footer; bit < 8*len(file); bit++ {
@@ -162,7 +162,7 @@ func TestListRows(t *testing.T) {
 		{listOf(t, arrow.PrimitiveTypes.Uint8, 1, 1<<20, "7"), nil},                // 1 MiB
 		{listOf(t, arrow.BinaryTypes.String, 1, 5<<20, "xxxx"), partd.ErrTooLarge}, // 20 MiB
 	} {
-		in := fileOf(t, "x.arrow", encode(t, Arrow, true, c.batch.Schema(), c.batch))
+		in := fileOf(t, "x.arrow", encode(t, Arrow(), true, c.batch.Schema(), c.batch))
 		in.JobMemory = 16 << 20
 		r := must.Get(in.Read(t.Context()))(t)
 		for r.Next() {

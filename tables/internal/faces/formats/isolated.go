@@ -37,14 +37,9 @@ const (
 	minProcessMemory = 64 << 20
 	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
 	processOverhead = 64 << 20
-
-	// A file may contain freeValues values, plus valuesPerByte values for each byte of the file. Without this limit, a
-	// few bytes could claim any number of values, all of them null or equal.
-	valuesPerByte           = 256
-	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
 
-// freeValues is the number of values that a file of any size may contain. It is a variable because tests replace it.
+// freeValues is the number of values that a file of any size may contain, besides its format's ValuesPerByte. It is a variable because tests replace it.
 var freeValues int64 = 1 << 24
 
 // NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the
@@ -68,18 +63,18 @@ func (a *IsolatedReader) unreserve(n int64) {
 // task is the message that tells a process which file to read.
 type task struct {
 	Name   string
-	Format Format
+	Format string
 	records.TextOptions
 	Known  []byte
 	Memory int64
 }
 
 // readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as
-// long. If the file is large, damaged or Parquet, or needs much memory, readSmall returns an error, and only a separate
-// process may read the file. The caller must release the batches, even after an error.
+// long. If the file is large or damaged, or its format must be isolated, or it needs much memory, readSmall returns an
+// error, and only a separate process may read the file. The caller must release the batches, even after an error.
 func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
 	const maxSize, memory = 64 << 10, 4 << 20
-	if in.Format == Parquet || fileSize > maxSize {
+	if in.Format.MustIsolate || fileSize > maxSize {
 		return nil, nil, partd.ErrTooLarge
 	}
 	small := *in
@@ -140,16 +135,13 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	stopWatching := p.KillWith(ctx)
-	r := &isolatedFile{in: in, p: p, memory: memory, checker: arrowsafe.Checker{Limit: memory}, remaining: freeValues + valuesPerByte*info.Size()}
-	if in.Format == Parquet || in.Format == Arrow {
-		r.remaining = freeValues + valuesPerCompressedByte*info.Size()
-	}
+	r := &isolatedFile{in: in, p: p, memory: memory, checker: arrowsafe.Checker{Limit: memory}, remaining: freeValues + in.Format.ValuesPerByte*info.Size()}
 	closeProcess := func() {
 		stopWatching()
 		p.Close()
 		a.unreserve(memory)
 	}
-	err = p.Send(task{in.Name, in.Format, in.TextOptions, worker.Schema(in.Known), memory})
+	err = p.Send(task{in.Name, in.Format.Name, in.TextOptions, worker.Schema(in.Known), memory})
 	if err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
 	}
@@ -218,12 +210,14 @@ func decode(c *worker.Conn) error {
 	}
 	defer worker.LowerPriorityLater()() // counts from now; the end of the job restores the priority
 	known, err := worker.ParseSchema(t.Known)
+	format, formatErr := Standard().Readable().Find(t.Format)
+	err = cmp.Or(err, formatErr)
 	if err == nil {
 		err = worker.Limit(t.Memory + processOverhead)
 	}
 	var r array.RecordReader
 	if err == nil {
-		r, err = (&Input{Name: t.Name, Format: t.Format, TextOptions: t.TextOptions, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
+		r, err = (&Input{Name: t.Name, Format: format, TextOptions: t.TextOptions, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
 	}
 	if err != nil {
 		return c.Reply(nil, err)

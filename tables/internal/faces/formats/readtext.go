@@ -38,7 +38,7 @@ func (t *text) rows(c chunk) rows {
 const maxFileSize = 1 << 62 // larger than any file, so that section readers end at the end of the file
 
 // readText reads the file twice: first to infer the types, then to read the rows.
-func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
+func readText(ctx context.Context, in *Input) (_ array.RecordReader, err error) {
 	f, closeFile, err := in.seekable()
 	if err != nil {
 		return nil, err

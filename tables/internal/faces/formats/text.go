@@ -42,9 +42,9 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// NewCSVWriter returns a writer of CSV. It writes nulls as the text null, which must not need quotes, and values with
+// newCSVWriter returns a writer of CSV. It writes nulls as the text o.Null, which must not need quotes, and values with
 // this text in quotes, as it does with empty strings.
-func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error) {
+func newCSVWriter(w io.Writer, schema *arrow.Schema, o WriteOptions) (Writer, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
 		if i > 0 {
@@ -62,7 +62,7 @@ func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error
 				}
 				row := c.index(i)
 				if row < 0 {
-					line = append(line, null...)
+					line = append(line, o.Null...)
 					continue
 				}
 				var err error
@@ -70,7 +70,7 @@ func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error
 				if err != nil {
 					return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 				}
-				line = textfmt.AppendCSV(line, value, ',', "", null)
+				line = textfmt.AppendCSV(line, value, ',', "", o.Null)
 			}
 			return line, nil
 		}
@@ -80,7 +80,7 @@ func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error
 }
 
 // newJSONWriter returns a writer of JSON lines: one object per row, with members in column order.
-func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
+func newJSONWriter(w io.Writer, schema *arrow.Schema, _ WriteOptions) (Writer, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
 		name, err := appendString([]byte(","), f.Name)

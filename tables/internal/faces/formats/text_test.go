@@ -108,7 +108,7 @@ func TestWritersQuoteAlike(t *testing.T) {
 		}
 		batch := b.NewRecordBatch()
 		var out bytes.Buffer
-		w := must.Get(NewCSVWriter(&out, columns, ""))(t)
+		w := must.Get(CSV().Write(&out, columns, WriteOptions{}))(t)
 		must.Do(t, w.Write(batch))
 		if !bytes.Equal(out.Bytes(), ofRoot) {
 			t.Fatalf("round %d: partd-tables writes\n%q, partd\n%q", round, out.Bytes(), ofRoot)

@@ -185,7 +185,7 @@ func TestPackedValues(t *testing.T) {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, c.typ, strings.NewReader(c.json))
 		must.Do(t, err)
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil)
-		if got := encode(t, CSV, false, schema, array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len()))); got != "x\n"+c.want {
+		if got := encode(t, CSV(), false, schema, array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len()))); got != "x\n"+c.want {
 			t.Errorf("%s: wrote %q, want %q", c.typ, got, c.want)
 		}
 	}

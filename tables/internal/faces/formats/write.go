@@ -3,44 +3,17 @@ package formats
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // Writer writes batches in a format. Close completes the output, but does not close the underlying writer.
-type Writer interface {
-	Write(arrow.RecordBatch) error
-	Close() error
-}
-
-// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true or if columns have
-// dictionaries, and otherwise as a file: the library can write only one dictionary per column to a file.
-func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Writer, error) {
-	switch f {
-	case CSV:
-		return NewCSVWriter(w, columns, "")
-	case JSONL:
-		return newJSONWriter(w, columns)
-	case Parquet:
-		return parquetfile.NewFast(w, columns)
-	case Arrow:
-		if stream || slices.ContainsFunc(columns.Fields(), func(f arrow.Field) bool { return schema.ContainsType(f.Type, isDictionary) }) {
-			return ipc.NewWriter(w, ipc.WithSchema(columns)), nil
-		}
-		return ipc.NewFileWriter(keepOpen{w}, ipc.WithSchema(columns))
-	case Table:
-		return newTableWriter(w, columns)
-	}
-	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(ReadableNames, ", "))
-}
+type Writer = parquetfile.RowWriter
 
 func isDictionary(t arrow.DataType) bool { return t.ID() == arrow.DICTIONARY }
 
@@ -66,7 +39,7 @@ type tableWriter struct {
 	*tabwriter.Writer
 }
 
-func newTableWriter(out io.Writer, schema *arrow.Schema) (*tableWriter, error) {
+func newTableWriter(out io.Writer, schema *arrow.Schema, _ WriteOptions) (Writer, error) {
 	t := &tableWriter{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	names := make([]string, schema.NumFields())
 	for k, f := range schema.Fields() {

@@ -75,9 +75,9 @@ func BenchmarkSort(b *testing.B) {
 	})
 }
 
-func benchmarkWriter(b *testing.B, f formats.Format) {
+func benchmarkWriter(b *testing.B, f *formats.Format) {
 	benchmark(b, func(b arrow.RecordBatch) error {
-		w, err := formats.NewWriter(f, io.Discard, b.Schema(), false)
+		w, err := f.Write(io.Discard, b.Schema(), formats.WriteOptions{})
 		if err != nil {
 			return err
 		}
@@ -85,5 +85,5 @@ func benchmarkWriter(b *testing.B, f formats.Format) {
 	})
 }
 
-func BenchmarkCSV(b *testing.B)  { benchmarkWriter(b, formats.CSV) }
-func BenchmarkJSON(b *testing.B) { benchmarkWriter(b, formats.JSONL) }
+func BenchmarkCSV(b *testing.B)  { benchmarkWriter(b, formats.CSV()) }
+func BenchmarkJSON(b *testing.B) { benchmarkWriter(b, formats.JSONL()) }

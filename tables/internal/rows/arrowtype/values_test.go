@@ -117,7 +117,7 @@ func appendJSON(a arrow.Array) func(out []byte, row int) ([]byte, error) {
 	return func(out []byte, row int) ([]byte, error) {
 		var b strings.Builder
 		batch := batchOf(array.NewSlice(a, int64(row), int64(row+1)))
-		w, err := formats.NewWriter(formats.JSONL, &b, batch.Schema(), false)
+		w, err := formats.JSONL().Write(&b, batch.Schema(), formats.WriteOptions{})
 		if err == nil {
 			err = w.Write(batch)
 		}

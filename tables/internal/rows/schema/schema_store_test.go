@@ -47,14 +47,14 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 
 // writeTable writes a table in a format. For Parquet and Arrow, it also puts the file into another table, and
 // compares the two tables.
-func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
+func writeTable(t *testing.T, b *tables.Bucket, name string, format *formats.Format) {
 	t.Helper()
 	table := b.Table(name)
 	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	f := must.Get(os.Create(filepath.Join(t.TempDir(), "x")))(t)
 	defer f.Close()
-	w, err := formats.NewWriter(format, f, r.Schema(), true)
+	w, err := format.Write(f, r.Schema(), formats.WriteOptions{Stream: true})
 	for err == nil && r.Next() {
 		err = w.Write(r.RecordBatch())
 	}
@@ -62,20 +62,20 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 		err = w.Close()
 	}
 	if err != nil || r.Err() != nil {
-		t.Fatalf("write %s: %v, %v", format, err, r.Err())
+		t.Fatalf("write %s: %v, %v", format.Name, err, r.Err())
 	}
-	if format != formats.Parquet && format != formats.Arrow {
+	if format.Name != "parquet" && format.Name != "arrow" {
 		return
 	}
 	must.Get(f.Seek(0, io.SeekStart))(t)
-	reread := must.Get((&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context()))(t)
+	reread := must.Get((&formats.Input{Name: format.Name, File: f, Format: format}).Read(t.Context()))(t)
 	defer reread.Release()
 	if _, err := b.Table(name+" again").Put(t.Context(), reread, tables.PutReplace, nil); err != nil {
-		t.Fatalf("put the rows of the %s file: %v", format, err)
+		t.Fatalf("put the rows of the %s file: %v", format.Name, err)
 	}
 	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
-	if strings.Count(got, "(null)") != strings.Count(want, "(null)") || format == formats.Arrow && got != want {
-		t.Errorf("the table from the %s file contains %s, want %s", format, got, want)
+	if strings.Count(got, "(null)") != strings.Count(want, "(null)") || format.Name == "arrow" && got != want {
+		t.Errorf("the table from the %s file contains %s, want %s", format.Name, got, want)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestTypesInStore(t *testing.T) {
 				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() {
 					t.Errorf("the filter for nulls returned %s, want %d nulls", got, 2*a.NullN())
 				}
-				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
+				for _, format := range []*formats.Format{formats.CSV(), formats.JSONL(), formats.Parquet(), formats.Arrow(), formats.Table()} {
 					writeTable(t, b, c.Name, format)
 				}
 				gotSchema, err := b.Table(c.Name).Schema(ctx)
@@ -278,7 +278,7 @@ func TestDate64FromParquet(t *testing.T) {
 	must.Do(t, err)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Date64, Nullable: true}}, nil)
 	var b bytes.Buffer
-	w, err := formats.NewWriter(formats.Parquet, &b, schema, false)
+	w, err := formats.Parquet().Write(&b, schema, formats.WriteOptions{})
 	if err == nil {
 		err = w.Write(array.NewRecordBatch(schema, []arrow.Array{a}, 2))
 	}
@@ -295,7 +295,7 @@ func TestDate64FromParquet(t *testing.T) {
 	must.Do(t, err)
 	f := must.Get(os.Open(path))(t)
 	defer f.Close()
-	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
+	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet()}).Read(t.Context())
 	if err == nil {
 		_, err = s.Bucket("").Table("x").Put(t.Context(), r, tables.PutAppend, nil)
 	}
