@@ -304,7 +304,10 @@ def test_files(tables, tmp_path):
         tables.put("nulls", tmp_path / "nulls.csv", "replace", null="a,b")
     with pytest.raises(FileNotFoundError):
         tables.put("none", tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="the name does not show the format"):
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(
+        ValueError, match="does not indicate the format: rename the file so that its name ends with csv,"
+    ):
         tables.put("none", tmp_path / "a.txt")
     (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
     (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])

@@ -118,7 +118,7 @@ def test_options_and_errors(tmp_path):
         split(rows, "y", tmp_path / "new")
     with pytest.raises(partd_go.Misuse, match="at least|64MiB"):
         split(rows, "x", tmp_path / "new", memory=1)
-    with pytest.raises(partd_go.Misuse, match="use parquet, arrow"):
+    with pytest.raises(partd_go.Misuse, match="use csv, jsonl, parquet or arrow"):
         split(rows, "x", tmp_path / "new", format="orc")
     with pytest.raises(NotFound, match="missing.parquet"):
         split(tmp_path / "missing.parquet", "x", tmp_path / "new")

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
 
@@ -50,7 +50,7 @@ def split(
     append: bool = False,
     replace: bool = False,
     force: bool = False,
-    format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet",
+    format: str = "parquet",
     memory: int | str | None = None,
     **text_options: Unpack[TextOptions],
 ) -> Split:
@@ -63,9 +63,9 @@ def split(
     DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths, which
     partd-tables reads itself.
 
-    The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named
-    dir/COLUMN=VALUE/data.parquet, and lack the columns in by. The files appear only when all of them are complete;
-    after an error, dir is unchanged.
+    format is one that the flag --to-format of partd-tables split knows, such as "csv". The files are named
+    dir/VALUE.parquet. If hive is true, they are named dir/COLUMN=VALUE/data.parquet, and lack the columns in by. The
+    files appear only when all of them are complete; after an error, dir is unchanged.
 
     If dir already contains files, split raises Exists unless one option is true. append adds to the files of earlier
     runs, which must have the same columns: if hive is true, it adds files such as data-2.parquet. replace removes the
@@ -204,6 +204,7 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
     problem = (
         stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
     ).replace("use --trust", "pass trust=True")
+    problem = problem.replace("use --from with", "rename the file so that its name ends with")
     if "the directory is not empty" in problem:
         advice = "pass append=True, replace=True, or, if it has no files of other keys, force=True"
         return failure(Exists, op, name, problem.partition(": to write")[0], advice)

@@ -1,5 +1,5 @@
-"""Reads files for put: Arrow and most Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables
-(docs/import.md in the tables module)."""
+"""Reads files for put: Arrow and most Parquet with pyarrow, and everything else with partd-tables, which knows all
+formats (docs/import.md in the tables module)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,6 @@ from ..errors import Misuse, failure
 from .bulk import rows_of
 from .server import program
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".arrows": "stream",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
-# Extensions of compressed text files, which partd-tables decompresses.
-_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")
-
 
 def reader(
     path: str | os.PathLike[str], schema: pa.Schema | None = None, text_flags: Sequence[str] = ()
@@ -38,42 +21,35 @@ def reader(
     by default, a type that fits all its values. The same holds for INT96 times, except that their default is
     microseconds."""
     name = os.path.expanduser(os.fspath(path))
-    stem, extension = os.path.splitext(name)
-    if extension.lower() in _COMPRESSED:
-        extension = os.path.splitext(stem)[1]
-    format = _FORMATS.get(extension.lower())
-    if format is None:
-        raise Misuse(
-            f"{name}: the name does not show the format: rename the file to end with one of {', '.join(_FORMATS)}"
-        )
+    with open(name, "rb"):
+        pass  # fails if the file cannot be read
+    extension = os.path.splitext(name)[1].lower()
     try:
-        if format in ("csv", "tsv", "jsonl"):
-            return _convert(name, format, schema, text_flags)
-        if format == "stream":
+        if extension == ".arrows":
             return pa.ipc.open_stream(name)
-        if format == "arrow":
+        if extension in (".arrow", ".feather", ".ipc"):
             file = pa.ipc.open_file(pa.memory_map(name))
             return pa.RecordBatchReader.from_batches(
                 file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
             )
-        import pyarrow.parquet as parquet
+        if extension in (".parquet", ".pq"):
+            import pyarrow.parquet as parquet
 
-        rows = parquet.ParquetFile(name)
-        # pyarrow would drop digits from INT96 times, or change their years.
-        if any(rows.schema.column(i).physical_type == "INT96" for i in range(len(rows.schema))):
+            rows = parquet.ParquetFile(name)
+            # pyarrow would drop digits from INT96 times, or change their years.
+            if all(rows.schema.column(i).physical_type != "INT96" for i in range(len(rows.schema))):
+                return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
             rows.close()
-            return _convert(name, format, schema)
-        return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
+            return _convert(name, schema)
+        return _convert(name, schema, text_flags)
     except pa.ArrowInvalid as error:
         raise failure(Misuse, "put", name, str(error), "pass a file whose format matches its name") from error
 
 
-def _convert(name: str, format: str, schema: pa.Schema | None, text_flags: Sequence[str] = ()) -> pa.RecordBatchReader:
+def _convert(name: str, schema: pa.Schema | None, text_flags: Sequence[str] = ()) -> pa.RecordBatchReader:
     """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows from a text file only after
     it has read the whole file."""
-    with open(name, "rb"):
-        pass  # fails if the file cannot be read
-    command = [program(), "convert", "--from", format, "--to-format", "arrow", *text_flags]
+    command = [program(), "convert", "--to-format", "arrow", *text_flags]
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:
             with pa.ipc.new_file(like_file, schema) as writer:
