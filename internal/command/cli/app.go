@@ -39,7 +39,7 @@ type app struct {
 var env = &cliutil.Env{
 	Prefix:   "PARTD_",
 	Excludes: map[string][]string{"append": {"replace"}, "replace": {"append"}},
-	Ignored:  []string{"PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
+	Ignored:  []string{"PARTD_ERRORS", "PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
 	// PARTD_TOP sets stat's --top, the number of keys that stat shows. It must not also set group's --top.
 	PerCommand: []string{"group top"},
 }
@@ -101,26 +101,25 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	f := &failure{err: err}
 	errors.As(err, &f)
 	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))
+	message, lines, code := cliutil.Message(f.err), []string(nil), cliutil.ExitFailed
 	switch {
-	case !interrupted:
-		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
-	case errors.Is(f.err, partd.ErrUnknownOutcome):
-		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
-	default: // omit the error: the interrupted operation does not matter to the user
-		fmt.Fprintln(a.err, "partd: interrupted")
+	case interrupted && errors.Is(f.err, partd.ErrUnknownOutcome):
+		message = "interrupted: " + partd.ErrUnknownOutcome.Error()
+	case interrupted: // omit the error: the interrupted operation does not matter to the user
+		message = "interrupted"
 	}
 	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {
-		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closeErr))
+		lines = append(lines, "partd: "+cliutil.Message(f.closeErr))
 	}
 	if f.advice != "" {
-		fmt.Fprintln(a.err, textfmt.RedactURLs(f.advice))
+		lines = append(lines, textfmt.RedactURLs(f.advice))
 	}
 	switch {
 	case interrupted:
-		return cliutil.ExitInterrupted
+		code = cliutil.ExitInterrupted
 	case !a.program.Started || cliutil.IsUsage(err) || errors.As(err, new(*filejobs.OptionError)):
-		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.commandLine(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
-		return cliutil.ExitUsage
+		lines = append(lines, fmt.Sprintf("Try %q.", strings.TrimSpace(a.commandLine(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help"))
+		code = cliutil.ExitUsage
 	}
-	return cliutil.ExitFailed
+	return a.program.Fail(code, err, message, lines...)
 }

@@ -22,6 +22,8 @@ type Program struct {
 	ExitCodes string // description of the exit codes for the help
 	Out, Err  io.Writer
 	Started   bool // a command has started; an error before that is a usage error
+	// Details, if it is not nil, adds err's details to the object that Fail writes, and returns words with those of more kinds.
+	Details func(err error, words []string, object map[string]any) []string
 
 	// Sibling is another program, with commands that people also look for in this one.
 	Sibling struct {
@@ -29,6 +31,7 @@ type Program struct {
 		Commands []string
 	}
 
+	name string
 	help *helpOutput
 }
 
@@ -89,7 +92,7 @@ Exit codes: ` + p.ExitCodes
 	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	p.help = &helpOutput{w: p.Out}
+	p.help, p.name = &helpOutput{w: p.Out}, root.Name()
 	root.SetOut(p.help)
 	root.SetErr(p.Err)
 	for _, cmd := range append(root.Commands(), root) {

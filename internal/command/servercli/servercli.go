@@ -71,12 +71,10 @@ func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	if err == nil {
 		return cliutil.ExitOK
 	}
-	fmt.Fprintf(s.err, "partd-server: %s\n", textfmt.RedactURLs(err.Error()))
 	if cliutil.IsUsage(err) {
-		fmt.Fprintln(s.err, `Try "partd-server --help".`)
-		return cliutil.ExitUsage
+		return program.Fail(cliutil.ExitUsage, err, textfmt.RedactURLs(err.Error()), `Try "partd-server --help".`)
 	}
-	return cliutil.ExitFailed
+	return program.Fail(cliutil.ExitFailed, err, textfmt.RedactURLs(err.Error()))
 }
 
 const help = `partd-server shares one store between many processes, in Go and Python. It speaks
