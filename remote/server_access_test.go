@@ -215,7 +215,7 @@ func TestDeniedRequests(t *testing.T) {
 		for _, command := range [][]string{{"append", "a", "x"}, {"iset", "new", "x"}, {"delete", "a"}, {"drop"}, {"close"}} {
 			p := must.Get(hostile.Open(ctx, network, address, 10*time.Second))(t)
 			must.Do(t, p.Send(command...))
-			if got, err := p.Receive(); err != nil || !strings.HasPrefix(got[0], "error: ") {
+			if got, err := p.Receive(); err != nil || !strings.HasPrefix(got[0], "error 11: ") {
 				t.Errorf("Python's %s over %s: got the answer %q, %v, want an error frame", command[0], scheme, got, err)
 			}
 			_ = p.Close()

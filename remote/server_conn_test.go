@@ -202,7 +202,7 @@ func (p *peer) wantBytes(b []byte) {
 	}
 }
 
-// wantError reads a frame that begins with "error: ", and ack. It returns the text.
+// wantError reads a frame that begins with "error", and ack. It returns the text.
 func (p *peer) wantError() string {
 	p.t.Helper()
 	var h [2]byte
@@ -216,7 +216,7 @@ func (p *peer) wantError() string {
 	}
 	must.Get(io.ReadFull(p, text))(p.t)
 	p.wantBytes(acked)
-	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
+	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error")) {
 		p.t.Fatalf("read a frame with flags %d and content %q, want an error", h[0], text)
 	}
 	return string(text)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
 // handlePython answers a message of Python's protocol. If it returns an error, the connection must
-// end. It answers a failed request with a frame "error: …", followed by ack. Python's client reads
+// end. It answers a failed request with a frame "error CODES: …", followed by ack. Python's client reads
 // a pending ack at the start of each call. So its next call reads the error frame, and raises an
 // error; the call after that reads ack, and continues.
 func (c *conn) handlePython(frames [][]byte) error {
@@ -86,7 +87,11 @@ func (c *conn) pythonError(command string, err error) error {
 		return errClosing
 	}
 	c.logFault(slog.LevelWarn, "a request from a Python client failed", err, "command", command)
-	text := strings.ToValidUTF8("error: "+publicText(err.Error(), err), "?")
+	head := "error"
+	for _, code := range codesOf(err) {
+		head += " " + strconv.Itoa(code)
+	}
+	text := strings.ToValidUTF8(head+": "+publicText(err.Error(), err), "?")
 	return c.write(append(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:]...))
 }
 

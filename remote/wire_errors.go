@@ -58,27 +58,13 @@ const codeCorrupt = 7
 // [partd.Error]; its text; then path and offset of a [partd.CorruptError].
 func appendError(b []byte, err error) []byte {
 	le := binary.LittleEndian
-	offset := len(b)
-	b = append(b, 0)
-	add := func(code int) {
-		b[offset]++
+	codes := codesOf(err)
+	b = append(b, byte(len(codes)))
+	for _, code := range codes {
 		b = le.AppendUint16(b, uint16(code))
 	}
-	failed := errors.As(err, new(syscall.Errno))
-	for code, meaning := range errorsByCode {
-		// An errno such as EACCES says nothing about the client's rights or the store's abilities:
-		// a client may ignore these errors of a flush.
-		if failed && (meaning == errors.ErrUnsupported || meaning == fs.ErrPermission) {
-			continue
-		}
-		if meaning != nil && errors.Is(err, meaning) {
-			add(code)
-		}
-	}
 	corrupt, ok := errors.AsType[*partd.CorruptError](err)
-	if ok {
-		add(codeCorrupt)
-	} else {
+	if !ok {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
 	// Encode only the cause of a partd.Error as text: its other fields are encoded separately.
@@ -96,6 +82,22 @@ func appendError(b []byte, err error) []byte {
 	b = appendText(b, truncate(publicText(text.Error(), err)))
 	b = appendText(b, truncate(publicPath(corrupt.Path)))
 	return le.AppendUint64(b, uint64(corrupt.Offset))
+}
+
+// codesOf returns the codes of all errors that err wraps.
+func codesOf(err error) (codes []int) {
+	failed := errors.As(err, new(syscall.Errno))
+	for code, meaning := range errorsByCode {
+		// An errno such as EACCES says nothing about the client's rights or the store's abilities:
+		// a client may ignore these errors of a flush.
+		if failed && (meaning == errors.ErrUnsupported || meaning == fs.ErrPermission) {
+			continue
+		}
+		if meaning != nil && errors.Is(err, meaning) || code == codeCorrupt && errors.As(err, new(*partd.CorruptError)) {
+			codes = append(codes, code)
+		}
+	}
+	return codes
 }
 
 // serverError is an error returned by the server. errors.Is and errors.As treat it like

@@ -62,7 +62,7 @@ func TestPython(t *testing.T) {
 					}
 				}
 				d.requestPython(frames("append", "k"), vectored)
-				if got := d.receive(); !bytes.HasPrefix(got[0], []byte("error: ")) {
+				if got := d.receive(); !bytes.HasPrefix(got[0], []byte("error")) {
 					t.Errorf("the server answers an append of a key without a value with %.100q, want an error", got)
 				}
 				d.wantMessage(ack)

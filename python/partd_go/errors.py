@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class Error(Exception):
@@ -167,11 +167,16 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
             texts.append(body[offset - n : offset].decode("utf-8", "replace"))
     except struct.error:
         return failure(Error, op, url, "the server sent an error that cannot be parsed")
-    kind, advice = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))
     _, key, path, text = texts
-    problem = (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text
+    return coded(codes, op, url, (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text)
+
+
+def coded(codes: Iterable[int], op: str, url: str, problem: str) -> Error:
+    """Returns the error for a server's error codes."""
+    codes = frozenset(codes)
+    kind, advice = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))
     error = failure(kind, op, url, problem, advice)
-    error.codes = frozenset(codes)
+    error.codes = codes
     return error
 
 

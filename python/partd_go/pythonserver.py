@@ -6,17 +6,19 @@ The Python server exits on an unknown request, so the client must not send any.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 
 from . import wire
 from .channel import Channel
-from .errors import Error, UnknownOutcome, Unsupported, failure
+from .errors import Unsupported, coded, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame that is not the last of its message
 _CHUNK = 64 << 20  # maximum bytes per read; memory for a large frame is allocated only as its data arrives
+_ERROR = re.compile(rb"error((?: \d+)*): (.*)", re.S)
 _COMMANDS = {
     wire.APPEND: b"append",
     wire.SET_ONCE: b"iset",
@@ -75,11 +77,9 @@ class PythonLink(Link):
         the ack."""
         reply = self.read_message(1)
         error = None
-        if reply[0].startswith(b"error: "):
-            text = reply[0][7:].decode("utf-8", "replace")
-            error = failure(
-                UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text
-            )
+        if match := _ERROR.fullmatch(reply[0]):
+            codes = map(int, match[1].split())
+            error = coded(codes, wire.NAMES[op], self.url, match[2].decode("utf-8", "replace"))
             reply = self.read_message(1)
         if reply != [b"ack"]:
             raise Protocol(

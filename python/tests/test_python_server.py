@@ -18,6 +18,8 @@ from contextlib import contextmanager
 import pytest
 
 import partd_go
+from partd_go import pythonserver
+from partd_go.errors import coded
 from partd_go.server import find
 
 partd = pytest.importorskip("partd")
@@ -321,6 +323,14 @@ def test_error_of_our_server():
         assert not isinstance(caught.value, partd_go.UnknownOutcome)
         store.append({"x": b"1"})
         assert store.get("x") == b"1"
+
+
+def test_codes_of_errors():
+    """The class of an error depends on its codes, not on its text."""
+    match = pythonserver._ERROR.fullmatch(b"error 3 6: x\n: y")
+    assert match.groups() == (b" 3 6", b"x\n: y") and pythonserver._ERROR.fullmatch(b"error: x")[1] == b""
+    assert type(coded([3, 6], "append", "u", "x")) is partd_go.UnknownOutcome
+    assert type(coded([], "append", "u", "x")) is partd_go.Error
 
 
 REPLIES = {

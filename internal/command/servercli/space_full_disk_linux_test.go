@@ -75,7 +75,7 @@ func TestFullDisk(t *testing.T) {
 					t.Errorf("the log does not name the full disk: %s", p.Stderr())
 				}
 				// Appends may succeed if the store has freed some space.
-				if err := add(1000, python); err == nil || !strings.Contains(err.Error(), "error: ") || !strings.Contains(err.Error(), "no space") {
+				if err := add(1000, python); err == nil || !strings.Contains(err.Error(), "error 6: ") || !strings.Contains(err.Error(), "no space") {
 					t.Fatalf("append over the Python protocol: %v, want an error about missing space", err)
 				}
 				if got, err := peer.Receive(); err != nil || len(got) != 1 || got[0] != "ack" {
