@@ -101,7 +101,7 @@ func mutantFinders(t *testing.T) map[string]string {
 func TestProof(t *testing.T) {
 	long := must.Get(os.ReadFile(".ci/long"))(t)
 	// step returns text with %s replaced by the number that follows word in a step of .ci/long. It appends the step's
-	// command.
+	// name.
 	step := func(name, word, text string) string {
 		m := regexp.MustCompile(`(?m)^` + name + ` .*` + word + `[= ]?(\d+\w?)\b`).FindSubmatch(long)
 		if m == nil {
@@ -111,7 +111,7 @@ func TestProof(t *testing.T) {
 		if n, err := strconv.Atoi(number); err == nil {
 			number = humanize.Comma(int64(n))
 		}
-		return fmt.Sprintf(text, number) + " (`.ci/long " + name + "`)"
+		return fmt.Sprintf(text, number) + " (`" + name + "`)"
 	}
 	// command returns text followed by the command. If the command names a step of .ci/long or tests, they must exist.
 	command := func(text, command string) string {
@@ -123,7 +123,7 @@ func TestProof(t *testing.T) {
 				t.Errorf("there is no test %s: %v", name, err)
 			}
 		}
-		return text + " (`" + command + "`)"
+		return text + " (`" + strings.TrimPrefix(command, ".ci/long ") + "`)"
 	}
 	fuzz, err := exec.CommandContext(t.Context(), "git", "grep", "-h", "^func Fuzz", "--", "*_test.go").Output()
 	if err != nil {
@@ -140,7 +140,7 @@ func TestProof(t *testing.T) {
 			}
 			passed, failed, omitted = passed+r.Passed, failed+countTests(r.Failed), omitted+countTests(r.Omitted)
 		}
-		return fmt.Sprintf("%s %s %s, of which %s pass, %d fail, and %d are omitted", humanize.Comma(int64(passed+failed+omitted)), unit, source,
+		return fmt.Sprintf("%s %s %s: %s pass, %d fail, %d are omitted", humanize.Comma(int64(passed+failed+omitted)), unit, source,
 			humanize.Comma(int64(passed)), failed, omitted)
 	}
 	only := func(unit, source string, names ...string) string {
