@@ -24,17 +24,7 @@ import (
 func (d *difference) compare(ctx context.Context, deleted, inserted batches.Seq) batches.Seq {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
 	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
-	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
-		more := true
-		add := func(b arrow.RecordBatch, err error) bool {
-			more = yield(b, err) && err == nil
-			return more
-		}
-		d.encode(deleted, false)(add)
-		if more {
-			d.encode(inserted, true)(add)
-		}
-	}
+	in.Batches = batches.Concat(d.encode(deleted, false), d.encode(inserted, true))
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		c := &comparison{d: d, yield: yield}
 		defer func() { take.Release(c.batches) }()

@@ -81,13 +81,7 @@ func (j *eachJob) run(ctx context.Context, p *eachPart, waits bool, yield func(a
 	if err != nil {
 		return explainPart(p.Part, err)
 	}
-	r := batches.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range rows {
-			if !yield(b, eachError(ctx, explainPart(p.Part, err))) {
-				return
-			}
-		}
-	}, end)
+	r := batches.Reader(columns, batches.MapError(rows, func(err error) error { return eachError(ctx, explainPart(p.Part, err)) }), end)
 	defer r.Release()
 	if !yield(r) {
 		return errStopped

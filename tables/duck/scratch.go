@@ -215,14 +215,7 @@ func (f *scratchFile) create() error {
 // use f.mark, which sweep may already have cleared.
 func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	if tail {
-		return f.writeBatches(ctx, plan.Stored, 0, func(yield func(arrow.RecordBatch, error) bool) {
-			for _, b := range plan.Tail {
-				b.Retain()
-				if !yield(b, nil) {
-					return
-				}
-			}
-		})
+		return f.writeBatches(ctx, plan.Stored, 0, batches.From(plan.Tail...))
 	}
 	r, err := plan.Rows(ctx)
 	if err != nil {

@@ -113,13 +113,7 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 		cancel()
 		return nil, c.convertError(ctx, err)
 	}
-	return batches.Reader(r.Schema(), batches.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range batches.Of(r) {
-			if !yield(b, c.convertError(ctx, err)) {
-				return
-			}
-		}
-	}, chunkRows), func() {
+	return batches.Reader(r.Schema(), batches.Chunks(batches.MapError(batches.Of(r), func(err error) error { return c.convertError(ctx, err) }), chunkRows), func() {
 		cancel()
 		r.Release()
 	}), nil

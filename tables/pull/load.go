@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -33,23 +32,18 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 		return nil, err
 	}
 	n.disk.pin(v.Manifest, 1)
-	rows := func(yield func(arrow.RecordBatch, error) bool) {
-		for _, f := range v.files {
-			if !times.overlaps(f) {
-				continue
-			}
-			for b, err := range n.rows(ctx, v.manifest, v.record, f, times) {
-				if err != nil {
-					yield(nil, &Error{Op: "load", Name: name, Err: err})
-					return
-				}
-				if !yield(b, nil) {
-					return
-				}
-			}
+	var rows []batches.Seq
+	for _, f := range v.files {
+		if times.overlaps(f) {
+			rows = append(rows, n.rows(ctx, v.manifest, v.record, f, times))
 		}
 	}
-	return batches.Reader(v.schema, rows, func() { n.disk.pin(v.Manifest, -1) }), nil
+	return batches.Reader(v.schema, batches.MapError(batches.Concat(rows...), func(err error) error {
+		if err != nil {
+			err = &Error{Op: "load", Name: name, Err: err}
+		}
+		return err
+	}), func() { n.disk.pin(v.Manifest, -1) }), nil
 }
 
 // fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded

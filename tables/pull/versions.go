@@ -60,7 +60,7 @@ func (v *versionReader) manifest(ctx context.Context, r record) (*manifest, erro
 }
 
 // rows yields a file's rows with times in an interval. It checks the file's hash first.
-func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
+func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		file, err := v.open(ctx, r, f.HashNamed)
 		if err != nil {

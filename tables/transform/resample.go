@@ -82,24 +82,13 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			return nil, err
 		}
 	}
-	return batches.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		for len(buffered) > 0 {
-			b := buffered[0]
-			buffered = buffered[1:]
-			if !yield(b, nil) {
-				return
-			}
+	rest := batches.MapError(batches.Of(r), func(err error) error {
+		if errors.Is(err, errNeedsSQL) { // after the first bins, the only cause is a time that SQL cannot represent either
+			err = q.bins.labelError()
 		}
-		for b, err := range batches.Of(r) {
-			// After the first bins, the only possible cause is a time that SQL cannot represent either.
-			if errors.Is(err, errNeedsSQL) {
-				err = q.bins.labelError()
-			}
-			if !yield(b, opError("resample", o.Source, err)) {
-				return
-			}
-		}
-	}, func() {
+		return opError("resample", o.Source, err)
+	})
+	return batches.Reader(r.Schema(), batches.Concat(batches.From(buffered...), rest), func() {
 		take.Release(buffered)
 		r.Release()
 	}), nil

@@ -92,11 +92,7 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 		}
 		defer r.Release()
 		// The types that were read can differ from the given ones in the metadata of nested fields, which some types compare.
-		for rows, err := range batches.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) }) {
-			if !yield(rows, err) {
-				return
-			}
-		}
+		batches.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) })(yield)
 	}
 }
 

@@ -293,17 +293,11 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 		common.read = func(ctx context.Context) batches.Seq {
 			return j.filter(read(ctx), i, func(hash uint64) bool { return hash == c.common })
 		}
-		rows[i] = func(yield func(arrow.RecordBatch, error) bool) {
-			for others, err := range j.filter(read(ctx), i, func(hash uint64) bool { return hash != c.common }) {
-				if err == nil {
-					common.Rows -= others.NumRows()
-					common.Bytes = max(common.Bytes-util.TotalRecordSize(others), 1)
-				}
-				if !yield(others, err) {
-					return
-				}
-			}
-		}
+		rows[i] = batches.Map(func(others arrow.RecordBatch) (arrow.RecordBatch, error) {
+			common.Rows -= others.NumRows()
+			common.Bytes = max(common.Bytes-util.TotalRecordSize(others), 1)
+			return others, nil
+		})(j.filter(read(ctx), i, func(hash uint64) bool { return hash != c.common }))
 	}
 	err := j.cut(ctx, rows, b.Level+1)
 	if err != nil || !hasCommon {
@@ -319,16 +313,7 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 
 // filter yields a row if keep returns true for the hash of its key.
 func (j *job) filter(rows batches.Seq, input int, keep func(hash uint64) bool) batches.Seq {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		for b, err := range rows {
-			if err == nil {
-				b, err = j.filterBatch(b, input, keep)
-			}
-			if (b != nil || err != nil) && !yield(b, err) {
-				return
-			}
-		}
-	}
+	return batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return j.filterBatch(b, input, keep) })(rows)
 }
 
 // filterBatch returns such rows, or nil if there are none. It takes ownership of b.
@@ -370,15 +355,11 @@ func (j *job) runPart(ctx context.Context, p *Part) error {
 
 // readBuckets yields the rows of an input in buckets.
 func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []int) batches.Seq {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		for _, bucket := range buckets {
-			for batch, err := range b.Read(ctx, input, bucket, j.inputs[input].schema) {
-				if !yield(batch, err) || err != nil {
-					return
-				}
-			}
-		}
+	rows := make([]batches.Seq, len(buckets))
+	for i, bucket := range buckets {
+		rows[i] = b.Read(ctx, input, bucket, j.inputs[input].schema)
 	}
+	return batches.Concat(rows...)
 }
 
 // joinSmall joins small batches. If the number of all rows is not count, it ends with an error.

@@ -35,7 +35,7 @@ func toyFormat() *formats.Format {
 			for line := range strings.Lines(string(content)) {
 				b.Field(0).(*array.StringBuilder).Append(strings.TrimSpace(line))
 			}
-			return batches.Reader(columns, batches.Single(b.NewRecordBatch()), func() {}), nil
+			return batches.Reader(columns, batches.From(b.NewRecordBatch()), func() {}), nil
 		},
 		Write: func(w io.Writer, _ *arrow.Schema, _ formats.WriteOptions) (formats.Writer, error) {
 			return toyWriter{w}, nil

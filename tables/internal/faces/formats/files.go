@@ -63,15 +63,11 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	if err != nil {
 		return nil, err
 	}
-	return batches.Reader(readers[0].Schema(), func(yield func(arrow.RecordBatch, error) bool) {
-		for _, r := range readers {
-			for b, err := range batches.Of(r) {
-				if !yield(b, err) || err != nil {
-					return
-				}
-			}
-		}
-	}, func() { take.Release(readers) }), nil
+	rows := make([]batches.Seq, len(readers))
+	for i, r := range readers {
+		rows[i] = batches.Of(r)
+	}
+	return batches.Reader(readers[0].Schema(), batches.Concat(rows...), func() { take.Release(readers) }), nil
 }
 
 // ReadEach is like [ReadFiles], but returns a reader for each file. A reader opens its file when its first row is read.

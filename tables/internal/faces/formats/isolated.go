@@ -112,14 +112,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	memory := a.reserve()
 	rows, columns, err := in.readSmall(ctx, info.Size())
 	if err == nil {
-		unread := rows
-		return batches.Reader(columns, batches.Until(func() (b arrow.RecordBatch, err error) {
-			if len(unread) > 0 {
-				b, unread = unread[0], unread[1:]
-				b.Retain()
-			}
-			return b, nil
-		}), func() {
+		return batches.Reader(columns, batches.From(rows...), func() {
 			take.Release(rows)
 			a.unreserve(memory)
 		}), nil

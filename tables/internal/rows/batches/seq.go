@@ -11,15 +11,45 @@ import (
 // Seq is a sequence of batches. The consumer must release them. An error ends the sequence.
 type Seq = iter.Seq2[arrow.RecordBatch, error]
 
-// Single returns a sequence of one batch. The caller still owns the batch.
-func Single(batch arrow.RecordBatch) Seq {
+// From yields the given batches. The caller still owns them.
+func From(batches ...arrow.RecordBatch) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		batch.Retain()
-		yield(batch, nil)
+		for _, b := range batches {
+			b.Retain()
+			if !yield(b, nil) {
+				return
+			}
+		}
 	}
 }
 
-// Map returns a function that applies f to each batch. f takes ownership of its argument.
+// Concat yields the batches of several sequences, one sequence after another.
+func Concat(parts ...Seq) Seq {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for _, rows := range parts {
+			for b, err := range rows {
+				if !yield(b, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// MapError yields the batches of rows, and applies f to each error. f also gets the nil errors, and must return nil for
+// them.
+func MapError(rows Seq, f func(error) error) Seq {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			if !yield(b, f(err)) {
+				return
+			}
+		}
+	}
+}
+
+// Map returns a function that applies f to each batch. f takes ownership of its argument. If f returns nil, Map leaves
+// the batch out.
 func Map(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Seq) Seq {
 	return func(rows Seq) Seq {
 		return func(yield func(arrow.RecordBatch, error) bool) {
@@ -27,7 +57,7 @@ func Map(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Seq) Seq {
 				if err == nil {
 					b, err = f(b)
 				}
-				if !yield(b, err) || err != nil {
+				if (b != nil || err != nil) && !yield(b, err) || err != nil {
 					return
 				}
 			}

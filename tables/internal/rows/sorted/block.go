@@ -82,12 +82,7 @@ func (b *sortedBlock) rows(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	if b.order == nil {
-		for _, batch := range b.batches {
-			batch.Retain()
-			if !yield(batch, nil) {
-				return
-			}
-		}
+		batches.From(b.batches...)(yield)
 		return
 	}
 	step := int(batches.SpilledRows(b.batches[0]))

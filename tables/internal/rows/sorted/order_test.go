@@ -150,7 +150,7 @@ func TestOrder(t *testing.T) {
 			}
 		}
 		block := must.Get(Block(input, by))(t)
-		check("one block", batches.Single(block))
+		check("one block", batches.From(block))
 		for _, keep := range []int64{0, 500, 5000} {
 			in := Input{Keys: by, Memory: 100, Keep: keep, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 			in.Batches = func(yield func(arrow.RecordBatch, error) bool) {

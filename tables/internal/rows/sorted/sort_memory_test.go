@@ -27,7 +27,7 @@ func TestSortLargeRows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range rowsOf(t, batches.Single(b)) {
+			for _, r := range rowsOf(t, batches.From(b)) {
 				if last++; r.id != last {
 					t.Fatalf("row %d is at place %d", r.id, last)
 				}

@@ -53,7 +53,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 
 // tail returns batch, which contains sorted rows from the tail (rows not in files yet), as a source for a merge.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
-	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: batches.Single(batch)}
+	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: batches.From(batch)}
 }
 
 // DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For
