@@ -295,6 +295,9 @@ def test_files(tables, tmp_path):
     tables.put("text", tmp_path / "text.csv", **options)
     assert tables.get("text", as_="arrow").to_pydict() == {"n": [1000.5, 2], "c": ["x", None]}
     assert split(tmp_path / "text.csv", "n", tmp_path / "parts", **options) == (2, 2)
+    (tmp_path / "latin.csv").write_bytes("k\ncafé\n".encode("latin-1"))
+    tables.put("latin", tmp_path / "latin.csv", encoding="latin-1")
+    assert tables.get("latin", as_="arrow").to_pydict() == {"k": ["café"]}
     for call in (lambda **o: tables.put("text", frame, **o), lambda **o: split(frame, "n", tmp_path / "parts", **o)):
         with pytest.raises(ValueError, match="sep is for a file, but data has type DataFrame: leave out sep"):
             call(sep=";")

@@ -66,8 +66,11 @@ func TestPut(t *testing.T) {
 	s.wantGet("/api/table?bucket=B&table=-t", 404)
 	s.wantPost("/api/put?dry=1&table=t&format=csv&null=NA&null=-&ragged=cut&decimal=,&thousands=.", "", 200, `--format csv --ragged=cut --null=NA --null=- --decimal=, --thousands=. -- t`)
 	s.wantPost("/api/put?table=numbers&format=csv&null=NA&null=-&ragged=true&decimal=,", "n,m,o\nNA,1\n\"1,5\",-\n", 200, `"rows":2`)
+	s.wantPost("/api/put?table=latin&format=csv&encoding=latin-1", "x\ncaf\xe9\n", 200, `"rows":1`)
+	s.wantGet("/api/download?table=latin&format=csv", 200, "x\ncafé\n")
+	s.wantPost("/api/put?table=large&format=csv&encoding=utf-16be", strings.Repeat("\x00x\x00\n", 20_000), 200, `"rows":19999`) // in another process
 	s.wantGet("/api/download?table=numbers&format=csv", 200, "n,m,o\n,1,\n1.5,,\n")
-	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&ragged=maybe", "&null=%22", "&skip-bad=true", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
+	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&ragged=maybe", "&encoding=utf-7", "&encoding=utf-16", "&null=%22", "&skip-bad=true", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
 		s.wantPost("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n", 400)
 	}
 	s.wantPost(putPath("csv", "&mode=append"), "x\nno number\n", 400)

@@ -218,13 +218,17 @@ func TestHelpNamesLayers(t *testing.T) {
 func TestFlagVariables(t *testing.T) {
 	values := map[string][2]string{
 		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "stringArray": {"x", "y"},
+		"encoding": {"utf-16", "latin-1"},
 	}
 	for _, c := range newRoot(&app{}).Commands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name == "help" {
 				return
 			}
-			v, ok := values[f.Value.Type()]
+			v, ok := values[f.Name]
+			if !ok {
+				v, ok = values[f.Value.Type()]
+			}
 			if !ok {
 				t.Fatalf("%s --%s: no value for type %s", c.Name(), f.Name, f.Value.Type())
 			}

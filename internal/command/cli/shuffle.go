@@ -36,7 +36,8 @@ write - and set --format.
          as written
   text   fields separated by white space, or by --sep; no header
 Content compressed with gzip, zstd, bzip2 or lz4 is detected. A byte order mark
-at the beginning of a file is skipped. A line may end in CR LF.
+at the beginning of a file is skipped. UTF-16 with such a mark, and files in the
+encoding that --encoding names, are stored as UTF-8. A line may end in CR LF.
 
 The header of csv and tsv is not stored: the store has only records. All files
 must have the same header. With --no-header the first record is data, and FIELD

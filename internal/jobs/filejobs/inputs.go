@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -202,24 +203,28 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		if in.Size >= 0 {
 			in.Size += info.Size()
 		}
-		r, err := decompress(file.Name, f, maxRecord)
+		r, err := open(file.Name, f, layout.Encoding, maxRecord)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		in.hasPacked = in.hasPacked || r.packed
-		if !r.packed {
+		file.Encoding, layout.Encoding = r.encoding, r.encoding
+		if !r.packed && r.encoding == "" {
 			file.Size = info.Size()
 		}
-		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), cmp.Or(in.mergeWindow, maxRecord)) }
+		file.Open = func() (io.ReadCloser, error) {
+			return in.reopen(name, info.Size(), r.encoding, cmp.Or(in.mergeWindow, maxRecord))
+		}
 		start, err := records.ReadStart(file.Name, r, layout, maxRecord)
 		in.Files = append(in.Files, file)
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, &rawFile{file: f, total: &in.BytesRead}, maxRecord)
+	r, err := open(file.Name, &rawFile{file: f, total: &in.BytesRead}, layout.Encoding, maxRecord)
 	if err != nil {
 		return nil, err
 	}
+	file.Encoding, layout.Encoding = r.encoding, r.encoding
 	start, err := records.ReadStart(file.Name, r, layout, maxRecord)
 	if err != nil {
 		return nil, err
@@ -233,13 +238,13 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 
 // reopen opens a file to read all of it. size is the file's size when it was checked. If the reader
 // has reached the end of the file, but has not read exactly size bytes, Close returns an error.
-func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
+func (in *Inputs) reopen(name string, size int64, encoding string, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	raw := &rawFile{file: f, total: &in.BytesRead}
-	r, err := decompress(name, raw, maxRecord)
+	r, err := open(name, raw, encoding, maxRecord)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -271,33 +276,37 @@ func (r *rawFile) Read(p []byte) (int, error) {
 
 type content struct {
 	io.Reader
-	close  func() error
-	packed bool // the file is compressed
+	close    func() error
+	packed   bool   // the file is compressed
+	encoding string // see [records.Input]
 }
 
 func (c content) Close() error { return c.close() }
 
-// decompress returns the content of a file. It detects compression from the first bytes, and
+// open returns the content of a file in UTF-8. It detects compression from the first bytes, and
 // returns an error if the file's extension contradicts them.
-func decompress(name string, f io.Reader, maxRecord int) (content, error) {
-	head := make([]byte, zfile.HeadSize)
-	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+func open(name string, f io.Reader, encoding string, maxRecord int) (content, error) {
+	stream := bufio.NewReader(f)
+	head, err := stream.Peek(zfile.HeadSize)
+	if err != nil && err != io.EOF {
 		return content{}, err
 	}
-	head = head[:n]
-	stream := io.MultiReader(bytes.NewReader(head), f)
 	format, nameFormat := zfile.Detect(head), zfile.FormatOf(name)
-	c := content{Reader: stream, close: func() error { return nil }}
+	c := content{close: func() error { return nil }}
 	if format != zfile.None {
 		r, err := zfile.NewReader(name, format, stream, int64(maxRecord/2)) // limits a zstd window to an eighth of the job's memory
 		if err != nil {
 			return content{}, err
 		}
-		format, c = r.Format(), content{Reader: r, close: r.Close, packed: true}
+		format, stream, c = r.Format(), bufio.NewReader(r), content{close: r.Close, packed: true}
 	}
 	if nameFormat != zfile.None && format != nameFormat {
-		return content{}, errors.Join(&records.Error{File: name, Err: fmt.Errorf("the extension means %s, but the content has another format", nameFormat)}, c.Close())
+		err = fmt.Errorf("the extension means %s, but the content has another format", nameFormat)
+	} else {
+		c.Reader, c.encoding, err = records.Decode(stream, encoding)
+	}
+	if err != nil {
+		return content{}, errors.Join(&records.Error{File: name, Err: err}, c.Close())
 	}
 	return c, nil
 }

@@ -26,7 +26,8 @@ type Block struct {
 	beforeColumns blockMark // position before the last call to NextColumns
 
 	inputPosition
-	skipBad bool
+	skipBad    bool
+	hasInvalid bool // a record has invalid text
 
 	blockOrder *blockOrder
 	tally      Tally
@@ -44,6 +45,7 @@ func (b *Block) begin(worker int, splitter *Splitter) {
 	}
 	splitter.atHeader, splitter.lines = false, 0
 	splitter.Feed(b.data, true)
+	b.hasInvalid = b.encoding != "" && bytes.IndexByte(b.data, invalidText) >= 0
 }
 
 // Next advances to the next record. It returns false at the end of the block or after an error,
@@ -56,6 +58,9 @@ func (b *Block) Next() bool {
 	for {
 		kind := s.split()
 		n := int64(len(s.Record))
+		if kind == Data && b.hasInvalid && bytes.IndexByte(s.Record, invalidText) >= 0 {
+			kind, s.Err = Bad, InvalidText(b.encoding)
+		}
 		if kind == Data {
 			b.Record, b.Fields, b.Unquoted = s.Record, s.Values, s.Bare
 			if s.Whole != nil {
@@ -184,9 +189,10 @@ type blockOrder struct {
 
 // inputPosition says where in the inputs a block is.
 type inputPosition struct {
-	name    string // name of the input
-	isFirst bool   // whether the block is the input's first
-	skipped int64  // number of lines before the input's first block: the header, and empty lines
+	name     string // name of the input
+	encoding string // see [Input]
+	isFirst  bool   // whether the block is the input's first
+	skipped  int64  // number of lines before the input's first block: the header, and empty lines
 }
 
 // result is the result of a block. Lines are numbered from 1 at the block's beginning.

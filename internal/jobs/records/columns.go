@@ -24,7 +24,7 @@ func NewColumns(fields, n int) *Columns {
 func (b *Block) NextColumns(c *Columns, limit int) int {
 	s := b.splitter
 	b.beforeColumns = blockMark{s.pos, s.lines, b.tally}
-	if b.err != nil || s.requested == nil || s.valuesChange || s.fieldCount < 2 || len(s.buf) > math.MaxUint32 || b.selector != nil && b.selector.Write != nil {
+	if b.err != nil || b.hasInvalid || s.requested == nil || s.valuesChange || s.fieldCount < 2 || len(s.buf) > math.MaxUint32 || b.selector != nil && b.selector.Write != nil {
 		return 0
 	}
 	for len(c.From) < len(s.fields) {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/go-partd/partd"
 )
@@ -80,23 +81,22 @@ var unsupported = []struct{ magic, description, advice string }{
 // ErrNoHeader is the error for a file that has no record, not even a header, although its layout has one.
 var ErrNoHeader = errors.New("the file is empty, but its first line must contain the column names")
 
-// CheckEncoding returns an error if head, which is the beginning of a file, looks like text in UTF-16 or UTF-32.
+// CheckEncoding returns an error if head, which is the beginning of a decoded file, looks like text in UTF-16 or UTF-32.
 func CheckEncoding(head []byte) error {
-	if name := wideEncoding(head); name != "" {
+	name := wideEncoding(head)
+	if strings.HasPrefix(name, "UTF-32") {
 		return fmt.Errorf("%w: it looks like %s; convert it first: iconv -f %[2]s -t UTF-8 FILE", ErrUnsupported, name)
+	} else if name != "" {
+		return fmt.Errorf("%w: it looks like %s; set the encoding to %s", ErrUnsupported, name, strings.ToLower(name))
 	}
 	return nil
 }
 
-// wideEncoding returns the name of the encoding that a byte order mark or the positions of NUL bytes suggest, or "".
+// wideEncoding returns UTF-16 or UTF-32 if a byte order mark or the positions of NUL bytes suggest it, or "".
 // In most languages, many characters have a code below 256, so that their other bytes are NUL.
 func wideEncoding(head []byte) string {
-	for _, mark := range [...]struct{ bytes, name string }{
-		{"\xff\xfe\x00\x00", "UTF-32"}, {"\x00\x00\xfe\xff", "UTF-32"}, {"\xff\xfe", "UTF-16"}, {"\xfe\xff", "UTF-16"},
-	} {
-		if bytes.HasPrefix(head, []byte(mark.bytes)) {
-			return mark.name
-		}
+	if mark := markOf(head); mark == "UTF-32" {
+		return mark
 	}
 	var nuls [4]int // numbers of NUL bytes, by their index modulo 4
 	head = head[:min(len(head), 4<<10)]
@@ -230,6 +230,9 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 		s := NewSplitter(layout, nil, nil)
 		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(ByteOrderMark)), err != nil); kind == Header {
 			header := s.Record
+			if layout.Encoding != "" && bytes.IndexByte(header, invalidText) >= 0 {
+				return nil, &Error{name, s.Line, InvalidText(layout.Encoding)}
+			}
 			if layout.RowNames {
 				header = slices.Concat([]byte(RowNamesColumn), layout.Separator(), header)
 			}

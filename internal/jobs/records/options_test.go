@@ -13,7 +13,7 @@ import (
 // TestOptions checks that each option sets a field whose name in JSON is the option's, that JSON keeps the options, and
 // that each field has an option.
 func TestOptions(t *testing.T) {
-	values := map[string][]string{"sep": {`\t`}, "ragged": {"cut"}, "null": {"NA", "-"}, "decimal": {","}, "thousands": {"."}}
+	values := map[string][]string{"sep": {`\t`}, "ragged": {"cut"}, "null": {"NA", "-"}, "decimal": {","}, "thousands": {"."}, "encoding": {"Latin-1"}}
 	var all TextOptions
 	var names []string
 	for _, option := range Options(&all) {

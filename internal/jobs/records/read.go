@@ -16,6 +16,8 @@ type Input struct {
 	Name string // name for messages
 	Open func() (io.ReadCloser, error)
 	Size int64 // size of the content in bytes, -1 if unknown
+
+	Encoding string // of the file whose content [Decode] has decoded; "" means that it was not decoded
 }
 
 // Config configures Read.
@@ -203,7 +205,7 @@ func (r *reader) readInput(ctx context.Context, in *Input) (err error) {
 		return err
 	}
 	defer func() { err = cmp.Or(err, f.Close()) }()
-	r.inputPosition = inputPosition{name: in.Name, isFirst: true}
+	r.inputPosition = inputPosition{name: in.Name, encoding: in.Encoding, isFirst: true}
 	var size int64
 	for headerDone, eof := false, false; !eof; {
 		n, err := r.fill(ctx, f)

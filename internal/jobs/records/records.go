@@ -60,6 +60,7 @@ type Layout struct {
 	Sep      string  // separator; "" means a comma for CSV and white space for text
 	Ragged   Ragged  // CSV and TSV: what happens to records with more or fewer fields than the header
 	Values   *Values // CSV and TSV: which texts stand for values; nil reads fields as they are
+	Encoding string  // of files that are read; output is always UTF-8
 	RowNames bool    // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
 }
 

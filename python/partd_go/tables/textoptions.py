@@ -17,6 +17,7 @@ class TextOptions(TypedDict, total=False):
     ragged: bool | Literal["fill", "cut"] | None
     decimal: str | None
     thousands: str | None
+    encoding: Literal["utf-8", "utf-16", "utf-16le", "utf-16be", "latin-1", "windows-1252"] | None
 
 
 def flags(method: str, op: str, options: Mapping[str, Any], data: Any, is_path: bool) -> list[str]:

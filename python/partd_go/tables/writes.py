@@ -72,7 +72,8 @@ class Writes(Catalog):
         Options for a CSV or TSV file: sep is the byte between the fields of CSV, by default a comma. null lists texts,
         such as ["NA"], that are null unless they are quoted. If ragged is true, records with too few fields are filled
         with nulls; if it is "cut", longer ones are also cut. decimal is the decimal mark of numbers, "," or ".", and
-        thousands is the character between groups of three digits.
+        thousands is the character between groups of three digits. encoding, also for a JSON file, is "utf-16le",
+        "utf-16be", "latin-1" or "windows-1252"; the default is UTF-8, or UTF-16 if the file has its byte order mark.
         """
         arguments.text(name, "name")
         if mode not in MODES:

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,6 +132,45 @@ func TestSep(t *testing.T) {
 	}
 	wantFailure(t, cliutil.ExitUsage, `--sep: "\\" has a backslash: write \t for a tab`, "put", "--sep", `\`, "t", file)
 	wantFailure(t, cliutil.ExitUsage, "unknown flag --no-header", "put", "--no-header", "t", file)
+}
+
+// TestEncoding checks UTF-16 with a byte order mark, which needs no flag, and the encodings of --encoding, also in
+// compressed files and from a pipe.
+func TestEncoding(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(dir, "tables"))
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write([]byte("k,a\n1,caf\xe9\n"))
+	must.Do(t, errors.Join(err, z.Close()))
+	wide := func(text string) string {
+		return strings.Join(strings.Split(text, ""), "\x00") + "\x00"
+	}
+	const want = `{"k":1,"a":"café"}` + "\n"
+	for name, c := range map[string]struct{ content, encoding string }{
+		"mark.csv": {"\xff\xfe" + wide("k,a\n1,caf") + "\xe9\x00\n\x00", ""}, "wide.tsv": {wide("k\ta\n1\tcaf") + "\xe9\x00", "utf-16le"},
+		"latin.csv.gz": {packed.String(), "latin-1"}, "windows.jsonl": {"{\"k\":1,\"a\":\"caf\xe9\"}", "windows-1252"},
+	} {
+		file, flags := writeTemp(t, name, c.content), []string{}
+		if c.encoding != "" {
+			flags = []string{"--encoding", c.encoding}
+		}
+		for _, args := range [][]string{{"convert", "--to-format", "jsonl", file}, {"sort", "--by", "k", "--to-format", "jsonl", file, file}} {
+			if got := mustRun(t, "", append(args, flags...)...); got != strings.Repeat(want, strings.Count(strings.Join(args, " "), file)) {
+				t.Errorf("%q of %s: got %q", args, name, got)
+			}
+		}
+		mustRun(t, "", append([]string{"put", name, file}, flags...)...)
+		wantOutput(t, want, "get", name, "--format", "jsonl")
+		format := strings.TrimPrefix(filepath.Ext(strings.TrimSuffix(name, ".gz")), ".")
+		if got := mustRun(t, c.content, append([]string{"convert", "--from", format, "--to-format", "jsonl", "-"}, flags...)...); got != want {
+			t.Errorf("convert of %s from a pipe: got %q", name, got)
+		}
+	}
+	bad := writeTemp(t, "bad.csv", "k,a\n1,x\n2,\x81\n")
+	wantFailure(t, cliutil.ExitFailed, `bad.csv, line 3: column "a": the text is not valid windows-1252`, "put", "--encoding", "windows-1252", "t", bad)
+	wantFailure(t, cliutil.ExitFailed, "bad.csv: the file has no byte order mark: set the encoding to utf-16le or utf-16be", "convert", "--encoding", "utf-16", bad)
+	wantFailure(t, cliutil.ExitUsage, `unknown encoding "ascii": use one of utf-8, `, "convert", "--encoding", "ascii", bad)
 }
 
 // TestDecimal checks numbers with a decimal comma and separators of thousands.

@@ -56,7 +56,7 @@ func (t *text) readHeader(ctx context.Context) error {
 			return fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or already used", t.in.Name, i+1, name)
 		}
 		if !utf8.ValidString(name) {
-			return fmt.Errorf("%s, line 1: name of column %d: %w", t.in.Name, i+1, errNotUTF8)
+			return fmt.Errorf("%s, line 1: name of column %d: %w", t.in.Name, i+1, records.InvalidText(t.in.decoded))
 		}
 		seen[name] = true
 	}
@@ -80,7 +80,7 @@ func (c *csvRows) next() error {
 			if !utf8.Valid(c.split.Record) {
 				for i, text := range c.split.Values {
 					if !utf8.Valid(text) {
-						return c.fieldError(i, errNotUTF8)
+						return c.fieldError(i, records.InvalidText(c.in.decoded))
 					}
 				}
 			}

@@ -90,6 +90,7 @@ type Input struct {
 	Count func(n int)
 
 	columns *arrow.Schema // the columns of a text file, if they are already known, so that they are not inferred
+	decoded string        // of a text file that was decoded; "" means UTF-8
 	place   string        // in errors, the part of the file that is being read; "" means Name
 }
 

@@ -136,8 +136,12 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 		end = func() { _ = r.Close() } // Close only frees memory
 		buffered = bufio.NewReaderSize(r, headSize)
 	}
-	head, _ = buffered.Peek(headSize) // Read will return the error
-	if err := records.CheckEncoding(head); err != nil {
+	buffered, in.decoded, err = records.Decode(buffered, in.Encoding)
+	if err == nil {
+		head, _ = buffered.Peek(headSize) // Read will return the error
+		err = records.CheckEncoding(head)
+	}
+	if err != nil {
 		end()
 		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
