@@ -18,7 +18,7 @@ import (
 const tableProgram = "partd-tables"
 
 func isTableFile(name string) bool {
-	return slices.Contains([]string{".parquet", ".pq", ".arrow", ".feather"}, strings.ToLower(filepath.Ext(name)))
+	return slices.Contains([]string{".parquet", ".pq", ".arrow", ".feather", ".arrows", ".ipc"}, strings.ToLower(filepath.Ext(name)))
 }
 
 // runsTables makes a command run the command of partd-tables with the same name if an argument is a Parquet or Arrow
