@@ -114,18 +114,11 @@ func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (
 // which suggests that the separator is wrong. Otherwise it returns "".
 func (in *Inputs) SeparatorHint(l records.Layout) string {
 	line, _, _ := strings.Cut(string(in.firstBytes), "\n")
-	current, flags := l.Sep, "--sep "
-	switch l.Format {
-	case records.CSV:
-		current = cmp.Or(current, ",")
-	case records.TSV:
-		current, flags = "\t", "--format csv --sep "
-	case records.Text:
-		current = cmp.Or(current, " \t")
-	default:
-		return ""
+	current, flags := cmp.Or(string(l.Separator()), " \t"), "--sep "
+	if l.Format == records.TSV {
+		flags = "--format csv --sep "
 	}
-	if strings.ContainsAny(strings.TrimSpace(line), current) {
+	if l.Format == records.JSONL || strings.ContainsAny(strings.TrimSpace(line), current) {
 		return ""
 	}
 	for _, sep := range []string{";", "\t", "|", ","} {

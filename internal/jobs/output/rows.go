@@ -30,35 +30,27 @@ type Rows struct {
 // NewRows returns an encoder. columns has the column names, or is nil if there are none. JSON lines
 // require names.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
-	r := &Rows{layout: layout, columns: columns}
-	switch layout.Format {
-	case records.CSV:
-		r.sep = []byte{','}
-	case records.TSV:
-		r.sep = []byte{'\t'}
-	case records.Text:
+	r := &Rows{layout: layout, columns: columns, sep: layout.Separator()}
+	if len(r.sep) == 0 {
 		r.sep = []byte{' '}
-	case records.JSONL:
-		if columns == nil {
-			return nil, errors.New("jsonl needs column names, but the input has no header")
-		}
-		seen := map[string]bool{}
-		for _, c := range columns {
-			if seen[c] {
-				return nil, fmt.Errorf("jsonl needs distinct column names, but two columns are named %q", c)
-			}
-			seen[c] = true
-			name, err := AppendJSON(nil, []byte(c))
-			if err != nil {
-				return nil, fmt.Errorf("the column name %q: %w", c, err)
-			}
-			r.names = append(r.names, append(name, ':'))
-		}
-	default:
-		return nil, fmt.Errorf("unknown format %d", layout.Format)
 	}
-	if layout.Sep != "" {
-		r.sep = []byte(layout.Sep)
+	if layout.Format != records.JSONL {
+		return r, nil
+	}
+	if columns == nil {
+		return nil, errors.New("jsonl needs column names, but the input has no header")
+	}
+	seen := map[string]bool{}
+	for _, c := range columns {
+		if seen[c] {
+			return nil, fmt.Errorf("jsonl needs distinct column names, but two columns are named %q", c)
+		}
+		seen[c] = true
+		name, err := AppendJSON(nil, []byte(c))
+		if err != nil {
+			return nil, fmt.Errorf("the column name %q: %w", c, err)
+		}
+		r.names = append(r.names, append(name, ':'))
 	}
 	return r, nil
 }
