@@ -49,6 +49,7 @@ var tablesLayering = layering.Layering{
 		{Name: "family faces", Family: true, Packages: map[string][]string{
 			"internal/faces/following":    nil,
 			"internal/faces/formats":      {"github.com/google/uuid"},
+			"internal/faces/kinds":        {"google.golang.org/grpc"},
 			"internal/faces/lineprotocol": nil,
 			"internal/faces/operations":   nil,
 			"internal/faces/serving":      {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},

@@ -53,16 +53,16 @@ func (e *RuleError) Error() string {
 
 // Violation describes the rows that violate a rule.
 type Violation struct {
-	Rule   string
-	Reason string   // set if columns, not rows, violate the rule
-	Count  int64    // number of rows that violate the rule
-	Rows   []BadRow // the first ten of these rows
+	Rule   string   `json:"rule"`
+	Reason string   `json:"reason,omitempty"` // set if columns, not rows, violate the rule
+	Count  int64    `json:"count,omitempty"`  // number of rows that violate the rule
+	Rows   []BadRow `json:"rows,omitempty"`   // the first ten of these rows
 }
 
 // BadRow is a row that violates a rule.
 type BadRow struct {
-	Row    int64  // number of the row in the put, counted from 1
-	Values string // the values of the rule's columns, as column=value
+	Row    int64  `json:"row"`    // number of the row in the put, counted from 1
+	Values string `json:"values"` // the values of the rule's columns, as column=value
 }
 
 func ruleErrorOf(e *rules.Error) *RuleError {

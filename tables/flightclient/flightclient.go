@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -26,6 +27,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -87,7 +89,7 @@ func Dial(server string, o *Options) (*Client, error) {
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithPerRPCCredentials(callHeaders(o.Token)), grpc.WithKeepaliveParams(keepAlive),
+		grpc.WithPerRPCCredentials(callHeaders(o.Token)), grpc.WithKeepaliveParams(keepAlive), grpc.WithStreamInterceptor(openStream),
 	}
 	c, err := flight.NewClientWithMiddleware(target, nil, nil, opts...)
 	if err != nil {
@@ -125,54 +127,64 @@ func (token callHeaders) GetRequestMetadata(context.Context, ...string) (map[str
 
 func (callHeaders) RequireTransportSecurity() bool { return false }
 
-// serverError is an error from the server. If errorByCode has an error for the status code, serverError wraps that
-// error.
-type serverError struct {
-	text    string
-	wrapped error
+// callError is the error of a call, with what the server sent about it.
+type callError struct {
+	error
+	details *kinds.Details // nil if the server sent nothing
 }
 
-func (e *serverError) Error() string { return e.text }
-func (e *serverError) Unwrap() error { return e.wrapped }
+func (e *callError) GRPCStatus() *status.Status { return status.Convert(e.error) }
 
-// errorByCode maps the status code of an error from the server to the error that it wraps.
-var errorByCode = map[codes.Code]error{
-	codes.NotFound:         tables.ErrNotFound,
-	codes.AlreadyExists:    tables.ErrExists,
-	codes.Aborted:          tables.ErrConflict,
-	codes.DataLoss:         tables.ErrDamaged,
-	codes.Unimplemented:    errors.ErrUnsupported,
-	codes.Unknown:          partd.ErrUnknownOutcome,
-	codes.Canceled:         context.Canceled,
-	codes.DeadlineExceeded: context.DeadlineExceeded,
-}
+// detailedStream adds to errors what the server sent about them.
+type detailedStream struct{ grpc.ClientStream }
 
-// convertError converts a gRPC error to a serverError.
-func (c *Client) convertError(ctx context.Context, err error) error {
-	s, ok := status.FromError(err)
-	switch {
-	case err == nil:
-		return nil
-	case !ok:
+func (s detailedStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil || err == io.EOF { //nolint:errorlint // streams return io.EOF unwrapped
 		return err
 	}
+	return &callError{err, kinds.Parse(cmp.Or(s.Trailer().Get(kinds.Header)...))}
+}
+
+func openStream(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := open(ctx, d, conn, method, o...)
+	return detailedStream{stream}, err
+}
+
+// convertError adds the Go errors of the kinds that the server sent. If the server sent none, the gRPC code determines
+// the kind.
+func (c *Client) convertError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	details := kinds.Of(err)
+	if e, ok := errors.AsType[*callError](err); ok && e.details != nil {
+		details = e.details
+	}
 	text := s.Message()
-	if strings.Contains(text, "keepalive ping failed") { // grpc-go has no code for it
+	if strings.Contains(text, keepAliveFailed) {
 		text = "the server or the network no longer answers: check both, and then repeat the command"
 	}
 	switch s.Code() {
 	case codes.Unavailable, codes.Unauthenticated, codes.PermissionDenied, codes.Internal, codes.Canceled, codes.DeadlineExceeded:
 		text = c.url + ": " + text
 	}
-	return canceled.Explain(ctx, &serverError{text, errorByCode[s.Code()]})
+	return canceled.Explain(ctx, details.GoError(text))
 }
 
-// changeError is like convertError, but for a call that sent a change: if the server did not answer, the
-// error also wraps partd.ErrUnknownOutcome.
+// keepAliveFailed is grpc-go's text for an error without a code of its own. A test pins it.
+const keepAliveFailed = "keepalive ping failed"
+
+// changeError is like convertError, but for a call that sent a change: if the server did not answer, or was not sure
+// that nothing has changed, the error also wraps partd.ErrUnknownOutcome.
 func (c *Client) changeError(ctx context.Context, err error) error {
-	switch status.Code(err) {
-	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
-		return fmt.Errorf("%w: %w", c.convertError(ctx, err), partd.ErrUnknownOutcome)
+	converted := c.convertError(ctx, err)
+	if d := kinds.Of(converted); d.Kind != kinds.Internal && d.Retry == kinds.WithID && !errors.Is(converted, partd.ErrUnknownOutcome) {
+		return fmt.Errorf("%w: %w", converted, partd.ErrUnknownOutcome)
 	}
-	return c.convertError(ctx, err)
+	return converted
 }

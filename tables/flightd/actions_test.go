@@ -76,11 +76,11 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		`{"sources":["t","missing"],"target":"x","how":"union"}`: kindMissing,
-		`{"sources":["t","t"],"target":"both","how":"union"}`:    kindExists,
-		`{"sources":["t","t"],"target":"x","how":"beside"}`:      kindOther,
-		`{"sources":["t","t"],"target":"x","mode":"upsert"}`:     kindOther,
-		`{"target":"x"}`: kindOther,
+		`{"sources":["t","missing"],"target":"x","how":"union"}`: "FileNotFoundError",
+		`{"sources":["t","t"],"target":"both","how":"union"}`:    "FileExistsError",
+		`{"sources":["t","t"],"target":"x","how":"beside"}`:      "ShootsIOError",
+		`{"sources":["t","t"],"target":"x","mode":"upsert"}`:     "ShootsIOError",
+		`{"target":"x"}`: "ShootsIOError",
 	} {
 		if kind := errorType(t, s.client.Client, "combine", body); kind != want {
 			t.Errorf("combine %s: got error type %s, want %s", body, kind, want)

@@ -10,12 +10,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/golang-jwt/jwt/v5"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -41,11 +40,11 @@ func (a *access) identify(ctx context.Context) (serving.Caller, error) {
 	}
 	token, ok := headerToken(ctx)
 	if !ok {
-		return serving.Caller{}, status.Error(codes.Unauthenticated, "this server requires a token with every call: No authentication header provided by client")
+		return serving.Caller{}, kinds.Unauthenticated.Errorf("this server requires a token with every call: No authentication header provided by client")
 	}
 	c, err := a.verify(addressOf(ctx), token)
 	if err != nil {
-		return serving.Caller{}, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
+		return serving.Caller{}, kinds.Unauthenticated.Errorf("the token is not valid: %v", err)
 	}
 	return c, nil
 }
@@ -100,7 +99,7 @@ func (a *access) handshake(st flight.FlightService_HandshakeServer) error {
 	} else {
 		in, err := st.Recv()
 		if err != nil {
-			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
+			return kinds.Unauthenticated.Errorf("the handshake has neither a header with credentials nor a payload")
 		}
 		token, err = a.payloadToken(address, in.Payload)
 		if err != nil {
@@ -119,22 +118,22 @@ func (a *access) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
 		if _, err := a.verify(address, basic.Password); err != nil {
-			return "", status.Errorf(codes.Unauthenticated, "the password is not a valid token: %v", err)
+			return "", kinds.Unauthenticated.Errorf("the password is not a valid token: %v", err)
 		}
 		return basic.Password, nil
 	}
 	c, err := a.verify(address, string(payload))
 	switch {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
-		return "", &kindError{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
+		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", &kindError{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
+		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return "", &kindError{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
+		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
 	case errors.Is(err, serving.ErrTooManyGuesses):
-		return "", status.Error(codes.Unauthenticated, err.Error())
+		return "", kinds.Unauthenticated.Errorf("%v", err)
 	case err != nil, c.Rights < serving.Admin:
-		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a token that is sent as the whole payload must have type admin")
+		return "", kinds.Unauthenticated.Errorf("token has incorrect permissions: a token that is sent as the whole payload must have type admin")
 	}
 	return string(payload), nil
 }
@@ -150,5 +149,5 @@ func (a *access) requireShutdown(ctx context.Context) error {
 			return nil
 		}
 	}
-	return status.Error(codes.PermissionDenied, "without a secret, only a client on the same machine may shut down the server")
+	return kinds.Permission.Errorf("without a secret, only a client on the same machine may shut down the server")
 }

@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,32 +13,27 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// The error types that clients of shoots (another table server) know.
-const (
-	kindMissing  = "FileNotFoundError"
-	kindExists   = "FileExistsError"
-	kindNotEmpty = "BucketNotEmptyError"
-	kindSQL      = "DataFusionError"
-	kindOther    = "ShootsIOError"
-)
-
-// kindError is an error whose kind tells shoots' clients which exception to raise.
-type kindError struct {
-	kind string
+// shootsReason is an error whose kind tells clients of shoots (another table server) which exception to raise.
+type shootsReason struct {
+	kind *kinds.Kind
 	err  error
 }
 
-func (f *kindError) Error() string { return f.err.Error() }
+func (r *shootsReason) Error() string { return r.err.Error() }
+func (r *shootsReason) Unwrap() error { return r.err }
 
-func (f *kindError) Unwrap() error { return f.err }
+// ErrorDetails returns the reason's kind.
+func (r *shootsReason) ErrorDetails() *kinds.Details {
+	return &kinds.Details{Kinds: []string{r.kind.Word}}
+}
 
-// shootsError is an error in the form that clients of shoots (another table server) read.
+// shootsError is an error in the form that clients of shoots read.
 type shootsError struct {
-	kind string
+	kind *kinds.Kind
 	code codes.Code // for the metrics, because the clients get Unknown for each error
 	err  error
 }
@@ -57,23 +53,13 @@ func asShootsError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if status.Code(err) != codes.Unknown || serving.IsDiskFull(err) {
+	if status.Code(err) != codes.Unknown || kinds.IsDiskFull(err) {
 		return serving.Status(err)
 	}
-	e := &shootsError{kindOther, status.Code(serving.Status(err)), err}
-	var f *kindError
-	switch {
-	case errors.As(err, &f):
-		e.kind = f.kind
-		if e.code == codes.Internal {
-			e.code = codes.InvalidArgument
-		}
-	case errors.Is(err, tables.ErrNotFound):
-		e.kind = kindMissing
-	case errors.Is(err, tables.ErrExists):
-		e.kind = kindExists
-	case errors.Is(err, tables.ErrNotEmpty):
-		e.kind = kindNotEmpty
+	kind := kinds.Of(err).Kind
+	e := &shootsError{kind, kind.GRPC, err}
+	if r := (*shootsReason)(nil); errors.As(err, &r) {
+		e.kind = r.kind
 	}
 	return e
 }
@@ -86,9 +72,10 @@ func publicError(core *serving.Core, st grpc.ServerStream, err error) error {
 	}
 	p := status.Convert(err).Proto()
 	p.Message = core.WithoutPaths(p.GetMessage(), err)
+	st.SetTrailer(metadata.Pairs(kinds.Header, kinds.Of(err).Header()))
 	if e, ok := err.(*shootsError); ok { //nolint:errorlint // a shootsError is never wrapped
 		p.Code = int32(codes.Unknown)
-		if detail, err := json.Marshal(map[string]string{"type": e.kind, "message": p.Message}); err == nil {
+		if detail, err := json.Marshal(map[string]string{"type": cmp.Or(e.kind.Shoots, "ShootsIOError"), "message": p.Message}); err == nil {
 			const ioError = "5" // Arrow's status code
 			st.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(detail),
 				"x-arrow-status", ioError, "x-arrow-status-message-bin", p.Message, "x-arrow-status-detail-bin", "Failed"))
@@ -103,5 +90,5 @@ func statementError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
-	return &kindError{kindSQL, err}
+	return &shootsReason{kinds.SQL, err}
 }

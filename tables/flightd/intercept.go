@@ -10,11 +10,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -33,7 +33,7 @@ const (
 func checkProtocol(ctx context.Context) error {
 	for _, version := range metadata.ValueFromIncomingContext(ctx, operations.ProtocolHeader) {
 		if n, err := strconv.Atoi(version); err != nil || n > operations.ProtocolVersion {
-			return status.Errorf(codes.Unimplemented, "the client speaks version %.20s of the protocol, but the server version %d: upgrade the server", version, operations.ProtocolVersion)
+			return kinds.Unsupported.Errorf("the client speaks version %.20s of the protocol, but the server version %d: upgrade the server", version, operations.ProtocolVersion)
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func (i *interceptor) beginCall(ctx context.Context, method string) (context.Con
 func (i *interceptor) recoverPanic(method string, err *error) {
 	if p := recover(); p != nil {
 		i.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		*err = status.Error(codes.Internal, "the call failed because of a fault in the server; see the server's log")
+		*err = kinds.Internal.Errorf("the call failed because of a fault in the server; see the server's log")
 	}
 }
 

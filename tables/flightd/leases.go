@@ -8,10 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -45,7 +43,7 @@ func (l *leases) take(ctx context.Context, store *tables.Store, input any, answe
 		ttl = defaultLease
 	}
 	if c.Seconds < 0 || c.Seconds > maxLease.Seconds() || ttl < time.Millisecond {
-		return status.Errorf(codes.InvalidArgument, "a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
+		return kinds.BadRequest.Errorf("a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
 	}
 	l.mu.Lock()
 	isFull := l.count >= maxLeases
@@ -54,7 +52,7 @@ func (l *leases) take(ctx context.Context, store *tables.Store, input any, answe
 	}
 	l.mu.Unlock()
 	if isFull {
-		return status.Errorf(codes.ResourceExhausted, "%d locks are held or requested: try again later", maxLeases)
+		return kinds.Busy.Errorf("%d locks are held or requested: try again later", maxLeases)
 	}
 	lock, err := store.Bucket(c.Bucket).Table(c.Name).Lock(ctx)
 	id := rand.Text()
@@ -80,7 +78,7 @@ func (l *leases) renew(id string, answer func(any) error) error {
 	}
 	l.mu.Unlock()
 	if !isLive {
-		return status.Error(codes.NotFound, "the lease of the lock has expired or was released: take the lock again")
+		return kinds.NotFound.Errorf("the lease of the lock has expired or was released: take the lock again")
 	}
 	return answer(operations.Lock{Lease: id, Seconds: renewed.ttl.Seconds()})
 }

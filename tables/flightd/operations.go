@@ -12,11 +12,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/transform"
@@ -25,7 +24,7 @@ import (
 // The calls in this file serve package flightclient. They are not part of Flight SQL.
 
 func invalidCall(err error) error {
-	return status.Errorf(codes.InvalidArgument, "invalid call: %v", err)
+	return kinds.BadRequest.Errorf("invalid call: %v", err)
 }
 
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
@@ -83,7 +82,7 @@ func (s *Server) runPut(command []byte, stream flight.FlightService_DoPutServer,
 	}
 	r, err := flightReader(stream, memory)
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "the rows cannot be read: %v", err)
+		return kinds.BadRequest.Errorf("the rows cannot be read: %v", err)
 	}
 	defer r.Release()
 	in, err := newUpload(ctx, r)
@@ -145,7 +144,7 @@ func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.Fligh
 	return run(ctx, s.store, in, answer)
 }
 
-var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")
+var errStopping = kinds.Stopping.Errorf("the server is shutting down: run the command again later, and it continues")
 
 // copier copies and verifies tables for clients.
 type copier struct {
@@ -165,7 +164,7 @@ func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer
 		}
 	}
 	if !c.mu.TryLock() {
-		return status.Error(codes.ResourceExhausted, "the server is already copying or verifying tables: try again later")
+		return kinds.Busy.Errorf("the server is already copying or verifying tables: try again later")
 	}
 	defer c.mu.Unlock()
 	if o != operations.Verify.Entry || in.Dir != "" {
@@ -193,10 +192,10 @@ var copiesName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 func (c *copier) open(ctx context.Context, name string, create bool) (*tables.Store, error) {
 	const minMemory = 16 << 20
 	if c.opts.BackupDir == "" {
-		return nil, status.Error(codes.FailedPrecondition, "the server has no directory for copies: start it with --backup-dir")
+		return nil, kinds.Precondition.Errorf("the server has no directory for copies: start it with --backup-dir")
 	}
 	if !copiesName.MatchString(name) || !filepath.IsLocal(name) {
-		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
+		return nil, kinds.BadRequest.Errorf("%.200q cannot be the name of a directory in the server's --backup-dir: "+
 			"use up to 100 letters, digits, and the characters . _ - (it must not begin with . or -)", name)
 	}
 	// it may have been replaced since the server started
@@ -206,10 +205,10 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 	dir := filepath.Join(c.opts.BackupDir, name)
 	info, err := os.Lstat(dir)
 	if err == nil && !info.IsDir() { // a link could lead into the tables
-		return nil, status.Errorf(codes.FailedPrecondition, "%q in the server's --backup-dir is not a directory: choose another name", name)
+		return nil, kinds.Precondition.Errorf("%q in the server's --backup-dir is not a directory: choose another name", name)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
-		return nil, status.Errorf(codes.NotFound, "the server's --backup-dir contains no copies with the name %q", name)
+		return nil, kinds.NotFound.Errorf("the server's --backup-dir contains no copies with the name %q", name)
 	}
 	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, c.opts.Memory/16), Logger: c.opts.Logger})
 }

@@ -8,10 +8,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
@@ -75,13 +74,13 @@ func (r *checkedStream) Recv() (*flight.FlightData, error) {
 
 func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) {
 	if string(m.AppMetadata) == operations.PutCanceled {
-		return nil, status.Error(codes.Canceled, "the client canceled the put: nothing was changed")
+		return nil, kinds.Canceled.Errorf("the client canceled the put: nothing was changed")
 	}
 	if len(m.DataHeader) == 0 { // the message has only a descriptor or metadata
 		return m, nil
 	}
 	if err := r.messages.Check(m.DataHeader, m.DataBody); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, kinds.BadRequest.Errorf("%v", err)
 	}
 	return m, nil
 }
@@ -108,12 +107,12 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	bucket := s.store.Bucket(c.Bucket)
 	if mode == tables.PutError { // fail before the client sends the rows; Put checks again
 		if _, err := bucket.Table(c.Name).At(ctx); err == nil {
-			return &kindError{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
+			return &shootsReason{kinds.Exists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}
 	}
 	stream, err := flightReader(st, memory)
 	if err != nil {
-		return &kindError{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
+		return &shootsReason{kinds.BadRequest, fmt.Errorf("the rows cannot be read: %w", err)}
 	}
 	defer stream.Release()
 	rows, err := newUpload(ctx, stream)

@@ -11,12 +11,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	gen "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -70,10 +70,10 @@ type transportStream interface {
 func transportOf(ctx context.Context) (transportStream, error) {
 	st, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	if !ok {
-		return nil, status.Error(codes.Internal, "the transport of this version of gRPC is not supported")
+		return nil, kinds.Internal.Errorf("the transport of this version of gRPC is not supported")
 	}
 	if c := st.RecvCompress(); c != "" && c != encoding.Identity {
-		return nil, status.Errorf(codes.Unimplemented, "the request is compressed with %.20q: send it uncompressed; Arrow's own compression of batches is supported", c)
+		return nil, kinds.Unsupported.Errorf("the request is compressed with %.20q: send it uncompressed; Arrow's own compression of batches is supported", c)
 	}
 	return st, nil
 }
@@ -129,13 +129,13 @@ func (r *requests) receive(m any, size int) error {
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
 	r.memory.expect(r.call, 0)
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "the message is not a valid Flight message: %v", err)
+		return kinds.BadRequest.Errorf("the message is not a valid Flight message: %v", err)
 	}
 	if r.multiMessage {
 		return nil
 	}
 	if _, err := r.nextSize(0); !errors.Is(err, io.EOF) {
-		return status.Error(codes.InvalidArgument, "more data follows the message, but this call takes only one message")
+		return kinds.BadRequest.Errorf("more data follows the message, but this call takes only one message")
 	}
 	return nil
 }
@@ -150,9 +150,9 @@ func (r *requests) nextSize(limit int) (int, error) {
 	n := binary.BigEndian.Uint32(header[1:])
 	switch {
 	case header[0] != 0:
-		return 0, status.Error(codes.Unimplemented, "the message is compressed: send it uncompressed")
+		return 0, kinds.Unsupported.Errorf("the message is compressed: send it uncompressed")
 	case int64(n) > int64(limit):
-		return 0, status.Errorf(codes.ResourceExhausted, "the message has %d bytes: the limit is %d", n, limit)
+		return 0, kinds.Oversized("the message has", int64(n), int64(limit))
 	}
 	return int(n), nil
 }
@@ -164,7 +164,7 @@ func receiveError(err error) error {
 	case err == io.EOF || hasCode: //nolint:errorlint // gRPC's own code also compares this way
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return status.Error(codes.InvalidArgument, "the message is incomplete")
+		return kinds.BadRequest.Errorf("the message is incomplete")
 	}
-	return status.Error(codes.Unavailable, err.Error())
+	return kinds.Unavailable.Errorf("%v", err)
 }

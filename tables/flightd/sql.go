@@ -12,14 +12,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -54,7 +53,7 @@ func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightIn
 		// the endpoint's ticket may be nil
 		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()})
 		if err != nil {
-			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "the ticket is not for a query: %v", err)
+			return flight.CancelFlightInfoResult{}, kinds.BadRequest.Errorf("the ticket is not for a query: %v", err)
 		}
 		st, err := parseStatement(ticket.GetStatementHandle())
 		if err != nil {
@@ -88,7 +87,7 @@ func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	err := func() (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = status.Errorf(codes.Internal, "the call failed because of a fault in the server: %v", p)
+				err = kinds.Internal.Errorf("the call failed because of a fault in the server: %v", p)
 			}
 		}()
 		return f()
@@ -175,7 +174,7 @@ func newStatement(ctx context.Context, sql string) statement {
 
 func parseStatement(handle []byte) (st statement, err error) {
 	if err := operations.Unmarshal(handle, &st); err != nil {
-		return st, status.Errorf(codes.InvalidArgument, "the handle is not from this server: %v", err)
+		return st, kinds.BadRequest.Errorf("the handle is not from this server: %v", err)
 	}
 	return st, nil
 }
@@ -188,7 +187,7 @@ func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), 
 	var err error
 	o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows)
 	if err != nil {
-		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
+		return nil, nil, kinds.BadRequest.Errorf("invalid parameters: %v", err)
 	}
 	return o, func() {
 		if o.Parameters != nil {

@@ -14,12 +14,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -68,7 +67,7 @@ func likeMatcher(pattern *string) (func(string) bool, error) {
 	}
 	compiled, err := compilePattern("(?s)^" + re.String() + "$")
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "invalid pattern %.64q: %v", *pattern, err)
+		return nil, kinds.BadRequest.Errorf("invalid pattern %.64q: %v", *pattern, err)
 	}
 	return compiled.MatchString, nil
 }

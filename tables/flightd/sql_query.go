@@ -12,10 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -124,12 +123,12 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w fli
 	defer unregister()
 	if tables.IsWrite(st.SQL) {
 		if prepared {
-			return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket from GetFlightInfo")
+			return kinds.BadRequest.Errorf("a statement that writes needs a ticket from GetFlightInfo")
 		}
 		return s.execAndSendCount(ctx, st, w)
 	}
 	if st.WriteID != "" {
-		return status.Error(codes.InvalidArgument, "only a statement that writes can have an id: leave it out")
+		return kinds.BadRequest.Errorf("only a statement that writes can have an id: leave it out")
 	}
 	r, end, err := s.query(ctx, st)
 	if err != nil {
@@ -232,22 +231,21 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		case b.NumRows() == 0:
 			continue
 		case in.rows > 1:
-			return nil, status.Error(codes.InvalidArgument, "a query accepts a single row of parameters: bind and run the query once for each row")
+			return nil, kinds.BadRequest.Errorf("a query accepts a single row of parameters: bind and run the query once for each row")
 		default:
 			if err := w.Write(b); err != nil {
-				return nil, status.Errorf(codes.InvalidArgument, "cannot encode the parameters: %v", err)
+				return nil, kinds.BadRequest.Errorf("cannot encode the parameters: %v", err)
 			}
 		}
 		if out.Len() > maxParameterBytes {
-			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes: the limit is %d",
-				out.Len(), maxParameterBytes)
+			return nil, kinds.Oversized("the parameters have", int64(out.Len()), maxParameterBytes)
 		}
 	}
 	if in.Err() != nil {
 		return nil, serving.Status(in.Err())
 	}
 	if in.rows == 0 {
-		return nil, status.Error(codes.InvalidArgument, "the parameters have no row: a query needs a single row of parameters")
+		return nil, kinds.BadRequest.Errorf("the parameters have no row: a query needs a single row of parameters")
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

@@ -9,15 +9,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-var errTransactions = status.Error(codes.Unimplemented, "there are no transactions: each statement is one commit; connect with autocommit")
+var errTransactions = kinds.Unsupported.Errorf("there are no transactions: each statement is one commit; connect with autocommit")
 
 // BeginTransaction implements flightsql.Server.
 func (s *sqlServer) BeginTransaction(context.Context, flightsql.ActionBeginTransactionRequest) ([]byte, error) {
@@ -37,7 +36,7 @@ func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.Rec
 		return 0, err
 	}
 	if st.At() != nil || st.Since.At() != nil {
-		return 0, status.Error(codes.InvalidArgument, "a statement that writes cannot select a version, a snapshot or a time")
+		return 0, kinds.BadRequest.Errorf("a statement that writes cannot select a version, a snapshot or a time")
 	}
 	release, err := serving.Acquire(ctx, operations.BothSlots)
 	if err != nil {
@@ -139,7 +138,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	o := &tables.PutOptions{MustExist: mustExist}
 	for name, value := range cmd.GetOptions() {
 		if name != "id" {
-			return 0, status.Errorf(codes.InvalidArgument, "ingestion has no option %q: the only option is id, which makes it safe to repeat an ingestion", name)
+			return 0, kinds.BadRequest.Errorf("ingestion has no option %q: the only option is id, which makes it safe to repeat an ingestion", name)
 		}
 		o.ID = value
 	}
@@ -176,13 +175,13 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 	}
 	switch {
 	case cmd.GetTemporary():
-		err = status.Error(codes.Unimplemented, "temporary tables are not supported")
+		err = kinds.Unsupported.Errorf("temporary tables are not supported")
 	case len(cmd.GetTransactionId()) > 0:
-		err = status.Error(codes.Unimplemented, "transactions are not supported: each ingestion is atomic by itself")
+		err = kinds.Unsupported.Errorf("transactions are not supported: each ingestion is atomic by itself")
 	case catalog != "" && catalog != catalogName:
-		err = status.Error(codes.NotFound, "there is no catalog "+catalog+": the only catalog is "+catalogName)
+		err = kinds.NotFound.Errorf("there is no catalog %s: the only catalog is %s", catalog, catalogName)
 	case mustExist && mode == tables.PutError:
-		err = status.Error(codes.InvalidArgument, "the ingestion would fail whether or not the table exists: change if_exists or if_not_exist")
+		err = kinds.BadRequest.Errorf("the ingestion would fail whether or not the table exists: change if_exists or if_not_exist")
 	}
 	return mode, mustExist, err
 }

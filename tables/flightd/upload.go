@@ -9,9 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -35,7 +34,7 @@ func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 	memory := ctx.Value(rowsKey{}).(*putRows) //nolint:forcetypeassert // the context of every put has one
 	u := &upload{MessageReader: r, ctx: ctx, checker: arrowsafe.Checker{Limit: memory.limit()}, schema: r.Schema(), memory: memory}
 	if u.schema == nil {
-		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
+		return nil, kinds.BadRequest.Errorf("the stream has no schema: %v", r.Err())
 	}
 	return u, nil
 }
@@ -54,7 +53,7 @@ func (u *upload) Next() bool {
 	if u.ctx.Err() != nil {
 		u.err = err
 	} else if err != nil {
-		u.err = status.Error(codes.InvalidArgument, err.Error())
+		u.err = kinds.BadRequest.Errorf("%v", err)
 	}
 	if u.err != nil {
 		return false
@@ -72,7 +71,7 @@ func (u *upload) Next() bool {
 func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = status.Errorf(codes.ResourceExhausted, "%v", p)
+			err = kinds.TooLarge.Errorf("%v", p)
 		}
 	}()
 	if n > 0 {
@@ -96,7 +95,7 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	defer func() {
 		take.Release(batches)
 		if p := recover(); p != nil { // u.memory.reserve panics at its limit
-			err = status.Errorf(codes.ResourceExhausted, "%v", p)
+			err = kinds.TooLarge.Errorf("%v", p)
 		}
 	}()
 	for u.Next() {

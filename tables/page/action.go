@@ -170,7 +170,7 @@ func (h *handler) action(q *request) error {
 	dry, right := q.isDryRun()
 	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[act.Entry == operations.Resample.Entry])
 	_, modeErr := parseMode(a.Mode)
-	err := errors.Join(modeErr, q.Caller.CheckAccess(right, a.Bucket, a.target().Bucket),
+	err := cmp.Or(modeErr, q.Caller.CheckAccess(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))
 	if err != nil {
 		return err

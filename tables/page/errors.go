@@ -4,104 +4,56 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
 // problem is an error in the form that clients receive.
 type problem struct {
-	Status int    `json:"-"`
-	Text   string `json:"error"`
-	Line   int    `json:"line,omitempty"`
-	Column int    `json:"column,omitempty"`
-	Writes bool   `json:"writes,omitempty"` // whether the statement writes, so that only the action exec runs it
+	Text string `json:"error"`
+	*kinds.Details
 }
 
-func (p *problem) Error() string { return p.Text }
+func invalid(format string, args ...any) error { return kinds.BadRequest.Errorf(format, args...) }
 
-// GRPCStatus returns the status under which the server's metrics count the problem.
-func (p *problem) GRPCStatus() *status.Status {
-	code := codes.InvalidArgument
-	for c, s := range statuses {
-		if s == p.Status && c != codes.Aborted && c != codes.DeadlineExceeded {
-			code = c
-		}
+// blame returns err, or an error that blames the client's input for it if err has no kind. format contains %s for err's
+// text.
+func blame(err error, format string) error {
+	if d := problemOf(err); d.Kind == kinds.Internal {
+		return invalid(format, d.Text)
 	}
-	return status.New(code, p.Text)
-}
-
-func invalid(format string, args ...any) error {
-	return &problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(format, args...)}
-}
-
-const statusCanceled = 499 // the usual code for a request that the client canceled
-
-var statuses = map[codes.Code]int{
-	codes.InvalidArgument: http.StatusBadRequest, codes.Unauthenticated: http.StatusUnauthorized, codes.PermissionDenied: http.StatusForbidden,
-	codes.NotFound: http.StatusNotFound, codes.AlreadyExists: http.StatusConflict, codes.Aborted: http.StatusConflict,
-	codes.ResourceExhausted: http.StatusTooManyRequests, codes.Canceled: statusCanceled, codes.Unimplemented: http.StatusNotImplemented,
-	codes.Unavailable: http.StatusServiceUnavailable, codes.DeadlineExceeded: http.StatusServiceUnavailable,
+	return err
 }
 
 func problemOf(err error) *problem {
-	if p := (*problem)(nil); errors.As(err, &p) {
-		return p
-	}
-	p := &problem{Status: http.StatusInternalServerError, Text: strings.ToValidUTF8(strings.TrimPrefix(err.Error(), "tables: "), "\uFFFD")}
-	var statement *tables.SQLError
-	var condition *filter.SyntaxError
-	var size *http.MaxBytesError
-	switch {
-	case errors.As(err, &size):
-		p.Status, p.Text = http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", size.Limit)
-		return p
-	case errors.Is(err, fs.ErrPermission):
-		p.Status = http.StatusForbidden
-		return p
-	case errors.Is(err, tables.ErrNotEmpty):
-		p.Status = http.StatusConflict
-		return p
-	case errors.As(err, &statement):
-		p.Line, p.Column, p.Text = statement.Line, statement.Column, statement.Err.Error()
-	case errors.As(err, &condition):
-		p.Line, p.Column, p.Text = 1, condition.Offset+1, condition.Msg
-	}
-	grpcStatus := status.Convert(serving.Status(err))
-	if s, ok := statuses[grpcStatus.Code()]; ok {
-		p.Status = s
-	}
-	if status.Code(err) != codes.Unknown {
-		p.Text = grpcStatus.Message()
-	}
-	if serving.IsDiskFull(err) && p.Status == http.StatusTooManyRequests {
-		p.Status = http.StatusInsufficientStorage
+	p := &problem{serving.Text(err), kinds.Of(err)}
+	if e, ok := errors.AsType[*tables.SQLError](err); ok {
+		p.Text = e.Err.Error() // without the position
+	} else if e, ok := errors.AsType[*filter.SyntaxError](err); ok {
+		p.Text = e.Msg
 	}
 	return p
 }
 
 // publicProblem returns the problem for err, without the server's paths.
 func (h *handler) publicProblem(err error) *problem {
-	p := *problemOf(err)
+	p := problemOf(err)
 	p.Text = h.server.WithoutPaths(p.Text, err)
-	return &p
+	return p
 }
 
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := h.publicProblem(err)
 	w.Header().Del("X-Partd-Rows")
-	serving.WriteJSON(w, h.opts.IdleTimeout, p.Status, p, "")
+	serving.WriteJSON(w, h.opts.IdleTimeout, p.HTTP, p, "")
 }
 
 func (q *request) reply(v any) error {
@@ -120,10 +72,10 @@ func (q *request) parse(v any) error {
 			err = errors.New("the body contains more than one JSON value")
 		}
 	}
-	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && status.Code(err) != codes.ResourceExhausted {
-		return invalid("the body is not valid JSON for this request: %v", err)
+	if err != nil {
+		return blame(err, "the body is not valid JSON for this request: %s")
 	}
-	return err
+	return nil
 }
 
 func checkNames(names ...string) error {
@@ -162,5 +114,5 @@ func (h *handler) failure(q *request) error {
 			return q.reply(f.problem)
 		}
 	}
-	return &problem{Status: http.StatusNotFound, Text: "no failed stream has this id"}
+	return kinds.NotFound.Errorf("no failed stream has this id")
 }

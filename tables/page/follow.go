@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/following"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
@@ -28,7 +28,7 @@ func (h *handler) follow(q *request) error {
 	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
 	keys, keysErr := parseNames("keys", p.Get("keys"))
 	every, everyErr := parseEvery(p.Get("every"))
-	err = errors.Join(err, sinceErr, keysErr, everyErr)
+	err = cmp.Or(err, sinceErr, keysErr, everyErr)
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,9 @@ func (h *handler) follow(q *request) error {
 	}
 	defer serving.AfterFunc(ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })() // ends a blocked write
 	if expires := q.Caller.Expires; !expires.IsZero() {
-		defer time.AfterFunc(time.Until(expires), func() { cancel(tokenProblem("sign in again: ", errors.New("the token has expired"))) }).Stop()
+		defer time.AfterFunc(time.Until(expires), func() { cancel(serving.TokenError("sign in again", errors.New("the token has expired"))) }).Stop()
 	}
-	tooLong := &problem{Status: http.StatusServiceUnavailable, Text: "the client reads the changes too slowly: connect again"}
+	tooLong := kinds.IdleReceiver.Errorf("the client reads the changes too slowly: connect again")
 	release := func() {}
 	defer func() { release() }()
 	q.W.Header().Set("Content-Type", "text/event-stream")
@@ -91,7 +91,7 @@ func (h *handler) follow(q *request) error {
 // stoppingKey is the key of a context that ends when the server begins to stop.
 type stoppingKey struct{}
 
-var errStopping = &problem{Status: http.StatusServiceUnavailable, Text: "the server is stopping: connect again"}
+var errStopping = kinds.Stopping.Errorf("the server is stopping: connect again")
 
 const minEvery = time.Second
 
@@ -110,7 +110,7 @@ func parseEvery(text string) (time.Duration, error) {
 func (h *handler) checkFollower(q *request, bucket string) error {
 	caller, err := h.identify(q.Request.Request)
 	if err != nil {
-		return tokenProblem("sign in again: ", err)
+		return serving.TokenError("sign in again", err)
 	}
 	return caller.CheckAccess(serving.Read, bucket)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,9 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/lineprotocol"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -46,10 +43,10 @@ func (h *handler) influxHandler() http.Handler {
 	mux.HandleFunc("GET /health", h.influxHealth)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(influxPaths, r.URL.Path) {
-			h.failInflux(w, &problem{Status: http.StatusNotFound, Text: fmt.Sprintf("no such path: %.100q: clients of InfluxDB can use only %q", r.URL.Path, influxPaths)})
+			h.failInflux(w, kinds.NoSuchPath.Errorf("no such path: %.100q: clients of InfluxDB can use only %q", r.URL.Path, influxPaths))
 			return
 		}
-		h.failInflux(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " does not support the method " + r.Method})
+		h.failInflux(w, kinds.MethodNotAllowed.Errorf("%s does not support the method %s", r.URL.Path, r.Method))
 	})
 	return mux
 }
@@ -103,7 +100,7 @@ func (h *handler) identifyInflux(r *http.Request) (serving.Caller, error) {
 func (h *handler) writeLines(q *request) error {
 	v := q.URL.Query()
 	bucket := cmp.Or(v.Get("bucket"), v.Get("db"))
-	if err := errors.Join(checkNames(bucket), q.Caller.CheckAccess(serving.Admin, bucket)); err != nil {
+	if err := cmp.Or(checkNames(bucket), q.Caller.CheckAccess(serving.Admin, bucket)); err != nil {
 		return err
 	}
 	serving.Note(q.Ctx, bucket, "")
@@ -113,22 +110,14 @@ func (h *handler) writeLines(q *request) error {
 	}
 	points, err := lineprotocol.Parse(lines, v.Get("precision"), time.Now(), func(n int64) error { return q.Charge(linesMemory(len(lines)) + n) })
 	if err != nil {
-		return lineProblem(err)
+		return err
 	}
 	serving.Note(q.Ctx, bucket, "", points.Names()...)
 	if err := points.Put(q.Ctx, h.store, bucket, v.Get("id"), serving.AcquirePut); err != nil {
-		return lineProblem(err)
+		return err
 	}
 	serving.WriteStatus(q.W, q.ReadTimeout, http.StatusNoContent)
 	return nil
-}
-
-// lineProblem converts an error about a line.
-func lineProblem(err error) error {
-	if e := (*lineprotocol.Error)(nil); errors.As(err, &e) {
-		return &problem{Status: http.StatusBadRequest, Text: serving.Shorten(e.Error()), Line: e.Line}
-	}
-	return err
 }
 
 // linesMemory returns the memory for reading n bytes into a buffer that grows, and for the text in the points.
@@ -143,11 +132,11 @@ func (q *request) readLines() ([]byte, error) {
 	case "gzip":
 		unpacked, err := gzip.NewReader(body)
 		if err != nil {
-			return nil, gzipProblem(err)
+			return nil, blame(err, "the body is not valid gzip: %s")
 		}
 		body = http.MaxBytesReader(q.W, unpacked, lineprotocol.MaxBody)
 	default:
-		return nil, &problem{Status: http.StatusUnsupportedMediaType, Text: fmt.Sprintf("Content-Encoding is %.40q: it must be gzip or identity", encoding)}
+		return nil, kinds.MediaType.Errorf("Content-Encoding is %.40q: it must be gzip or identity", encoding)
 	}
 	const step = 256 << 10 // memory is reserved before each step
 	var lines bytes.Buffer
@@ -160,42 +149,27 @@ func (q *request) readLines() ([]byte, error) {
 		case err == io.EOF: //nolint:errorlint // CopyN does not wrap io.EOF
 			return lines.Bytes(), nil
 		case err != nil && encoding == "gzip":
-			return nil, gzipProblem(err)
+			return nil, blame(err, "the body is not valid gzip: %s")
 		case err != nil:
 			return nil, err
 		}
 	}
 }
 
-// gzipProblem converts an error of reading a compressed body, unless it is about the request and not about its bytes.
-func gzipProblem(err error) error {
-	if status.Code(err) != codes.Unknown || errors.As(err, new(*http.MaxBytesError)) {
-		return err
-	}
-	return invalid("the body is not valid gzip: %v", err)
-}
-
-// influxCodes are InfluxDB's names of errors.
-var influxCodes = map[int]string{
-	http.StatusBadRequest: "invalid", http.StatusUnauthorized: "unauthorized", http.StatusForbidden: "forbidden", http.StatusNotFound: "not found",
-	http.StatusMethodNotAllowed: "method not allowed", http.StatusRequestEntityTooLarge: "request too large",
-	http.StatusUnsupportedMediaType: "unsupported media type", http.StatusTooManyRequests: "too many requests", http.StatusServiceUnavailable: "unavailable",
-}
-
 // failInflux answers with an error as both versions of InfluxDB's API have it.
 func (h *handler) failInflux(w http.ResponseWriter, err error) {
 	p := h.publicProblem(err)
-	if p.Status == http.StatusConflict {
-		p.Status = http.StatusServiceUnavailable // clients repeat a write only after 429 and more
+	code := p.HTTP
+	if p.Influx == kinds.InfluxRetries { // clients repeat a write only after 429 and 5xx
+		code = http.StatusServiceUnavailable
 	}
-	if slices.Contains([]int{http.StatusTooManyRequests, http.StatusServiceUnavailable}, p.Status) {
+	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	text := struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		Error   string `json:"error"` // in version 1
-		Line    int    `json:"line,omitempty"`
-	}{cmp.Or(influxCodes[p.Status], "internal error"), p.Text, p.Text, p.Line}
-	serving.WriteJSON(w, h.opts.IdleTimeout, p.Status, text, "")
+	answer := struct {
+		*problem        // has the text as "error", as in version 1
+		Code     string `json:"code"`
+		Message  string `json:"message"`
+	}{p, p.Influx, p.Text}
+	serving.WriteJSON(w, h.opts.IdleTimeout, code, answer, "")
 }

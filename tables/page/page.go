@@ -5,7 +5,6 @@ package page
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -60,10 +60,10 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 	}
 	unknown := func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := api.Handler(&http.Request{Method: map[bool]string{true: "POST", false: "GET"}[r.Method == http.MethodGet], URL: r.URL, Host: r.Host}); pattern != "/api/" && pattern != "" {
-			h.fail(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " does not support the method " + r.Method})
+			h.fail(w, kinds.MethodNotAllowed.Errorf("%s does not support the method %s", r.URL.Path, r.Method))
 			return
 		}
-		h.fail(w, &problem{Status: http.StatusNotFound, Text: "no such path: " + r.URL.Path})
+		h.fail(w, kinds.NoSuchPath.Errorf("no such path: %s", r.URL.Path))
 	}
 	api.HandleFunc("/api/", unknown)
 	root := http.NewServeMux()
@@ -136,7 +136,7 @@ func (h *handler) checkOrigin(r *http.Request) error {
 		return err
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("X-Partd") != "1" {
-		return &problem{Status: http.StatusForbidden, Text: "the request lacks the header \"X-Partd: 1\": add it to show that the request does not come from another site"}
+		return kinds.Permission.Errorf("the request lacks the header \"X-Partd: 1\": add it to show that the request does not come from another site")
 	}
 	return nil
 }
@@ -181,12 +181,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q.Caller, err = e.identify(r)
 	if err != nil && !e.isPublic {
 		h.requests.RecordRefused(r, e.name, err)
-		e.fail(w, tokenProblem("sign in with a valid token: ", err))
+		e.fail(w, serving.TokenError("sign in with a valid token", err))
 		return
 	}
-	keepsError := func(err error) bool { return errors.As(err, new(*problem)) }
 	defer func() { q.unregister() }() // even if the handler panics
-	err = q.Serve(e.name, e.isPublic, maxPublicBody, keepsError, func() error {
+	err = q.Serve(e.name, e.isPublic, maxPublicBody, func() error {
 		if err := e.checkParams(q.URL); err != nil {
 			return err
 		}
@@ -212,7 +211,7 @@ func (q *request) names() (bucket, table string, err error) {
 	if table == "" {
 		return "", "", invalid("table= is required")
 	}
-	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.CheckAccess(serving.Read, bucket))
+	return bucket, table, cmp.Or(checkNames(bucket, table), q.Caller.CheckAccess(serving.Read, bucket))
 }
 
 const cookieName = "partd-token"
@@ -223,14 +222,6 @@ func (h *handler) identify(r *http.Request) (serving.Caller, error) {
 		token = c.Value
 	}
 	return h.server.Bearer(r, token)
-}
-
-// tokenProblem returns the problem to report for a token that the server rejected with err.
-func tokenProblem(prefix string, err error) *problem {
-	if errors.Is(err, serving.ErrTooManyGuesses) {
-		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
-	}
-	return &problem{Status: http.StatusUnauthorized, Text: prefix + err.Error()}
 }
 
 func (h *handler) session(q *request) error {
@@ -259,7 +250,7 @@ func (h *handler) signIn(q *request) error {
 	if h.opts.Secret != nil {
 		caller, err := h.server.Verify(q.RemoteAddr, c.Token)
 		if err != nil {
-			return tokenProblem("the token is not valid: ", err)
+			return serving.TokenError("the token is not valid", err)
 		}
 		h.setCookie(q, c.Token, 0)
 		q.Caller = caller

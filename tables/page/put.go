@@ -13,11 +13,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
@@ -56,7 +56,7 @@ func (h *handler) put(q *request) error {
 	p := q.URL.Query()
 	dry, right := q.isDryRun()
 	mode, modeErr := parseMode(cmp.Or(p.Get("mode"), "error"))
-	err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket))
+	err = cmp.Or(err, modeErr, q.Caller.CheckAccess(right, bucket))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (h *handler) knownColumns(ctx context.Context, bucket, table string, mode t
 	case err != nil:
 		return nil, err
 	case mode == tables.PutError:
-		return nil, &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
+		return nil, kinds.Exists.Errorf("the table already exists: use mode=append or mode=replace")
 	case mode == tables.PutAppend:
 		return existing.Schema(ctx)
 	}
@@ -151,9 +151,8 @@ func (h *handler) knownColumns(ctx context.Context, bucket, table string, mode t
 
 // asClientError converts err to an error that blames the client's input, unless err is known to have another cause.
 func asClientError(err error) error {
-	hasCause := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
-	if hasCause || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {
+	if errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {
 		return err
 	}
-	return invalid("%s", problemOf(err).Text)
+	return blame(err, "%s")
 }

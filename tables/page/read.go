@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -236,7 +237,7 @@ func (h *handler) table(q *request) error {
 		state, stateErr := h.store.Bucket(s.bucket).Table(s.name).Maintenance(q.Ctx)
 		out.Maintenance, err = &state, errors.Join(err, stateErr)
 	}
-	err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket))
+	err = cmp.Or(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket))
 	if err != nil {
 		return err
 	}

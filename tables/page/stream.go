@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
@@ -40,7 +40,7 @@ func (q *request) runSend(f func() error) error {
 	}
 	cause := context.Cause(q.Ctx)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns context.Canceled unwrapped
-		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}
+		return serving.ErrReceiving
 	}
 	return err
 }
@@ -153,7 +153,7 @@ func (h *handler) query(q *request) error {
 		}
 	}
 	o, err := q.parseStatement(p)
-	err = errors.Join(err, checkID(c.ID))
+	err = cmp.Or(err, checkID(c.ID))
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (h *handler) query(q *request) error {
 		if o.At != nil || o.Before != nil {
 			return invalid("a statement that writes cannot select a version or a snapshot")
 		}
-		return &problem{Status: http.StatusBadRequest, Text: "this request only reads: to run a statement that writes, use the action exec", Writes: true}
+		return &kinds.Error{Kind: kinds.BadRequest, Text: "this request only reads: to run a statement that writes, use the action exec", Fields: kinds.Fields{Writes: true}}
 	}
 	q.cancellable(h, c.ID)
 	return h.stream(q, formats.Arrow(), c.SQL, o, c.Limit, nil)
@@ -177,7 +177,7 @@ func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := parseState(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := parseState(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
-	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(serving.Read, o.Bucket))
+	return o, cmp.Or(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(serving.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {
@@ -216,7 +216,7 @@ func (h *handler) changes(q *request) error {
 	}
 	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
 	keys, err := parseNames("keys", p.Get("keys"))
-	err = errors.Join(err, sinceErr, h.useID(q))
+	err = cmp.Or(err, sinceErr, h.useID(q))
 	if err != nil {
 		return err
 	}

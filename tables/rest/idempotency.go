@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/foreign"
@@ -28,6 +30,12 @@ const keyHeader = "Idempotency-Key"
 
 // maxError limits the size of a recorded error, in bytes, because errors can quote the request.
 const maxError = 16 << 10
+
+// recordedError is the answer that once records for an error.
+type recordedError struct {
+	Message string `json:"message"`
+	*kinds.Details
+}
 
 // once runs handle, which answers a request with an idempotency key. If the key has already been recorded, once answers
 // from the record instead. A successful change records the key in its own transaction. If handle fails, once records
@@ -57,10 +65,10 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 	if err == nil {
 		return nil
 	}
-	if p := h.publicProblem(err); isFinal(p.Code) {
-		q.key.Status, q.key.Scope = p.Code, hash(q.Caller.User())
+	if d := kinds.Of(err); isFinal(d.REST) {
+		q.key.Status, q.key.Scope = d.REST, hash(q.Caller.User())
 		// If an error is not recorded, a repetition runs the request again, and gets the same error.
-		if text, err := json.Marshal(p); err == nil && len(text) <= maxError {
+		if text, err := json.Marshal(recordedError{h.publicText(err), d}); err == nil && len(text) <= maxError {
 			q.key.Answer = string(text)
 			_ = h.catalog().AddKey(context.WithoutCancel(q.Ctx))
 		}
@@ -120,13 +128,15 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 	case err != nil || k == nil:
 		return err != nil, err
 	case k.Fingerprint != q.key.Fingerprint:
-		return true, &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the " + keyHeader + " was used for another request: send a new key with each new request"}
+		return true, kinds.Unprocessable.Errorf("the %s was used for another request: send a new key with each new request", keyHeader)
 	case k.Status >= 400:
-		p := new(problem)
-		if err := json.Unmarshal([]byte(k.Answer), p); err != nil {
-			return true, err
+		var e recordedError
+		err := json.Unmarshal([]byte(k.Answer), &e)
+		d := kinds.Parse(k.Answer)
+		if err != nil || d == nil {
+			return true, cmp.Or(err, icecat.ErrContent)
 		}
-		return true, p
+		return true, d.GoError(e.Message)
 	case k.Answer != "" && strings.HasSuffix(q.URL.Path, "/tables"): // the metadata of a staged table
 		var staged struct {
 			Location string
@@ -162,7 +172,7 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 		}
 		t, err = h.catalog().LoadAt(q.Ctx, "", "", k.Location)
 		if errors.Is(err, icecat.ErrContent) {
-			return notFound("NoSuchTableException", "the request succeeded, but the table was dropped later, and its files were removed")
+			return kinds.NotFound.Errorf("the request succeeded, but the table was dropped later, and its files were removed")
 		}
 	case err == nil:
 		if err := q.chargeTables(false, name); err != nil {
@@ -215,7 +225,7 @@ func (t *turns) begin(ctx context.Context, id string, patience time.Duration) (e
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-timeout:
-			return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "a request with this " + keyHeader + " is still running: repeat the request later"}
+			return nil, kinds.Busy.Errorf("a request with this %s is still running: repeat the request later", keyHeader)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
@@ -284,7 +285,7 @@ func TestKeyPatience(t *testing.T) {
 	end, err := s.begin(t.Context(), "key", time.Minute)
 	must.Do(t, err)
 	_, err = s.begin(t.Context(), "key", time.Millisecond)
-	if p := problemOf(err); p.Code != http.StatusServiceUnavailable {
+	if p := kinds.Of(err); p.REST != http.StatusServiceUnavailable {
 		t.Errorf("got %+v, want status 503", p)
 	}
 	time.AfterFunc(10*time.Millisecond, end)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -44,7 +44,7 @@ func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string
 	}
 	b, err := h.bucketOf(namespace...)
 	if err != nil {
-		return nil, notFound("NoSuchNamespaceException", err.Error())
+		return nil, kinds.NamespaceNotFound.Errorf("%v", err)
 	}
 	serving.Note(q.Ctx, b.Name(), "")
 	return b, q.Caller.CheckAccess(right, b.Name())
@@ -56,11 +56,11 @@ func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string
 func (h *handler) bucketOfTable(q *request, right serving.Rights, table identifier) (*tables.Bucket, error) {
 	serving.Note(q.Ctx, "", "", table.Name)
 	b, err := h.bucketFor(q, right, table.Namespace)
-	if p := (*problem)(nil); errors.As(err, &p) {
-		return nil, notFound("NoSuchTableException", p.Message)
+	if errors.As(err, new(*kinds.Error)) {
+		return nil, kinds.NotFound.Errorf("%v", err)
 	}
 	if err == nil && !isTableName(table.Name) {
-		return nil, notFound("NoSuchTableException", fmt.Sprintf("%.40q is not a valid table name", table.Name))
+		return nil, kinds.NotFound.Errorf("%.40q is not a valid table name", table.Name)
 	}
 	return b, err
 }
@@ -68,7 +68,7 @@ func (h *handler) bucketOfTable(q *request, right serving.Rights, table identifi
 func checkExists(q *request, b *tables.Bucket) error {
 	exists, err := b.Exists(q.Ctx)
 	if err == nil && !exists {
-		err = notFound("NoSuchNamespaceException", "Namespace does not exist: "+b.Namespace())
+		err = kinds.NamespaceNotFound.Errorf("Namespace does not exist: %s", b.Namespace())
 	}
 	return err
 }
@@ -226,7 +226,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	for k := range in.Updates {
 		updated = append(updated, k)
 		if slices.Contains(in.Removals, k) {
-			return &problem{Code: http.StatusUnprocessableEntity, Type: "UnprocessableEntityException", Message: "the property " + strconv.Quote(k) + " is in both updates and removals"}
+			return kinds.Unprocessable.Errorf("the property %q is in both updates and removals", k)
 		}
 	}
 	for _, k := range in.Removals {

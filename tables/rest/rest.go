@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
@@ -48,7 +48,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 		mux.HandleFunc(e.pattern(), func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, e) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		h.fail(w, &problem{Code: http.StatusNotFound, Type: "NoSuchEndpointException", Message: "the catalog has no " + r.Method + " " + r.URL.Path + ": GET v1/config lists its endpoints"})
+		h.fail(w, kinds.NoSuchPath.Errorf("the catalog has no %s %s: GET v1/config lists its endpoints", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -58,7 +58,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 			return
 		}
 		if h.opts.TLS != nil && r.TLS == nil {
-			h.fail(w, &problem{Code: http.StatusForbidden, Type: "ForbiddenException", Message: "this server requires TLS: use https:// in the catalog's URI"})
+			h.fail(w, kinds.Permission.Errorf("this server requires TLS: use https:// in the catalog's URI"))
 			return
 		}
 		mux.ServeHTTP(w, withJavaSpaces(r))
@@ -155,7 +155,7 @@ func (h *handler) endpoints() []endpoint {
 // unsupported returns one of the specification's endpoints, for a feature that the catalog does not support.
 func unsupported(path, feature string) endpoint {
 	return endpoint{path: path, name: "refused", hidden: true, handle: func(*request) error {
-		return &problem{Code: http.StatusNotAcceptable, Type: "UnsupportedOperationException", Message: "this catalog has no " + feature}
+		return kinds.Unsupported.Errorf("this catalog has no %s", feature)
 	}}
 }
 
@@ -186,12 +186,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		q.Caller, err = h.server.Bearer(r, "")
 		if err != nil {
 			h.requests.RecordRefused(r, "iceberg-"+e.name, err)
-			h.fail(w, unauthorized(err))
+			h.fail(w, serving.TokenError(needsToken, err))
 			return
 		}
 	}
-	keepsError := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
-	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, keepsError, func() error {
+	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, func() error {
 		serving.Note(q.Ctx, q.PathValue("namespace"), "", q.PathValue("table"))
 		return h.run(q, e)
 	})
@@ -252,12 +251,8 @@ func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func(
 	return change()
 }
 
-func unauthorized(err error) error {
-	if errors.Is(err, serving.ErrTooManyGuesses) {
-		return &problem{Code: http.StatusServiceUnavailable, Type: "SlowDownException", Message: err.Error()}
-	}
-	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "the request needs a valid token (partd-tables token creates one): " + err.Error()}
-}
+// needsToken says what is missing if a token is rejected.
+const needsToken = "the request needs a valid token (partd-tables token creates one)"
 
 const (
 	grantCredentials = "client_credentials"
@@ -289,7 +284,7 @@ func (h *handler) token(q *request) error {
 	}
 	c, err := h.server.Verify(q.RemoteAddr, token)
 	if errors.Is(err, serving.ErrTooManyGuesses) {
-		return unauthorized(err)
+		return serving.TokenError(needsToken, err)
 	}
 	if err != nil {
 		return refuse(http.StatusUnauthorized, "invalid_client", "the client's secret is not a valid token (partd-tables token creates one): "+err.Error())

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	statecommit "github.com/go-partd/partd/tables/internal/state/commit"
@@ -279,7 +280,7 @@ func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[strin
 	credentials, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(serving.Admin, b.Name()) == nil)
 	if err != nil {
 		h.opts.Logger.Error("creating credentials for a client failed", "location", location, "err", err)
-		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "the server cannot create credentials now: try again later; the server's log contains the cause"}
+		return nil, kinds.Unavailable.Errorf("the server cannot create credentials now: try again later; the server's log contains the cause")
 	}
 	return credentials, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/rest"
@@ -159,7 +160,7 @@ func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error
 	}
 	defer func() {
 		closeErr := store.Close()
-		if serving.IsDiskFull(closeErr) { // not a failure of serve, because no row is lost
+		if kinds.IsDiskFull(closeErr) { // not a failure of serve, because no row is lost
 			log.Error("the disk is full: rows in the tail stay in its write-ahead files, and the next start reads them", "err", closeErr)
 			closeErr = nil
 		}

@@ -145,7 +145,7 @@ func (l *lexer) field() (key []byte, v value, isLast bool, err error) {
 	if !l.take('"') {
 		v, err = parseValue(l.text("", endsValue))
 		if err != nil {
-			return nil, v, false, l.errorAt(start, "field %.100q: %w", key, err)
+			return nil, v, false, l.errorAt(start, "field %.100q: %v", key, err)
 		}
 		return key, v, !l.take(','), nil
 	}
@@ -252,7 +252,7 @@ func (l *lexer) found() string {
 // errorAt returns an error about the byte at an offset.
 func (l *lexer) errorAt(offset int, format string, args ...any) error {
 	column := offset - bytes.LastIndexByte(l.body[:offset], '\n')
-	return &Error{l.lineOf(offset), fmt.Errorf("column %d: %w", column, fmt.Errorf(format, args...))}
+	return lineError(l.lineOf(offset), "column %d: %s", column, fmt.Sprintf(format, args...))
 }
 
 // lineOf returns the number of the line with the byte at an offset.

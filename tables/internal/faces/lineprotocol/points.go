@@ -4,7 +4,6 @@ package lineprotocol
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
 const (
@@ -34,16 +34,11 @@ const (
 	serverTime = math.MinInt64 // stands for the time of a point without a timestamp; no timestamp has this value
 )
 
-// Error is a mistake in the body.
-type Error struct {
-	Line int
-	Err  error
+// lineError returns the error for a mistake in a line of the body.
+func lineError(line int, format string, args ...any) error {
+	text := fmt.Sprintf("line %d: ", line) + fmt.Sprintf(format, args...)
+	return &kinds.Error{Kind: kinds.Line, Text: text, Fields: kinds.Fields{Line: line}}
 }
-
-func (e *Error) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
-
-// Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
 
 // units are the units of timestamps, under their names in both versions of InfluxDB's API.
 var units = map[string]time.Duration{
@@ -89,7 +84,7 @@ var types = map[kind]arrow.DataType{
 }
 
 // Parse parses a body. Points without a timestamp get the time now. Parse and Put call reserve with the total memory
-// that they need, each time before they need more; it may fail. A mistake in the body is an *Error.
+// that they need, each time before they need more; it may fail. A mistake in the body is an error of kind kinds.Line.
 func Parse(body []byte, precision string, now time.Time, reserve func(bytes int64) error) (*Points, error) {
 	unit, ok := units[precision]
 	if !ok {
@@ -121,9 +116,9 @@ func checkText(body []byte) error {
 		number++
 		switch {
 		case len(line) > maxLine:
-			return &Error{number, fmt.Errorf("the line has more than %d bytes", maxLine)}
+			return lineError(number, "the line has more than %d bytes", maxLine)
 		case !utf8.Valid(line):
-			return &Error{number, errors.New("the line is not valid UTF-8")}
+			return lineError(number, "the line is not valid UTF-8")
 		}
 	}
 	return nil
@@ -267,5 +262,5 @@ func (p *Points) memory() int64 { return int64(p.cells/cellStep+1) * cellStep * 
 
 // errorAt returns an error for the line of the point at an offset.
 func (p *Points) errorAt(point int, format string, args ...any) error {
-	return &Error{p.lexer.lineOf(point), fmt.Errorf(format, args...)}
+	return lineError(p.lexer.lineOf(point), format, args...)
 }

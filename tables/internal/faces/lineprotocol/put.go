@@ -31,7 +31,7 @@ func (p *Points) Names() (names []string) {
 
 // Put appends the points to the tables of a bucket that have the names of the measurements, in one commit. It appends
 // nothing to a table to which a put with the same id was already applied, unless id is "". A point that does not fit its
-// table is an *Error. Put calls acquire when it has reserved its memory, so that no put waits for memory that is reserved
+// table is an error of kind kinds.Line. Put calls acquire when it has reserved its memory, so that no put waits for memory that is reserved
 // for others that wait for acquire.
 func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string, acquire func(context.Context) (release func(), err error)) error {
 	var last []*arrow.Schema
@@ -258,5 +258,5 @@ func (p *Points) explain(err error, mismatch *tables.SchemaError) error {
 	if c := m.byName[mismatch.Column]; c != nil {
 		point, what = c.first, c.String()
 	}
-	return p.errorAt(point, "measurement %.100q, %s: %w", m.name, what, mismatch.Err)
+	return p.errorAt(point, "measurement %.100q, %s: %v", m.name, what, mismatch.Err)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
@@ -77,7 +78,7 @@ func HostOf(address string) string {
 // RequireWrite returns an error unless ctx's call may change tables.
 func RequireWrite(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
-		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
+		return kinds.ReadOnly.Errorf("%v", tables.ErrReadOnly)
 	}
 	return RequireAdmin(ctx)
 }
@@ -85,7 +86,7 @@ func RequireWrite(ctx context.Context) error {
 // RequireAdmin returns an error unless ctx's call has the rights of an admin.
 func RequireAdmin(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); !ok || c.rights < Admin {
-		return status.Error(codes.PermissionDenied, "the token allows reading only; this call needs an admin token")
+		return kinds.Permission.Errorf("the token allows reading only; this call needs an admin token")
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, er
 	isFault := code == codes.Internal || code == codes.Unknown
 	log := s.opts.Logger.Debug
 	switch {
-	case IsDiskFull(err):
+	case kinds.IsDiskFull(err):
 		s.diskFull.Inc()
 		log = s.opts.Logger.Error
 	case isFault:

@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
-	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
 // Connections limits connections and their calls, in total and per host. Connections that have not sent a valid token
@@ -119,7 +119,7 @@ func (c *Connections) CheckCalls(host string) error {
 	defer c.mu.Unlock()
 	u := c.hosts[host]
 	if u != nil && (u.Calls > MaxHostCalls || c.calls > maxCalls && u.Calls > minHostCalls) {
-		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may run %d, or fewer while others run many; try again later", MaxHostCalls)
+		return kinds.Busy.Errorf("too many calls are running: one address may run %d, or fewer while others run many; try again later", MaxHostCalls)
 	}
 	return nil
 }

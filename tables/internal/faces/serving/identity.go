@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
 // Rights are the permissions that a token grants.
@@ -134,7 +135,15 @@ func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 }
 
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
-var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
+var ErrTooManyGuesses = kinds.Busy.Errorf("too many wrong tokens came from this address: wait a second, and try again")
+
+// TokenError returns the error for a request whose token was rejected with err. prefix says what to do.
+func TokenError(prefix string, err error) error {
+	if errors.Is(err, ErrTooManyGuesses) {
+		return err
+	}
+	return kinds.Unauthenticated.Errorf("%s: %v", prefix, err)
+}
 
 // Verify checks a token sent from an address, and returns the caller to whom it belongs. A server without a secret
 // accepts any token.

@@ -7,9 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -19,7 +17,7 @@ import (
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
-		return nil, status.Error(codes.Internal, "a query was started outside of a call: this is a fault in the server")
+		return nil, kinds.Internal.Errorf("a query was started outside of a call: this is a fault in the server")
 	}
 	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
@@ -35,7 +33,7 @@ func (c *call) attachTo(ctx context.Context) context.Context {
 func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
-		return nil, status.Error(codes.Internal, "a put was started outside of a call: this is a fault in the server")
+		return nil, kinds.Internal.Errorf("a put was started outside of a call: this is a fault in the server")
 	}
 	return c.puts.acquireOnce(ctx, c, &c.holdsPutSlot)
 }
@@ -134,12 +132,12 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 		case <-w.granted:
 			return nil
 		case <-ctx.Done():
-			return status.FromContextError(context.Cause(ctx)).Err()
+			return Status(context.Cause(ctx))
 		case <-tick.C:
 		}
 		l.endFor(w)
 		if time.Since(start) >= l.patience && l.isStuck(w.conn) {
-			return status.Errorf(codes.ResourceExhausted, "this connection already has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
+			return kinds.Busy.Errorf("this connection already has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
 		}
 	}
 }

@@ -288,7 +288,7 @@ func TestUnknownOutcome(t *testing.T) {
 	requests := must.Get(New(nil, nil))(t).NewRequests()
 	q := requests.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
 	for want, outcome := range map[codes.Code]error{codes.Unknown: partd.ErrUnknownOutcome, codes.ResourceExhausted: errors.New("not stored")} {
-		err := q.Serve("put", false, 0, func(error) bool { return false }, func() error {
+		err := q.Serve("put", false, 0, func() error {
 			q.Ctx.Value(callKey{}).(*call).cancel(errShare)
 			return fmt.Errorf("%w: %w", outcome, context.Cause(q.Ctx))
 		})

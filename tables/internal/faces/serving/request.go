@@ -14,6 +14,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
 const (
@@ -77,8 +79,8 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 // Serve runs do if the limits allow it, and records the request in the metrics under the given name. If isPublic is
 // true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may cancel it in favor
 // of another request. If the request is canceled and do returns an error, Serve returns the cause of the cancellation
-// instead, unless keepsError or mayBeStored returns true for that error.
-func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsError func(error) bool, do func() error) (err error) {
+// instead, unless hidesCause returns true for that error.
+func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	if id := RequestID(q.Ctx); id != "" {
@@ -87,7 +89,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	panicked := true
 	defer func() {
 		if panicked {
-			err = status.Error(codes.Internal, "the request handler panicked")
+			err = kinds.Internal.Errorf("the request handler panicked")
 		}
 		end(err)
 	}()
@@ -112,7 +114,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	panicked = false
 	cause := context.Cause(q.Ctx)
 	hasStalled := errors.Is(err, ErrSending) && cause == context.Canceled //nolint:errorlint // the HTTP server cancels the context when a read fails
-	if err != nil && cause != nil && !hasStalled && !keepsError(err) && !mayBeStored(err, cause) {
+	if err != nil && cause != nil && !hasStalled && !hidesCause(err, cause) {
 		err = Status(cause)
 	}
 	return err
@@ -142,7 +144,7 @@ func (q *Request) Follow() error {
 // RecordRefused records a request without a valid token, for which Serve is not called.
 func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
-	end(status.Error(codes.Unauthenticated, err.Error()))
+	end(kinds.Unauthenticated.Errorf("%v", err))
 }
 
 // WriteStatus answers with a status, without or before a body. The client has the given time to receive the answer,
@@ -274,7 +276,7 @@ func (p *Requests) uncharge(q *Request) {
 }
 
 func tooMany(requests string) error {
-	return status.Error(codes.ResourceExhausted, "too many "+requests+" are running; try again later")
+	return kinds.Busy.Errorf("too many %s are running; try again later", requests)
 }
 
 // Limited returns the body, limited to limit bytes. If the body is longer than large bytes, the request counts towards
@@ -345,7 +347,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = ErrSending
 	case err != nil:
-		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err)
+		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err) // not a kinds.Error, so that a canceled call shows its cause
 	}
 	return n, err
 }

@@ -133,10 +133,13 @@ func (d *database) transact(ctx context.Context, f func(t *transaction)) (err er
 	if t.err == nil {
 		f(t)
 	}
-	if t.err != nil {
-		return errors.Join(t.err, tx.Rollback())
+	if t.err == nil {
+		return commit(tx)
 	}
-	return commit(tx)
+	if err := tx.Rollback(); err != nil {
+		return errors.Join(t.err, err)
+	}
+	return t.err
 }
 
 type querier interface {

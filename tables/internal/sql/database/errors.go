@@ -17,7 +17,7 @@ const (
 	spillAdvice  = "raise --max-spill or --memory, or process fewer rows per statement"
 )
 
-const outOfMemory = "Out of Memory"
+const outOfMemory = "Out of Memory" // DuckDB's name for the error
 
 // OutOfMemoryError returns the error for a statement that ran out of memory, with advice for the user.
 func OutOfMemoryError(err error) error {
@@ -26,16 +26,11 @@ func OutOfMemoryError(err error) error {
 	if strings.Contains(err.Error(), "failed to offload") {
 		advice = spillAdvice
 	}
-	return fmt.Errorf("%s error: %w: %s", outOfMemory, err, advice)
+	return sqltext.OutOfMemory(fmt.Sprintf("%s error: %v: %s", outOfMemory, err, advice))
 }
 
 // NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
-func NeedsMemory(err error) bool {
-	if statement, ok := errors.AsType[*sqltext.Error](err); ok { // without a position or other texts before the error's own
-		err = statement.Err
-	}
-	return err != nil && strings.HasPrefix(err.Error(), outOfMemory+" error: ")
-}
+func NeedsMemory(err error) bool { return errors.As(err, new(sqltext.OutOfMemory)) }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
 func IsBinderError(err error) bool {

@@ -64,5 +64,10 @@ func (e DiskFull) Error() string { return string(e) }
 // Unwrap returns syscall.ENOSPC.
 func (e DiskFull) Unwrap() error { return syscall.ENOSPC }
 
+// OutOfMemory is the text of the error of a statement that ran out of memory, or out of space for temporary files.
+type OutOfMemory string
+
+func (e OutOfMemory) Error() string { return string(e) }
+
 // ErrNotPerKey is the error for a statement that can have another result if it runs once for each part of its rows.
 var ErrNotPerKey = errors.New("the statement is not proved to be per key")

@@ -53,9 +53,9 @@ func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	encoded := fault{Text: err.Error(), DiskFull: errors.Is(err, syscall.ENOSPC)}
+	encoded := fault{Text: err.Error(), DiskFull: errors.Is(err, syscall.ENOSPC), OutOfMemory: errors.As(err, new(sqltext.OutOfMemory))}
 	if statementErr, ok := errors.AsType[*sqltext.Error](err); ok {
-		encoded = fault{statementErr.Err.Error(), true, encoded.DiskFull, statementErr.Line, statementErr.Column}
+		encoded.Text, encoded.Statement, encoded.Line, encoded.Column = statementErr.Err.Error(), true, statementErr.Line, statementErr.Column
 	}
 	b, err := json.Marshal(encoded)
 	if err != nil {
@@ -129,6 +129,7 @@ type fault struct {
 	Text         string
 	Statement    bool // whether the error is a sqltext.Error
 	DiskFull     bool // whether the error wraps syscall.ENOSPC
+	OutOfMemory  bool // whether the error wraps sqltext.OutOfMemory
 	Line, Column int
 }
 
@@ -138,8 +139,11 @@ func (f frame) fault() error {
 		return err
 	}
 	err := errors.New(encoded.Text)
-	if encoded.DiskFull {
+	switch {
+	case encoded.DiskFull:
 		err = sqltext.DiskFull(encoded.Text)
+	case encoded.OutOfMemory:
+		err = sqltext.OutOfMemory(encoded.Text)
 	}
 	if encoded.Statement {
 		return &sqltext.Error{Line: encoded.Line, Column: encoded.Column, Err: err}

@@ -1,0 +1,93 @@
+package kinds
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"syscall"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
+)
+
+// goError is the Go error of a kind.
+type goError struct {
+	read  func(err error, d *Details) bool           // reports whether err wraps the Go error, and copies its fields to d
+	build func(d *Details, text error) (goErr error) // returns the Go error with d's fields, for a client
+}
+
+func is(target error) goError {
+	return when(func(err error) bool { return errors.Is(err, target) }, target)
+}
+
+// when returns the goError of the errors for which matches returns true. Clients receive target.
+func when(matches func(error) bool, target error) goError {
+	return goError{func(err error, _ *Details) bool { return matches(err) }, func(*Details, error) error { return target }}
+}
+
+func as[T error](read func(T, *Details), build func(*Details, error) error) goError {
+	return goError{func(err error, d *Details) bool {
+		e, ok := errors.AsType[T](err)
+		if ok {
+			read(e, d)
+		}
+		return ok
+	}, build}
+}
+
+// IsDiskFull reports whether err means that a disk is full.
+func IsDiskFull(err error) bool {
+	const sqliteFull = 13
+	var sqlite interface{ Code() int }
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.As(err, &sqlite) && sqlite.Code()&0xff == sqliteFull
+}
+
+// isPermission ignores a PathError, because it means that the server itself lacks permission to open a file.
+func isPermission(err error) bool {
+	return errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError))
+}
+
+// readSQL ignores an error with a PathError: statements name no files, so it is the server's fault.
+func readSQL(err error, d *Details) bool {
+	e, ok := errors.AsType[*tables.SQLError](err)
+	if !ok || errors.As(err, new(*fs.PathError)) {
+		return false
+	}
+	d.Line, d.Column = e.Line, e.Column
+	return true
+}
+
+var (
+	moment = as(
+		func(e *tables.MomentError, d *Details) { d.Time, d.Before, d.After = e.Time.UTC(), e.Before, e.After },
+		func(d *Details, _ error) error {
+			return &tables.MomentError{Time: d.Time, Before: d.Before, After: d.After}
+		})
+	bodyTooLarge = as(
+		func(e *http.MaxBytesError, d *Details) { d.Limit = e.Limit },
+		func(d *Details, _ error) error { return &http.MaxBytesError{Limit: d.Limit} })
+	memory = as(
+		func(sqltext.OutOfMemory, *Details) {},
+		func(_ *Details, text error) error { return sqltext.OutOfMemory(text.Error()) })
+	schema = as(
+		func(e *tables.SchemaError, d *Details) { d.Name = e.Column },
+		func(d *Details, text error) error { return &tables.SchemaError{Column: d.Name, Err: text} })
+	duplicates = as(
+		func(e *tables.DuplicateError, d *Details) { d.Count, d.Rows = e.Count, e.Rows },
+		func(d *Details, _ error) error { return &tables.DuplicateError{Count: d.Count, Rows: d.Rows} })
+	argument = as(
+		func(*tables.ArgumentError, *Details) {},
+		func(_ *Details, text error) error { return &tables.ArgumentError{Err: text} })
+	condition = as(
+		func(e *filter.SyntaxError, d *Details) { d.Line, d.Column = 1, e.Offset+1 },
+		func(d *Details, text error) error {
+			return &filter.SyntaxError{Offset: d.Column - 1, Msg: text.Error()}
+		})
+	statement = goError{readSQL, func(d *Details, text error) error {
+		return &tables.SQLError{Line: d.Line, Column: d.Column, Err: text}
+	}}
+	violations = as(
+		func(e *tables.RuleError, d *Details) { d.Violations = e.Violations },
+		func(d *Details, _ error) error { return &tables.RuleError{Violations: d.Violations} })
+)

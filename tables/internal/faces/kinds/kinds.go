@@ -1,0 +1,173 @@
+// Package kinds says what errors mean to clients. All faces of a server take their codes from its table, and send the
+// kinds and the fields of an error. Clients turn these back into Go errors, and never read texts.
+package kinds
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf16"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Header is the gRPC trailer and the HTTP header that contain an error's Details.
+const Header = "partd-error"
+
+// maxHeader limits the size of a header, in bytes. gRPC's clients accept 8 KiB of trailers, most of which the text may
+// need.
+const maxHeader = 1 << 10
+
+// Fields describe an error. Which ones are set depends on its kinds.
+type Fields struct {
+	Time       time.Time          `json:"time,omitzero"`    // the selected time
+	Before     time.Time          `json:"before,omitzero"`  // the nearest earlier time that can be selected
+	After      time.Time          `json:"after,omitzero"`   // the nearest later time that can be selected
+	Name       string             `json:"name,omitempty"`   // a column
+	Line       int                `json:"line,omitempty"`   // counted from 1
+	Column     int                `json:"column,omitempty"` // the position in the line, in characters, counted from 1
+	Writes     bool               `json:"writes,omitempty"` // whether the statement writes, so that only the page's action exec runs it
+	Size       int64              `json:"size,omitempty"`   // in bytes
+	Limit      int64              `json:"limit,omitempty"`  // in bytes
+	Count      int64              `json:"count,omitempty"`  // number of duplicate rows
+	Rows       []string           `json:"rows,omitempty"`   // the first duplicate rows, as text
+	Violations []tables.Violation `json:"violations,omitempty"`
+}
+
+// Details are an error's kinds and fields, as clients receive them.
+type Details struct {
+	Kinds []string `json:"kinds"` // words; the first one determines the codes
+	Retry string   `json:"retry"`
+	Fields
+	*Kind `json:"-"` // the first kind
+}
+
+// Detailed is an error that knows its kinds and fields.
+type Detailed interface {
+	error
+	ErrorDetails() *Details
+}
+
+// Error is an error that a face itself reports, or that a client received.
+type Error struct {
+	Kind *Kind // the first kind
+	Text string
+	Fields
+	words   []string // all kinds; nil if there is only one
+	wrapped []error
+}
+
+func (e *Error) Error() string   { return e.Text }
+func (e *Error) Unwrap() []error { return e.wrapped }
+
+// ErrorDetails returns the error's kinds and fields.
+func (e *Error) ErrorDetails() *Details {
+	return &Details{Kinds: append([]string{e.Kind.Word}, e.words...), Fields: e.Fields}
+}
+
+// GRPCStatus returns the status with which Flight's clients receive the error.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.Kind.GRPC, e.Text) }
+
+// Errorf returns an error of the kind. It does not wrap its arguments.
+func (k *Kind) Errorf(format string, args ...any) error {
+	return &Error{Kind: k, Text: fmt.Sprintf(format, args...)}
+}
+
+// Oversized returns an error of kind TooLarge. what is the text's subject and verb.
+func Oversized(what string, size, limit int64) error {
+	return &Error{Kind: TooLarge, Text: fmt.Sprintf("%s %d bytes: the limit is %d", what, size, limit), Fields: Fields{Size: size, Limit: limit}}
+}
+
+// Of returns the details of err, which must not be nil. An error without any other kind is Internal, or has the last
+// kind with its gRPC status code.
+func Of(err error) *Details {
+	d := new(Details)
+	var words []string
+	var e Detailed
+	for next := err; errors.As(next, &e); next = errors.Unwrap(e) {
+		known := e.ErrorDetails()
+		words, d.Fields = append(words, known.Kinds...), known.Fields
+	}
+	for _, k := range All {
+		if slices.Contains(words, k.Word) || k.read != nil && k.read(err, d) {
+			d.add(k)
+			words = append(words, k.general)
+		}
+	}
+	if d.Kind != nil {
+		return d
+	}
+	if foreign, ok := status.FromError(err); ok {
+		for _, k := range slices.Backward(All) {
+			if k.GRPC == foreign.Code() {
+				d.add(k)
+				return d
+			}
+		}
+	}
+	d.add(Internal)
+	return d
+}
+
+func (d *Details) add(k *Kind) {
+	d.Kinds = append(d.Kinds, k.Word)
+	if d.Kind == nil {
+		d.Kind, d.Retry = k, k.Retry
+	}
+}
+
+// Header returns the value of Header: JSON in ASCII. If it would be too long, texts and lists are missing.
+func (d *Details) Header() string {
+	encoded := d.ascii()
+	if len(encoded) > maxHeader {
+		short := *d
+		short.Name, short.Rows, short.Violations = "", nil, nil
+		encoded = short.ascii()
+	}
+	return encoded
+}
+
+func (d *Details) ascii() string {
+	text, _ := json.Marshal(d) // fails only for a year with more than four digits; the client then uses the code
+	var b []byte
+	for _, unit := range utf16.Encode([]rune(string(text))) {
+		if unit < 0x7f {
+			b = append(b, byte(unit))
+		} else {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return string(b)
+}
+
+// Parse decodes the value of Header. It returns nil if the value contains no known kind.
+func Parse(value string) *Details {
+	d := new(Details)
+	if json.Unmarshal([]byte(value), d) != nil {
+		return nil
+	}
+	for _, k := range All {
+		if slices.Contains(d.Kinds, k.Word) {
+			d.Kind = k
+			return d
+		}
+	}
+	return nil
+}
+
+// GoError returns an error with a text and d's details, in which errors.Is and errors.As find wrapped or, if it is empty,
+// the Go errors of d's kinds.
+func (d *Details) GoError(text string, wrapped ...error) error {
+	if wrapped == nil {
+		for _, k := range All {
+			if k.build != nil && slices.Contains(d.Kinds, k.Word) {
+				wrapped = append(wrapped, k.build(d, errors.New(text)))
+			}
+		}
+	}
+	return &Error{Kind: d.Kind, Text: text, Fields: d.Fields, words: d.Kinds, wrapped: wrapped}
+}
