@@ -54,6 +54,6 @@ func newSort(a *app) *cobra.Command {
 		}
 		return filejobs.Sort(*by, *merge), nil
 	})
-	runsTables(cmd, map[string]string{"by": "by", "force": "force", "json": "json", "memory": "memory", "merge": "merge", "output": "output", "progress": "progress", "quiet": "", "to-format": "to-format"})
+	runsTables(cmd, map[string]string{"by": "by", "force": "force", "json": "json", "memory": "memory", "merge": "merge", "output": "output", "progress": "progress", "to-format": "to-format"})
 	return cmd
 }

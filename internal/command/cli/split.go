@@ -77,7 +77,7 @@ func newSplit(a *app) *cobra.Command {
 		}
 		return filejobs.Split(o), nil
 	})
-	runsTables(cmd, map[string]string{"append": "append", "by": "by", "dir": "output", "force": "force", "json": "json", "memory": "memory", "progress": "progress", "quiet": "", "replace": "replace", "to-format": "to-format"})
+	runsTables(cmd, map[string]string{"append": "append", "by": "by", "dir": "output", "force": "force", "json": "json", "memory": "memory", "progress": "progress", "replace": "replace", "to-format": "to-format"})
 	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	return cmd
 }

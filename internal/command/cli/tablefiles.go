@@ -22,8 +22,8 @@ func isTableFile(name string) bool {
 }
 
 // runsTables makes a command run the command of partd-tables with the same name if an argument is a Parquet or Arrow
-// file. flags maps the flags that both commands have to their names in partd-tables; "" stands for a flag that
-// partd-tables does not need. Other flags are refused.
+// file. flags maps the flags that both commands have to their names in partd-tables. Other
+// flags are refused.
 func runsTables(cmd *cobra.Command, flags map[string]string) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ func runsTables(cmd *cobra.Command, flags map[string]string) {
 		cmd.Flags().Visit(func(f *pflag.Flag) {
 			name, isKnown := flags[f.Name]
 			switch {
-			case !isKnown && err == nil:
+			case !isKnown && !cliutil.IsFromVariable(f) && err == nil:
 				err = cliutil.Usagef("--%s does not apply to %s: %s reads it, whose %s has no such flag", f.Name, args[i], tableProgram, cmd.Name())
 			case name != "":
 				line = append(line, "--"+name+"="+f.Value.String())

@@ -74,6 +74,7 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 		for _, v := range values {
 			setErr := cmd.Flags().Set(f.Name, v)
 			if setErr == nil {
+				Must(cmd.Flags().SetAnnotation(f.Name, fromVariable, []string{}))
 				continue
 			}
 			if cause := errors.Unwrap(setErr); cause != nil {
@@ -85,6 +86,12 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 	})
 	return err
 }
+
+const fromVariable = "partd from variable" // annotation of a flag that Env.Apply set
+
+// IsFromVariable reports whether an environment variable set a flag. A variable is meant for many commands, so one that
+// does not apply is ignored, unlike a flag on the command line.
+func IsFromVariable(f *pflag.Flag) bool { return f.Annotations[fromVariable] != nil }
 
 // ProgressFlag adds the --progress flag to a command.
 func ProgressFlag(cmd *cobra.Command) *string {

@@ -53,7 +53,7 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
 		if err := (&records.Values{Nulls: []string{*null}}).Check(","); err != nil {
 			return cliutil.Usagef("%w", err)
 		}
-		out.null = *null
+		out.null, out.ignoresNull = *null, cliutil.IsFromVariable(fs.Lookup("null"))
 		return out.scan(cmd.Context(), p, args[0], readAt(), *columns, o)
 	}
 	return cmd

@@ -30,6 +30,7 @@ type rowOutput struct {
 	file         string          // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool            // replace an existing file
 	null         string          // in CSV, the text of nulls
+	ignoresNull  bool            // formats other than CSV ignore null instead of refusing it
 	chosenFormat *formats.Format // set by chooseFormat
 }
 
@@ -66,7 +67,7 @@ func (o *rowOutput) chooseFormat() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := o.chosenFormat.CheckOption("null", o.null); err != nil {
+	if err := o.chosenFormat.CheckOption("null", o.null); err != nil && !o.ignoresNull {
 		return cliutil.Usagef("--%w", err)
 	}
 	return nil

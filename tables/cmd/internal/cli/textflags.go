@@ -10,15 +10,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// textFlags are the flags of commands that read CSV and TSV. They do not affect files in other formats.
+// textFlags are the flags of commands that read CSV and TSV. Other formats ignore them, except
+// that they refuse --sep on the command line.
 type textFlags struct {
 	a       *app
+	cmd     *cobra.Command
 	options records.TextOptions
 	mended  formats.MendedCount // of all inputs
 }
 
 func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
-	t := &textFlags{a: a}
+	t := &textFlags{a: a, cmd: cmd}
 	for _, o := range formats.Options(&t.options) {
 		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.Suggestions)
 	}
@@ -28,6 +30,9 @@ func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
 // apply sets the options of an input.
 func (t *textFlags) apply(in *formats.Input) error {
 	in.Mended, in.TextOptions = &t.mended, t.options
+	if sep := t.cmd.Flags().Lookup("sep"); sep != nil && cliutil.IsFromVariable(sep) && in.Format != nil && in.Format.CheckOption("separator", in.Sep) != nil {
+		in.Sep = ""
+	}
 	if err := in.Values.Check(""); err != nil {
 		return cliutil.Usagef("%w", err)
 	}

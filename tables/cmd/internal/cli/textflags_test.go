@@ -197,3 +197,20 @@ func TestDecimal(t *testing.T) {
 	}
 	wantFailure(t, cliutil.ExitUsage, `--decimal ";": use a comma or a point`, "convert", "--decimal", ";", file)
 }
+
+// TestVariablesOfOtherFormats checks that environment variables for text do not make commands fail that work with other
+// formats, while such flags on the command line do.
+func TestVariablesOfOtherFormats(t *testing.T) {
+	dir := t.TempDir()
+	file, parquet := writeTemp(t, "a.csv", "k;v\n1;2\n"), filepath.Join(dir, "a.parquet")
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(dir, "tables"))
+	t.Setenv("PARTD_TABLES_SEP", ";")
+	t.Setenv("PARTD_TABLES_NULL", "NA")
+	mustRun(t, "", "put", "t", file)
+	mustRun(t, "", "get", "t", "-o", parquet)
+	if got := mustRun(t, "", "sort", "--by", "k", "--to-format", "csv", parquet); got != "k,v\n1,2\n" {
+		t.Errorf("sort of a Parquet file wrote %q", got)
+	}
+	wantFailure(t, 2, "--null does not apply to the format parquet", "get", "t", "--null", "NA", "-o", parquet, "--force")
+	wantFailure(t, 1, "separator does not apply to the format parquet", "sort", "--by", "k", "--sep", ";", parquet)
+}
