@@ -194,15 +194,18 @@ var Process Quota
 // SetLimit sets the limit in bytes. 0 means no limit.
 func (q *Quota) SetLimit(n int64) { q.limit.Store(n) }
 
+// ErrQuota means that temporary files would exceed a Quota. It wraps [partd.ErrTooLarge].
+var ErrQuota = fmt.Errorf("try again later: %w", partd.ErrTooLarge)
+
 // Take adds n bytes to the used size. If that would exceed the limit, Take adds nothing and
-// returns an error that wraps [partd.ErrTooLarge].
+// returns an error that wraps ErrQuota.
 func (q *Quota) Take(n int64) error {
 	if q == nil {
 		return nil
 	}
 	if used, limit := q.used.Add(n), q.limit.Load(); limit > 0 && used > limit {
 		q.used.Add(-n)
-		return fmt.Errorf("temporary files would have %d bytes, but the limit is %d: try again later: %w", used, limit, partd.ErrTooLarge)
+		return fmt.Errorf("temporary files would have %d bytes, but the limit is %d: %w", used, limit, ErrQuota)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"syscall"
 
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -42,6 +43,9 @@ func IsDiskFull(err error) bool {
 	var sqlite interface{ Code() int }
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.As(err, &sqlite) && sqlite.Code()&0xff == sqliteFull
 }
+
+// isOverQuota reports whether the temporary files of all calls need too much space now.
+func isOverQuota(err error, _ *Details) bool { return errors.Is(err, spill.ErrQuota) }
 
 // isPermission ignores a PathError, because it means that the server itself lacks permission to open a file.
 func isPermission(err error) bool {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/kinds"
@@ -57,6 +58,7 @@ func TestSeveralKinds(t *testing.T) {
 		"invalid damaged no":               &tables.ArgumentError{Err: tables.ErrDamaged},
 		"permission sql no":                &tables.SQLError{Err: fs.ErrPermission},
 		"internal id":                      &tables.SQLError{Err: &fs.PathError{Op: "open", Path: "/x", Err: fs.ErrPermission}},
+		"busy too_large yes":               fmt.Errorf("put: %w", spill.ErrQuota),
 		"unsupported no":                   status.Error(codes.Unimplemented, "another package's error"),
 		"unavailable id":                   status.Error(codes.Unavailable, "another package's error"),
 		"namespace_not_found not_found no": kinds.NamespaceNotFound.Errorf("x"),

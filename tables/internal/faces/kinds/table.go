@@ -78,7 +78,7 @@ var (
 	ReadOnly          = add(Kind{"read_only", No, codes.PermissionDenied, 403, "forbidden", 403, forbidden, "", "", is(tables.ErrReadOnly)})
 	Permission        = add(Kind{"permission", No, codes.PermissionDenied, 403, "forbidden", 403, forbidden, "", "", when(isPermission, fs.ErrPermission)})
 	Unauthenticated   = add(Kind{"unauthenticated", No, codes.Unauthenticated, 401, "unauthorized", 401, "NotAuthorizedException", "", "", goError{}})
-	Busy              = add(Kind{"busy", Yes, codes.ResourceExhausted, 429, tooMany, 503, slowDown, "", "", goError{}})
+	Busy              = add(Kind{"busy", Yes, codes.ResourceExhausted, 429, tooMany, 503, slowDown, "", "", goError{isOverQuota, nil}})
 	Precondition      = add(Kind{"precondition", No, codes.FailedPrecondition, 500, failed, 500, failure, "", "", goError{}})
 	InUse             = add(Kind{"in_use", No, codes.Internal, 500, failed, 500, failure, "", "", is(tables.ErrInUse)})
 	Internal          = add(Kind{"internal", WithID, codes.Internal, 500, failed, 500, failure, "", "", goError{}})
