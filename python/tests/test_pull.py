@@ -600,7 +600,7 @@ def test_failed_restart(tmp_path, name, monkeypatch):
 
 
 def test_statements_about_pullframe(nodes, name):
-    """Checks the statements of pullframe.md, which docs/pull.md sums up, that no other test covers."""
+    """Checks the statements of testdata/pullframe.md, which docs/pull.md sums up, that no other test covers."""
     one, two = nodes
     frame = pd.DataFrame(
         {"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"])

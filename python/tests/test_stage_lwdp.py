@@ -1,4 +1,4 @@
-"""Checks lwdp.md, which compares lwdp with partd_go, and which docs/stage.md sums up."""
+"""Checks testdata/lwdp.md, which compares lwdp with partd_go, and which docs/stage.md sums up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LWDP = Path(
 )  # .ci/peers creates this environment
 ROWS = [
     row.strip("|").split(" | ")
-    for row in (HERE / "lwdp.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]
+    for row in (HERE / "testdata" / "lwdp.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]
 ]
 
 
