@@ -8,35 +8,61 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
-func signedParser[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
-	return func(s []byte) bool {
-		n, err := strconv.ParseInt(string(s), 10, 64)
-		return addIf(b, V(n), err == nil && int64(V(n)) == n)
+// integerParser returns a function that parses an integer or a duration.
+func integerParser(row *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
+	if d, ok := t.(*arrow.DurationType); ok {
+		return func(s []byte) (int64, bool) { return parseDuration(s, d.Unit) }
+	}
+	bits := t.(arrow.FixedWidthDataType).BitWidth()
+	if row.IsUnsigned() {
+		return func(s []byte) (int64, bool) {
+			n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, bits) // Accept a plus sign, as ParseInt does.
+			return int64(n), err == nil
+		}
+	}
+	return func(s []byte) (int64, bool) {
+		n, err := strconv.ParseInt(string(s), 10, bits)
+		return n, err == nil
 	}
 }
 
-func unsignedParser[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
-	return func(s []byte) bool {
-		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // Accept a plus sign, as ParseInt does.
-		return addIf(b, V(n), err == nil && uint64(V(n)) == n)
+// timeParser returns a function that parses a date, a time of day or a timestamp.
+func timeParser(row *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
+	switch unit := arrow.Millisecond; {
+	case t.ID() == arrow.DATE32:
+		return parseDate32
+	case row.Kind == arrowtype.Time:
+		unit = t.(arrow.TemporalWithUnit).TimeUnit()
+		return func(s []byte) (int64, bool) { return parseClock(s, unit) }
+	default:
+		timestamp, isTimestamp := t.(*arrow.TimestampType)
+		if isTimestamp {
+			unit = timestamp.Unit
+		}
+		return func(s []byte) (int64, bool) { return parseTimestamp(s, unit, isTimestamp && timestamp.TimeZone != "") }
 	}
+}
+
+// parseBool parses a boolean as 0 or 1.
+func parseBool(s []byte) (int64, bool) {
+	switch string(s) {
+	case "true", "True", "TRUE":
+		return 1, true
+	case "false", "False", "FALSE":
+		return 0, true
+	}
+	return 0, false
 }
 
 func isBool(s []byte) bool {
-	switch string(s) {
-	case "true", "True", "TRUE", "false", "False", "FALSE":
-		return true
-	}
-	return false
+	_, ok := parseBool(s)
+	return ok
 }
 
 // maxDecimalDigits is the maximum precision of decimals.
@@ -71,37 +97,27 @@ func equalsInteger(f float64, s []byte) bool {
 	return ok && new(big.Float).SetInt(n).Cmp(big.NewFloat(f)) == 0
 }
 
-func parseFloat16(s []byte) (float16.Num, bool) {
+// parseFloat16 returns the nearest float16.
+func parseFloat16(s []byte) (float64, bool) {
 	f, ok := parseFloat(s, 64)
-	half := arrowtype.ToFloat16(f)
-	roundTripped := float64(arrowtype.FromFloat16(half))
+	rounded := float64(arrowtype.FromFloat16(arrowtype.ToFloat16(f)))
 	isInteger := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
-	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
+	return rounded, ok && math.IsInf(rounded, 0) == math.IsInf(f, 0) && (!isInteger || rounded == f)
 }
 
-// decimalParser returns a function that parses a decimal and adds it to b. It rejects values that have more fractional
-// digits than the type's scale.
-func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
-	return func(s []byte) bool {
+// decimalParser returns a function that parses a decimal. It rejects values that have more fractional digits than the
+// type's scale.
+func decimalParser(t arrow.DecimalType) func([]byte) (decimal128.Num, bool) {
+	return func(s []byte) (v decimal128.Num, ok bool) {
 		digits, ok := scaleDecimal(s, int(t.GetScale()), int(t.GetPrecision()))
 		if !ok {
-			return false
+			return v, false
 		}
 		n, ok := new(big.Int).SetString(digits, 10)
 		if !ok {
-			return false
+			return v, false
 		}
-		switch b := b.(type) {
-		case *array.Decimal32Builder:
-			b.Append(decimal.Decimal32(n.Int64()))
-		case *array.Decimal64Builder:
-			b.Append(decimal.Decimal64(n.Int64()))
-		case *array.Decimal128Builder:
-			b.Append(decimal128.FromBigInt(n))
-		default:
-			return false
-		}
-		return true
+		return decimal128.FromBigInt(n), true
 	}
 }
 

@@ -158,9 +158,9 @@ func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	return m.ticks(unit)
 }
 
-func parseDate32(s []byte) (arrow.Date32, bool) {
+func parseDate32(s []byte) (int64, bool) {
 	m, ok := parseMoment(s)
-	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.hasOffset && m.days == int64(int32(m.days))
+	return m.days, ok && m.seconds == 0 && m.nanos == 0 && !m.hasOffset && m.days == int64(int32(m.days))
 }
 
 func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {

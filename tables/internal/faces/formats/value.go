@@ -4,11 +4,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // adder parses values and adds them to a column or a nested field. It rejects values that the type cannot represent
@@ -28,8 +31,9 @@ type adder struct {
 
 func newAdder(b array.Builder, f arrow.Field) *adder {
 	a := &adder{Builder: b, nullable: f.Nullable}
+	t := arrowtype.Of(f.Type)
 	if e, ok := b.(interface{ StorageBuilder() array.Builder }); ok {
-		if f.Type.(arrow.ExtensionType).ExtensionName() == "arrow.uuid" {
+		if t.Kind == arrowtype.UUID {
 			a.addText = fixedBytesParser(e.StorageBuilder(), func(s []byte) ([]byte, error) {
 				id, err := uuid.ParseBytes(s)
 				if len(s) != len(id.String()) { // Reject UUIDs in braces or without hyphens.
@@ -43,115 +47,75 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 		a = newAdder(b, f)
 		return a
 	}
-	switch b := b.(type) {
-	case *array.StructBuilder:
-		a.fields = newFields("field", f.Type.(*arrow.StructType).Fields(), b.FieldBuilder)
-	case *array.MapBuilder:
-		t := f.Type.(*arrow.MapType)
-		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // entries have these names, whatever the map's type calls them
-		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
-	case array.ListLikeBuilder:
-		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
+	switch t.Kind {
+	case arrowtype.Struct:
+		a.fields = newFields("field", arrowtype.Fields(f.Type), b.(*array.StructBuilder).FieldBuilder)
+	case arrowtype.Map:
+		b, parts := b.(*array.MapBuilder), slices.Clone(arrowtype.Fields(f.Type))
+		parts[0].Name, parts[1].Name = "key", "value" // entries have these names, whatever the map's type calls them
+		a.fields = newFields("part", parts, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
+	case arrowtype.List:
+		a.elem = newAdder(b.(array.ListLikeBuilder).ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
 	default:
-		a.setText(f.Type)
+		a.setText(t, f.Type)
 	}
 	return a
 }
 
 // setText sets addText and bareKind for type t.
-func (a *adder) setText(t arrow.DataType) {
-	a.bareKind = jsonNumber
-	switch b := a.Builder.(type) {
-	case *array.BooleanBuilder:
-		a.addText, a.bareKind = func(s []byte) bool { return isBool(s) && addIf(b, s[0]|0x20 == 't', true) }, jsonBool
-	case *array.Int8Builder:
-		a.addText = signedParser(b)
-	case *array.Int16Builder:
-		a.addText = signedParser(b)
-	case *array.Int32Builder:
-		a.addText = signedParser(b)
-	case *array.Int64Builder:
-		a.addText = signedParser(b)
-	case *array.Uint8Builder:
-		a.addText = unsignedParser(b)
-	case *array.Uint16Builder:
-		a.addText = unsignedParser(b)
-	case *array.Uint32Builder:
-		a.addText = unsignedParser(b)
-	case *array.Uint64Builder:
-		a.addText = unsignedParser(b)
-	case *array.Float16Builder:
-		a.addText = func(s []byte) bool { v, ok := parseFloat16(s); return addIf(b, v, ok) }
-	case *array.Float32Builder:
-		a.addText = func(s []byte) bool { v, ok := parseFloat(s, 32); return addIf(b, float32(v), ok) }
-	case *array.Float64Builder:
-		a.addText = func(s []byte) bool { v, ok := parseFloat(s, 64); return addIf(b, v, ok) }
-	case *array.Decimal32Builder, *array.Decimal64Builder, *array.Decimal128Builder:
-		a.addText = decimalParser(b, t.(arrow.DecimalType))
-	case *array.DurationBuilder:
-		unit := t.(*arrow.DurationType).Unit
-		a.addText = func(s []byte) bool { v, ok := parseDuration(s, unit); return addIf(b, arrow.Duration(v), ok) }
-	default:
-		a.bareKind = 0
-		a.setQuoted(t)
+func (a *adder) setText(row *arrowtype.Row, t arrow.DataType) {
+	a.addText = func([]byte) bool { return false } // the null type, or a type that tables do not support
+	switch row.Kind {
+	case arrowtype.Bool:
+		a.addText, a.bareKind = parser(row.IntAppender(a.Builder), parseBool), jsonBool
+	case arrowtype.Integer, arrowtype.Duration:
+		a.addText, a.bareKind = parser(row.IntAppender(a.Builder), integerParser(row, t)), jsonNumber
+	case arrowtype.Date, arrowtype.Time, arrowtype.Timestamp:
+		a.addText = parser(row.IntAppender(a.Builder), timeParser(row, t))
+	case arrowtype.Float:
+		parse := parseFloat16
+		if t.ID() != arrow.FLOAT16 {
+			parse = func(s []byte) (float64, bool) { return parseFloat(s, t.(arrow.FixedWidthDataType).BitWidth()) }
+		}
+		a.addText, a.bareKind = parser(row.FloatAppender(a.Builder), parse), jsonNumber
+	case arrowtype.Decimal:
+		if row.DecimalAppender != nil {
+			a.addText, a.bareKind = parser(row.DecimalAppender(a.Builder), decimalParser(t.(arrow.DecimalType))), jsonNumber
+		}
+	case arrowtype.Text:
+		a.addText, a.acceptsEmpty = parser(row.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) { return s, true }), true
+	case arrowtype.Binary:
+		decode := func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) }
+		if t.ID() == arrow.FIXED_SIZE_BINARY {
+			a.addText = fixedBytesParser(a.Builder, decode)
+			return
+		}
+		a.addText, a.acceptsEmpty = parser(row.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) {
+			v, err := decode(s)
+			return v, err == nil
+		}), true
 	}
 }
 
-// setQuoted is like setText, but for types whose values are strings in JSON.
-func (a *adder) setQuoted(t arrow.DataType) {
-	switch b := a.Builder.(type) {
-	case *array.Date32Builder:
-		a.addText = func(s []byte) bool { v, ok := parseDate32(s); return addIf(b, v, ok) }
-	case *array.Date64Builder:
-		a.addText = func(s []byte) bool {
-			v, ok := parseTimestamp(s, arrow.Millisecond, false)
-			return addIf(b, arrow.Date64(v), ok)
+// parser returns a function that parses a text and adds the value.
+func parser[V any](add func(V), parse func([]byte) (V, bool)) func([]byte) bool {
+	return func(s []byte) bool {
+		v, ok := parse(s)
+		if ok {
+			add(v)
 		}
-	case *array.Time32Builder:
-		unit := t.(*arrow.Time32Type).Unit
-		a.addText = func(s []byte) bool { v, ok := parseClock(s, unit); return addIf(b, arrow.Time32(v), ok) }
-	case *array.Time64Builder:
-		unit := t.(*arrow.Time64Type).Unit
-		a.addText = func(s []byte) bool { v, ok := parseClock(s, unit); return addIf(b, arrow.Time64(v), ok) }
-	case *array.TimestampBuilder:
-		t := t.(*arrow.TimestampType)
-		a.addText = func(s []byte) bool {
-			v, ok := parseTimestamp(s, t.Unit, t.TimeZone != "")
-			return addIf(b, arrow.Timestamp(v), ok)
-		}
-	case *array.FixedSizeBinaryBuilder:
-		a.addText = fixedBytesParser(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
-	case interface{ Append([]byte) }: // byte strings in any layout
-		a.acceptsEmpty = true
-		a.addText = func(s []byte) bool {
-			v, err := base64.StdEncoding.Strict().AppendDecode(nil, s)
-			return addIf(b, v, err == nil)
-		}
-	case *array.StringBuilder:
-		a.addText, a.acceptsEmpty = func(s []byte) bool { return addIf(b.BinaryBuilder, s, true) }, true
-	case array.StringLikeBuilder:
-		a.addText, a.acceptsEmpty = func(s []byte) bool { return addIf(b, string(s), true) }, true
-	default: // the null type, or a type that tables do not support
-		a.addText = func([]byte) bool { return false }
+		return ok
 	}
-}
-
-func addIf[V any](b interface{ Append(V) }, v V, ok bool) bool {
-	if ok {
-		b.Append(v)
-	}
-	return ok
 }
 
 // fixedBytesParser returns a function that decodes a string, and adds the result if it has the length that the type
 // requires.
 func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
-	return func(s []byte) bool {
+	return parser(b.(*array.FixedSizeBinaryBuilder).Append, func(s []byte) ([]byte, bool) {
 		v, err := decode(s)
-		return addIf(b.(*array.FixedSizeBinaryBuilder), v, err == nil && len(v) == size)
-	}
+		return v, err == nil && len(v) == size
+	})
 }
 
 // add parses and adds a string. An empty string becomes null, unless it was quoted and the type accepts empty strings.
@@ -170,15 +134,15 @@ func (a *adder) add(text []byte, quoted bool) error {
 
 func (a *adder) invalid(text []byte) error {
 	hint := ""
-	switch t := a.Type().(type) {
-	case *arrow.TimestampType:
+	switch t := a.Type(); arrowtype.KindOf(t) {
+	case arrowtype.Timestamp:
 		hint = ", such as 2026-01-31T23:59:59"
-		if t.TimeZone != "" {
+		if t.(*arrow.TimestampType).TimeZone != "" {
 			hint += "Z or 2026-01-31T23:59:59+01:00"
 		}
-	case *arrow.Date32Type:
+	case arrowtype.Date:
 		hint = ", such as 2026-01-31"
-	case *arrow.BooleanType:
+	case arrowtype.Bool:
 		hint = ": use true or false"
 	}
 	return fmt.Errorf("%.60q is not a valid %s%s", text, a.Type(), hint)

@@ -49,20 +49,20 @@ type Row struct {
 	IsSorted bool           // rows can be sorted by columns of the type
 
 	// integers, booleans as 0 and 1, and dates and times in the type's unit; a uint64 keeps its bits
-	Ints      func(a arrow.Array) func(i int) int64
-	Widen     func(a arrow.Array) []int64 // all values, which may share memory with a
-	AppendInt func(b array.Builder, v int64)
+	Ints        func(a arrow.Array) func(i int) int64
+	Widen       func(a arrow.Array) []int64 // all values, which may share memory with a
+	IntAppender func(b array.Builder) func(v int64)
 
 	// append the bytes of an integer: the first sort like the values, and the second are equal for all integer types
 	OrderKey, SignedKey func(a arrow.Array) func(dst []byte, i int) []byte
 
-	Floats      func(a arrow.Array) func(i int) float64
-	AppendFloat func(b array.Builder, v float64)
+	Floats        func(a arrow.Array) func(i int) float64
+	FloatAppender func(b array.Builder) func(v float64)
 
-	Decimals      func(a arrow.Array) func(i int) decimal128.Num // without the scale
-	AppendDecimal func(b array.Builder, v decimal128.Num)
+	Decimals        func(a arrow.Array) func(i int) decimal128.Num // without the scale
+	DecimalAppender func(b array.Builder) func(v decimal128.Num)
 
-	AppendBytes func(b array.Builder, v []byte) // texts and binary values
+	BytesAppender func(b array.Builder) func(v []byte) // texts and binary values
 
 	WithFields func(t arrow.DataType, fields []arrow.Field) arrow.DataType // see [WithFields]
 }

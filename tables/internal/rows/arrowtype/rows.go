@@ -45,14 +45,14 @@ var rows = [...]Row{
 	arrow.DECIMAL128: decimal128s(),
 	arrow.DECIMAL256: {Kind: Decimal},
 
-	arrow.STRING:       {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, IsSorted: true, AppendBytes: appendText},
-	arrow.LARGE_STRING: {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, IsSorted: true, AppendBytes: appendLargeText},
-	arrow.STRING_VIEW:  {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, AppendBytes: appendTextView},
+	arrow.STRING:       {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, IsSorted: true, BytesAppender: textAppender},
+	arrow.LARGE_STRING: {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, IsSorted: true, BytesAppender: largeTextAppender},
+	arrow.STRING_VIEW:  {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, Plain: textType, BytesAppender: textViewAppender},
 
-	arrow.BINARY:            {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, IsSorted: true, AppendBytes: appendBinary},
-	arrow.LARGE_BINARY:      {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, IsSorted: true, AppendBytes: appendBinary},
-	arrow.BINARY_VIEW:       {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, AppendBytes: appendBinary},
-	arrow.FIXED_SIZE_BINARY: {Kind: Binary, SQL: "BLOB", IsSorted: true, AppendBytes: appendBinary},
+	arrow.BINARY:            {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, IsSorted: true, BytesAppender: appenderTo[[]byte]},
+	arrow.LARGE_BINARY:      {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, IsSorted: true, BytesAppender: appenderTo[[]byte]},
+	arrow.BINARY_VIEW:       {Kind: Binary, Native: reflect.String, SQL: "BLOB", Stored: binaryType, Plain: binaryType, BytesAppender: appenderTo[[]byte]},
+	arrow.FIXED_SIZE_BINARY: {Kind: Binary, SQL: "BLOB", IsSorted: true, BytesAppender: appenderTo[[]byte]},
 
 	arrow.DATE32:    sortable(integers[arrow.Date32](Date, "DATE", arrow.FixedWidthTypes.Date32)),
 	arrow.DATE64:    integers[arrow.Date64](Date, "TIMESTAMP", &arrow.TimestampType{Unit: arrow.Microsecond}),
@@ -89,15 +89,15 @@ var rows = [...]Row{
 	arrow.EXTENSION:       {Kind: Extension},
 }
 
-var uuidRow = Row{Kind: UUID, SQL: "UUID", IsSorted: true, AppendBytes: appendBinary}
+var uuidRow = Row{Kind: UUID, SQL: "UUID", IsSorted: true, BytesAppender: appenderTo[[]byte]}
 
 func sortable(r Row) Row {
 	r.IsSorted = true
 	return r
 }
 
-// appendTo appends a value to the builder of an array of values of type T.
-func appendTo[T any](b array.Builder, v T) { b.(interface{ Append(v T) }).Append(v) }
+// appenderTo returns a function that appends a value to the builder of an array of values of type T.
+func appenderTo[T any](b array.Builder) func(v T) { return b.(interface{ Append(v T) }).Append }
 
 func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored arrow.DataType) Row {
 	native := reflect.TypeFor[T]()
@@ -113,7 +113,10 @@ func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored ar
 			}
 			return widen(arrow.GetValues[T](a.Data(), 1))
 		},
-		AppendInt: func(b array.Builder, v int64) { appendTo(b, T(v)) },
+		IntAppender: func(b array.Builder) func(int64) {
+			appendValue := appenderTo[T](b)
+			return func(v int64) { appendValue(T(v)) }
+		},
 		OrderKey: func(a arrow.Array) func([]byte, int) []byte {
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(dst []byte, i int) []byte { return extsort.AppendUint(dst, uint64(values[i])^1<<63) }
@@ -160,7 +163,10 @@ func bools() Row {
 			}
 			return wide
 		},
-		AppendInt: func(b array.Builder, v int64) { appendTo(b, v != 0) },
+		IntAppender: func(b array.Builder) func(int64) {
+			appendValue := appenderTo[bool](b)
+			return func(v int64) { appendValue(v != 0) }
+		},
 		SignedKey: func(a arrow.Array) func([]byte, int) []byte {
 			value := ints(a)
 			return func(dst []byte, i int) []byte { return extsort.AppendUint(append(dst, 1), uint64(value(i))) }
@@ -175,7 +181,10 @@ func floats[T float32 | float64](sql string, stored arrow.DataType) Row {
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(i int) float64 { return float64(values[i]) }
 		},
-		AppendFloat: func(b array.Builder, v float64) { appendTo(b, T(v)) },
+		FloatAppender: func(b array.Builder) func(float64) {
+			appendValue := appenderTo[T](b)
+			return func(v float64) { appendValue(T(v)) }
+		},
 	}
 }
 
@@ -186,7 +195,9 @@ func float16s() Row {
 			halves := a.(*array.Float16)
 			return func(i int) float64 { return float64(FromFloat16(halves.Value(i))) }
 		},
-		AppendFloat: func(b array.Builder, v float64) { appendTo(b, ToFloat16(v)) },
+		FloatAppender: func(b array.Builder) func(float64) {
+			return func(v float64) { b.(*array.Float16Builder).Append(ToFloat16(v)) }
+		},
 	}
 }
 
@@ -205,18 +216,19 @@ func decimals[T decimal.DecimalTypes](wide func(T) decimal128.Num, narrow func(d
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(i int) decimal128.Num { return wide(values[i]) }
 		},
-		AppendDecimal: func(b array.Builder, v decimal128.Num) { appendTo(b, narrow(v)) },
+		DecimalAppender: func(b array.Builder) func(decimal128.Num) {
+			appendValue := appenderTo[T](b)
+			return func(v decimal128.Num) { appendValue(narrow(v)) }
+		},
 	}
 }
 
-func appendText(b array.Builder, v []byte) { b.(*array.StringBuilder).BinaryBuilder.Append(v) }
+func textAppender(b array.Builder) func([]byte) { return b.(*array.StringBuilder).BinaryBuilder.Append }
 
-func appendLargeText(b array.Builder, v []byte) {
-	b.(*array.LargeStringBuilder).BinaryBuilder.Append(v)
+func largeTextAppender(b array.Builder) func([]byte) {
+	return b.(*array.LargeStringBuilder).BinaryBuilder.Append
 }
 
-func appendTextView(b array.Builder, v []byte) {
-	b.(*array.StringViewBuilder).BinaryViewBuilder.Append(v)
+func textViewAppender(b array.Builder) func([]byte) {
+	return b.(*array.StringViewBuilder).BinaryViewBuilder.Append
 }
-
-func appendBinary(b array.Builder, v []byte) { appendTo(b, v) }

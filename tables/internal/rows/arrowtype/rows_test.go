@@ -27,13 +27,13 @@ func TestRows(t *testing.T) {
 		case arrowtype.None:
 			lacks = true
 		case arrowtype.Bool, arrowtype.Integer, arrowtype.Date, arrowtype.Time, arrowtype.Timestamp, arrowtype.Duration:
-			lacks = r.Ints == nil || r.Widen == nil || r.AppendInt == nil
+			lacks = r.Ints == nil || r.Widen == nil || r.IntAppender == nil
 		case arrowtype.Float:
-			lacks = r.Floats == nil || r.AppendFloat == nil
+			lacks = r.Floats == nil || r.FloatAppender == nil
 		case arrowtype.Decimal:
-			lacks = id != arrow.DECIMAL256 && (r.Decimals == nil || r.AppendDecimal == nil)
+			lacks = id != arrow.DECIMAL256 && (r.Decimals == nil || r.DecimalAppender == nil)
 		case arrowtype.Text, arrowtype.Binary:
-			lacks = r.AppendBytes == nil
+			lacks = r.BytesAppender == nil
 		case arrowtype.List, arrowtype.Map, arrowtype.Struct:
 			lacks = r.WithFields == nil && !slices.Contains(refused, id)
 		}

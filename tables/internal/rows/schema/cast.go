@@ -367,42 +367,43 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 	var add func(row int)
 	switch {
 	case from.Floats != nil && t.Floats != nil && (a.DataType().ID() == arrow.FLOAT16 || to.ID() == arrow.FLOAT16 && a.DataType().ID() == arrow.FLOAT32):
-		value := from.Floats(a)
+		value, appendFloat := from.Floats(a), t.FloatAppender(b)
 		add = func(row int) {
 			v := value(row)
 			if to.ID() == arrow.FLOAT16 && math.IsInf(float64(arrowtype.FromFloat16(arrowtype.ToFloat16(v))), 0) != math.IsInf(v, 0) {
 				err = fmt.Errorf("%v is out of range for %s", v, to)
 			}
-			t.AppendFloat(b, v)
+			appendFloat(v)
 		}
 	case a.DataType().ID() == arrow.INT64 && to.ID() == arrow.FLOAT64:
-		value := from.Ints(a)
+		value, appendFloat := from.Ints(a), t.FloatAppender(b)
 		add = func(row int) {
 			f := float64(value(row))
 			if f == 1<<63 || int64(f) != value(row) {
 				err = fmt.Errorf("cannot convert to %s: %d would be rounded", to, value(row))
 			}
-			t.AppendFloat(b, f)
+			appendFloat(f)
 		}
 	case to.ID() == arrow.FIXED_SIZE_BINARY && isBinary && a.DataType().ID() != arrow.FIXED_SIZE_BINARY: // SQL returns fixed-size values as binary.
-		size := to.(*arrow.FixedSizeBinaryType).ByteWidth
+		size, appendBytes := to.(*arrow.FixedSizeBinaryType).ByteWidth, t.BytesAppender(b)
 		add = func(row int) {
 			if v := bytes.Value(row); len(v) == size {
-				t.AppendBytes(b, v)
+				appendBytes(v)
 			} else {
 				b.AppendNull()
 				err = fmt.Errorf("a value of %d bytes is not of type %s", len(v), to)
 			}
 		}
 	case t.Kind == arrowtype.Timestamp && a.DataType().ID() == arrow.FIXED_SIZE_BINARY:
+		appendInt := t.IntAppender(b)
 		add = func(row int) {
 			v, timeErr := int96Time(bytes.Value(row), to.(*arrow.TimestampType))
 			err = cmp.Or(err, timeErr)
-			t.AppendInt(b, int64(v))
+			appendInt(int64(v))
 		}
 	case from.Decimals != nil && t.Decimals != nil && a.DataType().ID() != to.ID():
-		value := from.Decimals(a)
-		add = func(row int) { t.AppendDecimal(b, value(row)) }
+		value, appendDecimal := from.Decimals(a), t.DecimalAppender(b)
+		add = func(row int) { appendDecimal(value(row)) }
 	default:
 		b.Release()
 		return nil, nil
@@ -430,7 +431,8 @@ func convertTexts(a arrow.Array, t *arrowtype.Row, to arrow.DataType) (arrow.Arr
 		add := b.(array.StringLikeBuilder)
 		return mapValues(a, b, func(row int) { add.Append(texts.Value(row)) }), nil
 	case isBinary: // Some writers store strings as bytes in files.
-		result := mapValues(a, b, func(row int) { t.AppendBytes(b, bytes.Value(row)) })
+		appendBytes := t.BytesAppender(b)
+		result := mapValues(a, b, func(row int) { appendBytes(bytes.Value(row)) })
 		if t.Kind == arrowtype.Text {
 			return result, CheckArray(result)
 		}
