@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -54,51 +54,42 @@ func checkNames(columns *arrow.Schema) error {
 	return nil
 }
 
-// sqlTypes maps Arrow types to DuckDB types. It contains the types that have one DuckDB type, whatever their
-// parameters.
-var sqlTypes = map[arrow.Type]string{
-	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
-	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",
-	arrow.UINT8: "UTINYINT", arrow.UINT16: "USMALLINT", arrow.UINT32: "UINTEGER", arrow.UINT64: "UBIGINT",
-	arrow.FLOAT16: "FLOAT", arrow.FLOAT32: "FLOAT", arrow.FLOAT64: "DOUBLE",
-	arrow.DATE32: "DATE", arrow.DATE64: "TIMESTAMP", arrow.TIME32: "TIME",
-	arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
-}
-
 // sqlType returns the DuckDB type for a column. t is the type for readers, and stored is the type in files.
 // If DuckDB does not support t, sqlType uses stored.
 func sqlType(t, stored arrow.DataType) string {
-	if name := sqlTypes[t.ID()]; name != "" {
-		return name
+	row, fields := arrowtype.Of(t), arrowtype.Fields(t)
+	types := make([]string, len(fields))
+	for i, f := range fields {
+		types[i] = sqlType(f.Type, arrowtype.Fields(stored)[i].Type)
 	}
-	switch t := t.(type) {
-	case *arrow.Time64Type:
-		if t.Unit == arrow.Nanosecond {
+	switch {
+	case row.SQL != "":
+		return row.SQL
+	case row.Kind == arrowtype.Time:
+		if t.(*arrow.Time64Type).Unit == arrow.Nanosecond {
 			return "BIGINT"
 		}
 		return "TIME"
-	case *arrow.TimestampType:
+	case row.Kind == arrowtype.Timestamp:
+		t := t.(*arrow.TimestampType)
 		if t.TimeZone != "" {
 			return "TIMESTAMPTZ"
 		}
 		return [...]string{arrow.Second: "TIMESTAMP_S", arrow.Millisecond: "TIMESTAMP_MS", arrow.Microsecond: "TIMESTAMP", arrow.Nanosecond: "TIMESTAMP_NS"}[t.Unit]
-	case arrow.DecimalType:
+	case row.Kind == arrowtype.Decimal:
+		t := t.(arrow.DecimalType)
 		return fmt.Sprintf("DECIMAL(%d, %d)", t.GetPrecision(), t.GetScale())
-	case *extensions.UUIDType:
-		return "UUID"
-	case arrow.ExtensionType:
-		return sqlType(t.StorageType(), stored)
-	case *arrow.MapType:
-		k := stored.(*arrow.MapType)
-		return "MAP(" + sqlType(t.KeyType(), k.KeyType()) + ", " + sqlType(t.ItemType(), k.ItemType()) + ")"
-	case arrow.ListLikeType:
-		return sqlType(t.Elem(), stored.(arrow.ListLikeType).Elem()) + "[]"
-	case *arrow.StructType:
-		fields := make([]string, t.NumFields())
-		for i, f := range t.Fields() {
-			fields[i] = sqltext.Name(f.Name) + " " + sqlType(f.Type, stored.(*arrow.StructType).Field(i).Type)
+	case row.Kind == arrowtype.Extension:
+		return sqlType(arrowtype.Inner(t), stored)
+	case row.Kind == arrowtype.Map:
+		return "MAP(" + strings.Join(types, ", ") + ")"
+	case row.Kind == arrowtype.List:
+		return types[0] + "[]"
+	case row.Kind == arrowtype.Struct:
+		for i, f := range fields {
+			types[i] = sqltext.Name(f.Name) + " " + types[i]
 		}
-		return "STRUCT(" + strings.Join(fields, ", ") + ")"
+		return "STRUCT(" + strings.Join(types, ", ") + ")"
 	}
 	return "BLOB"
 }

@@ -4,6 +4,7 @@ package arrowtype
 
 import (
 	"reflect"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -150,6 +151,18 @@ func Values(a arrow.Array) (values arrow.Array, index func(i int) int) {
 		}
 		return i
 	}
+}
+
+// Times returns a function that returns a value of an array of dates or timestamps, in UTC.
+func Times(a arrow.Array) func(i int) time.Time {
+	value, t := Of(a.DataType()).Ints(a), a.DataType()
+	switch t := t.(type) {
+	case *arrow.Date32Type:
+		return func(i int) time.Time { return arrow.Date32(value(i)).ToTime() }
+	case *arrow.TimestampType:
+		return func(i int) time.Time { return arrow.Timestamp(value(i)).ToTime(t.Unit) }
+	}
+	return func(i int) time.Time { return arrow.Date64(value(i)).ToTime() }
 }
 
 // Storage returns the array under an extension array, and other arrays unchanged.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"reflect"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -25,6 +26,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/cdata"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -133,73 +135,67 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 }
 
 func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
-	if a.IsNull(row) || a.DataType().ID() == arrow.NULL {
+	values, index := arrowtype.Values(a)
+	a, row = arrowtype.Storage(values), index(row)
+	if row < 0 {
 		return duckdb.CreateNullValue(), nil
 	}
-	switch a := a.(type) {
-	case *array.Boolean:
-		return duckdb.CreateBool(a.Value(row)), nil
-	case *array.Int8:
-		return duckdb.CreateInt8(a.Value(row)), nil
-	case *array.Int16:
-		return duckdb.CreateInt16(a.Value(row)), nil
-	case *array.Int32:
-		return duckdb.CreateInt32(a.Value(row)), nil
-	case *array.Int64:
-		return duckdb.CreateInt64(a.Value(row)), nil
-	case *array.Uint8:
-		return duckdb.CreateUInt8(a.Value(row)), nil
-	case *array.Uint16:
-		return duckdb.CreateUInt16(a.Value(row)), nil
-	case *array.Uint32:
-		return duckdb.CreateUInt32(a.Value(row)), nil
-	case *array.Uint64:
-		return duckdb.CreateUInt64(a.Value(row)), nil
-	case *array.Float16:
-		return duckdb.CreateFloat(a.Value(row).Float32()), nil
-	case *array.Float32:
-		return duckdb.CreateFloat(a.Value(row)), nil
-	case *array.Float64:
-		return duckdb.CreateDouble(a.Value(row)), nil
-	case array.StringLike:
-		s := a.Value(row)
+	t, dataType := arrowtype.Of(a.DataType()), a.DataType()
+	switch t.Kind {
+	case arrowtype.Bool:
+		return duckdb.CreateBool(t.Ints(a)(row) == 1), nil
+	case arrowtype.Integer:
+		return integerValues[t.Native](t.Ints(a)(row)), nil
+	case arrowtype.Float:
+		if dataType.ID() == arrow.FLOAT64 {
+			return duckdb.CreateDouble(t.Floats(a)(row)), nil
+		}
+		return duckdb.CreateFloat(float32(t.Floats(a)(row))), nil
+	case arrowtype.Text:
+		s := a.(array.StringLike).Value(row)
 		if !utf8.ValidString(s) { // invalid UTF-8 would crash DuckDB
 			return v, errors.New("the text is not UTF-8")
 		}
 		return duckdb.CreateVarcharLength(s, duckdb.IdxT(len(s))), nil
-	case interface{ Value(int) []byte }: // binary types
-		return duckdb.CreateBlob(a.Value(row)), nil
-	case *array.Decimal128:
-		return decimal(a.DataType().(arrow.DecimalType), a.Value(row).BigInt())
-	case *array.Date32:
-		return duckdb.CreateDate(duckdb.NewDate(int32(a.Value(row)))), nil
-	case *array.Date64:
-		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(int64(a.Value(row)))), nil
-	case *array.Time32:
-		return timeOfDay(unitOf(a), int64(a.Value(row)))
-	case *array.Time64:
-		return timeOfDay(unitOf(a), int64(a.Value(row)))
-	case *array.Timestamp:
-		return timestamp(a.DataType().(*arrow.TimestampType), int64(a.Value(row)))
-	case *array.Duration:
-		micros, err := toMicros(unitOf(a), int64(a.Value(row)))
-		if err != nil {
-			return v, err
+	case arrowtype.Binary:
+		return duckdb.CreateBlob(a.(interface{ Value(int) []byte }).Value(row)), nil
+	case arrowtype.Decimal:
+		if dataType.ID() == arrow.DECIMAL128 {
+			return decimal(dataType.(arrow.DecimalType), t.Decimals(a)(row).BigInt())
 		}
-		return duckdb.CreateInterval(duckdb.NewInterval(0, 0, micros)), nil
-	case *array.MonthDayNanoInterval:
-		i := a.Value(row)
-		micros, err := toMicros(arrow.Nanosecond, i.Nanoseconds)
-		if err != nil {
-			return v, err
+	case arrowtype.Date:
+		if dataType.ID() == arrow.DATE32 {
+			return duckdb.CreateDate(duckdb.NewDate(int32(t.Ints(a)(row)))), nil
 		}
-		return duckdb.CreateInterval(duckdb.NewInterval(i.Months, i.Days, micros)), nil
-	case *array.Dictionary:
-		return valueOf(a.Dictionary(), a.GetValueIndex(row))
-	case array.ExtensionArray:
-		return valueOf(a.Storage(), row)
+		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(t.Ints(a)(row))), nil
+	case arrowtype.Time:
+		return timeOfDay(unitOf(a), t.Ints(a)(row))
+	case arrowtype.Timestamp:
+		return timestamp(dataType.(*arrow.TimestampType), t.Ints(a)(row))
+	case arrowtype.Duration:
+		return interval(0, 0, unitOf(a), t.Ints(a)(row))
+	case arrowtype.Interval:
+		if a, ok := a.(*array.MonthDayNanoInterval); ok {
+			i := a.Value(row)
+			return interval(i.Months, i.Days, arrow.Nanosecond, i.Nanoseconds)
+		}
 	}
-	return v, fmt.Errorf("a value of type %s is not supported", a.DataType())
+	return v, fmt.Errorf("a value of type %s is not supported", dataType)
+}
+
+var integerValues = map[reflect.Kind]func(n int64) duckdb.Value{
+	reflect.Int8: func(n int64) duckdb.Value { return duckdb.CreateInt8(int8(n)) }, reflect.Uint8: func(n int64) duckdb.Value { return duckdb.CreateUInt8(uint8(n)) },
+	reflect.Int16: func(n int64) duckdb.Value { return duckdb.CreateInt16(int16(n)) }, reflect.Uint16: func(n int64) duckdb.Value { return duckdb.CreateUInt16(uint16(n)) },
+	reflect.Int32: func(n int64) duckdb.Value { return duckdb.CreateInt32(int32(n)) }, reflect.Uint32: func(n int64) duckdb.Value { return duckdb.CreateUInt32(uint32(n)) },
+	reflect.Int64: duckdb.CreateInt64, reflect.Uint64: func(n int64) duckdb.Value { return duckdb.CreateUInt64(uint64(n)) },
+}
+
+func interval(months, days int32, unit arrow.TimeUnit, n int64) (v duckdb.Value, err error) {
+	micros, err := toMicros(unit, n)
+	if err == nil {
+		v = duckdb.CreateInterval(duckdb.NewInterval(months, days, micros))
+	}
+	return v, err
 }
 
 func unitOf(a arrow.Array) arrow.TimeUnit { return a.DataType().(arrow.TemporalWithUnit).TimeUnit() }
@@ -235,19 +231,17 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 		}
 		return duckdb.CreateTimestampTZ(duckdb.NewTimestamp(micros)), nil
 	}
-	switch t.Unit {
-	case arrow.Second:
+	micros, err := toMicros(t.Unit, v)
+	if t.Unit == arrow.Second {
 		return duckdb.CreateTimestampS(duckdb.NewTimestampS(v)), nil
-	case arrow.Millisecond:
-		// prefer microseconds, because DuckDB casts them to all other units
-		if micros, err := toMicros(t.Unit, v); err == nil {
-			return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil
-		}
-		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil
-	case arrow.Nanosecond:
+	}
+	if t.Unit == arrow.Nanosecond {
 		return duckdb.CreateTimestampNS(duckdb.NewTimestampNS(v)), nil
 	}
-	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
+	if err != nil { // milliseconds; otherwise microseconds, because DuckDB casts them to all other units
+		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil
+	}
+	return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil
 }
 
 // toMicros converts v to microseconds, the finest unit of DuckDB's intervals and its timestamps with a time zone.

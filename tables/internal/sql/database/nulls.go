@@ -29,13 +29,10 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	}
 	for _, child := range d.Children() {
 		var inherited []byte
-		switch parent := dataType.(type) {
-		case *arrow.StructType:
+		if list, ok := dataType.(*arrow.FixedSizeListType); ok && valid != nil {
+			inherited = newBitmap(child.Len(), func(row int) bool { return bitutil.BitIsSet(valid, row/int(list.Len())) })
+		} else if dataType.ID() == arrow.STRUCT {
 			inherited = valid
-		case *arrow.FixedSizeListType:
-			if valid != nil {
-				inherited = newBitmap(child.Len(), func(row int) bool { return bitutil.BitIsSet(valid, row/int(parent.Len())) })
-			}
 		}
 		zeroNulls(child, inherited)
 	}

@@ -14,6 +14,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -139,32 +140,23 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 // checkRange returns an error if an array contains a value that Arrow's types cannot represent. Infinite dates
 // and timestamps are allowed: Arrow represents them by its largest and smallest values, which tables can contain.
 func checkRange(a arrow.Array) error {
-	switch a := a.(type) {
-	case *array.Time64:
-		for i, v := range a.Time64Values() {
-			if int64(v) == int64(24*time.Hour/unitOf(a).Multiplier()) && a.IsValid(i) {
+	switch t := arrowtype.Of(a.DataType()); {
+	case t.Kind == arrowtype.Time:
+		for i, v := range t.Widen(a) {
+			if v == int64(24*time.Hour/unitOf(a).Multiplier()) && a.IsValid(i) {
 				return errors.New("the time 24:00:00")
 			}
 		}
-	case *array.Decimal128:
-		for i, v := range a.Values() {
-			if !v.FitsInPrecision(38) && a.IsValid(i) { // a HUGEINT
+	case t.Decimals != nil:
+		value := t.Decimals(a)
+		for i := range a.Len() {
+			if a.IsValid(i) && !value(i).FitsInPrecision(38) { // a HUGEINT
 				return errors.New("an integer of more than 38 digits")
 			}
 		}
-	case *array.Struct:
-		return checkRanges(a.NumField(), a.Field)
-	case array.Union:
-		return checkRanges(a.NumFields(), a.Field)
-	case array.ListLike:
-		return checkRange(a.ListValues())
 	}
-	return nil
-}
-
-func checkRanges(n int, field func(int) arrow.Array) error {
-	for i := range n {
-		if err := checkRange(field(i)); err != nil {
+	for _, child := range arrowtype.Children(a) {
+		if err := checkRange(child); err != nil {
 			return err
 		}
 	}
