@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
@@ -93,20 +94,16 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 	}
 	defer b.Release()
 	file, row, action := b.Column(0), b.Column(1), b.Column(2)
-	number := func(a arrow.Array, i int) int64 {
-		switch a := a.(type) {
-		case *array.Uint64:
-			return int64(a.Value(i))
-		case *array.Int32:
-			return int64(a.Value(i))
-		case *array.Int64:
-			return a.Value(i)
+	number := func(a arrow.Array) func(i int) int64 {
+		if ints := arrowtype.Of(a.DataType()).Ints; ints != nil {
+			return ints(a)
 		}
-		return -1
+		return func(int) int64 { return -1 }
 	}
+	actionOf, fileOf, rowOf := number(action), number(file), number(row)
 	n := int(b.NumRows())
 	for i := 0; i < n; {
-		k := number(action, i)
+		k := actionOf(i)
 		if k < 0 || k >= int64(len(r.query.Actions)) {
 			return fmt.Errorf("the query returned action %d, which does not exist", k)
 		}
@@ -114,11 +111,11 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 		var index int
 		var rows []int64
 		from := i
-		for ; i < n && number(action, i) == k && row.IsNull(i) == isNew; i++ {
+		for ; i < n && actionOf(i) == k && row.IsNull(i) == isNew; i++ {
 			if isNew {
 				continue
 			}
-			p, err := r.position(number(file, i), number(row, i))
+			p, err := r.position(fileOf(i), rowOf(i))
 			if err != nil {
 				return err
 			}

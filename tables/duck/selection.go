@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
@@ -168,10 +169,10 @@ func (q *query) condition(s *database.Selection, indices map[string]int) (where 
 			return nil, false
 		}
 		f := q.tables[0].plan.Schema.Field(i)
-		switch {
+		switch row := arrowtype.Of(f.Type); {
 		case l.IsText:
 			ok = f.Type.ID() == arrow.STRING && utf8.ValidString(l.Value) && !strings.Contains(l.Value, "\x00")
-		case arrow.IsSignedInteger(f.Type.ID()):
+		case row.Kind == arrowtype.Integer && !row.IsUnsigned():
 			_, err := strconv.ParseInt(l.Value, 10, f.Type.(arrow.FixedWidthDataType).BitWidth())
 			ok = err == nil
 		default:

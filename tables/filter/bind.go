@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -105,14 +106,13 @@ func columnTypes(n *node, column string, columns *arrow.Schema) (t, typ arrow.Da
 // kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.
 // If columns of the type cannot be compared, the description is "".
 func kindOf(t arrow.DataType) (kind where.Kind, name string) {
-	id := t.ID()
+	row := arrowtype.Of(t)
 	switch {
-	case id == arrow.BOOL:
+	case row.Kind == arrowtype.Bool:
 		return where.Bool, "true or false"
-	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
+	case row.IsNumber(), row.Kind == arrowtype.Duration:
 		return where.Number, "a number"
-	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW,
-		slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIMESTAMP, arrow.TIME32, arrow.TIME64}, id):
+	case row.IsTemporal(), row.Native == reflect.String:
 		return where.Text, "text in single quotes"
 	}
 	return 0, ""
@@ -145,16 +145,16 @@ func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 
 func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	var v value
-	switch b.typ.(type) {
-	case *arrow.StringType, *arrow.BinaryType:
+	switch row := arrowtype.Of(b.typ); {
+	case row.Native == reflect.String:
 		v.text = l.Text
-	case *arrow.Float32Type:
+	case row.Native == reflect.Float32:
 		f, _ := l.Number.Float32()
 		if t.ID() == arrow.FLOAT16 { // round the literal to float16, because the column is compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
-	case *arrow.Float64Type:
+	case row.Kind == arrowtype.Float:
 		v.float, _ = l.Number.Float64()
 	default:
 		exact, err := rational(l, t, b.typ)
@@ -212,13 +212,13 @@ func (b *boundNode) bindExact(r *big.Rat) {
 // wholeValue converts an integer to a value of type typ, and reports whether it is in the type's range.
 func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 	i := v.Int64()
-	switch typ.(type) {
-	case *arrow.Decimal128Type:
+	switch row := arrowtype.Of(typ); {
+	case row.Decimals != nil:
 		if v.BitLen() > 127 {
 			return value{}, false
 		}
 		return value{decimal: decimal128.FromBigInt(v)}, true
-	case *arrow.Int32Type, *arrow.Date32Type:
+	case row.Native == reflect.Int32:
 		return value{integer: i}, v.IsInt64() && i == int64(int32(i))
 	}
 	return value{integer: i}, v.IsInt64()
@@ -226,10 +226,11 @@ func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 
 // timeValue converts a date or time to an exact number, in the units of typ, the type in which the column is compared.
 func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
-	switch typ := typ.(type) {
-	case *arrow.Date32Type:
+	switch arrowtype.KindOf(typ) {
+	case arrowtype.Date:
 		return since1970(l, big.NewRat(1, 24*60*60), "UTC")
-	case *arrow.TimestampType:
+	case arrowtype.Timestamp:
+		typ := typ.(*arrow.TimestampType)
 		zone := typ.TimeZone // stored times are in UTC, so the zone is in the column's own type
 		if logical, ok := t.(*arrow.TimestampType); ok {
 			zone = logical.TimeZone
@@ -237,8 +238,8 @@ func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 			zone = "UTC"
 		}
 		return since1970(l, unitsPerSecond(typ.Unit), zone)
-	case *arrow.Time64Type:
-		return sinceMidnight(l, typ.Unit)
+	case arrowtype.Time:
+		return sinceMidnight(l, typ.(*arrow.Time64Type).Unit)
 	}
 	// the column is stored as integers, because Iceberg has no nanosecond times of day
 	return sinceMidnight(l, arrow.Nanosecond)

@@ -3,11 +3,13 @@ package filter
 import (
 	"encoding/binary"
 	"math"
+	"reflect"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/base/where"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // Bounds describes the values of a column in a group of rows. All values are between Min and Max, which need not be
@@ -105,10 +107,10 @@ func Overlap(t arrow.DataType, a, b Bounds) bool {
 }
 
 func (v value) order(t arrow.DataType, w value) int {
-	switch {
-	case arrow.IsFloating(t.ID()):
+	switch row := arrowtype.Of(t); {
+	case row.Kind == arrowtype.Float:
 		return compareValues(v.float, w.float)
-	case arrow.IsBaseBinary(t.ID()):
+	case row.Native == reflect.String:
 		return compareValues(v.text, w.text)
 	}
 	return compareValues(v.integer, w.integer)
@@ -125,16 +127,16 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	}
 	// A timestamp's bound of 4 bytes is a number of days, from when the column was a date.
 	isNumber := len(bound) == 8 || len(bound) == 4 && t.ID() != arrow.TIMESTAMP
-	switch t.ID() {
-	case arrow.STRING, arrow.BINARY:
+	switch arrowtype.Of(t).Native {
+	case reflect.String:
 		return value{text: string(bound)}, bound != nil
-	case arrow.INT32, arrow.INT64, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP:
+	case reflect.Int32, reflect.Int64:
 		v.integer = int64(bits)
 		if len(bound) == 4 {
 			v.integer = int64(int32(bits))
 		}
 		return v, isNumber
-	case arrow.FLOAT32, arrow.FLOAT64:
+	case reflect.Float32, reflect.Float64:
 		v.float = math.Float64frombits(bits)
 		if len(bound) == 4 {
 			v.float = float64(math.Float32frombits(uint32(bits)))

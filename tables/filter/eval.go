@@ -3,12 +3,14 @@ package filter
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
 	"github.com/go-partd/partd/internal/base/where"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -94,46 +96,45 @@ func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 	if n.comparesColumns {
 		return
 	}
-	switch a := column.(type) {
-	case *array.Dictionary: // the code of a null is arbitrary, so it may be out of range
-		valueOutcomes := make([]outcomeSet, a.Dictionary().Len())
-		n.compare(valueOutcomes, a.Dictionary())
-		for i, code := range a.Indices().(*array.Int32).Int32Values() {
+	if d, ok := column.(*array.Dictionary); ok { // the code of a null is arbitrary, so it may be out of range
+		valueOutcomes := make([]outcomeSet, d.Dictionary().Len())
+		n.compare(valueOutcomes, d.Dictionary())
+		for i, code := range d.Indices().(*array.Int32).Int32Values() {
 			if uint64(code) < uint64(len(valueOutcomes)) {
 				out[i] = valueOutcomes[code]
 			}
 		}
-	case *array.Int32:
-		compareSlice(n, out, a.Int32Values())
-	case *array.Int64:
-		compareSlice(n, out, a.Int64Values())
-	case *array.Date32:
-		compareSlice(n, out, a.Date32Values())
-	case *array.Time64:
-		compareSlice(n, out, a.Time64Values())
-	case *array.Timestamp:
-		compareSlice(n, out, a.TimestampValues())
-	case *array.Float32:
-		compareSlice(n, out, a.Float32Values())
-	case *array.Float64:
-		compareSlice(n, out, a.Float64Values())
-	case *array.Boolean:
-		compareEach(n, out, func(i int) int { return toInt(a.Value(i)) }, func(v value) int { return int(v.integer) }, compareValues)
-	case *array.Decimal128:
-		compareEach(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, compareDecimals)
-	case *array.String:
-		if n.op == where.Like {
+		return
+	}
+	literalText := func(v value) string { return v.text }
+	switch t, data := arrowtype.Of(column.DataType()), column.Data(); t.Native {
+	case reflect.Int32:
+		compareSlice(n, out, arrow.GetValues[int32](data, 1))
+	case reflect.Int64:
+		compareSlice(n, out, arrow.GetValues[int64](data, 1))
+	case reflect.Float32:
+		compareSlice(n, out, arrow.GetValues[float32](data, 1))
+	case reflect.Float64:
+		compareSlice(n, out, arrow.GetValues[float64](data, 1))
+	case reflect.Bool:
+		compareEach(n, out, t.Ints(column), func(v value) int64 { return v.integer }, compareValues)
+	case reflect.String:
+		texts, isText := column.(*array.String)
+		switch {
+		case !isText:
+			compareEach(n, out, column.(*array.Binary).ValueString, literalText, compareValues)
+		case n.op != where.Like:
+			compareEach(n, out, texts.Value, literalText, compareValues)
+		default:
 			for i := range out {
 				out[i] = fails
-				if n.like.Matches(a.Value(i)) {
+				if n.like.Matches(texts.Value(i)) {
 					out[i] = holds
 				}
 			}
-			return
 		}
-		compareEach(n, out, a.Value, func(v value) string { return v.text }, compareValues)
-	case *array.Binary:
-		compareEach(n, out, a.ValueString, func(v value) string { return v.text }, compareValues)
+	default: // a decimal
+		compareEach(n, out, t.Decimals(column), func(v value) decimal128.Num { return v.decimal }, compareDecimals)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/kinds"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
@@ -173,12 +174,12 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
 	fields := parameters.Fields()
 	for i, f := range fields {
-		switch t := f.Type.(type) {
-		case *arrow.TimestampType:
-			fields[i].Type = &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: t.TimeZone}
-		case *arrow.Time32Type, *arrow.Time64Type:
+		switch arrowtype.KindOf(f.Type) {
+		case arrowtype.Timestamp:
+			fields[i].Type = &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: f.Type.(*arrow.TimestampType).TimeZone}
+		case arrowtype.Time:
 			fields[i].Type = arrow.FixedWidthTypes.Time32ms
-		case *arrow.NullType:
+		case arrowtype.Null:
 			fields[i].Type = arrow.BinaryTypes.String
 		}
 	}

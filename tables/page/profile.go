@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -29,11 +30,10 @@ type topJSON struct {
 
 // numberSQL returns SQL that converts a column of type t to a number, or "" if that is impossible.
 func numberSQL(t arrow.DataType, column string) string {
-	id := t.ID()
-	switch {
-	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
+	switch row := arrowtype.Of(t); {
+	case row.IsNumber():
 		return column + "::DOUBLE"
-	case id == arrow.TIMESTAMP, id == arrow.DATE32, id == arrow.DATE64:
+	case row.Kind == arrowtype.Timestamp, row.Kind == arrowtype.Date:
 		return "CASE WHEN isfinite(" + column + ") THEN epoch_us(" + column + "::TIMESTAMP) / 1000.0::DOUBLE END"
 	}
 	return ""

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -165,7 +167,7 @@ func (c *combination) keySQL(i int, name string) string {
 	switch {
 	case !slices.ContainsFunc(c.sources, func(s source) bool { return isInteger(typeOf(s)) }):
 		return x
-	case arrow.IsFloating(t.ID()):
+	case arrowtype.KindOf(t) == arrowtype.Float:
 		return fmt.Sprintf("CASE WHEN %[1]s = trunc(%[1]s) THEN TRY_CAST(%[1]s AS HUGEINT) END", x+"::DOUBLE")
 	case !slices.ContainsFunc(c.sources, func(s source) bool { return !arrow.TypeEqual(typeOf(s), t) }):
 		return x
@@ -175,14 +177,15 @@ func (c *combination) keySQL(i int, name string) string {
 
 // castTo returns the SQL that casts x, a column of type t, to the type of the result's column.
 func castTo(x string, t arrow.DataType, to arrow.Field) string {
+	toFloat := arrowtype.Of(to.Type).Native == reflect.Float64
 	switch {
 	case arrow.TypeEqual(t, to.Type):
 	case arrow.TypeEqual(to.Type, wideInteger):
 		return x + "::DECIMAL(20, 0)"
-	case to.Type.ID() == arrow.FLOAT64 && isInteger(t):
+	case toFloat && isInteger(t):
 		message := sqltext.Text(fmt.Sprintf("column %q: float64 cannot represent the integer ", to.Name))
 		return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR %[1]s::DOUBLE::HUGEINT = %[1]s::HUGEINT THEN %[1]s::DOUBLE ELSE error(%[2]s || %[1]s) END", x, message)
-	case to.Type.ID() == arrow.FLOAT64:
+	case toFloat:
 		return x + "::DOUBLE"
 	}
 	return x
@@ -191,32 +194,30 @@ func castTo(x string, t arrow.DataType, to arrow.Field) string {
 var wideInteger = &arrow.Decimal128Type{Precision: 20}
 
 func isInteger(t arrow.DataType) bool {
-	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
+	return arrowtype.KindOf(t) == arrowtype.Integer || arrow.TypeEqual(t, wideInteger)
 }
 
 // commonType returns a type that can hold the values of both columns. For an integer column and a float column, it is
 // float64; castTo's SQL then fails at an integer that float64 cannot represent exactly.
 func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
-	isText := func(t arrow.DataType) bool {
-		return t.ID() == arrow.STRING || t.ID() == arrow.LARGE_STRING || t.ID() == arrow.STRING_VIEW
-	}
+	kindA, kindB := arrowtype.KindOf(a), arrowtype.KindOf(b)
 	ta, isTime := a.(*arrow.TimestampType)
 	tb, areTimes := b.(*arrow.TimestampType)
 	switch {
-	case schema.Alike(a, b), a.ID() == arrow.NULL:
+	case schema.Alike(a, b), kindA == arrowtype.Null:
 		return b, nil
-	case b.ID() == arrow.NULL:
+	case kindB == arrowtype.Null:
 		return a, nil
-	case isText(a) && isText(b):
+	case kindA == arrowtype.Text && kindB == kindA:
 		return arrow.BinaryTypes.String, nil
 	case isTime && areTimes && ta.TimeZone == tb.TimeZone:
 		return &arrow.TimestampType{Unit: max(ta.Unit, tb.Unit), TimeZone: ta.TimeZone}, nil
-	case arrow.IsInteger(a.ID()) && arrow.IsInteger(b.ID()) && a.ID() != arrow.UINT64 && b.ID() != arrow.UINT64:
+	case kindA == arrowtype.Integer && kindB == kindA && arrowtype.Of(a).Native != reflect.Uint64 && arrowtype.Of(b).Native != reflect.Uint64:
 		return int64Type, nil
 	case isInteger(a) && isInteger(b):
 		return wideInteger, nil
-	case (isInteger(a) || arrow.IsFloating(a.ID())) && (isInteger(b) || arrow.IsFloating(b.ID())):
+	case (isInteger(a) || kindA == arrowtype.Float) && (isInteger(b) || kindB == arrowtype.Float):
 		return float64Type, nil
 	}
 	return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s in one table and %s in another", b, a)}

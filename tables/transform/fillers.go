@@ -109,10 +109,9 @@ func (n *rowFiller) end() error {
 
 // maxValueSize returns an upper bound on the size of the largest value in a, in bytes.
 func maxValueSize(a arrow.Array) (size int64) {
-	switch a := a.(type) {
-	case array.BinaryLike:
+	if texts, ok := a.(array.BinaryLike); ok {
 		for i := range a.Len() {
-			size = max(size, int64(a.ValueLen(i)))
+			size = max(size, int64(texts.ValueLen(i)))
 		}
 		return size
 	}

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -170,7 +172,7 @@ func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, er
 }
 
 func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
-	f, t := functions[name], column.Type
+	f, t, row := functions[name], column.Type, arrowtype.Of(column.Type)
 	n := x
 	resultType := t
 	kind, _ := column.Metadata.GetValue(schema.ValuesKey)
@@ -178,15 +180,15 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 	switch {
 	case f.numeric && kind != "": // such as period[M], which is stored as integers
 		return aggregate{}, errors.New(kind)
-	case arrow.IsFloating(t.ID()):
+	case row.Kind == arrowtype.Float:
 		n, resultType = x+"::DOUBLE", float64Type
-	case t.ID() == arrow.BOOL:
+	case row.Kind == arrowtype.Bool:
 		n, resultType = x+"::INTEGER", int64Type
-	case t.ID() == arrow.UINT64:
+	case row.Native == reflect.Uint64:
 		resultType = t
-	case arrow.IsInteger(t.ID()):
+	case row.Kind == arrowtype.Integer:
 		resultType = int64Type
-	case arrow.IsDecimal(t.ID()):
+	case row.Kind == arrowtype.Decimal:
 		resultType = &arrow.Decimal128Type{Precision: 38, Scale: t.(arrow.DecimalType).GetScale()}
 	case f.numeric:
 		return aggregate{}, errors.New(t.String())

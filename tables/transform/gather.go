@@ -53,22 +53,23 @@ func newGatherer(t arrow.DataType, names []string) gatherer {
 	if containsOther(names, extremeFunctions) {
 		return nil
 	}
-	needsExtremes := containsOther(names, firstLastFunctions)
-	switch t.ID() {
-	case arrow.STRING, arrow.LARGE_STRING:
-		return &comparableValues[string]{compare: strings.Compare, needsExtremes: needsExtremes}
-	case arrow.BINARY, arrow.LARGE_BINARY:
-		return &comparableValues[[]byte]{compare: bytes.Compare, needsExtremes: needsExtremes}
-	case arrow.TIMESTAMP:
-		return &comparableValues[arrow.Timestamp]{compare: cmp.Compare[arrow.Timestamp], needsExtremes: needsExtremes}
-	case arrow.DATE32:
-		return &comparableValues[arrow.Date32]{compare: cmp.Compare[arrow.Date32], needsExtremes: needsExtremes}
-	case arrow.DECIMAL128:
-		return &comparableValues[decimal128.Num]{compare: decimal128.Num.Cmp, needsExtremes: needsExtremes}
-	case arrow.BOOL:
-		return &comparableValues[bool]{compare: sorted.CompareBools, needsExtremes: needsExtremes}
+	if newGatherer := valueGatherers[t.ID()]; newGatherer != nil {
+		return newGatherer(containsOther(names, firstLastFunctions))
 	}
 	return nil
+}
+
+var valueGatherers = map[arrow.Type]func(needsExtremes bool) gatherer{
+	arrow.STRING: newValues(strings.Compare), arrow.LARGE_STRING: newValues(strings.Compare),
+	arrow.BINARY: newValues(bytes.Compare), arrow.LARGE_BINARY: newValues(bytes.Compare),
+	arrow.TIMESTAMP: newValues(cmp.Compare[arrow.Timestamp]), arrow.DATE32: newValues(cmp.Compare[arrow.Date32]),
+	arrow.DECIMAL128: newValues(decimal128.Num.Cmp), arrow.BOOL: newValues(sorted.CompareBools),
+}
+
+func newValues[T any](compare func(a, b T) int) func(needsExtremes bool) gatherer {
+	return func(needsExtremes bool) gatherer {
+		return &comparableValues[T]{compare: compare, needsExtremes: needsExtremes}
+	}
 }
 
 func putCount(n *int64, to array.Builder) func() error {

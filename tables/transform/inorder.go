@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
@@ -196,30 +197,29 @@ func (w *orderedResampling) add(b arrow.RecordBatch) error {
 
 func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	w.times = w.times[:0]
-	switch a := a.(type) {
-	case *array.Timestamp:
-		unit := a.DataType().(*arrow.TimestampType).Unit
-		factor := w.bins.second / int64(time.Second/unit.Multiplier())
-		if factor == 1 {
-			return arrow.GetData[int64](arrow.GetBytes(a.TimestampValues())), nil
-		}
-		return inUnit(w, a.TimestampValues(), factor)
-	case *array.Date32:
-		return inUnit(w, a.Date32Values(), w.bins.second*day)
-	case *array.Date64:
-		return inUnit(w, a.Date64Values(), w.bins.second/1000)
+	factor := w.bins.second * day
+	if t, isTimestamp := a.DataType().(*arrow.TimestampType); isTimestamp {
+		factor = w.bins.second / int64(time.Second/t.Unit.Multiplier())
+	} else if a.DataType().ID() == arrow.DATE64 {
+		factor = w.bins.second / 1000
+	} else if a.DataType().ID() != arrow.DATE32 {
+		return nil, errNeedsSQL
 	}
-	return nil, errNeedsSQL
+	times := arrowtype.Of(a.DataType()).Widen(a)
+	if factor == 1 {
+		return times, nil
+	}
+	return w.inUnit(times, factor)
 }
 
 // inUnit multiplies times by factor. If a product overflows, it returns errNeedsSQL.
-func inUnit[T ~int32 | ~int64](w *orderedResampling, times []T, factor int64) ([]int64, error) {
+func (w *orderedResampling) inUnit(times []int64, factor int64) ([]int64, error) {
 	lowest, highest := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
 	for _, t := range times {
-		if int64(t) < lowest || int64(t) > highest {
+		if t < lowest || t > highest {
 			return nil, errNeedsSQL
 		}
-		w.times = append(w.times, int64(t)*factor)
+		w.times = append(w.times, t*factor)
 	}
 	return w.times, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -435,17 +436,13 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 func (q *resampling) labels(indexes []int64) (arrow.Array, error) {
 	builder := array.NewBuilder(memory.DefaultAllocator, q.schema.Field(0).Type)
 	defer builder.Release()
+	appendLabel := arrowtype.Of(builder.Type()).IntAppender(builder)
 	for _, n := range indexes {
 		label, err := q.bins.labelOf(n)
 		if err != nil {
 			return nil, err
 		}
-		switch b := builder.(type) {
-		case *array.TimestampBuilder:
-			b.Append(arrow.Timestamp(label))
-		case *array.Date32Builder:
-			b.Append(arrow.Date32(label))
-		}
+		appendLabel(label)
 	}
 	return builder.NewArray(), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -93,15 +94,7 @@ func (in *input) firstKey(rows batches.Seq) (string, error) {
 // views. Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
 	metadata := s.Metadata()
-	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), func(t arrow.DataType) arrow.DataType {
-		switch t.ID() {
-		case arrow.STRING_VIEW:
-			return arrow.BinaryTypes.String
-		case arrow.BINARY_VIEW:
-			return arrow.BinaryTypes.Binary
-		}
-		return t
-	}), &metadata)
+	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), arrowtype.WithoutView), &metadata)
 }
 
 // KeyAppender returns a function that appends the key of a row's value. Keys must not be prefixes of other keys.

@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -161,15 +163,10 @@ func countNames(s *arrow.Schema) map[string]int {
 // has depends only on the program that wrote it.
 func shortForm(t arrow.DataType) arrow.DataType {
 	form := func(t arrow.DataType) arrow.DataType {
-		switch t := t.(type) {
-		case *arrow.LargeStringType, *arrow.StringViewType:
-			return arrow.BinaryTypes.String
-		case *arrow.LargeBinaryType, *arrow.BinaryViewType:
-			return arrow.BinaryTypes.Binary
-		case *arrow.LargeListType:
-			return arrow.ListOfField(t.ElemField())
+		if list, ok := t.(*arrow.LargeListType); ok {
+			return arrow.ListOfField(list.ElemField())
 		}
-		return t
+		return cmp.Or(arrowtype.Of(t).Plain, t)
 	}
 	return form(schema.MapFields(t, func(f arrow.Field) arrow.Field {
 		f.Type = form(f.Type)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
@@ -102,24 +104,20 @@ func hasNoValues(g *metadata.RowGroupMetaData) (bool, error) {
 // checkNested adds an empty array.
 func checkNested(arrays []arrow.Array) error {
 	for _, a := range arrays {
-		var children []arrow.Array
+		children := arrowtype.Children(a)
 		isComplete := true
 		switch a := a.(type) {
 		case array.ListLike:
-			children = []arrow.Array{a.ListValues()}
 			for i, last := 0, int64(0); i < a.Len() && isComplete; i++ {
 				from, to := a.ValueOffsets(i)
 				isComplete = last <= from && from <= to && to <= int64(children[0].Len())
 				last = from
 			}
 		case *array.Struct:
-			for i := range a.NumField() {
-				children = append(children, a.Field(i))
-				isComplete = isComplete && a.Field(i).Len() >= a.Len()
-			}
+			isComplete = !slices.ContainsFunc(children, func(field arrow.Array) bool { return field.Len() < a.Len() })
 		case *array.Dictionary:
 			if data := a.Data().(*array.Data); data.Dictionary() == (*array.Data)(nil) {
-				empty := array.MakeArrayOfNull(memory.DefaultAllocator, a.DataType().(*arrow.DictionaryType).ValueType, 0)
+				empty := array.MakeArrayOfNull(memory.DefaultAllocator, arrowtype.Inner(a.DataType()), 0)
 				data.SetDictionary(empty.Data())
 				empty.Release()
 			}

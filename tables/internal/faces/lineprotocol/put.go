@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 const (
@@ -181,20 +182,23 @@ func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.
 // maxNulls+1, so that sums do not overflow.
 func nullSize(t arrow.DataType) int64 {
 	size := int64(16) // the largest is that of a view
-	switch t := t.(type) {
-	case arrow.ExtensionType:
-		return nullSize(t.StorageType())
-	case *arrow.FixedSizeListType:
-		size = int64(t.Len()) * nullSize(t.Elem())
-	case *arrow.StructType:
+	list, isFixedList := t.(*arrow.FixedSizeListType)
+	dictionary, isDictionary := t.(*arrow.DictionaryType)
+	fixed, isFixed := t.(arrow.FixedWidthDataType)
+	switch kind := arrowtype.KindOf(t); {
+	case kind == arrowtype.Extension || kind == arrowtype.UUID:
+		return nullSize(arrowtype.Inner(t))
+	case isFixedList:
+		size = int64(list.Len()) * nullSize(list.Elem())
+	case kind == arrowtype.Struct:
 		size = 0
-		for _, f := range t.Fields() {
+		for _, f := range arrowtype.Fields(t) {
 			size += nullSize(f.Type)
 		}
-	case *arrow.DictionaryType:
-		size = nullSize(t.IndexType) + nullSize(t.ValueType)
-	case arrow.FixedWidthDataType:
-		size = int64(t.Bytes())
+	case isDictionary:
+		size = nullSize(dictionary.IndexType) + nullSize(dictionary.ValueType)
+	case isFixed:
+		size = int64(fixed.Bytes())
 	}
 	return min(size+1, maxNulls+1) // the bit that marks a null counts as a byte
 }

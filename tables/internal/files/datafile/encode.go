@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -182,26 +183,25 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 
 // leafArrays appends the arrays of a column's Parquet leaf columns to leaves, in order. The caller must release them.
 func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
-	switch a := a.(type) {
-	case array.ExtensionArray:
-		return leafArrays(a.Storage(), leaves)
-	case *array.Struct:
-		for i := range a.NumField() {
-			leaves = leafArrays(a.Field(i), leaves)
-		}
-		return leaves
-	case array.ListLike:
+	a = arrowtype.Storage(a)
+	children := arrowtype.Children(a)
+	if list, ok := a.(array.ListLike); ok {
 		var start, end int64
 		if a.Len() > 0 {
-			start, _ = a.ValueOffsets(0)
-			_, end = a.ValueOffsets(a.Len() - 1)
+			start, _ = list.ValueOffsets(0)
+			_, end = list.ValueOffsets(a.Len() - 1)
 		}
-		values := array.NewSlice(a.ListValues(), start, end)
-		defer values.Release()
-		return leafArrays(values, leaves)
+		children[0] = array.NewSlice(children[0], start, end)
+		defer children[0].Release()
 	}
-	a.Retain()
-	return append(leaves, a)
+	for _, child := range children {
+		leaves = leafArrays(child, leaves)
+	}
+	if len(children) == 0 {
+		a.Retain()
+		leaves = append(leaves, a)
+	}
+	return leaves
 }
 
 func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {

@@ -2,12 +2,15 @@ package datafile
 
 import (
 	"encoding/binary"
+	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // columnEncoding is a column's encoding in a row group; see docs/dev/tables-speed.md. Recent versions of all readers
@@ -100,50 +103,48 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 // plainValue returns a function that returns the bytes of value i, almost as in Parquet's PLAIN encoding.
 func plainValue(a arrow.Array) func(i int) []byte {
 	buffers, offset := a.Data().Buffers(), a.Data().Offset()
-	switch t := a.DataType().(type) {
-	case *arrow.StringType, *arrow.BinaryType:
+	switch t := arrowtype.Of(a.DataType()); {
+	case t.Native == reflect.String:
 		offsets := arrow.Int32Traits.CastFromBytes(buffers[1].Bytes())[offset:]
 		all := []byte{}
 		if buffers[2] != nil {
 			all = buffers[2].Bytes()
 		}
 		return func(i int) []byte { return all[offsets[i]:offsets[i+1]] }
-	case *arrow.Decimal128Type:
-		size := decimalBytes(t)
+	case t.Kind == arrowtype.Decimal:
+		size := decimalBytes(a.DataType())
 		return func(i int) []byte { return buffers[1].Bytes()[(offset+i)*16:][:size] }
 	default:
-		size := t.(arrow.FixedWidthDataType).Bytes()
+		size := a.DataType().(arrow.FixedWidthDataType).Bytes()
 		return func(i int) []byte { return buffers[1].Bytes()[(offset+i)*size:][:size] }
 	}
 }
 
 // decimalBytes returns a decimal's size in Parquet, in bytes. Iceberg requires integers for short decimals.
-func decimalBytes(t *arrow.Decimal128Type) int {
+func decimalBytes(t arrow.DataType) int {
+	precision := t.(arrow.DecimalType).GetPrecision()
 	switch {
-	case t.Precision <= 9:
+	case precision <= 9:
 		return 4
-	case t.Precision <= 18:
+	case precision <= 18:
 		return 8
 	}
-	return int(pqarrow.DecimalSize(t.Precision))
+	return int(pqarrow.DecimalSize(precision))
 }
 
 // width estimates the average size of a value in Parquet's PLAIN encoding, in bytes.
 func width(a arrow.Array) int64 {
-	switch t := a.DataType().(type) {
-	case *arrow.BooleanType:
-		return 1
-	case *arrow.StringType, *arrow.BinaryType:
+	switch t := arrowtype.Of(a.DataType()); {
+	case t.Native == reflect.String:
 		if a.Len() == a.NullN() {
 			return 4
 		}
 		offsets := arrow.Int32Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
 		return 4 + int64(offsets[a.Len()]-offsets[0])/int64(a.Len()-a.NullN())
-	case *arrow.Decimal128Type:
-		return int64(decimalBytes(t))
-	default:
-		return int64(t.(arrow.FixedWidthDataType).Bytes())
+	case t.Kind == arrowtype.Decimal:
+		return int64(decimalBytes(a.DataType()))
 	}
+	return int64(a.DataType().(arrow.FixedWidthDataType).Bytes()) // 1 for booleans
 }
 
 // integerDecoder returns a function that converts a value's bytes to an integer, or nil for types that are not stored
@@ -151,20 +152,13 @@ func width(a arrow.Array) int64 {
 func integerDecoder(a arrow.Array) func([]byte) int64 {
 	int32Of := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	int64Of := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
-	switch t := a.DataType().(type) {
-	case *arrow.Int32Type, *arrow.Date32Type:
-		return int32Of
-	case *arrow.Int64Type, *arrow.Time64Type, *arrow.TimestampType:
-		return int64Of
-	case *arrow.Decimal128Type:
-		switch decimalBytes(t) {
-		case 4:
-			return int32Of
-		case 8:
-			return int64Of
-		}
+	t, size := arrowtype.Of(a.DataType()), 0 // the size of an integer
+	if t.Native == reflect.Int32 || t.Native == reflect.Int64 {
+		size = a.DataType().(arrow.FixedWidthDataType).Bytes()
+	} else if t.Kind == arrowtype.Decimal {
+		size = decimalBytes(a.DataType())
 	}
-	return nil
+	return map[int]func([]byte) int64{4: int32Of, 8: int64Of}[size]
 }
 
 // everyPageHasValues reports whether every page has a value that is not null. The delta encoder fills other pages with

@@ -105,27 +105,28 @@ func represents(tableType, fileType arrow.DataType) bool {
 	if t, ok := fileType.(*arrow.FixedSizeBinaryType); ok {
 		size = t.ByteWidth
 	}
-	switch t := tableType.(type) {
-	case *arrow.StringType, *arrow.FixedSizeBinaryType:
+	file := arrowtype.Of(fileType)
+	unit, _ := fileType.(arrow.TemporalWithUnit)
+	switch t := arrowtype.Of(tableType); t.Kind {
+	case arrowtype.Text:
 		return arrow.TypeEqual(fileType, tableType) || from == arrow.BINARY
-	case *arrow.BinaryType:
-		return from == arrow.BINARY || from == arrow.FIXED_SIZE_BINARY
-	case *arrow.Date32Type:
+	case arrowtype.Binary:
+		if tableType.ID() == arrow.BINARY {
+			return from == arrow.BINARY || from == arrow.FIXED_SIZE_BINARY
+		}
+		return arrow.TypeEqual(fileType, tableType) || from == arrow.BINARY
+	case arrowtype.Date:
 		return from == arrow.DATE32 || from == arrow.INT32
-	case *arrow.Time64Type:
-		unit, ok := fileType.(arrow.TemporalWithUnit)
-		return from == arrow.INT64 || (from == arrow.TIME32 || from == arrow.TIME64) && ok && unit.TimeUnit() <= t.Unit
-	case *arrow.TimestampType:
-		unit, ok := fileType.(*arrow.TimestampType)
-		return ok && unit.Unit <= t.Unit || from == arrow.INT64 || from == arrow.DATE32 || size == 12
-	case *arrow.Int64Type:
-		if unit, ok := fileType.(*arrow.Time64Type); ok { // nanoseconds of a day
-			return unit.Unit == arrow.Nanosecond
-		}
-	case *arrow.Float64Type:
-		if from == arrow.INT64 { // CanWiden leaves checking the values to its caller
-			return false
-		}
+	case arrowtype.Time:
+		return from == arrow.INT64 || file.Kind == t.Kind && unit.TimeUnit() <= tableType.(*arrow.Time64Type).Unit
+	case arrowtype.Timestamp:
+		return file.Kind == t.Kind && unit.TimeUnit() <= tableType.(*arrow.TimestampType).Unit || from == arrow.INT64 || from == arrow.DATE32 || size == 12
+	}
+	if tableType.ID() == arrow.INT64 && from == arrow.TIME64 { // nanoseconds of a day
+		return unit.TimeUnit() == arrow.Nanosecond
+	}
+	if tableType.ID() == arrow.FLOAT64 && from == arrow.INT64 { // CanWiden leaves checking the values to its caller
+		return false
 	}
 	return arrow.TypeEqual(fileType, tableType) || schema.CanWiden(fileType, tableType)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -30,15 +31,12 @@ const (
 
 // HasFlatTypes reports whether a FlatWriter can write columns.
 func HasFlatTypes(columns *arrow.Schema) bool {
-	for _, f := range columns.Fields() {
-		switch f.Type.ID() {
-		case arrow.BOOL, arrow.INT32, arrow.INT64, arrow.UINT32, arrow.UINT64, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.BINARY,
-			arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP, arrow.DECIMAL128, arrow.FIXED_SIZE_BINARY:
-		default:
-			return false
-		}
+	flat := []arrow.Type{
+		arrow.BOOL, arrow.INT32, arrow.INT64, arrow.UINT32, arrow.UINT64, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.BINARY,
+		arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP, arrow.DECIMAL128, arrow.FIXED_SIZE_BINARY,
 	}
-	return columns.NumFields() > 0
+	isOther := func(f arrow.Field) bool { return !slices.Contains(flat, f.Type.ID()) }
+	return columns.NumFields() > 0 && !slices.ContainsFunc(columns.Fields(), isOther)
 }
 
 // NewFlatWriter returns a writer of columns for which HasFlatTypes is true. The file contains the Arrow schema and its

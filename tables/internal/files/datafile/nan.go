@@ -6,12 +6,15 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
 // Column chunks that contain NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but
@@ -20,25 +23,26 @@ import (
 // But in Spark, NaN is greater than all numbers.
 
 func countNaN(a arrow.Array) (n int64) {
-	switch a := a.(type) {
-	case *array.Float32:
-		for i, v := range a.Values() {
-			if v != v && a.IsValid(i) {
-				n++
-			}
-		}
-	case *array.Float64:
-		for i, v := range a.Values() {
-			if v != v && a.IsValid(i) {
-				n++
-			}
+	switch arrowtype.Of(a.DataType()).Native {
+	case reflect.Float32:
+		return countNaNIn[float32](a)
+	case reflect.Float64:
+		return countNaNIn[float64](a)
+	}
+	return 0
+}
+
+func countNaNIn[T float32 | float64](a arrow.Array) (n int64) {
+	for i, v := range arrow.GetValues[T](a.Data(), 1) {
+		if v != v && a.IsValid(i) {
+			n++
 		}
 	}
 	return n
 }
 
 func hasNaN(a arrow.ArrayData) bool {
-	if id := a.DataType().ID(); id != arrow.FLOAT32 && id != arrow.FLOAT64 {
+	if arrowtype.KindOf(a.DataType()) != arrowtype.Float {
 		return slices.ContainsFunc(a.Children(), hasNaN)
 	}
 	values := array.MakeFromData(a)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -199,65 +200,53 @@ func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
 // Parquet library can write it as a time.
 func isTime64(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
-func isInterval(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.INTERVAL_MONTHS, arrow.INTERVAL_DAY_TIME, arrow.INTERVAL_MONTH_DAY_NANO:
-		return true
-	}
-	return false
-}
+func isInterval(t arrow.DataType) bool { return arrowtype.KindOf(t) == arrowtype.Interval }
 
 // plainType simplifies t at every level of nesting: run-end-encoded types become their values' types, views become
 // plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the library
 // cannot write become their values. In lists and maps, all dictionaries do, because the library cannot write a dictionary
 // in lists without values.
 func plainType(t arrow.DataType) arrow.DataType {
-	element := func(t arrow.ListLikeType) arrow.Field {
-		f := t.ElemField()
-		f.Type = plainType(schema.DecodedType(f.Type))
-		return f
+	row, fields := arrowtype.Of(t), slices.Clone(arrowtype.Fields(t))
+	if list, ok := t.(arrow.ListLikeType); ok && row.Kind == arrowtype.List {
+		fields = []arrow.Field{list.ElemField()} // of list views, too
 	}
-	switch t := t.(type) {
-	case *arrow.RunEndEncodedType:
-		return plainType(t.Encoded())
-	case *arrow.StringViewType:
-		return arrow.BinaryTypes.String
-	case *arrow.BinaryViewType:
-		return arrow.BinaryTypes.Binary
-	case *arrow.DictionaryType:
-		isWritable := func(t arrow.DataType) bool { return !arrow.IsNested(t.ID()) && t.ID() != arrow.BOOL && !unwritable(t) }
-		if value := plainType(t.ValueType); !isWritable(t.ValueType) || !arrow.TypeEqual(value, t.ValueType) {
+	for i, f := range fields {
+		if row.Kind != arrowtype.Struct {
+			f.Type = schema.DecodedType(f.Type)
+		}
+		fields[i].Type = plainType(f.Type)
+	}
+	switch row.Kind {
+	case arrowtype.Runs:
+		return plainType(arrowtype.Inner(t))
+	case arrowtype.Dictionary:
+		valueType := arrowtype.Inner(t)
+		isWritable := !arrowtype.Of(valueType).IsNested() && valueType.ID() != arrow.BOOL && !unwritable(valueType)
+		if value := plainType(valueType); !isWritable || !arrow.TypeEqual(value, valueType) {
 			return value
 		}
-	case *arrow.ListType, *arrow.ListViewType, *arrow.FixedSizeListType:
-		return arrow.ListOfField(element(t.(arrow.ListLikeType)))
-	case *arrow.LargeListType, *arrow.LargeListViewType:
-		return arrow.LargeListOfField(element(t.(arrow.ListLikeType)))
-	case *arrow.MapType:
-		key, item := t.KeyField(), t.ItemField()
-		key.Type, item.Type = plainType(schema.DecodedType(key.Type)), plainType(schema.DecodedType(item.Type))
-		plain := arrow.MapOfFields(key, item)
-		plain.KeysSorted = t.KeysSorted
-		return plain
-	case *arrow.StructType:
-		fields := t.Fields()
-		for i, f := range fields {
-			fields[i].Type = plainType(f.Type)
+	case arrowtype.List:
+		if id := t.ID(); id == arrow.LARGE_LIST || id == arrow.LARGE_LIST_VIEW {
+			return arrow.LargeListOfField(fields[0])
 		}
+		return arrow.ListOfField(fields[0])
+	case arrowtype.Map:
+		plain := arrow.MapOfFields(fields[0], fields[1])
+		plain.KeysSorted = t.(*arrow.MapType).KeysSorted
+		return plain
+	case arrowtype.Struct:
 		return arrow.StructOf(fields...)
 	}
-	return t
+	return arrowtype.WithoutView(t)
 }
 
 // unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
 func unwritable(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64:
-		return true
-	case arrow.EXTENSION:
-		return t.(arrow.ExtensionType).ExtensionName() == "arrow.json"
+	if e, ok := t.(arrow.ExtensionType); ok {
+		return e.ExtensionName() == "arrow.json"
 	}
-	return false
+	return slices.Contains([]arrow.Type{arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64}, t.ID())
 }
 
 // Write writes rows. A row group can contain several batches.

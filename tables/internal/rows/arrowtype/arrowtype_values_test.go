@@ -35,7 +35,7 @@ func TestValues(t *testing.T) {
 	for _, dt := range types(t) {
 		a := randomArray(dt, 60, rand.New(rand.NewPCG(1, 2)))
 		a = array.NewSlice(a, 3, 59)
-		fmt.Fprintf(&all, "%s: %s\n", dt, properties(dt))
+		fmt.Fprintf(&all, "%s: %s\n  widens to: %v\n  can be put into: %v\n", dt, properties(dt), matching(t, dt, schema.CanWiden), matching(t, dt, schema.CanPut))
 		for _, f := range []struct {
 			name   string
 			append func(a arrow.Array) func(out []byte, row int) ([]byte, error)
@@ -71,6 +71,19 @@ func properties(dt arrow.DataType) string {
 	stored, err := schema.StoredType(dt)
 	class, classErr := sorted.SQLKeyClass(dt)
 	return fmt.Sprintf("stored as %v (%v), key class %q (%v), has order: %v, keys in order: %v", stored, err, class, classErr, sorted.HasOrder(dt), sorted.KeysInOrder(dt))
+}
+
+// matching returns the stored types for which f returns true.
+func matching(t testing.TB, from arrow.DataType, f func(from, to arrow.DataType) bool) (matches []arrow.DataType) {
+	if _, err := schema.StoredType(from); err != nil {
+		return nil
+	}
+	for _, to := range types(t) {
+		if _, err := schema.StoredType(to); err == nil && f(from, to) {
+			matches = append(matches, to)
+		}
+	}
+	return matches
 }
 
 // summary returns some of the outputs for an array's rows, and a hash of all of them.

@@ -44,6 +44,9 @@ func TestRows(t *testing.T) {
 		if isRefused := slices.Contains(refused, id); i < 0 && !isRefused {
 			t.Errorf("%s is neither refused nor among the types of TestValues", id)
 		} else if i >= 0 {
+			if isRefused && schema.CanPut(arrow.PrimitiveTypes.Int8, types(t)[i]) {
+				t.Errorf("int8 can be put into a column of type %s, which is refused", types(t)[i])
+			}
 			if _, err := schema.StoredType(types(t)[i]); (err != nil) != isRefused {
 				t.Errorf("StoredType(%s) = %v, but the type is refused: %v", types(t)[i], err, isRefused)
 			}

@@ -136,19 +136,7 @@ func (c *Caster) KeepsRows() bool { return c.migrate == nil }
 // CanPromote reports whether a stored column's type can change, either by Iceberg's type promotion or from integers to
 // float64.
 func CanPromote(from, to arrow.DataType) bool {
-	switch from.ID() {
-	case arrow.INT32:
-		return to.ID() == arrow.INT64 || to.ID() == arrow.FLOAT64
-	case arrow.INT64:
-		return to.ID() == arrow.FLOAT64
-	case arrow.FLOAT32:
-		return to.ID() == arrow.FLOAT64
-	case arrow.DECIMAL128:
-		f := from.(*arrow.Decimal128Type)
-		t, ok := to.(*arrow.Decimal128Type)
-		return ok && f.Scale == t.Scale && f.Precision <= t.Precision
-	}
-	return false
+	return CanWiden(from, to) || from.ID() == arrow.DECIMAL128 && arrow.TypeEqual(from, to)
 }
 
 // Cast converts a batch to the stored types. The caller must release the result.

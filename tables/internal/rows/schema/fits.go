@@ -22,8 +22,11 @@ var meanings = map[arrow.Type]string{
 func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
 	b, err2 := StoredType(to)
+	if err != nil || err2 != nil {
+		return false
+	}
 	promotes := CanPromote(a, b) && (arrow.IsFloating(a.ID()) || !arrow.IsFloating(b.ID()))
-	return err == nil && err2 == nil && (Alike(a, b) || promotes) && sameMeaning(from, to)
+	return (Alike(a, b) || promotes) && sameMeaning(from, to)
 }
 
 func sameMeaning(from, to arrow.DataType) bool {

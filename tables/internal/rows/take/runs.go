@@ -22,15 +22,14 @@ func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch,
 			hasNulls = hasNulls || parts[j].NullN() > 0
 		}
 		gather := concatRuns
-		switch t := parts[0].DataType().(type) {
-		case *arrow.StringType, *arrow.BinaryType:
-			if !hasNulls {
-				gather = textRuns
-			}
-		case arrow.FixedWidthDataType:
-			if !hasNulls && t.BitWidth()%8 == 0 && (arrow.IsPrimitive(t.ID()) || arrow.IsDecimal(t.ID())) {
-				gather = fixedWidthRuns
-			}
+		t := parts[0].DataType()
+		if fixed, ok := t.(arrow.FixedWidthDataType); t.ID() == arrow.STRING || t.ID() == arrow.BINARY {
+			gather = textRuns
+		} else if ok && fixed.BitWidth()%8 == 0 && (arrow.IsPrimitive(t.ID()) || arrow.IsDecimal(t.ID())) {
+			gather = fixedWidthRuns
+		}
+		if hasNulls {
+			gather = concatRuns
 		}
 		return gather(parts, runs, rows)
 	})

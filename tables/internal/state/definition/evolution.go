@@ -3,6 +3,7 @@ package definition
 import (
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -65,8 +66,8 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		}
 		t := columns.Field(indices[0]).Type
 		switch {
-		case schema.Alike(f.Type, t), (e == "" || mayWiden) && f.Type.ID() == arrow.NULL:
-		case (e == "" || mayWiden) && t.ID() == arrow.NULL:
+		case schema.Alike(f.Type, t), (e == "" || mayWiden) && arrowtype.KindOf(f.Type) == arrowtype.Null:
+		case (e == "" || mayWiden) && arrowtype.KindOf(t) == arrowtype.Null:
 			changes = append(changes, Change{WidenColumn, f})
 		case (e == "" || mayWiden) && schema.CanPut(f.Type, t), mayWiden && schema.CanWiden(f.Type, t):
 			if mayWiden && !schema.CanWiden(f.Type, t) && schema.CanWiden(t, f.Type) {
