@@ -8,8 +8,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -94,7 +94,12 @@ func (in *input) firstKey(rows batches.Seq) (string, error) {
 // views. Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
 	metadata := s.Metadata()
-	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), arrowtype.WithoutView), &metadata)
+	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), func(t arrow.DataType) arrow.DataType {
+		if _, isView := t.(arrow.BinaryViewDataType); isView {
+			return arrowtype.Of(t).Plain
+		}
+		return t
+	}), &metadata)
 }
 
 // KeyAppender returns a function that appends the key of a row's value. Keys must not be prefixes of other keys.

@@ -238,7 +238,10 @@ func plainType(t arrow.DataType) arrow.DataType {
 	case arrowtype.Struct:
 		return arrow.StructOf(fields...)
 	}
-	return arrowtype.WithoutView(t)
+	if _, isView := t.(arrow.BinaryViewDataType); isView {
+		return row.Plain
+	}
+	return t
 }
 
 // unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.

@@ -112,14 +112,6 @@ func Inner(t arrow.DataType) arrow.DataType {
 	return nil
 }
 
-// WithoutView returns the usual type for a view type, and other types unchanged.
-func WithoutView(t arrow.DataType) arrow.DataType {
-	if _, isView := t.(arrow.BinaryViewDataType); isView {
-		return Of(t).Plain
-	}
-	return t
-}
-
 // Unwrap returns the type of a column's values, without encodings and extensions. It does not change nested types.
 func Unwrap(t arrow.DataType) arrow.DataType {
 	for inner := Inner(t); inner != nil; inner = Inner(t) {

@@ -241,11 +241,8 @@ func plainType(t arrow.DataType, kinds []arrow.Type) arrow.DataType {
 		if !slices.Contains(kinds, t.ID()) {
 			return t
 		}
-		switch t.ID() {
-		case arrow.STRING_VIEW:
-			return arrow.BinaryTypes.String
-		case arrow.BINARY_VIEW:
-			return arrow.BinaryTypes.Binary
+		if plain := arrowtype.Of(t).Plain; plain != nil {
+			return plain
 		}
 		return plainType(arrowtype.Inner(t), kinds)
 	})

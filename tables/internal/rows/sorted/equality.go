@@ -6,6 +6,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
@@ -92,10 +93,10 @@ func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []by
 	case t.Floats != nil:
 		value := t.Floats(a)
 		return func(dst []byte, row int) []byte { return appendExactFloat(dst, value(row)) }
-	case t.Decimals != nil:
-		value := t.Decimals(a)
+	case t.Kind == arrowtype.Decimal && t.IsSorted: // of 128 bits, as all stored decimals
+		values := arrow.GetValues[decimal128.Num](a.Data(), 1)
 		return func(dst []byte, row int) []byte {
-			n := value(row)
+			n := values[row]
 			return extsort.AppendUint(extsort.AppendUint(dst, uint64(n.HighBits())^1<<63), n.LowBits())
 		}
 	case t.Kind == arrowtype.Struct:
@@ -145,9 +146,12 @@ func TextKeyAppender(a arrow.Array, appendText func(out []byte, row int) (_ []by
 			return append(append(key, 1), values[row*width:(row+1)*width]...), nil
 		}
 	case arrowtype.Text:
-		texts := a.(valueArray[string])
+		texts, ok := a.(*array.String)
+		if !ok {
+			break
+		}
 		return func(key []byte, row int) ([]byte, error) {
-			if a.IsNull(row) {
+			if texts.IsNull(row) {
 				return append(key, 0), nil
 			}
 			text := texts.Value(row)
