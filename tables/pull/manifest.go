@@ -173,10 +173,10 @@ func isHash(s string) bool {
 
 func checkName(name string) error {
 	if len(name) == 0 || len(name) > tables.MaxName {
-		return fmt.Errorf("the name has %d bytes: use 1 to %d bytes", len(name), tables.MaxName)
+		return &tables.ArgumentError{Err: fmt.Errorf("the name has %d bytes: use 1 to %d bytes", len(name), tables.MaxName)}
 	}
 	if !utf8.ValidString(name) {
-		return fmt.Errorf("the name %q is not valid UTF-8", name)
+		return &tables.ArgumentError{Err: fmt.Errorf("the name %q is not valid UTF-8", name)}
 	}
 	return nil
 }

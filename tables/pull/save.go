@@ -165,7 +165,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	}
 	f.time = slices.IndexFunc(fields, func(f arrow.Field) bool { return isTime(f.Type) })
 	if f.time < 0 {
-		return f, errors.New("the rows have no time column: one column must be a timestamp or a date32")
+		return f, &tables.ArgumentError{Err: errors.New("the rows have no time column: one column must be a timestamp or a date32")}
 	}
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)

@@ -260,9 +260,9 @@ removes them.`,
 		})
 		switch {
 		case errors.Is(err, bulk.ErrNotEmpty):
-			return fmt.Errorf("%w: to write there anyway, use --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys", err)
+			return cliutil.Advise(err, ": to write there anyway, use --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys")
 		case errors.Is(err, bulk.ErrOtherKeys):
-			return fmt.Errorf("%w: use --append to add to the files of earlier runs, or --replace to remove those that this run does not write", err)
+			return cliutil.Advise(err, ": use --append to add to the files of earlier runs, or --replace to remove those that this run does not write")
 		case err != nil:
 			return err
 		case *b.json:

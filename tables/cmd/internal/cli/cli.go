@@ -28,20 +28,17 @@ func runCommand(ctx context.Context, args []string, a *app) int {
 	case err == nil:
 		return cliutil.ExitOK
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		fmt.Fprintln(a.err, "partd-tables: interrupted")
-		return cliutil.ExitInterrupted
+		return a.program.Fail(cliutil.ExitInterrupted, err, "interrupted")
 	}
 	if errors.Is(err, tables.ErrExists) && cmd.Flags().Lookup("mode") != nil {
-		err = fmt.Errorf("%w: use --mode append or --mode replace", err)
+		err = cliutil.Advise(err, ": use --mode append or --mode replace")
 	}
 	message := strings.TrimPrefix(cliutil.Message(err), "tables: ")
 	message = strings.NewReplacer("bulk: split: ", "", "bulk: sort: ", "", "bulk: each: ", "").Replace(message)
-	fmt.Fprintln(a.err, "partd-tables: "+message)
 	if !a.program.Started || cliutil.IsUsage(err) {
-		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
-		return cliutil.ExitUsage
+		return a.program.Fail(cliutil.ExitUsage, err, message, fmt.Sprintf("Try %q.", cmd.CommandPath()+" --help"))
 	}
-	return cliutil.ExitFailed
+	return a.program.Fail(cliutil.ExitFailed, err, message)
 }
 
 const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. Tables have names, are grouped
@@ -74,7 +71,7 @@ func newRoot(a *app) *cobra.Command {
 		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
 		newResample(a), newCombine(a), newClean(a),
 		newFold(a), newCompact(a), newExpire(a), newVerify(a), newCopy(a), newBackup(a), newBackups(a), newRestore(a), newImport(a), newExport(a), newServe(a), newPull(a), newToken(a), cliutil.NewHealth(a.out, "partd-tables", "health", "http"), completion, cliutil.NewVersion(a.out, "partd-tables"))
-	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
+	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err, Details: addDetails}
 	return a.program.Root(root)
 }
 

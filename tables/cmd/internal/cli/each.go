@@ -153,7 +153,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		return err
 	})
 	if errors.Is(err, duck.ErrNotPerKey) {
-		return fmt.Errorf("%w; to run it anyway, use --trust", err)
+		return cliutil.Advise(err, "; to run it anyway, use --trust")
 	}
 	if err != nil || e.explain || e.out.file == "" {
 		return err

@@ -126,7 +126,7 @@ func (o *rowOutput) writeFile(ctx context.Context, r array.RecordReader) error {
 // suggestForce adds "use --force" to err if err means that the output file exists.
 func suggestForce(err error) error {
 	if errors.Is(err, output.ErrExists) {
-		return fmt.Errorf("%w: to replace it, use --force", err)
+		return cliutil.Advise(err, ": to replace it, use --force")
 	}
 	return err
 }
@@ -191,7 +191,7 @@ func (a *app) inputFormat(file, flag, name string) (*formats.Format, error) {
 	}
 	f, err := readable.ForInput(file)
 	if err != nil {
-		return nil, cliutil.Usagef("%w: use --%s with %s", err, flag, readable.Choice())
+		return nil, cliutil.UsageError{Err: unknownFormat{cliutil.Advise(err, fmt.Sprintf(": use --%s with %s", flag, readable.Choice())), readable.Choice()}}
 	}
 	return f, nil
 }
