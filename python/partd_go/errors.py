@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+M = TypeVar("M")
 
 
 class Error(Exception):
@@ -65,12 +70,16 @@ class NoServer(Error):
     """The server could not be started."""
 
 
+class Killed(NoServer):
+    """A program that this one had started was killed, for example because the machine ran out of memory."""
+
+
 class Misuse(Error, ValueError, TypeError):
     """An argument, a statement, rows or settings are invalid. Nothing was changed."""
 
 
 class SchemaMismatch(Misuse):
-    """Tables under one key have a column with incompatible types."""
+    """Rows have a column that does not fit the table, or the other tables under the key."""
 
 
 # Error codes of the protocol (docs/dev/wire.md).
@@ -89,6 +98,7 @@ BUSY = 18
 LOST = 19
 
 TOO_LARGE_ADVICE = "send smaller batches, or raise the server's --max-message and --memory"
+KILLED_ADVICE = "check whether the machine has enough memory"
 NO_SPACE_ADVICE = "free space on the server's disk, or drop unneeded data"
 
 # The error class and the advice for each error code. If a reply has several codes, the first one in this table counts.
@@ -121,38 +131,54 @@ def seconds(count: float) -> str:
 
 _READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
-_DISK_FULL = ("no space left", "disk quota exceeded", "disk is full")
-
-# The causes of a server's failure to start: words in its output, the error class, and the advice. The first cause that
-# has one of its words in the output counts, so the general words of usage errors come last.
-_CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
-    (_DISK_FULL, NoSpace, NO_SPACE_ADVICE),
-    (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
-    (
-        ("read-only", "permission denied", " readonly"),
-        NoServer,
-        "give a directory that this user can write to" + _READ_ONLY_ADVICE,
+# The class and the advice for each kind of error, or name of an errno, of a server that does not start. Other errors
+# raise NoServer.
+_STARTS: dict[str, tuple[type[Error], str]] = {
+    "killed": (Killed, KILLED_ADVICE),
+    "usage": (NoServer, "run the program with --help to see its flags"),
+    "in_use": (NoServer, "connect to the server that has it open"),
+    **dict.fromkeys(("disk_full", "quota", "ENOSPC", "EDQUOT"), (NoSpace, NO_SPACE_ADVICE)),
+    **dict.fromkeys(
+        ("read_only_disk", "file_permission", "read_only", "permission", "EROFS", "EACCES", "EPERM"),
+        (NoServer, "give a directory that this user can write to" + _READ_ONLY_ADVICE),
     ),
-    (("no such file",), NoServer, "check the path"),
-    (("flag", "--"), NoServer, "run the program with --help to see its flags"),
-)
+    **dict.fromkeys(("no_such_file", "not_found", "ENOENT"), (NoServer, "check the path")),
+}
 
 
-def start_failure(store: str, output: object) -> Error:
-    """Returns the error for a server that did not start. output is the server's output, or an exception."""
-    text = str(output)
-    kind, advice = next(
-        ((kind, advice) for patterns, kind, advice in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
-        (NoServer, "run the program in a terminal to see all its output"),
+def start_failure(store: str, output: str | OSError, code: int = 0) -> Error:
+    """Returns the error for a server that did not start. output is the server's output, or an exception. code is the
+    exit code; it is negative if the shell that runs the server was killed."""
+    if isinstance(output, OSError):
+        kinds, text = [errno.errorcode.get(output.errno or 0, "")], str(output)
+    else:
+        details, text = parse_output(output)
+        kinds = details["kinds"]
+    kind, advice = meaning(["killed"] if code < 0 else kinds, _STARTS) or (
+        NoServer,
+        "run the program in a terminal to see all its output",
     )
     if ":" in store:  # the URL of a store, and not a directory of tables
         advice = advice.removesuffix(_READ_ONLY_ADVICE)
     return failure(kind, "serve", store, f"the server did not start: {text}", advice)
 
 
-def is_disk_full(text: str) -> bool:
-    """Reports whether an error's text means that a disk is full."""
-    return any(pattern in text.lower() for pattern in _DISK_FULL)
+def meaning(kinds: Iterable[str], table: Mapping[str, M]) -> M | None:
+    """Returns the table's entry for the first kind that it knows."""
+    return next((table[kind] for kind in kinds if kind in table), None)
+
+
+def parse_output(output: str) -> tuple[dict[str, Any], str]:
+    """Returns the details of the error with which a program ended, and the program's output as text for people. The
+    program's environment must contain PARTD_ERRORS=json."""
+    lines = output.strip().splitlines()
+    for index in reversed(range(len(lines))):
+        with contextlib.suppress(ValueError):
+            details = json.loads(lines[index])
+            if isinstance(details, dict) and "kinds" in details:
+                lines[index] = details["error"]
+                return details, "\n".join(lines)
+    return {"kinds": []}, "\n".join(lines)
 
 
 def parse_error(body: bytes, op: str, url: str) -> Error:

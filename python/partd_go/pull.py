@@ -20,7 +20,18 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .errors import Closed, Error, Misuse, NoServer, TooLarge, UnknownOutcome, extra, failure, start_failure
+from .errors import (
+    Closed,
+    Error,
+    Killed,
+    Misuse,
+    UnknownOutcome,
+    extra,
+    failure,
+    meaning,
+    parse_output,
+    start_failure,
+)
 
 with extra("tables"):
     import pyarrow as pa
@@ -28,18 +39,13 @@ with extra("tables"):
 from .frames import NOTE, from_arrow, index_names, to_arrow
 from .shared import SharedProcess
 from .shown import Summary, Shown, size
-from .tables.errors import NotFound
+from .tables.errors import KINDS, NotFound
 from .tables.server import IGNORED_ENV_PREFIXES, program
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
-
-_CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
-_REFUSED = re.compile(
-    '(?<!manifest.s )column "|the name |the time column|no time column|two rows have the time'
-)  # causes that the caller can correct
 
 
 class SyncFailed(Error, ConnectionError):
@@ -52,13 +58,8 @@ class Conflict(Error):
 
 AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # aliases: pullframe's names of these errors
 
-_KINDS: tuple[tuple[str, type[Error]], ...] = (
-    ("no other node could supply the missing data", SyncFailed),
-    ("another node saved the table at the same time", Conflict),
-    ("outcome is unknown", UnknownOutcome),
-    ("does not exist", NotFound),
-    ("save them in parts", TooLarge),
-)
+_ERRORS: dict[str, type[Error]] = {"sync_failed": SyncFailed, "conflict": Conflict, "not_found": NotFound}
+_KINDS = {**KINDS, **{kind: (error, "") for kind, error in _ERRORS.items()}}
 
 
 class PullFrame(SharedProcess, Shown):
@@ -184,14 +185,12 @@ class PullFrame(SharedProcess, Shown):
             if reply is None and command != "save":
                 reply = self._ask(op, call)  # the node was killed: try once more, with a new node
             if reply is None:
-                killed = UnknownOutcome if command == "save" else NoServer
+                killed = UnknownOutcome if command == "save" else Killed
                 raise failure(killed, op, self.directory, "the node was killed during the call", "repeat the call")
             if reply:
-                cause = _CAUSE.sub("", reply.strip(), count=1)
-                kind = next(
-                    (kind for text, kind in _KINDS if text in cause), Misuse if _REFUSED.search(cause) else Error
-                )
-                raise failure(kind, op, self.directory, cause)
+                details, cause = parse_output(reply)
+                kind, advice = meaning(details["kinds"], _KINDS) or (Error, "")
+                raise failure(kind, op, self.directory, cause, advice)
         except BaseException:
             out.close()
             raise

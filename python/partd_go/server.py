@@ -15,7 +15,7 @@ import urllib.parse
 import weakref
 from pathlib import Path
 
-from .errors import Error, NoServer, failure, seconds, start_failure
+from .errors import Error, Killed, NoServer, failure, seconds, start_failure
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # maximum length, in bytes, of a socket's directory; systems allow paths of 104 or 108
@@ -30,6 +30,7 @@ n=0
 for word do [ "$word" = -- ] && break; n=$((n + 1)); done
 (shift $((n + 1)); exec "$@")
 code=$?
+[ $code -le 128 ] || echo '{"kinds": ["killed"], "error": "it was killed, with exit code '$code'"}' >&2
 while [ $n -gt 0 ]; do rm -rf -- "$1" || { sleep 5; rm -rf -- "$1"; }; shift; n=$((n - 1)); done
 exit $code
 """
@@ -58,6 +59,13 @@ def run_partd() -> None:
 
 def run_server() -> None:
     _exec("partd-server")
+
+
+def environment_of(ignored_prefixes: str | tuple[str, ...] = ()) -> dict[str, str]:
+    """Returns the environment of a program that this process starts: this process's variables, except those whose names
+    begin with one of ignored_prefixes. The program's errors will be as parse_output expects them."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
+    return {**inherited, "PARTD_ERRORS": "json"}
 
 
 def _exec(program: str) -> None:
@@ -94,12 +102,11 @@ class Process:
         shared: bool = False,
         inherited: tuple[int, ...] = (),
     ) -> str:
-        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL. The server
-        does not inherit environment variables whose names begin with one of ignored_prefixes. If shared is true, the
-        server outlives this process, and must stop by itself. inherited has the file descriptors that the server
-        inherits. The value of the flag --catalog is passed in an environment variable: it may contain a password, and
-        all users can see a program's arguments."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
+        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL. For
+        ignored_prefixes, see environment_of. If shared is true, the server outlives this process, and must stop by
+        itself. inherited has the file descriptors that the server inherits. The value of the flag --catalog is passed
+        in an environment variable: it may contain a password, and all users can see a program's arguments."""
+        environment = environment_of(ignored_prefixes)
         words, command = iter(command), []
         for word in words:
             flag, _, value = word.partition("=")
@@ -121,9 +128,9 @@ class Process:
             _servers.add(self)
             line, is_complete = self._first_line(time.monotonic() + timeout)
             if is_complete and not line.startswith(b"ready "):
-                self._process.wait()
+                code = self._process.wait()
                 log.seek(0)
-                raise start_failure(store, log.read(64 << 10).decode(errors="replace").strip())
+                raise start_failure(store, log.read(64 << 10).decode(errors="replace"), code)
             if not is_complete:
                 advice = "check whether the disk or the machine is busy, or pass a longer start_timeout"
                 raise failure(NoServer, "serve", store, f"the server was not ready within {seconds(timeout)}", advice)
@@ -169,15 +176,16 @@ class Process:
         self._close_pipes()
         try:
             code = self._process.wait(_STOP_TIMEOUT)
+            kind = NoServer if 0 <= code <= 128 else Killed  # a shell adds 128 to a signal's number
             problem = f"the server ended with exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
-            problem = f"the server did not stop within {seconds(_STOP_TIMEOUT)}"
+            kind, problem = NoServer, f"the server did not stop within {seconds(_STOP_TIMEOUT)}"
         except BaseException:
             self._kill()
             raise
         if problem:
             self._kill()
-            raise failure(NoServer, "serve", self.url, problem, f"check its store with {self._verify}")
+            raise failure(kind, "serve", self.url, problem, f"check its store with {self._verify}")
 
     def _close_pipes(self) -> None:
         """Closes the server's standard input, which makes the server stop."""

@@ -20,7 +20,6 @@ flight = pytest.importorskip("pyarrow.flight")
 import partd_go
 from partd_go.errors import seconds, start_failure
 from partd_go.tables import connect, connection, server
-from partd_go.tables.errors import convert_error
 
 JARGON = ("rpc error", "code =", "visitor", "gRPC", "grpc", "goroutine", "mend what it says", "nil", "SET memory_limit")
 
@@ -195,23 +194,13 @@ def test_full_disk_while_a_file_is_converted(tables, tmp_path, monkeypatch):
     """A program that converts a file for put, and finds a full disk, raises NoSpace."""
     (tmp_path / "in.csv").write_text("a\n1\n")
     (tmp_path / "program").write_text(
-        "#!/bin/sh\necho 'partd-tables: write /tmp/a: no space left on device' >&2\nexit 1\n"
+        """#!/bin/sh\necho '{"kinds": ["disk_full"], "error": "write /tmp/a: full"}' >&2\nexit 1\n"""
     )
     (tmp_path / "program").chmod(0o755)
     monkeypatch.setattr("partd_go.tables.files.program", lambda: str(tmp_path / "program"))
     with pytest.raises(partd_go.NoSpace, match=r"in\.csv.*free space"):
         tables.put("converted", tmp_path / "in.csv")
     assert "converted" not in tables.list()
-
-
-def test_kind_of_server_error():
-    for text, kind in {
-        "IOError: writing: no space left on device": partd_go.NoSpace,
-        "the database or disk is full": partd_go.NoSpace,
-        "no table t": partd_go.Error,
-    }.items():
-        assert type(convert_error(flight.FlightServerError(text), "put", "u")) in (kind, partd_go.Error), text
-        assert isinstance(convert_error(flight.FlightServerError(text), "put", "u"), kind)
 
 
 def test_newer_client(tables, monkeypatch):
@@ -223,22 +212,20 @@ def test_newer_client(tables, monkeypatch):
         connect(tables.url).list()
 
 
-def test_not_started():
-    for output, kind, advice in (
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "free space"),
-        ("error: the tail is in use by another process", partd_go.NoServer, "connect to the server that has it"),
-        ("error: the tail is in use by process 7 on host", partd_go.NoServer, "connect to the server that has it"),
-        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d"), partd_go.NoServer, "can write"),
-        ("unknown flag: --x", partd_go.NoServer, "--help"),
-        ('store "log:/no/x?readonly=true": stat /no/x: no such file or directory', partd_go.NoServer, "check the path"),
-        ("it broke", partd_go.NoServer, "in a terminal"),
-    ):
-        error = start_failure("/d", output)
-        assert type(error) is kind and advice in str(error) and str(output) in str(error)
-    denied = "open /x: permission denied"
-    assert "open tables with read_only" in str(start_failure("/d", denied)) and str(
-        start_failure("log:/x", denied)
-    ).endswith("can write to")
+def test_not_started(tables, tmp_path):
+    """Checks the class and the advice for real causes: used by another process, missing, and wrong flags."""
+    with connect(tmp_path / "used") as used:
+        used.list()
+        for store, flags, kind, advice in (
+            (tmp_path / "used", ("--read-only=false",), partd_go.NoServer, "connect to the server that has it"),
+            (tmp_path / "missing", ("--read-only",), partd_go.NoServer, "check the path"),
+            (tmp_path / "new", ("--no-such-flag",), partd_go.NoServer, "--help"),
+        ):
+            with pytest.raises(kind, match=f"did not start: .*{advice}"):
+                server.serve(store, port=0, flags=flags)
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/d")
+    assert "open tables with read_only" in str(start_failure("/d", denied))
+    assert str(start_failure("log:/x", denied)).endswith("can write to")
 
 
 def test_two_earlier_states(tables):

@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -17,8 +16,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .. import Client, Error
-from ..errors import NoServer, failure
-from ..server import Server
+from ..errors import Killed, NoServer, failure, parse_output
+from ..server import Server, environment_of
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ class Private:
             try:
                 server = _server_of(self._store(name))
                 return work(server.client)
-            except _Killed:
+            except Killed:
                 if not remaining:
                     raise
             except Error:
@@ -83,13 +82,14 @@ class Bucket(Private):
         path, _, query = self._store(name).partition("?")
         kept = [(k, v) for k, v in urllib.parse.parse_qsl(query) if k in ("endpoint", "region")]
         store = f"{path.replace('#', '%23')}?{urllib.parse.urlencode(kept)}"
-        run = subprocess.run([_partd_cloud(), "remove", "--store", store], capture_output=True, text=True)
+        command = [_partd_cloud(), "remove", "--store", store]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment_of())
         if run.returncode:
             raise failure(
-                Error,
+                Killed if run.returncode < 0 else Error,
                 "remove",
                 store,
-                run.stderr.strip(),
+                parse_output(run.stderr)[1],
                 "delete these objects, or add a lifecycle rule to the bucket",
             )
 
@@ -99,21 +99,12 @@ def open_url(url: str) -> Private | None:
     return Bucket(url) if _BUCKET.match(url) else Private(url) if _SEVERAL.match(url) else None
 
 
-class _Killed(NoServer):
-    """The server was killed before it was ready."""
-
-
 class _Served(Server):
     """A private server with its only client."""
 
     def __init__(self, store: str) -> None:
         command = [_partd_cloud(), "serve"] if _BUCKET.match(store) else None
-        try:
-            super().__init__(store, command=command, flags=_FLAGS)
-        except NoServer as error:
-            if self._process and self._process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
-                raise _Killed(*error.args) from error
-            raise
+        super().__init__(store, command=command, flags=_FLAGS)
         assert self._process
         # If the server ends, no other server will listen on this socket, so do not retry.
         self.client = Client(self.url, retry_for=0)

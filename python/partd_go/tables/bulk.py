@@ -13,10 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
 
-from ..errors import NO_SPACE_ADVICE, Error, Misuse, NoSpace, failure, is_disk_full
+from ..errors import KILLED_ADVICE, Error, Killed, Misuse, failure, meaning, parse_output
 from ..frames import to_arrow, to_stream
+from ..server import environment_of
 from . import arguments, progress, textoptions
-from .errors import Exists, NotFound
+from .errors import KINDS
 from .results import Data
 from .server import IGNORED_ENV_PREFIXES, program
 from .textoptions import TextOptions
@@ -160,7 +161,7 @@ def running(
     """Starts the program with a pipe for its output, and without the environment variables that set its flags. At the
     end of the with block, waits for the program, and raises an error if it failed. If the block raises an error, stops
     the program."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
+    env = environment_of(IGNORED_ENV_PREFIXES)
     with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
             try:
@@ -201,21 +202,11 @@ def rows_of(command: Sequence[str], op: str, name: str) -> pa.RecordBatchReader:
 def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, name: str) -> Exception:
     """Returns the error of a program that failed."""
     stderr.seek(0)
-    problem = (
-        stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
-    ).replace("use --trust", "pass trust=True")
-    problem = problem.replace("use --from with", "rename the file so that its name ends with")
-    if "the directory is not empty" in problem:
-        advice = "pass append=True, replace=True, or, if it has no files of other keys, force=True"
-        return failure(Exists, op, name, problem.partition(": to write")[0], advice)
-    if "it is a file of another key" in problem:
-        return failure(Exists, op, name, problem.partition(": use --append")[0], "pass append=True or replace=True")
-    if is_disk_full(problem):
-        return failure(NoSpace, op, name, problem, NO_SPACE_ADVICE)
-    if "no such file" in problem:
-        return failure(NotFound, op, name, problem)
-    is_misuse = process.returncode == 2 or op == "put" or "no such column" in problem or "pass trust=True" in problem
-    return failure(Misuse if is_misuse else Error, op, name, problem)
+    details, problem = parse_output(stderr.read(64 << 10).decode(errors="replace"))
+    if process.returncode < 0:
+        return failure(Killed, op, name, f"the program was killed, with exit code {process.returncode}", KILLED_ADVICE)
+    kind, advice = meaning(details["kinds"], KINDS) or (Error, "")
+    return failure(Misuse if kind is Error and op == "put" else kind, op, name, problem, advice.format(**details))
 
 
 def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:

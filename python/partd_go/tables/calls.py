@@ -69,7 +69,17 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(part, f"{name}[{key!r}]" if name else str(key))
 
 
-class Call:
+_current = threading.local()  # the Call whose work the thread runs
+
+
+class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
+    """Lets each Call receive the details of its error, because Flight's exceptions do not have them."""
+
+    def start_call(self, info: Any) -> Any:
+        return getattr(_current, "call", None)
+
+
+class Call(flight.ClientMiddleware):  # type: ignore[misc]
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
     If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For advice_if_unknown,
@@ -92,6 +102,7 @@ class Call:
         self._timeout = timeout
         self._advice_if_unknown = advice_if_unknown
         self._id = secrets.token_hex(16)
+        self.details: dict[str, Any] | None = None  # the details that the server sent about an error
         self.abandoned = False
         self._running = 0
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
@@ -102,7 +113,8 @@ class Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            raise convert_error(error, self._op, self._url, self._advice_if_unknown, self._timeout) from error
+            arguments = self._op, self._url, self._advice_if_unknown, self._timeout, self.details
+            raise convert_error(error, *arguments) from error
         if error is not None:
             self.cancel()
 
@@ -116,13 +128,13 @@ class Call:
         main thread handles signals and so must not block in Flight. The same applies if the call has a timeout, because
         Flight does not end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
-            return work(*args)
+            return self._run(work, *args)
         done, results, errors = threading.Event(), [], []
 
         def run() -> None:
             try:
                 if not self.abandoned:
-                    results.append(work(*args))
+                    results.append(self._run(work, *args))
             except BaseException as error:
                 errors.append(error)
             self._running -= 1
@@ -136,6 +148,19 @@ class Call:
         if errors:
             raise errors[0]
         return results[0]
+
+    def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """Runs work, and notes the details of its errors."""
+        _current.call = self
+        try:
+            return work(*args)
+        finally:
+            _current.call = None
+
+    def received_headers(self, headers: Mapping[str, list[str]]) -> None:
+        for details in headers.get("partd-error", ()):
+            with contextlib.suppress(ValueError):  # sent by another program
+                self.details = json.loads(details)
 
     def cancel(self) -> None:
         """Asks the server to end the call. It repeats the request, because the request can overtake the call."""

@@ -19,7 +19,7 @@ import pyarrow.flight as flight
 
 from ..errors import Closed, ConnectionFailed, Refused, UnknownOutcome, failure
 from . import progress
-from .calls import Call, to_json
+from .calls import Call, Middleware, to_json
 from .errors import CHECK, convert_error
 from .results import Json
 from .server import Server, SharedServer, open_server
@@ -93,7 +93,8 @@ class Connection:
 
     def _connect(self) -> None:
         try:
-            self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca, generic_options=_KEEP_ALIVE))
+            options = {"tls_root_certs": self._tls_ca, "generic_options": _KEEP_ALIVE, "middleware": [Middleware()]}
+            self._flights.append(flight.connect(self.url, **options))
         except pa.ArrowException as error:
             raise convert_error(error, "connect", self.url) from error
         arguments = (

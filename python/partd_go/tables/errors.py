@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -13,6 +13,7 @@ from ..errors import (
     NO_SPACE_ADVICE,
     Busy,
     ConnectionFailed,
+    Corrupt,
     Error,
     Misuse,
     NoSpace,
@@ -23,7 +24,6 @@ from ..errors import (
     UnknownOutcome,
     Unsupported,
     failure,
-    is_disk_full,
     seconds,
 )
 from .results import time_of
@@ -49,90 +49,91 @@ class MissingColumns(UserWarning):
     """Warns that appended rows lack some of the table's columns, which become null."""
 
 
-_UNAVAILABLE = "check that the server is running, and that its address is correct"
-_CLASS_OF_FLIGHT_ERROR: tuple[tuple[type[Exception], type[Error], str], ...] = (
-    (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
-    (flight.FlightUnauthenticatedError, Refused, "pass a token that is signed with the server's secret"),
-    (flight.FlightUnauthorizedError, Refused, "pass an administrator's token"),
-    (flight.FlightTimedOutError, TimedOut, "try again later"),
-    (flight.FlightCancelledError, TimedOut, "try again later"),
-    (pa.ArrowKeyError, NotFound, "see list() and buckets()"),
-    (pa.ArrowCapacityError, Busy, "try again later, or send less"),
-    (pa.ArrowTypeError, SchemaMismatch, ""),
-    (pa.ArrowNotImplementedError, Unsupported, ""),
-    (pa.ArrowInvalid, Misuse, ""),
-)
+CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 _PUTS = ("put ", "partd.combine", "partd.resample")  # operations that have a mode
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
-_CLASS_OF_TYPE: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
-# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add around it.
+_UNAVAILABLE = "check that the server is running, and that its address is correct"
+
+# The class and the advice for each kind of error (docs/dev/tables-wire.md; the last ones come from programs). If an
+# error has several, the first one counts.
+KINDS: dict[str, tuple[type[Error], str]] = {
+    "unknown_outcome": (UnknownOutcome, CHECK),
+    "preempted": (Busy, "try again later, or send less"),
+    **dict.fromkeys(
+        ("call_limit", "idle_sender", "idle_receiver", "timed_out", "canceled"), (TimedOut, "try again later")
+    ),
+    **dict.fromkeys(("disk_full", "quota"), (NoSpace, NO_SPACE_ADVICE)),
+    "moment": (MomentError, ""),
+    "not_found": (NotFound, "see list() and buckets()"),
+    "exists": (Exists, ""),
+    **dict.fromkeys(("closed", "stopping", "unavailable"), (ConnectionFailed, _UNAVAILABLE)),
+    "damaged": (Corrupt, ""),
+    "read_only": (Refused, "open the tables without read_only, as a user who can write"),
+    "unauthenticated": (Refused, "pass a token that is signed with the server's secret"),
+    "permission": (Refused, "pass an administrator's token"),
+    "unsupported": (Unsupported, ""),
+    **dict.fromkeys(("too_large", "memory"), (TooLarge, "")),
+    "busy": (Busy, "try again later, or send less"),
+    "schema": (SchemaMismatch, ""),
+    **dict.fromkeys(
+        ("duplicates", "rules", "invalid", "sql", "filter", "bad_request", "not_empty", "usage"), (Misuse, "")
+    ),
+    **dict.fromkeys(("conflict", "requirement", "precondition", "in_use", "internal"), (Error, "")),
+    **dict.fromkeys(("file_permission", "read_only_disk"), (Error, "")),
+    "unknown_format": (Misuse, "rename the file so that its name ends with {formats}"),
+    "not_per_key": (Misuse, "pass trust=True to run it anyway"),
+    "dir_not_empty": (Exists, "pass append=True, replace=True, or, if it has no files of other keys, force=True"),
+    "other_keys": (Exists, "pass append=True or replace=True"),
+    "no_such_file": (NotFound, ""),
+}
+# The kind that a Flight error stands for if the server sent no kinds, for example because it was not reached.
+_KIND_OF_CLASS: tuple[tuple[type[Exception], str], ...] = (
+    (flight.FlightUnavailableError, "closed"),
+    (flight.FlightUnauthenticatedError, "unauthenticated"),
+    (flight.FlightUnauthorizedError, "permission"),
+    (flight.FlightTimedOutError, "timed_out"),
+    (flight.FlightCancelledError, "canceled"),
+    (pa.ArrowKeyError, "not_found"),
+    (pa.ArrowCapacityError, "busy"),
+    (pa.ArrowTypeError, "schema"),
+    (pa.ArrowNotImplementedError, "unsupported"),
+    (pa.ArrowInvalid, "invalid"),
+)
+_UNCERTAIN = (UnknownOutcome, ConnectionFailed, TimedOut)  # after these errors, the server may still apply a change
+
+# The texts of gRPC and pyarrow that this package reads. tests/test_tables_kinds.py pins them to the installed version.
+_NOT_CONNECTED = "failed to connect"  # part of gRPC's message if no server accepted the connection
+# Matches a Flight error. The group is the server's message, without the text that gRPC and Flight add around it.
 _MESSAGE = re.compile(
-    r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$",
-    re.S,
+    r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Detail): .*)?$", re.S
 )
-# Matches the text of tables.MomentError. Group 1 is the requested time. Groups 2 and 3 are the nearest times that can
-# be selected instead; group 3, or both, may be missing.
-_MOMENT = re.compile(
-    r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and "
-    r"([^ ]+Z))?)?"
-)
-CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 
 
 def convert_error(
-    error: Exception, op: str, url: str, advice_if_unknown: str = "", timeout: float | None = None
+    error: Exception,
+    op: str,
+    url: str,
+    advice_if_unknown: str = "",
+    timeout: float | None = None,
+    details: dict[str, Any] | None = None,
 ) -> Error:
-    """Converts a Flight error to one of this package's, based on the error's type and the server's text. For a change,
+    """Converts a Flight error to one of this package's. details are those that the server sent, if any. For a change,
     advice_if_unknown says what to do if its outcome is unknown."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
-    if moment := _MOMENT.search(problem):
-        return _moment_error(failure(MomentError, op, url, problem), moment)
-    if is_disk_full(problem):
-        return failure(NoSpace, op, url, problem, NO_SPACE_ADVICE)
-    if "open only for reading" in problem and "token" not in problem:
-        return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
-    if "connect(memory=" in problem:
-        return failure(TooLarge, op, url, problem)
-    timed_out = isinstance(
-        error, (flight.FlightTimedOutError, flight.FlightCancelledError)
-    )  # if the server reaches the timeout first, it cancels the call
-    if (
-        timed_out
-        and timeout is not None
-        and "than the server allows" not in problem
-        and "client sent" not in problem
-        and "client received" not in problem
-    ):
-        problem = f"no answer within {seconds(timeout)}"
-        return (
-            failure(UnknownOutcome, op, url, problem, advice_if_unknown)
-            if advice_if_unknown
-            else failure(TimedOut, op, url, problem, "pass a longer timeout")
+    details = details or {"retry": "yes" if _NOT_CONNECTED in str(error) else "id"}
+    of_class = (kind for flight_class, kind in _KIND_OF_CLASS if isinstance(error, flight_class))
+    word = next(kind for kind in (*details.get("kinds", ()), *of_class, "internal") if kind in KINDS)
+    kind, advice = KINDS[word]
+    if timeout is not None and word in ("timed_out", "canceled"):  # the server may reach the timeout first
+        problem, advice = f"no answer within {seconds(timeout)}", "pass a longer timeout"
+    if kind is Exists and op.startswith(_PUTS):
+        advice = _MODE_ADVICE
+    if advice_if_unknown and details.get("retry") == "id" and (kind in _UNCERTAIN or word == "preempted"):
+        kind, advice = UnknownOutcome, advice_if_unknown
+    converted = failure(kind, op, url, problem, advice)
+    if isinstance(converted, MomentError):
+        converted.before, converted.after = (
+            time_of(details[name]) if name in details else None for name in ("before", "after")
         )
-    try:
-        detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
-    except ValueError:
-        detail = {}
-    kind = _CLASS_OF_TYPE.get(detail.get("type", ""), Exists if "already exists" in str(error)[:80] else None)
-    if kind is not None:
-        return failure(kind, op, url, problem, _MODE_ADVICE if kind is Exists and op.startswith(_PUTS) else "")
-    for flight_class, kind, advice in _CLASS_OF_FLIGHT_ERROR:
-        if isinstance(error, flight_class):
-            lost = kind is ConnectionFailed and "failed to connect" not in str(error)
-            # After these errors, the server may still apply the change.
-            if advice_if_unknown and (lost or kind is TimedOut or "canceled in favor of other users" in problem):
-                return failure(UnknownOutcome, op, url, problem, advice_if_unknown)
-            return failure(kind, op, url, problem, advice)
-    return failure(Misuse if detail else Error, op, url, problem)
-
-
-def _moment_error(error: Error, moment: re.Match[str]) -> Error:
-    time, *nearest = [time_of(text) for text in moment.groups() if text]
-    assert isinstance(error, MomentError)
-    for candidate in nearest:
-        if candidate <= time:
-            error.before = candidate
-        else:
-            error.after = candidate
-    return error
+    return converted
