@@ -205,7 +205,7 @@ func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	} else if a.DataType().ID() != arrow.DATE32 {
 		return nil, errNeedsSQL
 	}
-	times := arrowtype.Of(a.DataType()).Widen(a)
+	times := arrowtype.Widen(a)
 	if factor == 1 {
 		return times, nil
 	}

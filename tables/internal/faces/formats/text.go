@@ -54,23 +54,22 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema, o WriteOptions) (Writer, er
 	}
 	var value []byte
 	t.rows = func(b arrow.RecordBatch) rowAppender {
-		columns := textColumns(b)
-		return func(line []byte, i int) ([]byte, error) {
-			for k, c := range columns {
+		columns := textAppenders(b)
+		return func(line []byte, i int) (_ []byte, err error) {
+			for k, appendText := range columns {
 				if k > 0 {
 					line = append(line, ',')
 				}
-				row := c.index(i)
-				if row < 0 {
-					line = append(line, o.Null...)
-					continue
-				}
-				var err error
-				value, err = c.append(value[:0], row)
-				if err != nil {
+				var isNull bool
+				value, isNull, err = appendText(value[:0], i)
+				switch {
+				case err != nil:
 					return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+				case isNull:
+					line = append(line, o.Null...)
+				default:
+					line = textfmt.AppendCSV(line, value, ',', "", o.Null)
 				}
-				line = textfmt.AppendCSV(line, value, ',', "", o.Null)
 			}
 			return line, nil
 		}
@@ -109,39 +108,28 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema, _ WriteOptions) (Writer, e
 	}}, nil
 }
 
-// textColumn appends the texts of a column's values.
-type textColumn struct {
-	index  func(i int) int // index of row i's value, or -1 if it is null
-	append rowAppender     // appends the value with an index
-}
-
-func textColumns(b arrow.RecordBatch) []textColumn {
-	columns := make([]textColumn, b.NumCols())
+func textAppenders(b arrow.RecordBatch) []func(out []byte, row int) (_ []byte, isNull bool, err error) {
+	columns := make([]func(out []byte, row int) (_ []byte, isNull bool, err error), b.NumCols())
 	for k, c := range b.Columns() {
-		columns[k] = newTextColumn(c)
+		columns[k] = TextAppender(c)
 	}
 	return columns
 }
 
-// newTextColumn returns a column of texts as CSV represents them: nested values are JSON.
-func newTextColumn(a arrow.Array) textColumn {
-	values, index := arrowtype.Values(a)
-	if arrowtype.Of(values.DataType()).IsNested() {
-		return textColumn{index, jsonAppender(values)}
-	}
-	return textColumn{index, textAppender(values)}
-}
-
-// TextAppender returns a function that appends a value's text as CSV represents it. Different values in a column have
-// different texts. isNull means that the value is null, so nothing was appended.
+// TextAppender returns a function that appends a value's text as CSV represents it: nested values are JSON. Different
+// values in a column have different texts. isNull means that the value is null, so nothing was appended.
 func TextAppender(a arrow.Array) func(out []byte, row int) (_ []byte, isNull bool, err error) {
-	c := newTextColumn(a)
+	values, index := arrowtype.Values(a)
+	appendValue := textAppender(values)
+	if arrowtype.Of(values.DataType()).IsNested() {
+		appendValue = jsonAppender(values)
+	}
 	return func(out []byte, row int) (_ []byte, isNull bool, err error) {
-		row = c.index(row)
+		row = index(row)
 		if row < 0 {
 			return out, true, nil
 		}
-		out, err = c.append(out, row)
+		out, err = appendValue(out, row)
 		return out, false, err
 	}
 }

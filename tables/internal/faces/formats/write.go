@@ -70,19 +70,17 @@ func (t *tableWriter) line(cells []string) error {
 }
 
 func (t *tableWriter) Write(b arrow.RecordBatch) error {
-	cells, columns := make([]string, b.NumCols()), textColumns(b)
+	cells, columns := make([]string, b.NumCols()), textAppenders(b)
 	for i := range int(b.NumRows()) {
-		for k, c := range columns {
-			cells[k] = "∅"
-			row := c.index(i)
-			if row < 0 {
-				continue
-			}
-			value, err := c.append(nil, row)
+		for k, appendText := range columns {
+			value, isNull, err := appendText(nil, i)
 			if err != nil {
 				return fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 			}
 			cells[k] = oneLine(string(value))
+			if isNull {
+				cells[k] = "∅"
+			}
 		}
 		if err := t.line(cells); err != nil {
 			return err

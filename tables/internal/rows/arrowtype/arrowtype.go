@@ -51,7 +51,6 @@ type Row struct {
 
 	// integers, booleans as 0 and 1, and dates and times in the type's unit; a uint64 keeps its bits
 	Ints        func(a arrow.Array) func(i int) int64
-	Widen       func(a arrow.Array) []int64 // all values, which may share memory with a
 	IntAppender func(b array.Builder) func(v int64)
 
 	// append the bytes of an integer: the first sort like the values, and the second are equal for all integer types
@@ -151,6 +150,26 @@ func Values(a arrow.Array) (values arrow.Array, index func(i int) int) {
 		}
 		return i
 	}
+}
+
+// Widen returns the integers of an array, or zero for nulls. The result may share memory with the array.
+func Widen(a arrow.Array) []int64 {
+	t := Of(a.DataType())
+	if t.Native == reflect.Int64 {
+		return arrow.GetValues[int64](a.Data(), 1)
+	}
+	return Collect(a, t.Ints(a))
+}
+
+// Collect returns the results of value for the rows of an array, or zero for nulls.
+func Collect(a arrow.Array, value func(i int) int64) []int64 {
+	all := make([]int64, a.Len())
+	for i := range all {
+		if a.IsValid(i) {
+			all[i] = value(i)
+		}
+	}
+	return all
 }
 
 // Times returns a function that returns a value of an array of dates or timestamps, in UTC.

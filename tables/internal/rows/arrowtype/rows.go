@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
 )
@@ -23,7 +24,10 @@ var (
 // rows is the table of types. Of adds the types of known extensions.
 var rows = [...]Row{
 	arrow.NULL: {Kind: Null, SQL: "BOOLEAN", Stored: boolType},
-	arrow.BOOL: bools(),
+	arrow.BOOL: {
+		Kind: Bool, Native: reflect.Bool, SQL: "BOOLEAN", Stored: boolType, IsSorted: true,
+		Ints: reader(boolToInt), IntAppender: appender(func(v int64) bool { return v != 0 }),
+	},
 
 	arrow.INT8:   sortable(integers[int8](Integer, "TINYINT", int32Type)),
 	arrow.INT16:  sortable(integers[int16](Integer, "SMALLINT", int32Type)),
@@ -34,15 +38,21 @@ var rows = [...]Row{
 	arrow.UINT32: integers[uint32](Integer, "UINTEGER", int64Type),
 	arrow.UINT64: integers[uint64](Integer, "UBIGINT", &arrow.Decimal128Type{Precision: 20}),
 
-	arrow.FLOAT16: float16s(),
+	arrow.FLOAT16: {
+		Kind: Float, SQL: "FLOAT", Stored: arrow.PrimitiveTypes.Float32,
+		Floats: reader(func(v float16.Num) float64 { return float64(FromFloat16(v)) }), FloatAppender: appender(ToFloat16),
+	},
 	arrow.FLOAT32: sortable(floats[float32]("FLOAT", arrow.PrimitiveTypes.Float32)),
 	arrow.FLOAT64: sortable(floats[float64]("DOUBLE", arrow.PrimitiveTypes.Float64)),
 
-	arrow.DECIMAL32: decimals[decimal.Decimal32](func(v decimal.Decimal32) decimal128.Num { return decimal128.FromI64(int64(v)) },
+	arrow.DECIMAL32: decimals(func(v decimal.Decimal32) decimal128.Num { return decimal128.FromI64(int64(v)) },
 		func(v decimal128.Num) decimal.Decimal32 { return decimal.Decimal32(v.LowBits()) }),
-	arrow.DECIMAL64: decimals[decimal.Decimal64](func(v decimal.Decimal64) decimal128.Num { return decimal128.FromI64(int64(v)) },
+	arrow.DECIMAL64: decimals(func(v decimal.Decimal64) decimal128.Num { return decimal128.FromI64(int64(v)) },
 		func(v decimal128.Num) decimal.Decimal64 { return decimal.Decimal64(v.LowBits()) }),
-	arrow.DECIMAL128: decimal128s(),
+	arrow.DECIMAL128: {
+		Kind: Decimal, IsSorted: true, DecimalAppender: appenderTo[decimal128.Num],
+		Decimals: func(a arrow.Array) func(int) decimal128.Num { return a.(*array.Decimal128).Value },
+	},
 	arrow.DECIMAL256: {Kind: Decimal},
 
 	arrow.STRING:       {Kind: Text, Native: reflect.String, SQL: "VARCHAR", Stored: textType, IsSorted: true, BytesAppender: textAppender},
@@ -99,24 +109,30 @@ func sortable(r Row) Row {
 // appenderTo returns a function that appends a value to the builder of an array of values of type T.
 func appenderTo[T any](b array.Builder) func(v T) { return b.(interface{ Append(v T) }).Append }
 
+// appender is like appenderTo, for values that convert turns into the builder's type.
+func appender[T, V any](convert func(V) T) func(b array.Builder) func(v V) {
+	return func(b array.Builder) func(v V) {
+		appendValue := appenderTo[T](b)
+		return func(v V) { appendValue(convert(v)) }
+	}
+}
+
+// reader returns a function that reads an array of values of type T.
+func reader[T, V any](convert func(T) V) func(a arrow.Array) func(i int) V {
+	return func(a arrow.Array) func(i int) V {
+		values := a.(interface{ Value(i int) T })
+		return func(i int) V { return convert(values.Value(i)) }
+	}
+}
+
 func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored arrow.DataType) Row {
-	native := reflect.TypeFor[T]()
 	return Row{
-		Kind: kind, Native: native.Kind(), SQL: sql, Stored: stored,
-		Ints: func(a arrow.Array) func(int) int64 {
+		Kind: kind, Native: reflect.TypeFor[T]().Kind(), SQL: sql, Stored: stored,
+		Ints: func(a arrow.Array) func(int) int64 { // faster than reader
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(i int) int64 { return int64(values[i]) }
 		},
-		Widen: func(a arrow.Array) []int64 {
-			if native.Size() == 8 {
-				return arrow.GetValues[int64](a.Data(), 1)
-			}
-			return widen(arrow.GetValues[T](a.Data(), 1))
-		},
-		IntAppender: func(b array.Builder) func(int64) {
-			appendValue := appenderTo[T](b)
-			return func(v int64) { appendValue(T(v)) }
-		},
+		IntAppender: appender(func(v int64) T { return T(v) }),
 		OrderKey: func(a arrow.Array) func([]byte, int) []byte {
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(dst []byte, i int) []byte { return extsort.AppendUint(dst, uint64(values[i])^1<<63) }
@@ -134,93 +150,26 @@ func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored ar
 	}
 }
 
-func widen[T arrow.IntType | arrow.UintType](values []T) []int64 {
-	wide := make([]int64, len(values))
-	for i, v := range values {
-		wide[i] = int64(v)
+func boolToInt(v bool) int64 {
+	if v {
+		return 1
 	}
-	return wide
-}
-
-func bools() Row {
-	ints := func(a arrow.Array) func(int) int64 {
-		bools := a.(*array.Boolean)
-		return func(i int) int64 {
-			if bools.Value(i) {
-				return 1
-			}
-			return 0
-		}
-	}
-	return Row{
-		Kind: Bool, Native: reflect.Bool, SQL: "BOOLEAN", Stored: boolType, IsSorted: true, Ints: ints,
-		Widen: func(a arrow.Array) []int64 {
-			wide, value := make([]int64, a.Len()), ints(a)
-			for i := range wide {
-				if a.IsValid(i) {
-					wide[i] = value(i)
-				}
-			}
-			return wide
-		},
-		IntAppender: func(b array.Builder) func(int64) {
-			appendValue := appenderTo[bool](b)
-			return func(v int64) { appendValue(v != 0) }
-		},
-		SignedKey: func(a arrow.Array) func([]byte, int) []byte {
-			value := ints(a)
-			return func(dst []byte, i int) []byte { return extsort.AppendUint(append(dst, 1), uint64(value(i))) }
-		},
-	}
+	return 0
 }
 
 func floats[T float32 | float64](sql string, stored arrow.DataType) Row {
 	return Row{
 		Kind: Float, Native: reflect.TypeFor[T]().Kind(), SQL: sql, Stored: stored,
-		Floats: func(a arrow.Array) func(int) float64 {
+		Floats: func(a arrow.Array) func(int) float64 { // faster than reader
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(i int) float64 { return float64(values[i]) }
 		},
-		FloatAppender: func(b array.Builder) func(float64) {
-			appendValue := appenderTo[T](b)
-			return func(v float64) { appendValue(T(v)) }
-		},
+		FloatAppender: appender(func(v float64) T { return T(v) }),
 	}
 }
 
-func float16s() Row {
-	return Row{
-		Kind: Float, SQL: "FLOAT", Stored: arrow.PrimitiveTypes.Float32,
-		Floats: func(a arrow.Array) func(int) float64 {
-			halves := a.(*array.Float16)
-			return func(i int) float64 { return float64(FromFloat16(halves.Value(i))) }
-		},
-		FloatAppender: func(b array.Builder) func(float64) {
-			return func(v float64) { b.(*array.Float16Builder).Append(ToFloat16(v)) }
-		},
-	}
-}
-
-func decimal128s() Row {
-	same := func(v decimal128.Num) decimal128.Num { return v }
-	r := decimals(same, same)
-	r.IsSorted = true
-	r.Decimals = func(a arrow.Array) func(int) decimal128.Num { return a.(*array.Decimal128).Value } // is faster
-	return r
-}
-
-func decimals[T decimal.DecimalTypes](wide func(T) decimal128.Num, narrow func(decimal128.Num) T) Row {
-	return Row{
-		Kind: Decimal,
-		Decimals: func(a arrow.Array) func(int) decimal128.Num {
-			values := arrow.GetValues[T](a.Data(), 1)
-			return func(i int) decimal128.Num { return wide(values[i]) }
-		},
-		DecimalAppender: func(b array.Builder) func(decimal128.Num) {
-			appendValue := appenderTo[T](b)
-			return func(v decimal128.Num) { appendValue(narrow(v)) }
-		},
-	}
+func decimals[T any](wide func(T) decimal128.Num, narrow func(decimal128.Num) T) Row {
+	return Row{Kind: Decimal, Decimals: reader(wide), DecimalAppender: appender(narrow)}
 }
 
 func textAppender(b array.Builder) func([]byte) { return b.(*array.StringBuilder).BinaryBuilder.Append }

@@ -27,7 +27,7 @@ func TestRows(t *testing.T) {
 		case arrowtype.None:
 			lacks = true
 		case arrowtype.Bool, arrowtype.Integer, arrowtype.Date, arrowtype.Time, arrowtype.Timestamp, arrowtype.Duration:
-			lacks = r.Ints == nil || r.Widen == nil || r.IntAppender == nil
+			lacks = r.Ints == nil || r.IntAppender == nil
 		case arrowtype.Float:
 			lacks = r.Floats == nil || r.FloatAppender == nil
 		case arrowtype.Decimal:

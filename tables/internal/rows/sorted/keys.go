@@ -77,27 +77,17 @@ func keyColumn(a arrow.Array) column {
 	switch {
 	case !t.IsSorted:
 		return nil
-	case t.Widen != nil:
-		return &ints{a, t.Widen(a)}
+	case t.Ints != nil:
+		return &ints{a, arrowtype.Widen(a)}
 	case t.Kind == arrowtype.Float:
-		return &ints{a, floatOrder(a)}
+		value := t.Floats(a)
+		return &ints{a, arrowtype.Collect(a, func(i int) int64 { return int64(floatWord(value(i)) ^ 1<<63) })} // integers that sort as the floats do
 	case t.Kind == arrowtype.Text:
 		return &values[string]{a.(valueArray[string]), cmp.Compare[string], textWord[string], isWholeText}
 	case t.Kind == arrowtype.Binary:
 		return &values[[]byte]{a.(valueArray[[]byte]), bytes.Compare, textWord[[]byte], isWholeText}
 	}
 	return &values[decimal128.Num]{a.(valueArray[decimal128.Num]), decimal128.Num.Cmp, decimalWord, isWholeDecimal}
-}
-
-// floatOrder returns integers that sort as the floats in a do.
-func floatOrder(a arrow.Array) []int64 {
-	order, value := make([]int64, a.Len()), arrowtype.Of(a.DataType()).Floats(a)
-	for i := range order {
-		if a.IsValid(i) {
-			order[i] = int64(floatWord(value(i)) ^ 1<<63)
-		}
-	}
-	return order
 }
 
 // CompareBools compares two booleans; false comes first.

@@ -64,6 +64,9 @@ func sqlValueAppender(a arrow.Array) func(key []byte, row int) []byte {
 	switch t := arrowtype.Of(a.DataType()); {
 	case t.SignedKey != nil:
 		return t.SignedKey(inSQLUnit(a))
+	case t.Ints != nil: // booleans
+		value := t.Ints(a)
+		return func(key []byte, row int) []byte { return extsort.AppendUint(append(key, 1), uint64(value(row))) }
 	case t.Floats != nil:
 		value := t.Floats(a)
 		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, value(row)) }
