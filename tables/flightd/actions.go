@@ -140,10 +140,10 @@ func (s *Server) deleteTable(ctx context.Context, c *struct{ Name, Bucket string
 
 func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string }) (any, error) {
 	if c.Mode != "" && c.Mode != "error" && c.Mode != "delete" {
-		return nil, &shootsReason{kinds.BadRequest, fmt.Errorf("mode is %q: it must be error or delete", c.Mode)}
+		return nil, newShootsError(kinds.BadRequest, fmt.Errorf("mode is %q: it must be error or delete", c.Mode))
 	}
 	if c.Name == "" {
-		return nil, &shootsReason{kinds.BadRequest, errors.New("the default bucket cannot be deleted: name a bucket")}
+		return nil, newShootsError(kinds.BadRequest, errors.New("the default bucket cannot be deleted: name a bucket"))
 	}
 	if err := s.store.DeleteBucket(ctx, c.Name, c.Mode == "delete"); err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 
 func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, error) {
 	if len(c.ID) < minIDLength {
-		return nil, &shootsReason{kinds.BadRequest, fmt.Errorf("id has %d bytes, but the id of a call has at least %d: use the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
+		return nil, newShootsError(kinds.BadRequest, fmt.Errorf("id has %d bytes, but the id of a call has at least %d: use the id in the call's header %s", len(c.ID), minIDLength, callHeader))
 	}
 	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
@@ -222,7 +222,7 @@ func (s *Server) combine(ctx context.Context, c *combineInput) (_ any, err error
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
-		return nil, &shootsReason{kinds.BadRequest, errors.New("sources must name at least one table")}
+		return nil, newShootsError(kinds.BadRequest, errors.New("sources must name at least one table"))
 	}
 	return runTransform(ctx, s, o.Sources[0], operations.Combine, o)
 }

@@ -125,11 +125,11 @@ func (a *access) payloadToken(address string, payload []byte) (string, error) {
 	c, err := a.verify(address, string(payload))
 	switch {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
-		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
+		return "", newShootsError(kinds.Unauthenticated, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err))
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
+		return "", newShootsError(kinds.Unauthenticated, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err))
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return "", &shootsReason{kinds.Unauthenticated, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
+		return "", newShootsError(kinds.Unauthenticated, fmt.Errorf("DecodeError: the payload is not a token: %w", err))
 	case errors.Is(err, serving.ErrTooManyGuesses):
 		return "", kinds.Unauthenticated.Errorf("%v", err)
 	case err != nil, c.Rights < serving.Admin:

@@ -17,24 +17,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// shootsReason is an error whose kind tells clients of shoots (another table server) which exception to raise.
-type shootsReason struct {
-	kind *kinds.Kind
-	err  error
-}
-
-func (r *shootsReason) Error() string { return r.err.Error() }
-func (r *shootsReason) Unwrap() error { return r.err }
-
-// ErrorDetails returns the reason's kind.
-func (r *shootsReason) ErrorDetails() *kinds.Details {
-	return &kinds.Details{Kinds: []string{r.kind.Word}}
-}
-
-// shootsError is an error in the form that clients of shoots read.
+// shootsError is an error in the form that clients of shoots (another table server) read. Its kind tells them which
+// exception to raise.
 type shootsError struct {
 	kind *kinds.Kind
-	code codes.Code // for the metrics, because the clients get Unknown for each error
 	err  error
 }
 
@@ -44,24 +30,29 @@ func (e *shootsError) Error() string {
 
 func (e *shootsError) Unwrap() error { return e.err }
 
-// GRPCStatus returns the status under which the server's metrics count the error.
-func (e *shootsError) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
+// ErrorDetails returns the error's kind.
+func (e *shootsError) ErrorDetails() *kinds.Details {
+	return &kinds.Details{Kinds: []string{e.kind.Word}}
+}
 
-// asShootsError returns err in the form that clients of shoots read. If err already has a status, for example because
-// of missing rights, or if a disk is full, asShootsError returns an error with a status instead.
-func asShootsError(err error) error {
-	if err == nil {
-		return nil
-	}
+// GRPCStatus returns the status under which the server's metrics count the error. The clients get Unknown.
+func (e *shootsError) GRPCStatus() *status.Status { return status.New(kinds.Of(e).GRPC, e.Error()) }
+
+// newShootsError returns a shootsError. If err already has a status, for example because of missing rights, or if a
+// disk is full, it returns an error with a status instead.
+func newShootsError(kind *kinds.Kind, err error) error {
 	if status.Code(err) != codes.Unknown || kinds.IsDiskFull(err) {
 		return serving.Status(err)
 	}
-	kind := kinds.Of(err).Kind
-	e := &shootsError{kind, kind.GRPC, err}
-	if r := (*shootsReason)(nil); errors.As(err, &r) {
-		e.kind = r.kind
+	return &shootsError{kind, err}
+}
+
+// asShootsError returns err in the form that clients of shoots read.
+func asShootsError(err error) error {
+	if err == nil || errors.As(err, new(*shootsError)) {
+		return err
 	}
-	return e
+	return newShootsError(kinds.Of(err).Kind, err)
 }
 
 // publicError returns a call's error as its client receives it: without the server's paths. For a shootsError, it sets
@@ -90,5 +81,5 @@ func statementError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
-	return &shootsReason{kinds.SQL, err}
+	return newShootsError(kinds.SQL, err)
 }

@@ -212,9 +212,13 @@ func TestTokens(t *testing.T) {
 		t.Errorf("after the admin's puts, Table failed: %v", err)
 	}
 	// Handshakes of clients of shoots require an admin token, and their errors have PyJWT's names.
-	for token, want := range map[string]codes.Code{admin: codes.OK, readToken: codes.Unauthenticated, badTokens["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, badTokens["other secret"]: codes.Unknown} {
-		if _, err := s.access.payloadToken("", []byte(token)); status.Code(err) != want {
-			t.Errorf("payloadToken returned %v, want %s", err, want)
+	for token, hasName := range map[string]bool{admin: false, readToken: false, badTokens["other type"]: false, "garbage": true, badTokens["other secret"]: true} {
+		want := codes.Unauthenticated
+		if token == admin {
+			want = codes.OK
+		}
+		if _, err := s.access.payloadToken("", []byte(token)); status.Code(err) != want || errors.As(err, new(*shootsError)) != hasName {
+			t.Errorf("payloadToken returned %T %v, want %s, and a shootsError: %v", err, err, want, hasName)
 		}
 	}
 	if _, err := s.access.payloadToken("", []byte(badTokens["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {

@@ -107,12 +107,12 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	bucket := s.store.Bucket(c.Bucket)
 	if mode == tables.PutError { // fail before the client sends the rows; Put checks again
 		if _, err := bucket.Table(c.Name).At(ctx); err == nil {
-			return &shootsReason{kinds.Exists, fmt.Errorf("dataframe %s exists", c.Name)}
+			return newShootsError(kinds.Exists, fmt.Errorf("dataframe %s exists", c.Name))
 		}
 	}
 	stream, err := flightReader(st, memory)
 	if err != nil {
-		return &shootsReason{kinds.BadRequest, fmt.Errorf("the rows cannot be read: %w", err)}
+		return newShootsError(kinds.BadRequest, fmt.Errorf("the rows cannot be read: %w", err))
 	}
 	defer stream.Release()
 	rows, err := newUpload(ctx, stream)

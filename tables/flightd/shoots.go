@@ -17,7 +17,7 @@ import (
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, target any) error {
 	if err := operations.Unmarshal(command, target); err != nil {
-		return &shootsReason{kinds.BadRequest, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
+		return newShootsError(kinds.BadRequest, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err))
 	}
 	return nil
 }
@@ -29,7 +29,7 @@ func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) 
 	if m, ok := operations.PutModes[mode]; ok {
 		return m, nil
 	}
-	return 0, &shootsReason{kinds.BadRequest, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}
+	return 0, newShootsError(kinds.BadRequest, fmt.Errorf("put mode is %q: it must be error, append or replace", mode))
 }
 
 type rowsCommand struct {
@@ -45,7 +45,7 @@ func splitPath(path []string) (bucket, name string, err error) {
 	case 2:
 		return path[0], path[1], nil
 	}
-	return "", "", &shootsReason{kinds.BadRequest, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path))}
+	return "", "", newShootsError(kinds.BadRequest, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path)))
 }
 
 // GetFlightInfo describes the rows that a command or a path would return.
@@ -130,7 +130,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightServ
 	}
 	pattern, err := compilePattern(c.Regex)
 	if err != nil {
-		return &shootsReason{kinds.BadRequest, fmt.Errorf("regex: %w", err)}
+		return newShootsError(kinds.BadRequest, fmt.Errorf("regex: %w", err))
 	}
 	ctx := stream.Context()
 	bucket := s.store.Bucket(c.Bucket)
@@ -138,7 +138,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightServ
 		if ok, err := bucket.Exists(ctx); err != nil {
 			return err
 		} else if !ok {
-			return &shootsReason{kinds.NotFound, fmt.Errorf("there is no bucket %s", c.Bucket)}
+			return newShootsError(kinds.NotFound, fmt.Errorf("there is no bucket %s", c.Bucket))
 		}
 	}
 	for i, err := range bucket.Tables(ctx, nil) {
