@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -129,7 +130,7 @@ func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow
 	if waits {
 		defer j.close()
 		defer end() // the function above
-		file, err := batches.Spill(j.files.dir, rows)
+		file, err := batches.Spill(j.files.dir, rows, schema.Convert)
 		if err != nil {
 			return nil, nil, nil, err
 		}

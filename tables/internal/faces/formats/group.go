@@ -21,6 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // groupBatches yields the rows of a row group. The library decodes all columns at the same time, and keeps a page and a
@@ -76,7 +77,7 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 			}
 		}
 		if len(parts) > 1 {
-			sources[i] = batches.Chunks(batches.ViaFile(sources[i]), reader.Props.BatchSize)
+			sources[i] = batches.Chunks(batches.ViaFile(sources[i], schema.Convert), reader.Props.BatchSize)
 		}
 	}
 	if len(sources) == 1 {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 const (
@@ -27,16 +26,21 @@ type Spilled struct {
 	Cost    int64 // approximate memory for reading the file, in bytes: that of the largest batch
 	f       *spill.File
 	columns *arrow.Schema
+	convert Convert
 }
+
+// Convert converts a batch to a schema. It is [schema.Convert], which this package does not import, so that worker
+// processes that need other functions of this package start quickly.
+type Convert = func(b arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error)
 
 // Spill writes rows to a temporary file in a directory. The batches are small, because a merge reads many files at
 // once. The caller must close the file.
-func Spill(dir string, rows Seq) (_ *Spilled, err error) {
+func Spill(dir string, rows Seq, convert Convert) (_ *Spilled, err error) {
 	f, err := tempdir.CreateIn(dir) // The file has no name, so it disappears with the process.
 	if err != nil {
 		return nil, err
 	}
-	t := &Spilled{f: spill.New(f, "sorted rows", spilledBlock), Cost: SpilledBytes}
+	t := &Spilled{f: spill.New(f, "sorted rows", spilledBlock), Cost: SpilledBytes, convert: convert}
 	t.f.Quota = &spill.Process
 	defer func() {
 		if err != nil {
@@ -111,13 +115,13 @@ func (t *Spilled) Rows(yield func(arrow.RecordBatch, error) bool) {
 	}
 	defer r.Release()
 	// The types read back can differ in the metadata of nested fields, which some types compare.
-	Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, t.columns) })(yield)
+	Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return t.convert(b, t.columns) })(yield)
 }
 
 // ViaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
-func ViaFile(rows Seq) Seq {
+func ViaFile(rows Seq, convert Convert) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		f, err := Spill(os.TempDir(), rows)
+		f, err := Spill(os.TempDir(), rows, convert)
 		if err != nil {
 			yield(nil, err)
 			return

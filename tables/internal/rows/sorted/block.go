@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/offheap"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -67,7 +68,7 @@ func (b *sortedBlock) Size() int64 { return b.size }
 
 // spill moves the rows to a temporary file.
 func (b *sortedBlock) spill() (err error) {
-	b.file, err = batches.Spill(os.TempDir(), b.rows)
+	b.file, err = batches.Spill(os.TempDir(), b.rows, schema.Convert)
 	if err == nil {
 		take.Release(b.batches)
 		b.batches, b.order = nil, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -155,7 +156,7 @@ func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sor
 	group := files[first : first+n]
 	merged := &sortedBlock{}
 	var err error
-	merged.file, err = batches.Spill(os.TempDir(), Merge(ctx, All, 0, in.sources(group)...))
+	merged.file, err = batches.Spill(os.TempDir(), Merge(ctx, All, 0, in.sources(group)...), schema.Convert)
 	if err != nil {
 		return files, err
 	}

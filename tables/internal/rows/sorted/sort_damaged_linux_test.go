@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // TestDamagedRun checks that reading a temporary file of sorted rows fails if a bit of it was flipped, and that
@@ -20,7 +21,7 @@ import (
 func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	id := int64(0)
-	f := must.Get(batches.Spill(temporary, batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
+	f := must.Get(batches.Spill(temporary, batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000), schema.Convert))(t)
 	defer f.Close()
 	const offset = 1_000_000 // within the second mebibyte of rows
 	flip(t, temporary, offset)

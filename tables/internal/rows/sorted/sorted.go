@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // Rule says which rows with equal keys to keep.
@@ -73,7 +74,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 					group[j] = s
 					group[j].Hides = false
 				}
-				bundled.Batches = batches.ViaFile(Merge(ctx, All, cost, group...))
+				bundled.Batches = batches.ViaFile(Merge(ctx, All, cost, group...), schema.Convert)
 			}
 			bundles = append(bundles, bundled)
 			i = n

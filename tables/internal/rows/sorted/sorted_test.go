@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 var columns = arrow.NewSchema([]arrow.Field{
@@ -304,7 +305,7 @@ func TestWideRows(t *testing.T) {
 		all = append(all, Source{Batches: batchesOf(rows, 20), Keys: []int{0, 1}})
 	}
 	in := Input{Batches: batchesOf(mixed, 20), Keys: []int{0, 1}, Memory: 16 << 20, Size: util.TotalRecordSize}
-	for name, result := range map[string]batches.Seq{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": batches.ViaFile(batches.From(batchOf(mixed)))} {
+	for name, result := range map[string]batches.Seq{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": batches.ViaFile(batches.From(batchOf(mixed)), schema.Convert)} {
 		rows, maxRows := 0, int64(0)
 		for b, err := range result {
 			must.Do(t, err)
