@@ -12,11 +12,20 @@ const QuotedFirst = " \t\v\f\xef"
 // AppendCSV appends a CSV field, in quotes if it needs them. nulls are the texts that readers take for null unless they
 // are quoted, such as "" or NA.
 func AppendCSV(dst, field []byte, sep byte, nulls ...string) []byte {
-	needsQuotes := hasSpecial(field, sep)
+	needsQuotes := len(field) > 0 && strings.IndexByte(QuotedFirst, field[0]) >= 0 || hasSpecial(field, sep)
 	for _, null := range nulls {
 		needsQuotes = needsQuotes || string(field) == null
 	}
 	if !needsQuotes {
+		return append(dst, field...)
+	}
+	return append(AppendDoubled(append(dst, '"'), field), '"')
+}
+
+// AppendKeyField is like [AppendCSV] for a key that consists of several fields: only separators, quotes and line endings
+// need quotes.
+func AppendKeyField(dst, field []byte) []byte {
+	if !hasSpecial(field, ',') {
 		return append(dst, field...)
 	}
 	return append(AppendDoubled(append(dst, '"'), field), '"')
@@ -34,12 +43,9 @@ func AppendDoubled(dst, field []byte) []byte {
 	}
 }
 
-// hasSpecial reports whether a field needs quotes because of its bytes.
+// hasSpecial reports whether a field contains a byte that needs quotes anywhere.
 func hasSpecial(field []byte, sep byte) bool {
 	const short = 16
-	if len(field) > 0 && strings.IndexByte(QuotedFirst, field[0]) >= 0 {
-		return true
-	}
 	if len(field) > short {
 		return bytes.IndexByte(field, sep) >= 0 || bytes.IndexByte(field, '"') >= 0 ||
 			bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0

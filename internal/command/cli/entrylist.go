@@ -66,7 +66,7 @@ func (l *entryList) joinFields(fields [][]byte) []byte {
 		l.arena = make([]byte, 0, max(2*cap(l.arena), size, 64<<10))
 	}
 	from := len(l.arena)
-	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
+	l.arena = filejobs.AppendCSVKey(l.arena, fields)
 	return l.arena[from:]
 }
 

@@ -137,13 +137,14 @@ func resolveNamed(list string, layout records.Layout, columns []string) (fields 
 	return fields, names, nil
 }
 
-// AppendCSV appends fields as a CSV record, without a line ending.
-func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
+// AppendCSVKey appends the key of several fields: a record of CSV, without a line ending. Keys have fewer quotes than files,
+// because programs compare them and do not parse them.
+func AppendCSVKey(dst []byte, fields [][]byte) []byte {
 	for i, f := range fields {
 		if i > 0 {
-			dst = append(dst, sep)
+			dst = append(dst, ',')
 		}
-		dst = textfmt.AppendCSV(dst, f, sep)
+		dst = textfmt.AppendKeyField(dst, f)
 	}
 	return dst
 }

@@ -125,7 +125,7 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 func setCSVKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = b.Fields[0]
 	if len(b.Fields) > 1 {
-		r.buf = AppendCSV(r.buf, b.Fields, ',')
+		r.buf = AppendCSVKey(r.buf, b.Fields)
 		r.key = r.buf
 	}
 	return true, nil
