@@ -54,8 +54,10 @@ func plainName(texts []*string) string {
 		if i > 0 {
 			line = append(line, ',')
 		}
-		if text != nil {
-			line = textfmt.AppendCSV(line, []byte(*text), ',', "")
+		if text != nil && *text == "" {
+			line = append(line, `""`...)
+		} else if text != nil {
+			line = textfmt.AppendKeyField(line, []byte(*text))
 		}
 	}
 	return string(line)

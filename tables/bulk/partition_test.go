@@ -21,11 +21,12 @@ func TestChooseBlockBytes(t *testing.T) {
 	}
 }
 
-// TestPlainName checks that null and an empty text have different names.
+// TestPlainName checks that null and an empty text have different names, and that names have only the quotes that partd
+// split uses.
 func TestPlainName(t *testing.T) {
-	empty, text := "", `a,"b`
+	empty, text, space := "", `a,"b`, " x"
 	for want, texts := range map[string][]*string{
-		"": {&empty}, `a,"b`: {&text}, ",": {nil, nil}, `,""`: {nil, &empty}, `"",`: {&empty, nil}, `"",""`: {&empty, &empty}, `"a,""b",`: {&text, nil},
+		"": {&empty}, `a,"b`: {&text}, ",": {nil, nil}, `,""`: {nil, &empty}, `"",`: {&empty, nil}, `"",""`: {&empty, &empty}, `"a,""b",`: {&text, nil}, ` x, x`: {&space, &space},
 	} {
 		if got := plainName(texts); got != want {
 			t.Errorf("plainName = %q, want %q", got, want)
