@@ -1,4 +1,4 @@
-"""Parses a server's URL, and connects to it."""
+"""Parses a server's URL and connects to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMESPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True)
 class Settings:
-    """The URL and the options of a connection, as passed to Client."""
+    """The URL and options of a connection, as passed to Client."""
 
     url: str
     namespace: str = ""
@@ -37,8 +37,8 @@ class Settings:
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(
-                f"{self.url} names the namespace {address.namespace!r}, but namespace is {self.namespace!r}: "
-                "pass only one"
+                f"{self.url} names the namespace {address.namespace!r}, but the argument namespace is "
+                f"{self.namespace!r}: pass only one"
             )
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
@@ -94,8 +94,8 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             return sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # Detect a dead peer. TCP_USER_TIMEOUT, in milliseconds, limits how long data may stay unacknowledged.
-        # Meanwhile, the kernel sends no keep-alive probes.
+        # Detect a dead peer. The kernel sends no keep-alive probes while data is unacknowledged: TCP_USER_TIMEOUT (in
+        # milliseconds) limits that time.
         for option, value in (
             ("TCP_KEEPIDLE", 15),
             ("TCP_KEEPINTVL", 5),
@@ -127,7 +127,7 @@ def _context(settings: Settings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.tls_ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if settings.tls_cert:
-            # Without password=, OpenSSL would ask for the key's password at the terminal.
+            # Without password=, OpenSSL would ask for an encrypted key's password at the terminal.
             context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
         return context
     except OSError as error:

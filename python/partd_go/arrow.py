@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-_KIND = b"partd_go"  # metadata key whose value is the library of the stored table: pandas or polars
+_KIND = b"partd_go"  # metadata key that records a stored table's library: pandas or polars
 KINDS = ("pyarrow", "pandas", "polars")
 
 
@@ -37,8 +37,7 @@ def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
-    # Store a RangeIndex as a column: each appended piece has its own range, and together these ranges do not form one
-    # range.
+    # Store a RangeIndex as a column, because the ranges of several appended pieces do not form one range.
     arrow = to_arrow(table, store_range_index=True)
     if kind not in ("pandas", "polars"):
         return arrow
@@ -46,14 +45,14 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Decodes data, which has an IPC stream for each appended piece, and returns the table. kind is the library of the
-    result; the default is the library of the first piece."""
+    """Decodes data, one IPC stream for each appended piece, into a single table. kind is the library of the table; the
+    default is the library of the first piece."""
     try:
         return _decode(pa.BufferReader(data), key, kind)
     except (Error, ImportError, MemoryError):
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # a panic of polars
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # raised by polars
             raise
         raise Misuse(
             f"get {key!r}: the value is not a table ({error}): read it with the client that appended it"
@@ -71,7 +70,7 @@ def _decode(reader: pa.BufferReader, key: Key, kind: str | None) -> Any:
     kind = kind or stored_kind
     schema = pieces[0].schema
     if all(piece.schema.equals(schema, check_metadata=True) for piece in pieces):
-        pieces = [pa.concat_tables(pieces)]  # reads no values, and one table is checked faster
+        pieces = [pa.concat_tables(pieces)]  # copies no values; a single table is checked faster
     check(pieces, text=kind == "polars")
     return _convert(join(pieces, key).replace_schema_metadata(metadata or None), kind)
 
@@ -81,7 +80,7 @@ def _convert(table: pa.Table, kind: str) -> Any:
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
-    """Returns the concatenated tables. If a table lacks a column that others have, its rows get nulls there."""
+    """Concatenates tables. A column that a table lacks is null in that table's rows."""
     schema = pieces[0].schema
     _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
@@ -99,7 +98,7 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
     """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and of
-    months. The Arrow type is the same for both, so the kind is in the field's metadata."""
+    months. Both have the same Arrow type, so the field's metadata records the kind."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         value_kind = (field.metadata or {}).get(VALUES, b"").decode()
@@ -130,7 +129,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Returns a type that can represent all values of a and b without change, or None if no such type exists."""
+    """Returns a type that represents all values of a and b exactly, or None if no such type exists."""
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -186,7 +185,7 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
 
 
 class Arrow(Generic[T]):
-    """Stores tables through a Client or another store. Tables appended to one key are read as one table.
+    """Stores tables in a Client or another store. Tables that are appended to the same key are read back as one table.
 
         with Client("tcp://localhost:7000") as store:
             tables = Arrow(store, kind="pandas")
@@ -196,7 +195,7 @@ class Arrow(Generic[T]):
     kind is the library whose tables get() returns: "pyarrow", "pandas" or "polars". The default
     is the library of a key's first table. compression is "lz4" or "zstd" (default: none).
 
-    If all columns of an appended table have Arrow's null type, get() refuses more than 33,554,432 rows: such rows have
+    If all columns of an appended table have Arrow's null type, get() rejects more than 33,554,432 rows: such rows have
     no bytes, so a damaged table could claim any number of them.
     """
 
@@ -230,7 +229,7 @@ class Arrow(Generic[T]):
         self.partd, self.kind, self.compression = partd, kind, compression
 
     def append(self, data: Mapping[Key, Any], **options: Any) -> None:
-        """Appends each table's rows to its key: either all tables are appended, or none."""
+        """Appends each table's rows to its key. Either all tables are appended or none is."""
         self.partd.append({key: bytes(encode(table, self.compression)) for key, table in data.items()}, **options)
 
     @overload
@@ -243,7 +242,7 @@ class Arrow(Generic[T]):
     def get(self, keys: Hashable, **options: Any) -> T: ...
 
     def get(self, keys: Any, **options: Any) -> Any:
-        """Returns the table of a key or, for a list of keys, which may be nested, a list of tables.
+        """Returns the table of a key or, for a list of keys (which may be nested), a list of tables.
 
         If a key does not exist, its table has no columns.
         """
@@ -259,7 +258,7 @@ class Arrow(Generic[T]):
     def pop(self, keys: Hashable, **options: Any) -> T: ...
 
     def pop(self, keys: Any, **options: Any) -> Any:
-        """Returns the tables of keys, as get does, and removes the keys in the same atomic step."""
+        """Like get(), but also removes the keys, in the same atomic step."""
         return self._decode(keys, self.partd.pop(keys, **options))
 
     def _decode(self, keys: Any, values: Any) -> Any:

@@ -13,8 +13,8 @@ with contextlib.suppress(ModuleNotFoundError):  # pyarrow works without NumPy
     import numpy as np
 
 _SMALL = 1000  # up to this number of rows in a piece, pyarrow's full validation is faster than _check
-_MAX_EMPTY = 1 << 25  # number of values without bytes, such as nulls, that every column may have
-# IDs of the types whose values pyarrow validates fully in no time: it only compares sizes, and counts nulls.
+_MAX_EMPTY = 1 << 25  # number of values without bytes, such as nulls, that any column may have
+# IDs of the types for which pyarrow's full validation is fast: it only compares sizes and counts nulls.
 _FIXED = {
     pa.type_for_alias(name).id
     for name in ("bool", "float16", "float32", "float64", "date32", "timestamp[s]", "duration[s]")
@@ -37,7 +37,7 @@ def check(tables: list[pa.Table], text: bool = False) -> None:
         if is_nested or table.num_rows > _SMALL * pieces or not _is_valid(table):
             table.validate()
             limit = _MAX_EMPTY + 8 * table.get_total_buffer_size()
-            if fixed:  # all at once
+            if fixed:  # validate these columns in one call
                 table.select(fixed).validate(full=True)
                 table = table.select(others)
             for rows in table.to_batches() if others else ():
@@ -47,13 +47,13 @@ def check(tables: list[pa.Table], text: bool = False) -> None:
 
 
 def _is_nested(kinds: str) -> bool:
-    """Reports whether the text of types has a nested one, or a dictionary of nulls."""
+    """Reports whether kinds, the text of one or more types, contains a nested type or a dictionary of nulls."""
     return "<" in kinds.replace("dictionary<", "") or "<values=null" in kinds
 
 
 def _is_valid(rows: Any) -> bool:
-    """Reports whether rows pass pyarrow's full validation. Other rows may only have invalid values, such as a time
-    after 24:00."""
+    """Reports whether rows pass pyarrow's full validation. Rows that fail are not always dangerous: they may only
+    contain an invalid value, such as a time after 24:00."""
     try:
         rows.validate(full=True)
     except pa.ArrowInvalid:
@@ -63,7 +63,7 @@ def _is_valid(rows: Any) -> bool:
 
 def _check(array: pa.Array, limit: int, text: bool) -> None:
     if len(array) > limit:
-        raise pa.ArrowInvalid(f"it claims {len(array)} values, without bytes for them")
+        raise pa.ArrowInvalid(f"it claims {len(array)} values but has no bytes for them")
     if array.type.id in _FIXED:
         array.validate(full=True)
         return
@@ -79,7 +79,7 @@ def _check(array: pa.Array, limit: int, text: bool) -> None:
     buffers, children = array.buffers(), []
     if np is None or name.endswith(("encoded", "union", "view")):
         array.validate(full=True)
-    elif buffers[0]:  # check the number of nulls, which the reader takes from the message
+    elif buffers[0]:  # check the null count, which pyarrow takes from the message
         bits = [buffers[0], buffers[0]]
         pa.Array.from_buffers(pa.bool_(), len(array), bits, array.null_count, array.offset).validate(full=True)
     if np is not None and name in _OFFSETS and len(array):

@@ -38,7 +38,7 @@ _KEYS_BYTES = 64 << 10  # maximum size of the keys in one get request
 
 
 class NumberedSession:
-    """A session with the server's store, and counters for its changes and pops."""
+    """A session with the server's store, with the numbers of its changes and pops."""
 
     def __init__(self, session: Session, is_persistent: bool):
         self.session = session
@@ -46,9 +46,8 @@ class NumberedSession:
         self.next = 1  # number of the next change
         self.has_abandoned = False  # the change with number self.next was sent, but no reply was received
         self.pops = 0  # number of the last pop
-        self.received_pops: list[
-            int
-        ] = []  # numbers of completed pops; the server keeps their results until a POP_DONE message
+        # Numbers of completed pops. The server keeps their results until it gets a POP_DONE message.
+        self.received_pops: list[int] = []
 
 
 class Channel:
@@ -64,7 +63,7 @@ class Channel:
 
     def __init__(self, settings: Settings, address: Address):
         self.settings, self.address = settings, address
-        self.deadline: float | None = None  # when the current call times out, by time.monotonic
+        self.deadline: float | None = None  # when the current call times out, in terms of time.monotonic()
         self.link: Link | None = None
         self.changes: NumberedSession | None = None
         # Each change has a checksum field. The server uses it only to distinguish two changes
@@ -86,7 +85,7 @@ class Channel:
             link.close()
 
     def connected(self) -> Link:
-        """Returns a working connection. If necessary, it first connects, and finishes an abandoned change."""
+        """Returns a working connection. If necessary, it first connects and finishes an abandoned change."""
         if self.link is None:
             session = self.changes.session if self.changes else None
             link = self.link_class(self.settings, self.address, self.deadline, session)
@@ -101,21 +100,21 @@ class Channel:
     instance = 0  # identifies the server process of the last connection
 
     @staticmethod
-    def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
-        return [wire.keys(wanted)]
+    def keys(requested: Sequence[wire.Key]) -> list[wire.Buffer]:
+        return [wire.keys(requested)]
 
     def check(self, op: int) -> None:
         """Raises Unsupported if the server does not know the operation."""
 
     def repeat(self, op: int, attempt: Callable[[Link], T]) -> T:
-        """Calls attempt with a connection, and again with a new one if the connection breaks."""
-        start, wait, lost = time.monotonic(), 0.0, 0
+        """Calls attempt with a connection. If the connection breaks, it calls attempt again with a new one."""
+        start, wait, restarts = time.monotonic(), 0.0, 0
         while True:
             try:
                 return attempt(self.connected())
             except Error as error:
-                if LOST in error.codes and lost < _MAX_LOST:
-                    lost += 1
+                if LOST in error.codes and restarts < _MAX_LOST:
+                    restarts += 1
                     continue
                 if self.link or BUSY not in error.codes:
                     raise
@@ -150,8 +149,8 @@ class Channel:
                     "no answer within the timeout",
                     "check whether the server is busy, or give the client a longer timeout",
                 ) from cause
-            left = start + self.settings.retry_for - now
-            if left <= 0:
+            remaining = start + self.settings.retry_for - now
+            if remaining <= 0:
                 raise failure(
                     ConnectionFailed,
                     wire.NAMES[op],
@@ -159,7 +158,7 @@ class Channel:
                     f"no connection for {round(now - start, 1):.3g} seconds ({cause})",
                     "check that the server is running, and that its address is correct",
                 ) from cause
-            time.sleep(min(wait * random.uniform(0.5, 1), left))
+            time.sleep(min(wait * random.uniform(0.5, 1), remaining))
             wait = min(max(0.01, 2 * wait), 1.0)
 
     def _check_certificate(self, op: int, error: Exception) -> None:
@@ -175,7 +174,7 @@ class Channel:
             ) from error
 
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
-        """Sends a change until the server replies. The server applies it once."""
+        """Sends a change, and resends it until the server replies. The server applies it only once."""
         check = next(self.checks) & 0xFFFFFFFF
         sent: list[NumberedSession] = []  # the session that each send used
 
@@ -207,7 +206,7 @@ class Channel:
         raise self._unknown(op, "the server repeatedly lost the client's session")
 
     def _should_resend(self, op: int, error: BaseException, sent: list[NumberedSession]) -> bool:
-        """Records the outcome of a failed change, and reports whether to send it again."""
+        """Records the outcome of a failed change and reports whether to send it again."""
         if not sent:
             return False
         if not isinstance(error, Error) or not error.codes:
@@ -228,7 +227,7 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> NumberedSession:
-        """Returns the session, after opening one if necessary. It first tells the server which pops have ended, so that
+        """Returns the session, after opening one if necessary. It also tells the server which pops have ended, so that
         the server can discard their results."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
@@ -287,7 +286,7 @@ class Channel:
         return values
 
     def pop(self, keys: list[wire.Key]) -> list[bytes]:
-        """Returns the values of keys, and removes the keys in the same atomic step."""
+        """Returns the values of keys and removes the keys, in one atomic step."""
         body = wire.keys(keys)
         sent: list[Any] = []  # after the first send: the session, the pop's number, and the server's instance
 

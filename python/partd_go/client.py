@@ -25,8 +25,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of keys in a store, the total size of its values, and the memory and disk space that it uses. All
-    sizes are in bytes."""
+    """The number of keys in a store and, in bytes, the total size of its values and its use of memory and disk
+    space."""
 
     keys: int
     bytes: int
@@ -45,18 +45,19 @@ class Client:
     its request; the server applies each append only once. At the end of a with block, the client is closed; the store
     keeps its data.
 
-    url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is
-    the token of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file
-    with the authorities that may sign the server's certificate; the default is the system's. tls_cert and tls_key are
-    files with the client's certificate and its key, and tls_name is the name that the server's certificate must have
-    if it is not HOST.
-
-    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits each attempt to
-    connect. retry_for limits how long a call keeps trying to reconnect.
-
-    If python_server is true, the client uses the protocol of the server in the Python package partd, which partd-server
-    understands too. In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise
-    Unsupported, and the default timeout is 60 seconds.
+    Args:
+        url: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
+        token: A user's token. It is sent only over TLS and local sockets, unless insecure_token is true.
+        tls_ca: A file with the authorities that may sign the server's certificate; by default, the system's.
+        timeout: Limit for each call, in seconds; None means no limit.
+        namespace: The name of one of the server's stores.
+        tls_cert, tls_key: Files with the client's certificate and its key.
+        tls_name: The name in the server's certificate, if it is not HOST.
+        connect_timeout: Limit for each attempt to connect, in seconds.
+        retry_for: How long a call keeps trying to reconnect, in seconds.
+        python_server: Use the protocol of the server in the Python package partd, which partd-server understands too.
+            In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise Unsupported,
+            and the default timeout is 60 seconds.
     """
 
     def __init__(
@@ -173,10 +174,10 @@ class Client:
         self._call(op, lambda channel: channel.change(op, pieces))
 
     def append(self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False) -> None:
-        """Appends the values in data to their keys: all of them, or none.
+        """Appends each value in data to its key. Either all values are appended or none is.
 
         It returns once the server has the values or, if fsync is true, once they would survive a power loss on the
-        server's machine. lock is ignored; the package partd passes it.
+        server's machine. lock is ignored: it exists because the package partd passes it.
         """
         if fsync:
             self._channel.check(wire.SYNC)
@@ -195,11 +196,11 @@ class Client:
     def get(self, keys: Hashable, lock: object = None) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None) -> Any:
-        """Returns the value of a key or, for a list of keys, the list of their values. Nested lists of keys give nested
-        lists of values.
+        """Returns the value of a key or, for a list of keys, a list of their values. A nested list of keys returns an
+        equally nested list of values.
 
-        If a key does not exist, its value is b"". If the server has removed an unused namespace, reading from it raises
-        Error.
+        The value of a key that does not exist is b"". Raises Error if the server has removed the namespace because it
+        was unused.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]
@@ -223,7 +224,7 @@ class Client:
     def pop(self, keys: Hashable, lock: object = None) -> bytes: ...
 
     def pop(self, keys: Any, lock: object = None) -> Any:
-        """Returns the values of keys, as get does, and removes the keys in the same atomic step."""
+        """Like get(), but also removes the keys, in the same atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if not flat:
             return _nest(keys, iter(()))
@@ -231,7 +232,7 @@ class Client:
         return _nest(keys, iter(values)) if isinstance(keys, list) else values[0]
 
     def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None) -> None:
-        """Sets the value of a key, unless the key exists."""
+        """Sets the value of a key, unless the key already exists."""
         self._change(wire.SET_ONCE, self._channel.entries({key: value}))
 
     _iset = iset
@@ -253,7 +254,7 @@ class Client:
         self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
 
     def stat(self) -> Stats:
-        """Returns the number of keys in the store, and its sizes."""
+        """Returns the store's number of keys and its sizes."""
         return self._ask(wire.STAT, lambda link: Stats(*struct.unpack_from("<4Q", link.ask(wire.STAT).body)))
 
     def _ask(self, op: int, attempt: Callable[[Link], T]) -> T:
@@ -265,7 +266,7 @@ class Client:
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
         """Yields every key with its value, in the store's order. Only a few pages and one value are in memory at a
-        time. If the connection breaks, it raises Lost; then the scan has to start again."""
+        time. Raises Lost if the connection breaks; then start the scan again."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
@@ -274,7 +275,7 @@ class Client:
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Is like scan_part(), but yields each value in chunks, so a value may be larger than memory."""
+        """Like scan_part(), but yields each value in chunks, so that a value can be larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: parts must be from 1 to 65,536, and part from 0 to parts-1")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)

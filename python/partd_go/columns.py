@@ -39,18 +39,18 @@ _MASKED = {
 }
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
 _MAX_DICTIONARY_BYTES = 48 << 10  # tables keep dictionaries of up to 64 KiB, which includes Arrow's framing
-_PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
+_PLAIN = (datetime.date, decimal.Decimal, bytes)  # values of these types have the same type when Arrow returns them
 _ZONE_LIBRARIES = ("zoneinfo", "dateutil", "pytz")
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal("NaN")}
 
 
 def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) -> tuple[Array, Note]:
-    """Converts a Series or an Index to an array, and returns the array and its note. If nested is true, lists and dicts
-    become JSON. If keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array
-    of its values, and the note holds its categories."""
+    """Converts a Series or an Index. Returns the array and its note. If nested is true, lists and dicts become JSON. If
+    keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array of its values,
+    and the note holds its categories."""
     array, note = _to_array(values, nested, keep_dictionaries)
     dtype = values.dtype
-    # _to_array has checked objects, and the categories of a categorical.
+    # _to_array has already checked objects and the categories of a categorical.
     if not isinstance(dtype, (np.dtype, pd.CategoricalDtype)):
         restored = from_array(_no_rows(array), note).dtype
         if restored != dtype:
@@ -59,7 +59,8 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
-    """Reports whether a categorical is unordered, without nulls, and has exactly its sorted values as categories."""
+    """Reports whether a categorical is unordered and has no nulls, and its categories are its distinct values,
+    sorted."""
     return (
         not dtype.ordered
         and dtype.categories.is_monotonic_increasing
@@ -121,8 +122,8 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
 
 
 def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
-    """Converts times with a zone to an array. Returns the array, and a note that restores the same zone, as an object
-    of the same library."""
+    """Converts times with a zone to an array. Returns the array and a note that restores the same zone as an object of
+    the same library."""
     offset = times.tz.utcoffset(None)
     array = pa.array(times if offset is None else times.tz_convert(datetime.timezone(offset)))
     dtypes = [f"datetime64[{times.unit}, {zone}]" for zone in (times.tz, array.type.tz)]

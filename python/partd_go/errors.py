@@ -13,13 +13,12 @@ M = TypeVar("M")
 
 
 class Error(Exception):
-    """The base class. The message says what failed, where, why, and what to do."""
+    """The base class of all errors. The message says what failed, where, why, and what to do."""
 
     op = ""  # the operation that failed
     url = ""  # the server's URL
-    codes: frozenset[int] = (
-        frozenset()
-    )  # the server's error codes (docs/dev/wire.md); empty if the client raised the error
+    # The server's error codes (docs/dev/wire.md); empty if the client raised the error.
+    codes: frozenset[int] = frozenset()
 
 
 class ConnectionFailed(Error, ConnectionError):
@@ -118,7 +117,7 @@ _MEANINGS: dict[int, tuple[type[Error], str]] = {
 
 
 def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = "") -> Error:
-    """Returns an error of the class kind: the operation op failed at url because of problem. advice says what to do."""
+    """Returns an error of class kind, which says that op failed at url because of problem, and what to do (advice)."""
     error = kind(f"{op} at {url}: {problem}" + (f": {advice}" if advice else ""))
     error.op, error.url = op, url
     return error
@@ -131,9 +130,9 @@ def seconds(count: float) -> str:
 
 _READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
-# The class and the advice for each kind of error, or name of an errno, of a server that does not start. Other errors
-# raise NoServer.
-_STARTS: dict[str, tuple[type[Error], str]] = {
+# The class and the advice for a server that does not start, by the kind of its error or the name of its errno. Other
+# errors raise NoServer.
+_START_ERRORS: dict[str, tuple[type[Error], str]] = {
     "killed": (Killed, KILLED_ADVICE),
     "usage": (NoServer, "run the program with --help to see its flags"),
     "in_use": (NoServer, "connect to the server that has it open"),
@@ -154,23 +153,23 @@ def start_failure(store: str, output: str | OSError, code: int = 0) -> Error:
     else:
         details, text = parse_output(output)
         kinds = details["kinds"]
-    kind, advice = meaning(["killed"] if code < 0 else kinds, _STARTS) or (
+    kind, advice = meaning(["killed"] if code < 0 else kinds, _START_ERRORS) or (
         NoServer,
         "run the program in a terminal to see all its output",
     )
-    if ":" in store:  # the URL of a store, and not a directory of tables
+    if ":" in store:  # the URL of a store, not a directory of tables
         advice = advice.removesuffix(_READ_ONLY_ADVICE)
     return failure(kind, "serve", store, f"the server did not start: {text}", advice)
 
 
 def meaning(kinds: Iterable[str], table: Mapping[str, M]) -> M | None:
-    """Returns the table's entry for the first kind that it knows."""
+    """Returns the table's entry for the first of the kinds that is in the table, or None."""
     return next((table[kind] for kind in kinds if kind in table), None)
 
 
 def parse_output(output: str) -> tuple[dict[str, Any], str]:
-    """Returns the details of the error with which a program ended, and the program's output as text for people. The
-    program's environment must contain PARTD_ERRORS=json."""
+    """Returns the details of the error that ended a program, and the program's output as text for people. The program's
+    environment must contain PARTD_ERRORS=json."""
     lines = output.strip().splitlines()
     for index in reversed(range(len(lines))):
         with contextlib.suppress(ValueError):
@@ -208,7 +207,7 @@ def coded(codes: Iterable[int], op: str, url: str, problem: str) -> Error:
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """If an import in the with block fails, adds to the error the name of the partd-go extra to install."""
+    """If an import in the with block fails, its error names the partd-go extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
 """Converts pandas and polars tables to Arrow and back.
 
-Every value that is read equals the one written, in any process. If a column cannot be restored, the table is rejected,
-with an error that names the column and its type. Notes (dicts in the metadata) record properties that Arrow's types do
-not express. A column's note is in the column's metadata, so that the note stays with the column when columns are added,
-merged or renamed. The frame's note is in the schema's metadata."""
+Every value that is read equals the value that was written, in any process. If a column cannot be restored, the table is
+rejected, with an error that names the column and its type. Notes (dicts in the metadata) record properties that Arrow's
+types do not express. A column's note is in the column's metadata, so that the note stays with the column when columns
+are added, merged or renamed. The frame's note is in the schema's metadata."""
 
 from __future__ import annotations
 
@@ -141,13 +141,14 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
 
 
 def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
-    """Returns the column names for the levels of an index. As in pandas' reset_index, an unnamed index is "index", or
-    "level_0" if a column has that name. An unnamed level among several is "level_" with its number."""
-    used, found = {*names, *columns}, list(names)
+    """Returns the column names for the levels of an index. As in pandas' reset_index, an unnamed index is called
+    "index", or "level_0" if a column has that name. One of several unnamed levels is called "level_" with its
+    number."""
+    used, result = {*names, *columns}, list(names)
     for level, name in enumerate(names):
         candidates = [*(["index"] if len(names) == 1 else []), f"level_{level}", f"__index_level_{level}__"]
-        found[level] = next(candidate for candidate in candidates if candidate not in used) if name is None else name
-    return found
+        result[level] = next(candidate for candidate in candidates if candidate not in used) if name is None else name
+    return result
 
 
 def _to_lists(labels: Any) -> Any:
@@ -184,7 +185,7 @@ def _value_kind(note: dict[str, Any]) -> str:
 
 
 def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
-    """Returns the table as a table of the library as_. For pandas, JSON columns are parsed if nested is true."""
+    """Converts a pyarrow table to a table of the library as_. For pandas, JSON columns are parsed if nested is true."""
     if as_ == "arrow":
         return table
     if as_ == "polars":
@@ -284,22 +285,22 @@ def _column_note(
         return {"as": name.partition(".")[2], **json.loads(text)}
     if described.get("pandas_type") == "categorical" or pa.types.is_dictionary(field.type):
         return {"as": "category"}
-    numbers = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+    is_number = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
     return (
         {"as": "masked"}
-        if has_nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64"))
+        if has_nulls and is_number and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64"))
         else {}
     )
 
 
 def pandas_of(schema: pa.Schema) -> dict[str, Any]:
     """Returns pandas' metadata for the columns and the index."""
-    noted: dict[str, Any] = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-    return noted
+    metadata: dict[str, Any] = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    return metadata
 
 
 def index_of(schema: pa.Schema) -> list[str]:
-    """Returns the names of the index columns; none for a RangeIndex."""
+    """Returns the names of the index columns, or an empty list for a RangeIndex."""
     return [
         name for name in pandas_of(schema).get("index_columns", []) if isinstance(name, str) and name in schema.names
     ]

@@ -19,7 +19,7 @@ from .errors import TOO_LARGE_ADVICE, Error, TooLarge, failure, parse_error
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
-_LONG, _COMMAND = 2, 4  # flags of frames
+_LONG, _COMMAND = 2, 4  # frame flags
 _PAGE = 2 << 20  # size, in bytes, of the replies that the client asks for
 _LARGE = 256 << 10  # values with more bytes than this are received without a copy
 _MAX_REPLY = 6 << 20
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
     has_more: bool
     body: bytes
-    value: bytes | None = None  # if a get returns a single large value, that value; body is then empty
+    value: bytes | None = None  # the value, if a get returns a single large one; body is then empty
 
 
 class _Source(io.RawIOBase):
@@ -63,11 +63,11 @@ class _Source(io.RawIOBase):
 class Link:
     """A connection to a server. Only one thread at a time may use it.
 
-    After any exception except an Error from the server's reply, the connection is broken.
+    If a method raises anything except an Error that the server sent, the connection is broken.
     """
 
-    inherited = False  # the process was forked after connecting
-    python = False  # the link uses the protocol of the server in the Python package partd
+    inherited = False  # whether the process was forked after this link connected
+    python = False  # whether the link uses the protocol of the server in the Python package partd
     instance = 0  # identifies the server's process
     flags = _LONG | _COMMAND  # the frame flags that the server may set
     max_frame = _MAX_REPLY  # maximum size of frames that are not commands, in bytes
@@ -117,8 +117,8 @@ class Link:
             raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
         if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, but libzmq does not
             raise Protocol(
-                "the server uses libzmq, so it is probably the server of the Python package partd, which the "
-                "this client's first message would stop"
+                "the server uses libzmq, so it is probably the server of the Python package partd, which this "
+                "client's first message would stop"
             )
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
@@ -165,7 +165,7 @@ class Link:
         self._send_message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 
-    max_message = 4096  # limit for the hello; the server's reply has the real limit
+    max_message = 4096  # limit for the hello; the server's reply contains the real limit
 
     def _send_message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
         size = len(header) + sum(map(len, pieces))
@@ -193,7 +193,7 @@ class Link:
     def _read(self, size: int) -> bytes:
         data = self.file.read(size)
         if len(data) < size:
-            raise EOFError(f"the server closed the connection, after {len(data)} of {size} bytes of a message")
+            raise EOFError(f"the server closed the connection after {len(data)} of {size} bytes of a message")
         return data
 
     def _read_frame_header(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Lists and scans keys over a separate connection, and lists namespaces."""
+"""Lists and scans keys over a separate connection. Lists namespaces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 class Namespace(NamedTuple):
-    """A namespace on a server, which is a separate store."""
+    """A namespace of a server. Each namespace is a separate store."""
 
     name: str
     bytes: int
@@ -73,7 +73,7 @@ def pages(
             stop.set()
             if os.getpid() == process:  # in a forked process, the link still serves the parent
                 link.hang_up()  # the server closes the listing
-            with contextlib.suppress(queue.Empty):  # makes room for the thread's page, so that the thread stops at once
+            with contextlib.suppress(queue.Empty):  # make room for the thread's page, so that the thread stops at once
                 fetched_pages.get_nowait()
             if fetching.is_alive():
                 fetching.join()
@@ -122,13 +122,14 @@ def _fetch(
 
 def chunks(page: bytes) -> list[Chunk]:
     """Returns the chunks in a page of a scan."""
-    (count,), at, items = wire.U32.unpack_from(page), 4, []
+    (count,), position, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
-        is_last, offset, size, n = _ITEM.unpack_from(page, at)
-        at += _ITEM.size + n
-        items.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], is_last == 1))
-        at += size
-    return _check_end(page, at, items)
+        is_last, offset, size, n = _ITEM.unpack_from(page, position)
+        position += _ITEM.size + n
+        key = wire.decode_key(page[position - n : position])
+        items.append(Chunk(key, offset, page[position : position + size], is_last == 1))
+        position += size
+    return _check_end(page, position, items)
 
 
 def names(page: bytes) -> list[str]:

@@ -127,14 +127,14 @@ class PullFrame(SharedProcess, Shown):
         for label, role in ((index, "the index"), *((column, "a column") for column in df.columns)):
             if not isinstance(label, str):
                 raise Misuse(
-                    f"save {name!r}: the name {label!r} of {role} is of type {type(label).__name__}, and would come "
+                    f"save {name!r}: the name {label!r} of {role} has type {type(label).__name__} and would come "
                     "back as text: rename it"
                 )
         rows = to_arrow(df, keep_dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         if df.index.name is None:
             field = rows.schema.field(0)
-            note = json.dumps({**_note(field), "unnamed": True})  # the note may have the time zone
+            note = json.dumps({**_note_of(field), "unnamed": True})  # keep the rest of the note, such as the time zone
             rows = rows.cast(rows.schema.set(0, field.with_metadata({**(field.metadata or {}), NOTE: note})))
         with tempfile.NamedTemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:
@@ -150,14 +150,14 @@ class PullFrame(SharedProcess, Shown):
 
         flags = ["--format=arrow"]
         if start is not None:
-            flags.append(f"--from={_text(pd.Timestamp(start))}")
+            flags.append(f"--from={_utc_text(pd.Timestamp(start))}")
         if end is not None:
-            flags.append(f"--to={_text(pd.Timestamp(end).as_unit('ns') + pd.Timedelta(1, 'ns'))}")
+            flags.append(f"--to={_utc_text(pd.Timestamp(end).as_unit('ns') + pd.Timedelta(1, 'ns'))}")
         with self._run("get", [*flags, "--", name], name) as file:
             rows = pa.ipc.open_stream(file).read_all()
         index = next(field for field in rows.schema if pa.types.is_timestamp(field.type))
         frame = from_arrow(rows, "pandas").set_index(index.name)
-        return frame.rename_axis(index=None) if _note(index).get("unnamed") else frame
+        return frame.rename_axis(index=None) if _note_of(index).get("unnamed") else frame
 
     def _summary(self) -> Summary:
         title = f"PullFrame in {self.directory}"
@@ -176,7 +176,7 @@ class PullFrame(SharedProcess, Shown):
         return f"{title}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
-        """Runs a command of `partd-tables pull` on the node, and returns the command's output file."""
+        """Runs a command of `partd-tables pull` on the node. Returns the command's output file."""
         op = f"{command} {name!r}" if name else command
         out = tempfile.NamedTemporaryFile()
         try:
@@ -185,8 +185,8 @@ class PullFrame(SharedProcess, Shown):
             if reply is None and command != "save":
                 reply = self._ask(op, call)  # the node was killed: try once more, with a new node
             if reply is None:
-                killed = UnknownOutcome if command == "save" else Killed
-                raise failure(killed, op, self.directory, "the node was killed during the call", "repeat the call")
+                error_class = UnknownOutcome if command == "save" else Killed
+                raise failure(error_class, op, self.directory, "the node was killed during the call", "repeat the call")
             if reply:
                 details, cause = parse_output(reply)
                 kind, advice = meaning(details["kinds"], _KINDS) or (Error, "")
@@ -219,13 +219,13 @@ class PullFrame(SharedProcess, Shown):
         return str(json.loads(answer)) if answer.endswith(b"\n") else None
 
 
-def _note(field: pa.Field) -> dict[str, Any]:
-    """Returns a column's note. The note for an unnamed index has the key "unnamed"."""
+def _note_of(field: pa.Field) -> dict[str, Any]:
+    """Returns the note (see frames) in a column's metadata. The note of an unnamed index has the key "unnamed"."""
     note: dict[str, Any] = json.loads((field.metadata or {}).get(NOTE, b"{}"))
     return note
 
 
-def _text(time: Any) -> str:
+def _utc_text(time: Any) -> str:
     return str((time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")).isoformat())
 
 
@@ -239,19 +239,21 @@ def pullframe(
     listen: str = "localhost:0",
     flags: tuple[str, ...] = (),
 ) -> PullFrame:
-    """Starts a node that shares the frames in a directory, and returns it.
+    """Starts a node that shares the frames in a directory. Returns the node.
 
         with pullframe({"nats://a:4222"}, "frames") as pf:
             frame = pf.load("prices")
 
-    hosts are the NATS servers of the registry, through which nodes find each other, such as "a:4222" or
-    "nats://a:4222". If hosts is empty, the first node on this machine runs the registry. Other nodes reach this one at
-    listen, which is HOST:PORT.
-
-    sync_timeout limits how long load() waits for other nodes, in seconds; sync_timeo is another name for it, as in the
-    package pullframe. If no other node answers, load() returns this node's own version, provided that it was the newest
-    at most max_staleness seconds ago; otherwise, load() raises SyncFailed. flags are passed to `partd-tables pull`,
-    such as ("--lease=5s",).
+    Args:
+        hosts: The NATS servers of the registry through which nodes find each other, such as "a:4222" or
+            "nats://a:4222". If empty, the first node on this machine runs the registry.
+        directory: Where this node stores its frames.
+        sync_timeout: How long load() waits for other nodes, in seconds.
+        sync_timeo: Another name for sync_timeout, as in the package pullframe.
+        max_staleness: If no other node answers, load() returns this node's own version, provided that it was the newest
+            at most this number of seconds ago. Otherwise, load() raises SyncFailed.
+        listen: HOST:PORT at which other nodes reach this one.
+        flags: More flags for `partd-tables pull`, such as ("--lease=5s",).
     """
     timeout = sync_timeout if sync_timeo is None else sync_timeo
     return PullFrame(hosts, directory, timeout, max_staleness=max_staleness, listen=listen, flags=flags)

@@ -83,14 +83,14 @@ class PythonLink(Link):
             reply = self.read_message(1)
         if reply != [b"ack"]:
             raise Protocol(
-                f"expected ack, but received {len(reply)} frames, of which the first begins with {reply[0][:20]!r}"
+                f"expected the frame ack, but received {len(reply)} frames; the first begins with {reply[0][:20]!r}"
             )
         if error:
             raise error
 
 
 class PythonChannel(Channel):
-    """A channel that never resends a change: in this protocol, changes have no numbers by which the server could
+    """A channel that never resends a change: in this protocol, changes have no numbers, so the server could not
     recognize a repeated one."""
 
     link_class = PythonLink
@@ -117,8 +117,8 @@ class PythonChannel(Channel):
         ]
 
     @staticmethod
-    def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
-        return [wire.encode_key(key) for key in wanted]
+    def keys(requested: Sequence[wire.Key]) -> list[wire.Buffer]:
+        return [wire.encode_key(key) for key in requested]
 
     def connected(self) -> Link:
         if isinstance(self.link, PythonLink) and self.link.is_closed():

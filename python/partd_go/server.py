@@ -18,12 +18,12 @@ from pathlib import Path
 from .errors import Error, Killed, NoServer, failure, seconds, start_failure
 
 _BIN = Path(__file__).parent / "_bin"
-_MAX_SOCKET = 90  # maximum length, in bytes, of a socket's directory; systems allow paths of 104 or 108
+_MAX_SOCKET = 90  # maximum length of a socket's directory, in bytes; systems allow paths of 104 or 108 bytes
 _STOP_TIMEOUT = 60.0  # how long, in seconds, a server may take to write all data and exit
 START_TIMEOUT = 60.0  # how long, in seconds, a server may take to become ready; recovery after a crash can take long
 
-# This shell script runs a server, and then removes directories, even if this process has ended or the server was
-# killed. Its arguments are the directories, "--" and the server's command.
+# This shell script runs a server and then removes directories, even if this process has ended or the server was killed.
+# Its arguments are the directories, "--" and the server's command.
 _RUN = """
 trap : HUP INT TERM
 n=0
@@ -38,8 +38,8 @@ _RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go", script: str | None = None) -> str:
-    """Returns the path of a program: in directory (default: this wheel's directory), or else on the PATH. script is the
-    wheel's own script with this name, which only starts the program, and so is not returned."""
+    """Returns the path of a program: in directory (default: this wheel's directory) or else on the PATH. It never
+    returns script, the wheel's own script of this name, which only starts the program."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
     if path is None or (script and os.path.realpath(path) == os.path.realpath(script)):
@@ -63,7 +63,7 @@ def run_server() -> None:
 
 def environment_of(ignored_prefixes: str | tuple[str, ...] = ()) -> dict[str, str]:
     """Returns the environment of a program that this process starts: this process's variables, except those whose names
-    begin with one of ignored_prefixes. The program's errors will be as parse_output expects them."""
+    begin with one of ignored_prefixes. The program then prints errors as parse_output expects them."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
     return {**inherited, "PARTD_ERRORS": "json"}
 
@@ -86,8 +86,8 @@ class Process:
     def __init__(self) -> None:
         self._directories: list[str] = []
 
-    def _sockets(self) -> str:
-        """Creates a directory for a socket, and returns it. Its path is short, because systems limit the length of a
+    def _make_socket_directory(self) -> str:
+        """Creates a directory for a socket. Returns its path, which is short because systems limit the length of a
         socket's path."""
         directory = self._make_directory("partd-", None)
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
@@ -100,12 +100,12 @@ class Process:
         ignored_prefixes: str | tuple[str, ...],
         timeout: float = START_TIMEOUT,
         shared: bool = False,
-        inherited: tuple[int, ...] = (),
+        pass_fds: tuple[int, ...] = (),
     ) -> str:
-        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL. For
-        ignored_prefixes, see environment_of. If shared is true, the server outlives this process, and must stop by
-        itself. inherited has the file descriptors that the server inherits. The value of the flag --catalog is passed
-        in an environment variable: it may contain a password, and all users can see a program's arguments."""
+        """Starts a command, which must print the line "ready URL" before the timeout. Returns the URL. For
+        ignored_prefixes, see environment_of. If shared is true, the server outlives this process and must stop by
+        itself. The server inherits the file descriptors pass_fds. The value of the flag --catalog is passed in an
+        environment variable: it may contain a password, and all users can see a program's arguments."""
         environment = environment_of(ignored_prefixes)
         words, command = iter(command), []
         for word in words:
@@ -122,7 +122,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=inherited,
+                pass_fds=pass_fds,
                 env=environment,
             )
             _servers.add(self)
@@ -137,8 +137,8 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the first line of the server's output, and True. At the deadline, it returns whatever has arrived,
-        and False."""
+        """Returns the first line of the server's output and True or, at the deadline, whatever has arrived and
+        False."""
         line = b""
         while not line.endswith(b"\n"):
             data = self._read(deadline)
@@ -150,7 +150,7 @@ class Process:
         return line, True
 
     def _read(self, deadline: float) -> bytes | None:
-        """Returns the next bytes of the server's output, or no bytes at its end. At the deadline, it returns None."""
+        """Returns the next bytes of the server's output, no bytes at its end, or None at the deadline."""
         assert self._process and self._process.stdout
         out = self._process.stdout.fileno()
         ready = select.poll()  # select.select fails for file descriptors above 1,023
@@ -170,7 +170,7 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Stops the server, and waits until it has written all data to its store. Raises NoServer if the server
+        """Stops the server and waits until it has written all data to its store. Raises NoServer if the server
         failed."""
         assert self._process
         self._close_pipes()
@@ -198,7 +198,8 @@ class Process:
             with contextlib.suppress(ProcessLookupError):  # the process may have exited
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            # The shell can end before the server, which holds the store's locks until the end, and its output.
+            # The server can outlive the shell and holds the store's locks until it ends: wait for the end of its
+            # output.
             output, deadline = self._process.stdout, time.monotonic() + 10
             while output and not output.closed and self._read(deadline):
                 pass
@@ -213,7 +214,7 @@ class Server(Process):
         with Server("log:dir") as url, Client(url) as store:
             store.append({"a": b"piece"})
 
-    As a context manager, it yields the server's URL, and stops the server at the end of the with block.
+    As a context manager, it yields the server's URL and stops the server at the end of the with block.
     """
 
     def __init__(
@@ -227,7 +228,7 @@ class Server(Process):
         super().__init__()
         command = command or [find("partd-server")]
         try:
-            sockets = self._sockets()
+            sockets = self._make_socket_directory()
             self.directory = "" if store else os.path.abspath(self._make_directory("partd-data-", directory))
             store = store or "log:" + urllib.parse.quote(self.directory + "/store")
             self.url = "ipc://" + urllib.parse.quote(sockets + "/socket")
@@ -245,7 +246,7 @@ class Server(Process):
 def serve(
     store: str | None = None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
 ) -> Server:
-    """Starts a partd-server. Returns a context manager that yields the server's URL, and stops the server at the end of
+    """Starts a partd-server. Returns a context manager that yields the server's URL and stops the server at the end of
     the with block. The server also stops when this program ends.
 
         with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:

@@ -1,4 +1,4 @@
-"""Connects to a server that all of this user's processes on this machine share, and starts it if it is not running.
+"""Connects to a server that all of this user's processes on this machine share, after starting it if necessary.
 
 The files of a server called NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock
 is locked while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
@@ -65,7 +65,7 @@ class SharedProcess(Process):
                 connection = self._connect()
                 break
             except OSError:
-                pass  # no server is running, or it is ending
+                pass  # no server is running, or the server is shutting down
             if self._start_program():
                 connection = self._connect()
                 break
@@ -91,10 +91,10 @@ class SharedProcess(Process):
             self._start_locked((alive.fileno(),))  # the program inherits the lock
         return True
 
-    def _start_locked(self, inherited: tuple[int, ...]) -> None:
+    def _start_locked(self, pass_fds: tuple[int, ...]) -> None:
         self._process, self._directories = None, []
         try:
-            directory = self._sockets()
+            directory = self._make_socket_directory()
             new = Path(f"{self._address_file()}.new")
             new.unlink(missing_ok=True)
             with _open_own(new, "xb") as file:
@@ -108,32 +108,32 @@ class SharedProcess(Process):
                 self._ignored_env_prefixes,
                 self._start_timeout,
                 shared=True,
-                inherited=inherited,
+                pass_fds=pass_fds,
             )
             super()._close_pipes()
             assert self._process
-            self._process.wait()  # waits only for the shell that started the program; the program itself runs on
+            self._process.wait()  # only the shell ends; the program that it started runs on
         except BaseException:
-            # Hide the connection from _kill, which would close it. After that, the next call would report that the
-            # server is closed, instead of trying again.
+            # Hide the connection from _kill, which would close it: the next call would then report a closed server
+            # instead of trying again.
             connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection
             raise
 
     def _description(self) -> list[bytes]:
-        """Returns what other handles must know about a server that this handle starts."""
+        """Returns a description of a server that this handle starts, which other handles pass to _check_description."""
         return []
 
     def _check_description(self, description: bytes) -> None:
-        """Raises Misuse if this handle cannot share a running server."""
+        """Raises Misuse if this handle cannot share the running server that has this description."""
 
     def _address_file(self) -> Path:
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """Connects to the running server, and reads its URL. It checks that the server belongs to this user: after the
-        end of a server, another user could create a socket at the same path."""
+        """Connects to the running server and reads its URL. It checks that the server belongs to this user: once a
+        server has ended, another user could create a socket at the same path."""
         with _open_own(self._address_file(), "rb") as file:
             path, _, description = file.read(1 << 16).partition(b"\0")
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
@@ -173,8 +173,8 @@ class SharedProcess(Process):
         return True
 
     def close(self) -> None:
-        """Closes the connection. If no other handle uses the server, it waits until the server has stopped. It raises
-        NoServer if the server failed, except if the directory has been deleted: then nothing is lost."""
+        """Closes the connection. If no other handle uses the server, waits until the server has stopped. Raises
+        NoServer if the server failed, unless the directory has been deleted: then there is nothing to lose."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -207,7 +207,7 @@ class SharedProcess(Process):
 
 
 def _open_own(path: Path, mode: str) -> Any:
-    """Opens a file. It rejects links and files of other users, who may be able to write to the directory."""
+    """Opens a file. It rejects links and files of other users, because they may be able to write to the directory."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()

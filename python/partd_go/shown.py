@@ -26,7 +26,7 @@ def size(n: float) -> str:
 
 
 class Shown:
-    """A base class for objects that are shown, as text or as HTML, with a title and a table."""
+    """A base class for objects whose representation, in text and in HTML, is a title and a table."""
 
     def _summary(self) -> Summary:
         raise NotImplementedError

@@ -55,7 +55,7 @@ LARGE = 0xFFFFFFFF  # replaces the size in a get's reply: a handle for reading a
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")
-Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key, or for a nested list of keys
+Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key or for a nested list of keys
 
 
 def encode_key(key: Key) -> bytes:
@@ -141,7 +141,7 @@ def text(value: str) -> bytes:
 
 
 def uvarint(n: int) -> bytes:
-    """Returns a number in the variable length of protobuf and Go."""
+    """Encodes a number as a varint, as protobuf and Go do."""
     out = bytearray()
     while n >= 0x80:
         out.append(n & 0x7F | 0x80)
@@ -166,7 +166,7 @@ def values(body: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def pop_values(result: bytes, count: int) -> list[bytes]:
-    """Parses the result of a pop of count keys, and returns their values."""
+    """Parses the result of a pop of count keys. Returns their values."""
     (received,), offset, values = U32.unpack_from(result), 4, []
     for _ in range(received):
         (size,) = U64.unpack_from(result, offset)

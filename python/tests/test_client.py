@@ -278,7 +278,7 @@ def test_wrong_options(url):
     for options in ({"timeout": 0}, {"tls_ca": "x"}, {"retry_for": -1}):
         with pytest.raises(ValueError):
             partd_go.Client(url, **options)
-    with pytest.raises(ValueError, match="names the namespace 'a', but namespace is 'b'"):
+    with pytest.raises(ValueError, match="names the namespace 'a', but the argument namespace is 'b'"):
         partd_go.Client("tcp://127.0.0.1:1/a", namespace="b")
 
 

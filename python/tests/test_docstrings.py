@@ -20,8 +20,8 @@ def examples():
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                doc = ast.get_docstring(node) or ""
-                code = re.findall(r"^(?: {4}.*\n+)+", doc + "\n", re.MULTILINE)
+                doc = re.sub(r"^Args:\n(?: {4}.*\n)+", "", (ast.get_docstring(node) or "") + "\n", flags=re.MULTILINE)
+                code = re.findall(r"^(?: {4}.*\n+)+", doc, re.MULTILINE)
                 module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
                 name = getattr(node, "name", "")
                 if code and not name.startswith("_"):
