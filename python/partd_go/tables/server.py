@@ -13,7 +13,7 @@ from ..errors import Error, Misuse, NoServer, failure, start_failure
 from ..server import START_TIMEOUT, Process, find
 from ..shared import SharedProcess
 
-Pem = str | bytes | os.PathLike[str]  # a file, or its content
+Pem = str | bytes | os.PathLike[str]  # the path of a PEM file, or its content
 # Prefixes of environment variables that partd-tables does not inherit.
 IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")
 
@@ -21,12 +21,12 @@ IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")
 def program() -> str:
     """Returns the path of partd-tables: in its wheel, or else on the PATH."""
     wheel = importlib.util.find_spec("partd_go_tables")
-    places = list(wheel.submodule_search_locations or ()) if wheel else []
-    return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")
+    locations = list(wheel.submodule_search_locations or ()) if wheel else []
+    return find("partd-tables", Path(*locations[:1], "_bin"), "partd-go-tables")
 
 
 def _write_private(directory: str, name: str, text: str) -> str:
-    """Writes text to a file that only this user can read, and returns its path."""
+    """Writes text to a file that only this user can read. Returns the file's path."""
     path = os.path.join(directory, name)
     with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
@@ -60,7 +60,7 @@ class Server(Process):
         self.directory = directory = location_of(directory)
         self.arguments = directory, flags, start_timeout
         try:
-            private_dir = self._sockets()
+            private_dir = self._make_socket_directory()
             for flag, pem in zip(("--tls-cert", "--tls-key"), tls):
                 if pem:
                     pem_or_path = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
@@ -100,7 +100,7 @@ class Server(Process):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Stops the server once running calls have finished, and small appends have been moved into data files."""
+        """Stops the server once running calls have finished and small appends have been moved into data files."""
         try:
             self.close()
         except NoServer:
@@ -142,10 +142,10 @@ class SharedServer(SharedProcess):
 
     def _check_description(self, description: bytes) -> None:
         if self._connection is not None:
-            return  # this handle was connected before: if another handle restarted the server, any options are fine
+            return  # this handle was connected before, so another handle restarted the server: accept its options
         running_flags = tuple(os.fsdecode(description).split("\0")) if description else ()
         if not self._flags:
-            self._flags = running_flags  # so that a restart by this handle keeps the options, such as the catalog
+            self._flags = running_flags  # a restart by this handle then keeps the options, such as the catalog
         elif running_flags != _without_passwords(self._flags):
             running = f"other options ({' '.join(running_flags)})" if description else "the default options"
             raise Misuse(
@@ -196,7 +196,7 @@ def serve(
     read_only: bool = False,
     start_timeout: float = START_TIMEOUT,
 ) -> Server:
-    """Starts a server for the tables in a directory, so that other processes can use them, and returns it.
+    """Starts a server for the tables in a directory, so that other processes can use them. Returns the server.
 
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
