@@ -1,4 +1,4 @@
-"""Converts arguments of calls. An argument of the wrong type raises Misuse with the argument's name."""
+"""Checks and converts arguments of calls. For a wrong type, a function raises Misuse with the argument's name."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _MAX_DIGITS = 38
 
 def names(value: str | Iterable[str], argument: str) -> list[str]:
     """Returns a list of names. A string is a single name."""
-    listed = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-    for name in listed:
+    values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    for name in values:
         if not isinstance(name, str):
             raise Misuse(f"{argument}: {name!r:.80} has type {type(name).__name__}: pass names as text")
-    return listed
+    return values
 
 
 def text(value: Any, argument: str) -> str:
     if not isinstance(value, str):
-        raise Misuse(f"{argument} has type {type(value).__name__}: pass text")
+        raise Misuse(f"the argument {argument} has type {type(value).__name__}: pass text")
     return value
 
 
 def whole(value: Any, argument: str) -> int:
-    """Returns a whole number that is not negative. It can be a NumPy number."""
+    """Returns value as an int. It must be a whole number, of Python or NumPy, and not negative."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
-        raise Misuse(f"{argument} is {value!r:.80}: pass a whole number that is not negative")
+        raise Misuse(f"the argument {argument} is {value!r:.80}: pass a whole number that is not negative")
     return int(value)
 
 
@@ -53,7 +53,7 @@ def check_options(method: str, given: Mapping[str, Any], known: type) -> None:
 
 def options_of(source: Callable[..., Any], known: type | None = None) -> Callable[[F], F]:
     """Returns a decorator for a method that passes its **options on to source. The method's signature then shows these
-    options with their defaults: those in the TypedDict known or, by default, all that source takes by name."""
+    options with their defaults: those in the TypedDict known or, by default, all keyword-only parameters of source."""
 
     def show(method: F) -> F:
         signature, options = inspect.signature(method), inspect.signature(source).parameters
@@ -91,14 +91,14 @@ _INSTEAD = {
 
 
 def no_attribute(owner: object, name: str) -> AttributeError:
-    """Returns the error for an attribute that owner lacks. It names the method to call instead, if that is known."""
+    """Returns the error for an attribute that owner lacks. It names the method to call instead, if there is one."""
     hint = f": call {_INSTEAD[name]}" if name in _INSTEAD else ""
     return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=owner)
 
 
 def parameters(values: Any) -> str:
-    """Returns the values for a statement's parameters, as one row of an Arrow stream, in base64. It returns "" if there
-    are no values."""
+    """Encodes the values of a statement's parameters as an Arrow stream of one row, in base64. Returns "" if there are
+    no values."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise Misuse(
             f"params has type {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
@@ -120,7 +120,7 @@ def _parameter(value: Any, argument: str) -> pa.Array:
     if isinstance(value, enum.Enum):
         value = value.value
     if type(value).__name__ in ("NaTType", "NAType"):
-        value = None  # but NaN stays a number
+        value = None  # NaN is not a null
     elif type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:  # an array counts as a list
         if value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
             value = value.item()

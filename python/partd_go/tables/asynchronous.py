@@ -1,4 +1,4 @@
-"""The client for asyncio, which runs each call in a thread."""
+"""The client for asyncio. It runs each call in a thread."""
 
 from __future__ import annotations
 

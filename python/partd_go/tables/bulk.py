@@ -55,30 +55,32 @@ def split(
     memory: int | str | None = None,
     **text_options: Unpack[TextOptions],
 ) -> Split:
-    """Splits rows into one file for each key, which is a combination of values in the columns in by. Returns how many
-    rows and files it wrote. The number of keys is not limited. Rows with the same key keep their order.
+    """Splits rows into one file for each key, which is a combination of values in the columns by. Returns how many rows
+    and files it wrote. The number of keys is not limited. Rows with the same key keep their order.
 
         split("trades.csv", by="symbol", dir="by-symbol")
 
-    data is a pandas, polars or pyarrow table; a pyarrow reader, dataset or scanner, a polars LazyFrame or a dask
-    DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths, which
-    partd-tables reads itself.
+    If dir already contains files, split raises Exists unless append, replace or force is true. It never changes files
+    that it could not have written. The new files appear only when all of them are complete; after an error, dir is
+    unchanged.
 
-    format is one that the flag --to-format of partd-tables split knows, such as "csv". The files are named
-    dir/VALUE.parquet. If hive is true, they are named dir/COLUMN=VALUE/data.parquet, and lack the columns in by. The
-    files appear only when all of them are complete; after an error, dir is unchanged.
-
-    If dir already contains files, split raises Exists unless one option is true. append adds to the files of earlier
-    runs, which must have the same columns: if hive is true, it adds files such as data-2.parquet. replace removes the
-    files of earlier runs for keys that this run does not have. force replaces files of the same names, and raises
-    Exists if files of other keys would remain. Other files than those that split could have written are never changed.
-
-    memory is about how much memory the program uses, in bytes or as "1GiB"; the default is 256 MiB, which needed up to
-    404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
-
-    Paths of CSV and TSV files can have the options that put() has for them, such as sep.
+    Args:
+        data: A pandas, polars or pyarrow table; a pyarrow reader, dataset or scanner, a polars LazyFrame or a dask
+            DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths,
+            which partd-tables reads itself.
+        by: The names of the key columns.
+        dir: The directory for the files, which are named dir/VALUE.parquet.
+        hive: Name the files dir/COLUMN=VALUE/data.parquet, and leave out the key columns.
+        append: Add to the files of earlier runs, which must have the same columns. With hive, this adds files such as
+            data-2.parquet.
+        replace: Remove the files of earlier runs for keys that this run does not have.
+        force: Replace files of the same names. Raises Exists if files of other keys would remain.
+        format: A format that the flag --to-format of partd-tables split knows, such as "csv".
+        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which needed up
+            to 404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
+        text_options: For paths of CSV and TSV files, the options that put() has for them, such as sep.
     """
-    flags = {"by": csv(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
+    flags = {"by": comma_separated(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
     if memory is not None:
         flags["memory"] = str(memory)
     command = [
@@ -98,11 +100,11 @@ def split(
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Returns the path for the program, with ~ replaced."""
+    """Returns a path as an absolute path for the program's command line, with ~ expanded."""
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
-def csv(names: Sequence[str]) -> str:
+def comma_separated(names: Sequence[str]) -> str:
     return ",".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
@@ -112,7 +114,7 @@ def reader(data: Any) -> pa.RecordBatchReader:
     if library == "dask" and kind == "DataFrame":
         parts = (to_arrow(part.compute()) for part in data.to_delayed())
     elif library == "polars" and kind == "LazyFrame":
-        empty = data.collect_schema().to_frame()  # a query without rows yields no batch
+        empty = data.collect_schema().to_frame()  # sets the schema even if the query returns no rows
         parts = (frame.to_arrow() for frame in itertools.chain([empty], data.collect_batches(lazy=True)))
     elif hasattr(data, "to_batches") and hasattr(data, "to_table"):  # a dataset or a Scanner
         options = {"batch_readahead": 2, "fragment_readahead": 1} if hasattr(data, "schema") else {}
@@ -129,13 +131,13 @@ def reader(data: Any) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for part in parts:
-            yield from part.cast(schema).to_batches()  # a column can have the null type in some parts only
+            yield from part.cast(schema).to_batches()  # a column can have the null type in some parts and not in others
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def recorded(batches: Iterable[pa.RecordBatch], failed: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """Yields the batches. If their source fails, adds the error to failed."""
+    """Yields the batches. If their source fails, appends the error to failed."""
     try:
         yield from batches
     except GeneratorExit:  # the source did not fail: the caller stopped reading
@@ -158,8 +160,8 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
 def running(
     command: Sequence[str], op: str, name: str, stdin: int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts the program with a pipe for its output, and without the environment variables that set its flags. At the
-    end of the with block, waits for the program, and raises an error if it failed. If the block raises an error, stops
+    """Starts the program with a pipe for its output and without the environment variables that set its flags. At the
+    end of the with block, waits for the program and raises an error if it failed. If the block raises an error, stops
     the program."""
     env = environment_of(IGNORED_ENV_PREFIXES)
     with tempfile.TemporaryFile() as stderr:
@@ -168,7 +170,7 @@ def running(
                 yield process
                 process.wait()
             except BaseException:
-                process.terminate()  # removes the temporary files
+                process.terminate()  # a signal that lets the program remove its temporary files
                 if process.stdin:
                     with contextlib.suppress(OSError):  # closing flushes, which fails if the process has ended
                         process.stdin.close()
@@ -178,7 +180,7 @@ def running(
 
 
 def rows_of(command: Sequence[str], op: str, name: str) -> pa.RecordBatchReader:
-    """Starts the program, and returns a reader of the rows that it writes in Arrow's format."""
+    """Starts the program. Returns a reader of the rows that it writes in Arrow's format."""
 
     def parts() -> Iterator[Any]:
         problem = None
@@ -189,7 +191,7 @@ def rows_of(command: Sequence[str], op: str, name: str) -> pa.RecordBatchReader:
                 yield stream.schema
                 yield from stream
             except (pa.ArrowException, OSError) as error:
-                problem = error  # the stream is cut off if the program fails
+                problem = error  # if the program failed, the end of the with block raises its error instead
             process.stdout.close()
         if problem:
             raise problem
@@ -215,8 +217,7 @@ def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
     failed: list[BaseException] = []
     batches = recorded(rows, failed)
     try:
-        # Not a with block, which would end the stream even if the rows failed. The program would take the rows that it
-        # had received for all rows.
+        # Do not use a with block: even if reading the rows failed, it would end the stream as if it were complete.
         writer = pa.ipc.new_stream(process.stdin, rows.schema)
         for batch in progress.with_bar(batches, "split", None) if progress.is_watched() else batches:
             writer.write_batch(batch)

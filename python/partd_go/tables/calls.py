@@ -28,7 +28,7 @@ _CANCEL_WAIT = 0.5  # maximum time, in seconds, that cancel blocks its caller
 
 
 def to_json(call: Mapping[str, Any], op: str) -> bytes:
-    """Returns a call's fields as JSON. If JSON cannot represent a value, such as NaN, the error names the field."""
+    """Returns a call's fields as JSON. If JSON cannot represent a value, such as NaN, the error names its field."""
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
@@ -124,9 +124,9 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work, and returns its result. If the caller is the main thread, work runs in another thread, because the
-        main thread handles signals and so must not block in Flight. The same applies if the call has a timeout, because
-        Flight does not end a put at its timeout if the server reads nothing."""
+        """Runs work and returns its result. If the caller is the main thread, work runs in another thread, because the
+        main thread handles signals and so must not block in Flight. If the call has a timeout, work also runs in
+        another thread: if the server reads nothing, Flight does not end a put at its timeout."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return self._run(work, *args)
         done, results, errors = threading.Event(), [], []
@@ -150,7 +150,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
         return results[0]
 
     def _run(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work, and notes the details of its errors."""
+        """Runs work as the current call of this thread, so that received_headers gets the details of an error."""
         _current.call = self
         try:
             return work(*args)
@@ -159,7 +159,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
     def received_headers(self, headers: Mapping[str, list[str]]) -> None:
         for details in headers.get("partd-error", ()):
-            with contextlib.suppress(ValueError):  # sent by another program
+            with contextlib.suppress(ValueError):  # a header from another program
                 self.details = json.loads(details)
 
     def cancel(self) -> None:

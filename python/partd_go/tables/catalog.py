@@ -28,8 +28,8 @@ class Catalog(Connection):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:
-        """Returns the names of a bucket's tables, sorted. pattern, such as "AA*", metadata (keys with their values) and
-        snapshot restrict the tables; without them, it returns all names."""
+        """Returns the sorted names of a bucket's tables: all of them, or only those that match pattern, such as "AA*",
+        have the given metadata (keys with their values), and are in the snapshot."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
@@ -68,7 +68,7 @@ class Catalog(Connection):
         ]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes tables in a bucket. If one of them does not exist, it raises NotFound, and deletes none."""
+        """Deletes tables in a bucket. If any of them does not exist, raises NotFound and deletes none."""
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
@@ -76,6 +76,6 @@ class Catalog(Connection):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If the bucket contains tables, the call fails, unless tables=True, which deletes them
+        """Deletes a bucket. If the bucket contains tables, the call fails unless tables is true, which deletes them
         too."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")

@@ -47,7 +47,7 @@ class Tables(Reads, Writes, Statements, Transforms, Operations, Shown):
     call, in seconds, unless the call has its own. Ctrl-C interrupts a call within a second.
     """
 
-    if not TYPE_CHECKING:  # or else type checkers would accept all names
+    if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
         def __getattr__(self, name: str) -> Any:
             raise arguments.no_attribute(self, name)
@@ -105,7 +105,7 @@ class Tables(Reads, Writes, Statements, Transforms, Operations, Shown):
 
 def _method_of(method: Callable[Concatenate[Any, str, str, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Returns a method of Table that calls a method of Tables with the table's name and bucket. If the method can read
-    earlier states, it also gets the table's state. The other functions differ only for type checkers."""
+    earlier states, it also passes the handle's state. The next functions differ only in their types."""
     return _derived(method)
 
 
@@ -155,8 +155,8 @@ def _derived(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Table(Shown):
-    """A handle to the current state of a table, or to an earlier one. The table need not exist. The methods are those
-    of Tables, without the arguments name and bucket. version, at and snapshot are by default those of the handle.
+    """A handle to the current state of a table, or to an earlier one. The table need not exist. Its methods are those
+    of Tables, without the arguments name and bucket. version, at and snapshot default to those of the handle.
 
         trades = tables.table("trades", version=3)
         frame = trades.get(columns=["time", "price"])
@@ -167,7 +167,7 @@ class Table(Shown):
     def __init__(self, tables: Tables, name: str, bucket: str = "", **selection: Unpack[State]):
         self.tables, self.name, self.bucket, self.state = tables, name, bucket, selection
 
-    if not TYPE_CHECKING:  # or else type checkers would accept all names
+    if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
         def __getattr__(self, name: str) -> Any:
             raise arguments.no_attribute(self, name)
@@ -175,19 +175,19 @@ class Table(Shown):
     def _summary(self) -> Summary:
         label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"
         try:
-            found = self.describe(timeout=_REPR_TIMEOUT)
+            description = self.describe(timeout=_REPR_TIMEOUT)
         except Error as error:
             return f"{label}: {error}", (), ()
-        columns = [(field.name, field.type) for field in found["schema"]]
-        rows, version = row_count(found), found["Version"]
-        title = f"{label}: {rows} rows, {len(columns)} columns, {size(found['Bytes'])}, version {version}"
+        columns = [(field.name, field.type) for field in description["schema"]]
+        rows, version = row_count(description), description["Version"]
+        title = f"{label}: {rows} rows, {len(columns)} columns, {size(description['Bytes'])}, version {version}"
         return title, ("column", "type"), columns
 
     def __len__(self) -> int:
-        found = self.describe()
-        if found.get("RowsExact", True):
-            return found["Rows"]
-        return sum(batch.num_rows for batch in self.scan(columns=found["schema"].names[:1]))
+        description = self.describe()
+        if description.get("RowsExact", True):
+            return description["Rows"]
+        return sum(batch.num_rows for batch in self.scan(columns=description["schema"].names[:1]))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.scan().__arrow_c_stream__(requested_schema)
@@ -217,27 +217,32 @@ def connect(
     catalog: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Tables:
-    """Opens tables on a server, in a directory or in a cloud bucket: connect("data"), or connect("grpc://host:8815",
-    token="…").
+    """Opens tables on a server, in a directory or in a cloud bucket, as in connect("data") or
+    connect("grpc://host:8815", token="…").
 
-    url_or_dir is a server's URL: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH; a directory; or
-    s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only
-    this user can open.
-    All of this user's clients on this machine share a directory's server, which stops when the last one closes. If the
-    server was killed, the next call starts it again.
+    For a directory or a bucket, connect starts a server on a socket that only this user can open. All of this user's
+    clients on this machine share a directory's server, which stops when the last one closes. If the server was killed,
+    the next call starts it again. flags, memory, read_only, start_timeout and catalog are only for a directory or a
+    bucket.
 
-    token authenticates this client to a server. tls_ca is a PEM file, or its text, with the certificate authorities to
-    trust for the server's certificate; the default is the system's. timeout limits each call, in seconds; None means no
-    limit. progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a
-    terminal or a notebook.
-
-    The other arguments are only for a directory or a bucket. memory limits the server, as "8GiB" or in bytes; the
-    default is a quarter of the machine's memory. The server and its processes use at most 1.25 times as much, and 256
-    MiB plus 144 MiB for each process. read_only opens the tables in their current state, and changes
-    nothing in the directory; it is the default if this user cannot write there. start_timeout limits how long the
-    server may take to start, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of
-    tables and their current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a
-    directory, the default is that directory; for a bucket, catalog is required.
+    Args:
+        url_or_dir: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH for a server; a directory; or
+            s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
+        token: Authenticates this client to a server.
+        tls_ca: A PEM file, or its text, with the certificate authorities to trust for the server's certificate; by
+            default, the system's.
+        flags: More flags for `partd-tables serve`.
+        memory: Limit for the server, as "8GiB" or in bytes; by default, a quarter of the machine's memory. The server
+            and its processes use at most 1.25 times as much, and 256 MiB plus 144 MiB for each process.
+        read_only: Open the tables in their current state, and change nothing in the directory. This is the default if
+            this user cannot write there.
+        timeout: Limit for each call, in seconds; None means no limit.
+        start_timeout: How long the server may take to start, in seconds.
+        catalog: Where the list of tables and their current versions is kept: a directory on this machine, or
+            postgres://HOST/DATABASE. Required for a bucket. By default, the list of a directory's tables is in that
+            directory.
+        progress: Whether long puts, gets and scans show a bar, if tqdm is installed. By default, they do in a terminal
+            or a notebook.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)

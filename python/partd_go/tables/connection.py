@@ -105,7 +105,7 @@ class Connection:
             self._progress,
             self._server.arguments if self._server else None,
         )
-        numbers = itertools.count()  # distinguish this process's handles that have the same arguments
+        numbers = itertools.count()  # distinguishes this process's handles that have the same arguments
         while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
             pass
         self._arguments = numbered
@@ -124,8 +124,8 @@ class Connection:
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
-        """Calls one of the server's actions, such as action("partd.snapshot", bucket="b", name="before"), and returns
-        its results. docs/dev/tables-wire.md lists the actions."""
+        """Calls one of the server's actions, as in action("partd.snapshot", bucket="b", name="before"). Returns the
+        action's results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
@@ -238,7 +238,7 @@ def check_not_forked(url: str) -> None:
     global _grpc_process
     _grpc_process = _grpc_process or os.getpid()
     if _grpc_process != os.getpid():
-        reason = "this process was forked from one that had used tables"
+        reason = "this process was forked after its parent process had used tables"
         raise failure(Closed, "call", url, reason, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
 
 

@@ -1,4 +1,4 @@
-"""Keeps Dagster's assets in tables (docs/dagster.md in the tables module).
+"""Stores Dagster's assets in tables (docs/dagster.md in the tables module).
 
 Experimental: it may change in any minor version.
 """
@@ -25,11 +25,10 @@ with extra("dagster"):
 class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
     """Stores each asset in the table named by the last part of its key, in the bucket named by the parts before it.
 
-    A partition by time is a range of the table, whose time column the asset's metadata can name:
-    metadata={"time_col": "day"}. The default is the table's first column with times. Any other partition is a table of
-    its own, ASSET.PARTITION. Each materialization replaces the table or the range in one commit, so that its rows are
-    there once. Its metadata has the table, its version, and the number of rows written. url, token and tls_ca are as in
-    connect().
+    A time partition is a range of the table. Its time column is the one in the asset's metadata, such as {"time_col":
+    "day"}, or else the table's first column with times. Any other partition is a separate table, ASSET.PARTITION. Each
+    materialization replaces the table or the range in one commit, so that repeating it duplicates no rows. Its metadata
+    contains the table, the version, and the number of rows written. url, token and tls_ca are as in connect().
     """
 
     url: str
@@ -45,7 +44,7 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
 
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         rows = _Rows(obj)
-        bucket, name = _place(context)
+        bucket, name = _table_of(context)
         if _is_by_time(context):
             column = (context.definition_metadata or {}).get("time_col")
             settings = {"time": column} if column else None
@@ -54,27 +53,27 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
             start, end = context.asset_partitions_time_window
             version = self._tables.replace_range(name, rows.data, start, end, bucket).version
         else:
-            (name,) = _names(context, name).values()
+            (name,) = _tables_of(context, name).values()
             version = self._tables.put(name, rows.data, "replace", bucket)
         table = "/".join(filter(None, (bucket, name)))
         context.add_output_metadata({"table": table, "version": version, "rows": rows.count})
 
     def load_input(self, context: InputContext) -> Any:
-        """Returns the rows in the type of the input's annotation: a pandas or polars DataFrame, or a pyarrow Table. The
-        default is pandas. For several partitions that are tables, it returns a dict with the rows of each."""
+        """Returns the rows as the type in the input's annotation: a pandas or polars DataFrame (default: pandas) or a
+        pyarrow Table. For several partitions that are separate tables, returns a dict of their rows by partition."""
         library = getattr(context.dagster_type.typing_type, "__module__", "").partition(".")[0]
         as_: Any = {"polars": "polars", "pyarrow": "arrow"}.get(library, "pandas")
-        bucket, name = _place(context)
+        bucket, name = _table_of(context)
         if _is_by_time(context):
             return self._tables.get(name, bucket, where=self._range(context, name, bucket), as_=as_)
-        names = _names(context, name)
-        found = {key: self._tables.get(table, bucket, as_=as_) for key, table in names.items()}
-        return found if len(found) > 1 else found.popitem()[1]
+        names = _tables_of(context, name)
+        results = {key: self._tables.get(table, bucket, as_=as_) for key, table in names.items()}
+        return results if len(results) > 1 else results.popitem()[1]
 
     def _range(self, context: InputContext, name: str, bucket: str) -> str:
         """Returns a filter for the times of the input's partitions."""
         column = self._tables.settings(name, bucket).get("time")
-        if not column:  # the same choice as that of replace_range
+        if not column:  # the column that replace_range chooses
             fields = self._tables.describe(name, bucket)["schema"]
             column = next(field.name for field in fields if types.is_timestamp(field.type) or types.is_date(field.type))
         start, end = map(_utc, context.asset_partitions_time_window)
@@ -83,7 +82,7 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
 
 
 class _Rows:
-    """Rows of an asset, whose number is known once they have been read."""
+    """Rows of an asset. Their number, count, is known once all of data has been read."""
 
     def __init__(self, obj: Any):
         is_lazy = type(obj).__module__.startswith("polars.") and type(obj).__name__ == "LazyFrame"
@@ -98,7 +97,7 @@ class _Rows:
             yield batch
 
 
-def _place(context: InputContext | OutputContext) -> tuple[str, str]:
+def _table_of(context: InputContext | OutputContext) -> tuple[str, str]:
     """Returns the bucket and the name of an asset's table."""
     *prefix, name = context.asset_key.path
     return ".".join(prefix), name
@@ -108,8 +107,8 @@ def _is_by_time(context: InputContext | OutputContext) -> bool:
     return context.has_asset_partitions and isinstance(context.asset_partitions_def, TimeWindowPartitionsDefinition)
 
 
-def _names(context: InputContext | OutputContext, name: str) -> dict[str, str]:
-    """Returns the table of each partition, or that of an asset without partitions."""
+def _tables_of(context: InputContext | OutputContext, name: str) -> dict[str, str]:
+    """Returns the table's name for each partition key. The only key of an asset without partitions is ""."""
     if not context.has_asset_partitions:
         return {"": name}
     keys = context.asset_partition_keys
@@ -119,5 +118,5 @@ def _names(context: InputContext | OutputContext, name: str) -> dict[str, str]:
 
 
 def _utc(time: datetime.datetime) -> str:
-    """Returns a time for a filter. With the offset -00:00, it is in UTC, whether or not the column has a time zone."""
+    """Formats a time for a filter. The offset -00:00 means UTC, whether or not the column has a time zone."""
     return f"{time.astimezone(datetime.timezone.utc).replace(tzinfo=None).isoformat()}-00:00"

@@ -1,5 +1,5 @@
-"""Divides files that are larger than memory into parts by key, and runs SQL or a function once for each part, with the
-program partd-tables."""
+"""Divides files that are larger than memory into parts by key, with the program partd-tables. Runs SQL or a function
+once for each part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from ..errors import Misuse
 from ..frames import As, from_arrow
 from . import arguments
-from .bulk import absolute, csv, rows_of, running
+from .bulk import absolute, comma_separated, rows_of, running
 from .server import program
 
 Path = str | os.PathLike[str]
@@ -66,35 +66,40 @@ def each(
         for counts in each(lambda rows: rows.groupby("symbol").size(), by="symbol", rows="trades.csv"):
             print(counts)
 
-    inputs maps the name of each input, under which job sees its rows, to the path of a file or directory, or to a list
-    of paths. The formats are those of put(). by is the name of the key column, a list of names, or a dict with the name
-    or names for each input. Rows with equal keys are in the same part of every input. NULL counts as a value. For a
-    statement, by can be left out: then the key is all columns that each join compares and each grouping contains.
-
     For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
-    Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
+    Misuse if the result could depend on the parts, unless trust is true.
 
     For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
-    the first argument, several as keyword arguments. They are tables of the library as_: "pandas", "polars" or "arrow".
-    All rows of a key are in the same part. Unless parts is given, a part with several keys has
-    at most `memory`/8 bytes in Arrow's format.
+    the first argument, several as keyword arguments. All rows of a key are in the same part. Unless parts is given, a
+    part with several keys has at most `memory`/8 bytes in Arrow's format.
 
-    memory is about how much memory the program uses, in bytes or as "1GiB"; the default is 256 MiB, which needed up to
-    404 MiB in benchmarks. It does not limit the function: in pandas 2, a part with texts takes about ten times its size
-    in Arrow's format. parts is the number of parts; the
-    default depends on memory. Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
+    Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
+
+    Args:
+        job: A SELECT statement or a function.
+        by: The name of the key column, a list of names, or a dict with the name or names for each input. Rows with
+            equal keys are in the same part of every input. NULL counts as a value. By default, the key for a statement
+            is all columns that each join compares and each grouping contains; a function needs by.
+        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which needed up
+            to 404 MiB in benchmarks. It does not limit the function: in pandas 2, a part with texts takes about ten
+            times its size in Arrow's format.
+        parts: The number of parts; by default, it depends on memory.
+        trust: Run the statement even if its result could depend on the parts.
+        as_: The library of the tables that a function gets: "pandas", "polars" or "arrow".
+        inputs: Maps the name of each input, under which job sees its rows, to the path of a file or directory, or to a
+            list of paths. The formats are those of put().
     """
     if not isinstance(job, str) and not callable(job):
-        raise Misuse(f"job has type {type(job).__name__}: pass a SELECT statement or a function")
+        raise Misuse(f"the argument job has type {type(job).__name__}: pass a SELECT statement or a function")
     if not inputs:
         raise Misuse('each: pass at least one input, such as rows="data.parquet"')
     if as_ not in ("pandas", "polars", "arrow"):
-        raise Misuse(f"as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
+        raise Misuse(f"the argument as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
     if by is None and (trust or not isinstance(job, str)):
         raise Misuse("by is required for a function and with trust: pass the names of the key columns")
     if trust and not isinstance(job, str):
         raise Misuse("trust applies only to a statement: leave it out")
-    flags = [f"--by={text}" for text in _keys(by, inputs)]
+    flags = [f"--by={text}" for text in _by_values(by, inputs)]
     if memory is not None:
         flags.append(f"--memory={memory}")
     if parts is not None:
@@ -103,30 +108,30 @@ def each(
     command = [program(), "each", "--to-format=arrow", *flags]
     if isinstance(job, str):
         return rows_of([*command, *["--trust"] * trust, "--", job, *files], "each", files[-1])
-    return _function(job, command, files, as_)
+    return _run_function(job, command, files, as_)
 
 
-def _keys(by: By | None, inputs: Mapping[str, Any]) -> Iterator[str]:
-    """Returns the values of --by."""
+def _by_values(by: By | None, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the values of the flag --by."""
     if by is None:
         return
     if not isinstance(by, Mapping):
-        yield csv(arguments.names(by, "by"))
+        yield comma_separated(arguments.names(by, "by"))
         return
     for name, columns in by.items():
         if name not in inputs:
             raise Misuse(f"by has columns for an input {name!r}, which is missing: pass the input as {name}=")
-        yield f"{name}={csv(arguments.names(columns, 'by'))}"
+        yield f"{name}={comma_separated(arguments.names(columns, 'by'))}"
 
 
 def _paths(name: str, value: Path | Sequence[Path]) -> list[str]:
-    listed = [value] if isinstance(value, (str, os.PathLike)) else value
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in listed):
+    paths = [value] if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
         raise Misuse(f"input {name} has type {type(value).__name__}: pass paths of files or directories")
-    return [absolute(cast("Path", path)) for path in listed]
+    return [absolute(cast("Path", path)) for path in paths]
 
 
-def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:
+def _run_function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="partd-each-") as dir:
         with running([*command, f"--output={dir}/parts/", "--", *files], "each", files[0]):
             pass

@@ -50,12 +50,12 @@ class MissingColumns(UserWarning):
 
 
 CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
-_PUTS = ("put ", "partd.combine", "partd.resample")  # operations that have a mode
+_OPS_WITH_MODE = ("put ", "partd.combine", "partd.resample")
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
 _UNAVAILABLE = "check that the server is running, and that its address is correct"
 
-# The class and the advice for each kind of error (docs/dev/tables-wire.md; the last ones come from programs). If an
-# error has several, the first one counts.
+# The class and the advice for each kind of error (docs/dev/tables-wire.md; the last kinds come from programs). If an
+# error has several kinds, the first one counts.
 KINDS: dict[str, tuple[type[Error], str]] = {
     "unknown_outcome": (UnknownOutcome, CHECK),
     "preempted": (Busy, "try again later, or send less"),
@@ -117,21 +117,21 @@ def convert_error(
     timeout: float | None = None,
     details: dict[str, Any] | None = None,
 ) -> Error:
-    """Converts a Flight error to one of this package's. details are those that the server sent, if any. For a change,
-    advice_if_unknown says what to do if its outcome is unknown."""
+    """Converts a Flight error to an error of this package. details are the server's details about the error, if it sent
+    any. For a change, advice_if_unknown says what to do if the outcome is unknown."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
     details = details or {"retry": "yes" if _NOT_CONNECTED in str(error) else "id"}
     of_class = (kind for flight_class, kind in _KIND_OF_CLASS if isinstance(error, flight_class))
-    word = next(kind for kind in (*details.get("kinds", ()), *of_class, "internal") if kind in KINDS)
-    kind, advice = KINDS[word]
-    if timeout is not None and word in ("timed_out", "canceled"):  # the server may reach the timeout first
+    kind = next(kind for kind in (*details.get("kinds", ()), *of_class, "internal") if kind in KINDS)
+    error_class, advice = KINDS[kind]
+    if timeout is not None and kind in ("timed_out", "canceled"):  # the server may reach the timeout first
         problem, advice = f"no answer within {seconds(timeout)}", "pass a longer timeout"
-    if kind is Exists and op.startswith(_PUTS):
+    if error_class is Exists and op.startswith(_OPS_WITH_MODE):
         advice = _MODE_ADVICE
-    if advice_if_unknown and details.get("retry") == "id" and (kind in _UNCERTAIN or word == "preempted"):
-        kind, advice = UnknownOutcome, advice_if_unknown
-    converted = failure(kind, op, url, problem, advice)
+    if advice_if_unknown and details.get("retry") == "id" and (error_class in _UNCERTAIN or kind == "preempted"):
+        error_class, advice = UnknownOutcome, advice_if_unknown
+    converted = failure(error_class, op, url, problem, advice)
     if isinstance(converted, MomentError):
         converted.before, converted.after = (
             time_of(details[name]) if name in details else None for name in ("before", "after")

@@ -1,4 +1,4 @@
-"""Converts pyarrow's filters, which are lists of (column, operator, value), to the server's text."""
+"""Converts filters as in pyarrow, which are lists of (column, operator, value), to the server's filter language."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ def text(filters: Any, index: list[str] | None = None) -> str:
     """
     if not isinstance(filters, (list, tuple, set, frozenset)):
         raise Misuse(
-            f"where has type {type(filters).__name__}: pass text, such as 'price > 1', or [(column, operator, value), "
-            "...]"
+            f"the argument where has type {type(filters).__name__}: pass text, such as 'price > 1', or [(column, "
+            "operator, value), ...]"
         )
     filters = [*filters]
     if not filters:
         raise Misuse("a list of filters is empty: pass [(column, operator, value), ...]")
     if isinstance(filters[0], (list, set)):
         return " or ".join(f"({text(list(part), index)})" for part in filters)
-    return " and ".join(condition(part, index or []) for part in filters)
+    return " and ".join(condition(term, index or []) for term in filters)
 
 
-def condition(part: Any, index: Sequence[str] = ()) -> str:
+def condition(term: Any, index: Sequence[str] = ()) -> str:
     try:
-        column, operator, value = part
-        sign = _OPERATORS[operator]
+        column, operator, value = term
+        sql_op = _OPERATORS[operator]
     except (KeyError, TypeError, ValueError):
         raise Misuse(
-            f"filter {part!r:.80}: pass (column, operator, value); operator must be one of {', '.join(_OPERATORS)}"
+            f"filter {term!r:.80}: pass (column, operator, value); operator must be one of {', '.join(_OPERATORS)}"
         ) from None
     if not isinstance(column, str):
-        raise Misuse(f"filter {part!r:.80}: column {column!r} has type {type(column).__name__}: pass its name as text")
+        raise Misuse(f"filter {term!r:.80}: column {column!r} has type {type(column).__name__}: pass its name as text")
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
     never = f"{name} is null and {name} is not null"
-    if not sign.endswith("in"):
-        return never if _is_null(value) else f"{name} {sign} {_value(value)}"
+    if not sql_op.endswith("in"):
+        return never if _is_null(value) else f"{name} {sql_op} {_literal(value)}"
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise Misuse(f"filter {part!r:.80}: the value of {operator!r} has type {type(value).__name__}: pass a list")
+        raise Misuse(f"filter {term!r:.80}: the value of {operator!r} has type {type(value).__name__}: pass a list")
     values = list(value)
-    listed = ", ".join(_value(one) for one in values if not _is_null(one))
-    parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
-    if any(map(_is_null, values)) == (sign == "in"):  # as in pyarrow, a null in the list matches null rows
+    listed = ", ".join(_literal(one) for one in values if not _is_null(one))
+    parts = [f"{name} {sql_op} ({listed})"] if listed else [f"{name} is not null"] if sql_op == "not in" else []
+    if any(map(_is_null, values)) == (sql_op == "in"):  # as in pyarrow, a null in the list matches null rows
         parts.append(f"{name} is null")
     return f"({' or '.join(parts) or never})"
 
@@ -70,22 +70,22 @@ def _is_null(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NaTType", "NAType")
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, enum.Enum):  # str() of a member would return its name
+def _literal(value: Any) -> str:
+    if isinstance(value, enum.Enum):  # str() of a member would return the member's name
         value = value.value
-    kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
-    if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
-        raise Misuse(f"a filter's value is the duration {value}: pass a number in the column's unit")
-    value = value.item() if kind and not kind.startswith("datetime") else value
+    dtype = str(value.dtype) if type(value).__module__ == "numpy" else ""
+    if isinstance(value, datetime.timedelta) or dtype.startswith("timedelta"):
+        raise Misuse(f"a filter's value is a duration, {value}: pass a number in the column's unit")
+    value = value.item() if dtype and not dtype.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        raise Misuse(f"a filter's value is the bytes {value!r:.80}: read the column, and filter the result instead")
+        raise Misuse(f"a filter's value is of type bytes, {value!r:.80}: read the column and filter the result instead")
     if isinstance(value, numbers.Number):
         if isinstance(value, float) and not math.isfinite(value):
             raise Misuse(f"a filter's value is {value}: pass a finite number")
         return str(value)
-    if kind.startswith("datetime"):  # a numpy.datetime64 is in UTC
+    if dtype.startswith("datetime"):  # a numpy.datetime64 is in UTC
         value = f"{value}-00:00"
     if isinstance(value, (datetime.date, datetime.time)):  # includes pandas' Timestamp
         value = value.isoformat()

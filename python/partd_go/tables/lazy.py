@@ -37,15 +37,15 @@ class Reader(Protocol):
 
 
 class Source:
-    """A table, current or in an earlier state, with a filter that every read applies."""
+    """A table in its current state or an earlier one, with a filter that every read applies."""
 
     def __init__(self, tables: Reader, name: str, bucket: str, where: str | None, state: dict[str, Any]):
         self.tables, self.name, self.bucket, self.where, self.state = tables, name, bucket, where, state
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the rows that match the filter tree (see pushdown), with the needed columns. If the
-        server cannot evaluate all of tree, the reader also returns rows that do not match."""
+        """Returns a reader of the needed columns (None: all) of the rows that match the filter tree (see pushdown). If
+        the server cannot evaluate all of tree, the reader also returns rows that do not match."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
         columns = (
             None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
@@ -79,7 +79,7 @@ def scan_polars(source: Source) -> polars.LazyFrame:
 
 class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again. The server applies the
-    filter, and sends only the needed columns."""
+    filter and sends only the needed columns."""
 
     def __init__(self, source: Source):
         # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path
@@ -135,9 +135,9 @@ class Part:
 def parts(
     tables: Reader, name: str, bucket: str, state: dict[str, Any]
 ) -> tuple[Described, Sequence[int], dict[str, Any]]:
-    """Returns a table's description, the numbers of the parts that scan() reads, and the state in which it must read
-    them, which is one version. If small appends are not in a version yet, the server first folds them (moves them into
-    files). If that is not permitted, the only part is 0, which is all rows of the current state."""
+    """Returns a table's description, the numbers of its parts for scan(), and the state to read, which is a single
+    version. Small appends that are not in a version yet are first folded: the server moves them into data files. If
+    that is not permitted, the only part is 0, which contains all rows of the current state."""
     described = tables.describe(name, bucket, **state)
     if not state:
         with contextlib.suppress(Refused):  # the user has no permission to fold, or the store is read-only

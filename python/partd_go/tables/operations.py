@@ -68,15 +68,15 @@ class Operations(Connection):
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns the settings that a table has, by name: time, keys, on_duplicate, partition, evolution, compression,
-        maintenance, keep_versions or keep_age."""
-        (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
-        return {key: value for key, value in found.items() if value}
+        """Returns the settings of a table that are not empty, by name: time, keys, on_duplicate, partition, evolution,
+        compression, maintenance, keep_versions or keep_age."""
+        (current,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
+        return {key: value for key, value in current.items() if value}
 
     def set_settings(
         self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None
     ) -> None:
-        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} lets puts
+        """Changes the given settings of a table and keeps the others. For example, {"evolution": "add_only"} lets puts
         add columns. None or an empty value unsets a setting."""
         self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
 
@@ -96,8 +96,8 @@ class Operations(Connection):
         replace: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Sets the keys in set in the metadata of a table or a bucket, and removes the keys in remove. If replace is
-        true, it removes every key that is not in set."""
+        """Changes the metadata of a table or a bucket: stores the values of the dict set under their keys, and removes
+        the keys in remove. If replace is true, it removes every key that is not in set."""
         self._ask(
             "partd.change_metadata",
             timeout,
@@ -128,9 +128,9 @@ class Operations(Connection):
     ) -> None:
         """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the
         predefined rules in the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then
-        it removes, disables and enables the rules that are named in remove, disable and enable. time is the time column
-        that predefined rules check; the default is the one in the table's settings, or else the table's first column
-        with times or dates."""
+        it removes, disables and enables the rules named in remove, disable and enable. time is the time column that
+        predefined rules check; the default is the one in the table's settings, or else the table's first column with
+        times or dates."""
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
         edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
         self._ask(
@@ -183,8 +183,8 @@ class Operations(Connection):
     def _maintain(
         self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any
     ) -> dict[str, int]:
-        (done,) = self._ask(kind, timeout, Buckets=[bucket], Tables=to_names(names, kind) or None, **options)
-        return dict(done)
+        (counts,) = self._ask(kind, timeout, Buckets=[bucket], Tables=to_names(names, kind) or None, **options)
+        return dict(counts)
 
     @contextlib.contextmanager
     def lock(
@@ -196,8 +196,8 @@ class Operations(Connection):
         Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock
         after the given number of seconds. If the server restarts, the lock is acquired again. If another client
         acquired it first, leaving the block raises Error."""
-        wanted = {"bucket": bucket, "name": name, "seconds": seconds}
-        (granted,) = self._ask("partd.lock", timeout, **wanted)
+        request = {"bucket": bucket, "name": name, "seconds": seconds}
+        (granted,) = self._ask("partd.lock", timeout, **request)
         stop = threading.Event()
         interval = granted["seconds"] / 3  # if seconds is 0, the server chooses how long the lock lasts
 
@@ -212,7 +212,7 @@ class Operations(Connection):
                         self._ask("partd.lock", interval, lease=granted["lease"])
                     except NotFound:  # the server dropped the lock when it stopped
                         granted["lease"] = ""  # means "lost" below, unless the next line gets the lock again
-                        granted.update(self._ask("partd.lock", interval, **wanted)[0])
+                        granted.update(self._ask("partd.lock", interval, **request)[0])
 
         renewer = threading.Thread(target=renew, name="partd lock", daemon=True)
         renewer.start()

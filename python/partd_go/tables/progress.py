@@ -18,12 +18,12 @@ def is_watched() -> bool:
 
 
 def with_bar(batches: Iterator[pa.RecordBatch], label: str, rows: int | None) -> Iterator[pa.RecordBatch]:
-    """Yields the batches, and shows how many rows they have had so far. rows is the total, if known."""
+    """Yields the batches and shows the number of rows so far. rows is the total, if known."""
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook without ipywidgets, tqdm warns, and then shows a bar of text
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets, tqdm warns before it shows a text bar
         from tqdm.auto import tqdm
 
     with tqdm(total=rows, desc=label, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:

@@ -53,14 +53,14 @@ class TableDatasource(Datasource):  # type: ignore[misc]
         self._schema = tables.scan(name, bucket, limit=1, columns=columns, **selected).schema
 
     def estimate_inmemory_data_size(self) -> int | None:
-        return None  # the sizes of the files are known, but not those of the columns in memory
+        return None  # unknown: the server reports sizes of files, not of columns in memory
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
         metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
         return [
-            ReadTask(self._read.of(part), metadata, schema=self._schema, per_task_row_limit=per_task_row_limit)
+            ReadTask(self._read.reader_of(part), metadata, schema=self._schema, per_task_row_limit=per_task_row_limit)
             for part in self._parts
         ]
 
@@ -71,7 +71,7 @@ class _Read:
     def __init__(self, tables: Tables, name: str, bucket: str, options: dict[str, Any]):
         self.tables, self.name, self.bucket, self.options = tables, name, bucket, options
 
-    def of(self, part: int) -> Callable[[], Iterator[pa.Table]]:
+    def reader_of(self, part: int) -> Callable[[], Iterator[pa.Table]]:
         def read() -> Iterator[pa.Table]:
             rows = self.tables.scan(self.name, self.bucket, part=part, **self.options)
             yield rows.schema.empty_table()  # a part can have no rows, but each task needs a block
@@ -82,12 +82,12 @@ class _Read:
 
 
 class TableDatasink(Datasink):  # type: ignore[misc]
-    """Writes a dataset to a table, for Dataset.write_datasink(). Either all rows appear in the table, or none does.
+    """Writes a dataset to a table, for Dataset.write_datasink(). Either all rows appear in the table or none does.
 
     Each write task puts its rows into a temporary table next to the table, with an id that is the same for each attempt
     at the task, so the rows of a task that is retried count once. When all tasks have finished, the driver puts these
     rows into the table, and deletes the temporary table. A driver that is killed leaves it, as NAME.ray-ID. The options
-    are those of Tables.put(). A datasink is for a single write.
+    are those of Tables.put(). Use a datasink for only one write.
     """
 
     def __init__(self, tables: Tables, name: str, mode: Mode = "error", bucket: str = "", **options: Any):
@@ -97,7 +97,7 @@ class TableDatasink(Datasink):  # type: ignore[misc]
         self._temporary = f"{name}.ray-{secrets.token_hex(8)}"
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> bool:
-        """Writes the blocks of one task, and returns whether they have columns."""
+        """Writes the blocks of one task. Returns whether they have columns."""
         rows = (BlockAccessor.for_block(block).to_arrow() for block in blocks)
         with_columns = (table for table in rows if table.num_columns)
         first = next(with_columns, None)
@@ -114,8 +114,8 @@ class TableDatasink(Datasink):  # type: ignore[misc]
             return block.cast(schema)
         except (pa.ArrowException, ValueError) as error:
             raise SchemaMismatch(
-                f"write {self.name!r}: a block has the columns {_columns(block.schema)}, but the first one of its task "
-                f"has {_columns(schema)}: give all blocks the same columns and types, for example with map_batches"
+                f"write {self.name!r}: a block has the columns {_columns(block.schema)}, but the first block of its "
+                f"task has {_columns(schema)}: give all blocks the same columns and types, for example with map_batches"
             ) from error
 
     def on_write_complete(self, write_result: Any) -> None:

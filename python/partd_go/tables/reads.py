@@ -47,14 +47,18 @@ class Reads(Catalog):
         timeout: float | None = None,
     ) -> pa.RecordBatchReader:
         """Returns a reader of a table's rows, batch by batch. By default, it reads all rows in the current state.
-
-        columns names the columns to read. where selects rows: a string such as "price > 100", or a list of (column,
-        operator, value), as in pyarrow; times without a zone are in UTC. limit is the number of rows to read from the
-        start, and last is the number to read from the end. part reads one part of the table; describe() returns how
-        many parts there are. version, at or snapshot selects an earlier state. If index is true, the columns of a
-        pandas index are always read.
+        version, at or snapshot selects an earlier state.
 
         To stop early, delete all references to the reader: close() alone does not end the call on the server.
+
+        Args:
+            columns: Names of the columns to read.
+            where: Selects rows: a string such as "price > 100", or a list of (column, operator, value), as in pyarrow.
+                Times without a zone are in UTC.
+            limit: Number of rows to read from the start.
+            last: Number of rows to read from the end.
+            part: Read only this part of the table; describe() returns the number of parts.
+            index: Always read the columns of a pandas index too.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
@@ -190,9 +194,9 @@ class Reads(Catalog):
         timeout: float | None = None,
     ) -> Iterator[Changes]:
         """Yields the changes since an earlier state of a table, as changes() returns them, and then each later change.
-        every is the number of seconds between two looks at the table; reading changes moves small appends into files.
-        The iterator ends only with an error, such as NotFound if a version that was not read has expired. To continue
-        later, pass the version and uuid of the last changes. Experimental: it may change in any minor version.
+        every is how often the table is checked for changes, in seconds; each read of changes moves small appends into
+        files. The iterator ends only with an error, such as NotFound if a version that was not read has expired. To
+        continue later, pass the version and uuid of the last changes. Experimental: it may change in any minor version.
 
             changes = tables.follow("trades")
             rows, version, uuid = next(changes)
@@ -222,7 +226,7 @@ class Reads(Catalog):
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
         """Returns a polars LazyFrame of a table. Each collect() reads the table again. The server applies the query's
-        filters, and sends only the columns that the query needs."""
+        filters and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
@@ -232,7 +236,7 @@ class Reads(Catalog):
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
         """Returns a pyarrow dataset of a table, which DuckDB can query. Each scanner() reads the table again. The
-        server applies the query's filters, and sends only the columns that the query needs."""
+        server applies the query's filters and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.Dataset(self._source(name, bucket, where, selection))

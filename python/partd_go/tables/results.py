@@ -37,11 +37,11 @@ Data: TypeAlias = (
 
 
 class Version(NamedTuple):
-    """A version of a table. Each change to the table's rows makes one, but several small appends share one. time is
-    when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
-    says whether it is the newest. If rows_exact is False, rows is only a maximum, because other programs
-    deleted some of the rows. user is the name in the token of the server's user who made it, or ""; only admins see
-    it."""
+    """A version of a table. Each change to the table's rows creates a version, but several small appends share one.
+    time is when the version was created, operation says how ("append", "overwrite", …), rows is the table's number of
+    rows, and current says whether it is the newest version. If rows_exact is False, rows is only a maximum, because
+    other programs deleted some of the rows. user is the name in the token of the user who created the version, or "";
+    only admins see it."""
 
     version: int
     time: datetime.datetime
@@ -70,8 +70,8 @@ class Replaced(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts that scan() can read separately, about one per file; the
-    argument part of scan() is from 1 to parts. Updated is in UTC."""
+    """A table's description. parts is the number of parts that scan() can read separately, about one per file; its
+    argument part is a number from 1 to parts. Updated is in UTC."""
 
     Bucket: str
     Name: str
@@ -136,7 +136,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def moment(time: Time) -> str:
-    """Returns a time in the form for a request. A time without a zone is in UTC, and a date is its midnight."""
+    """Formats a time for a request. A time without a zone is taken as UTC, and a date as its midnight."""
     parsed: Any = time
     if isinstance(time, str):
         with contextlib.suppress(ValueError):

@@ -72,15 +72,18 @@ class Statements(Connection):
         """Runs an SQL statement. Returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or
         MERGE changed.
 
-        bucket is the bucket of the tables that the statement names without a bucket. Write a table in another bucket as
-        "bucket"."table". params has the values of the statement's parameters: a sequence for ? or $1, or a mapping for
-        $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables. If since or
-        since_snapshot selects an earlier state, changes."bucket"."table" has the rows that changes() returns, and
-        before."bucket"."table" is the table in the earlier state.
+        version, at or snapshot selects the state of all tables. If since or since_snapshot selects an earlier state,
+        changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the table in the
+        earlier state.
 
-        A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes
-        nothing, and returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA
-        ignore the id.
+        Args:
+            bucket: The bucket of the tables that the statement names without a bucket. A table in another bucket is
+                written as "bucket"."table".
+            as_: The type of the rows.
+            params: The values of the statement's parameters: a sequence for ? or $1, or a mapping for $name.
+            id: Makes a statement that writes repeatable: if it was already applied with this id, it changes nothing and
+                returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA ignore the
+                id.
         """
         call = {
             "sql": statement,

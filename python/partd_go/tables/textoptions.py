@@ -23,17 +23,19 @@ class TextOptions(TypedDict, total=False):
 def flags(method: str, op: str, options: Mapping[str, Any], data: Any, is_path: bool) -> list[str]:
     """Returns the flags for TextOptions. method and op name the call in errors."""
     arguments.check_options(method, options, TextOptions)
-    found = []
+    result = []
     for name, value in options.items():
         if not value:
             continue
         if not is_path:
-            raise Misuse(f"{op}: {name} is for a file, but data has type {type(data).__name__}: leave out {name}")
+            raise Misuse(
+                f"{op}: the option {name} is for a file, but data has type {type(data).__name__}: leave out {name}"
+            )
         if name == "null":
             texts = arguments.names(value, name)
         elif name == "sep":
             texts = [arguments.text(value, name).replace("\\", r"\\")]
         else:
             texts = ["true" if name == "ragged" and value is True else arguments.text(value, name)]
-        found += [f"--{name}={text}" for text in texts]
-    return found
+        result += [f"--{name}={text}" for text in texts]
+    return result

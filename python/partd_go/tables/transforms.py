@@ -40,21 +40,27 @@ class Transforms(Connection):
         target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:
-        """Aggregates the rows of the source table in bins of time, and writes the result to the target table. If sql is
-        given, the rows of that SELECT statement are written instead. Returns how many rows it read (0 for a SELECT) and
-        wrote.
+        """Aggregates the rows of the table source in time bins and writes the result to the table target. Returns the
+        numbers of rows read (0 for a SELECT) and written.
 
-        rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or
-        several functions, such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as
-        {"open": "first", "high": "max"}. columns names the columns to aggregate, by default all; it cannot be combined
-        with functions that name a column, such as "max(high)". by names the columns to group by; the default is the
-        table's keys, and [] means no grouping. mode is as in put(). target_bucket is the target's bucket; the default
-        is the source's.
+        Args:
+            rule: The length of a bin as a pandas offset, such as "5min".
+            time_col: The name of the time column.
+            how: One or several functions, such as "mean" or "first(open),max(high)", or a dict from columns to
+                functions, such as {"open": "first", "high": "max"}.
+            columns: Names of the columns to aggregate; by default, all. Cannot be combined with functions that name a
+                column, such as "max(high)".
+            by: Names of the columns to group by; by default, the table's keys. [] means no grouping.
+            sql: A SELECT statement whose rows are written instead.
+            mode: As in put().
+            target_bucket: The bucket of target; by default, the bucket of source.
         """
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
-        target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
-        source_ = {"Bucket": bucket, "Name": source}
-        (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=target_, Mode=MODES.index(mode), **call)
+        target_table = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
+        source_table = {"Bucket": bucket, "Name": source}
+        (reply,) = self._ask(
+            "partd.resample", timeout, Source=source_table, Target=target_table, Mode=MODES.index(mode), **call
+        )
         return reply["SourceRows"], reply["TargetRows"]
 
     @overload
@@ -125,9 +131,9 @@ class Transforms(Connection):
         bucket: str = "",
         timeout: float | None = None,
     ) -> tuple[int, int]:
-        """Writes the rows of several tables to the table target. If how is "union", it concatenates them. If how is
-        "join", it joins them on the columns named by the argument on. A source in another bucket is given as
-        (bucket, name). mode is as in put(). Returns how many rows it read and wrote."""
+        """Writes the rows of several tables to the table target. The method how is "union", which concatenates them, or
+        "join", which joins them on the columns named in on. A source in another bucket is given as (bucket, name). mode
+        is as in put(). Returns the numbers of rows read and written."""
         qualified = [
             (bucket, source) if isinstance(source, str) else source
             for source in ([sources] if isinstance(sources, str) else sources)

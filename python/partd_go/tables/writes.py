@@ -52,28 +52,30 @@ class Writes(Catalog):
         timeout: float | None = None,
         **text_options: Unpack[TextOptions],
     ) -> int:
-        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
-        version of the table that contains them.
+        """Writes rows to a table, after creating the table if necessary. Either all rows appear or none does. Returns
+        the version of the table that contains them.
 
-        data is a pandas, polars or pyarrow table or frame, another object that exports an Arrow stream, or the path of
-        a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so it
-        can be larger than memory.
-
-        mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
-        replaces all rows. upsert names key columns, and is used instead of mode: a row whose key exists replaces the
-        existing row, and other rows are appended. A null in a key is an error, unless null_keys is true; then nulls
-        equal each other.
-
-        A put that has an id can be repeated: if an earlier put with this id was applied, the later one changes nothing.
-        metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
-        Columns that appended rows lack become null; missing says whether to "warn" about this, to raise an error
-        ("error"), or to "ignore" it.
-
-        Options for a CSV or TSV file: sep is the byte between the fields of CSV, by default a comma. null lists texts,
-        such as ["NA"], that are null unless they are quoted. If ragged is true, records with too few fields are filled
-        with nulls; if it is "cut", longer ones are also cut. decimal is the decimal mark of numbers, "," or ".", and
-        thousands is the character between groups of three digits. encoding, also for a JSON file, is "utf-16le",
-        "utf-16be", "latin-1" or "windows-1252"; the default is UTF-8, or UTF-16 if the file has its byte order mark.
+        Args:
+            data: A pandas, polars or pyarrow table or frame, another object that exports an Arrow stream, or the path
+                of a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by
+                batch, so it can be larger than memory.
+            mode: What happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
+                replaces all rows.
+            id: Makes the put repeatable: if an earlier put with this id was applied, this one changes nothing.
+            metadata, settings: For a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
+            upsert: Names of key columns, instead of mode: a row whose key exists replaces the existing row, and other
+                rows are appended.
+            null_keys: Allow nulls in keys of an upsert, and treat them as equal. By default, a null in a key is an
+                error.
+            missing: Columns that appended rows lack become null. This says whether to "warn" about that, to raise an
+                error ("error"), or to "ignore" it.
+            sep: The byte between the fields of CSV; by default, a comma.
+            null: Texts, such as ["NA"], that are null in CSV and TSV unless they are quoted.
+            ragged: If true, records with too few fields are filled with nulls; if "cut", longer ones are also cut.
+            decimal, thousands: The decimal mark of numbers, "," or ".", and the character between groups of three
+                digits.
+            encoding: "utf-16le", "utf-16be", "latin-1" or "windows-1252", also for a JSON file; by default, UTF-8, or
+                UTF-16 if the file has its byte order mark.
         """
         arguments.text(name, "name")
         if mode not in MODES:
@@ -128,7 +130,7 @@ class Writes(Catalog):
         timeout: float | None = None,
     ) -> Replaced:
         """Replaces the rows of a table whose times are at or after start and before end. The change is atomic. Returns
-        the new version, and how many rows were deleted and written.
+        the new version and the numbers of rows deleted and written.
 
         If start or end is None, the range has no limit on that side. Every row in data must be in the range. time_col
         names the time column; the default is the one in the table's settings, or else the table's first column with
@@ -161,9 +163,9 @@ class Writes(Catalog):
         is_idempotent: bool,
         text_flags: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Sends rows with call, the command for a put, and returns the server's answer. If is_typed is true, a text
-        file is read with the types of the table's columns. For advice_if_unknown, see convert_error, and for
-        is_idempotent, see _repeat."""
+        """Sends rows with call, the command for a put. Returns the server's answer. If is_typed is true, a text file is
+        read with the types of the table's columns. For advice_if_unknown, see convert_error, and for is_idempotent, see
+        _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
@@ -205,8 +207,8 @@ class Writes(Catalog):
     def sink_polars(
         self, /, name: str, lazyframe: polars.LazyFrame, mode: Mode = "error", bucket: str = "", **options: Any
     ) -> int:
-        """Runs a polars query, and writes its rows to a table as they are computed. So they can be larger than memory.
-        Either all rows appear, or none does. mode, bucket, the options and the result are those of put()."""
+        """Runs a polars query and writes its rows to a table as they are computed, so that they can be larger than
+        memory. Either all rows appear or none does. The other arguments and the result are as for put()."""
         if type(lazyframe).__name__ != "LazyFrame":
             raise Misuse(
                 f"sink_polars {name!r}: the rows have type {type(lazyframe).__name__}: pass a LazyFrame, or call put()"
