@@ -45,6 +45,7 @@ var storeComparisons = []comparison{
 
 var tableComparisons = []comparison{
 	{"append a row", "tables", "append 1 row, acknowledged", 0, "tables", nil},
+	{"append a row, and sync", "tables", "append 1 row, acknowledged", 0, "tables, synced", nil},
 	{"append a row and sync, per row of 8 concurrent writers", "tables", "append 1 row to one table, synced; writers: 8", 0, "tables", nil},
 	{"append 10 rows of 105 columns and sync", "tables", "append 10 rows of 105 columns, synced", 0, "tables", nil},
 	{"append a million rows at once", "tables", "append 1000000 rows at once", 0, "tables", nil},
@@ -130,7 +131,7 @@ func features(t *testing.T) string {
 		"| jobs on files stay within `--memory`, plus a tenth of it and 30 MiB, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows, grouped by six columns", "polars", "DuckDB") + " |\n" +
 		"| 100,000 keys fit in the same memory as 1,000 | " + figure(storeComparisons, "bring together the values of each of 100,000 keys", "DuckDB string_agg") + " |\n" +
 		"| each change of a `log:` or `file:` store is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
-		"| a row of a table is durable within a fraction of a millisecond, in a log; other engines read it through [a server](tables/docs/engines.md) at once, and in Iceberg's files after a fold | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
+		"| a row of a table is durable within a fraction of a millisecond, in a log (in Go, only with `Options.Sync`); other engines read it through [a server](tables/docs/engines.md) at once, and in Iceberg's files after a *fold*, which moves the log's rows there | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
 }
 
 func comparisonTable(t *testing.T, ours string, list []comparison) string {
