@@ -1,5 +1,5 @@
-"""Stores the output of tasks that may run several times, in the format that docs/dev/format.md describes. Readers see,
-for each task, only the attempt (execution) that commits first."""
+"""Stores the output of tasks that may run several times, in the format that docs/dev/format.md describes. For each
+task, readers see only the attempt (execution) that committed first."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Damaged(Corrupt, ValueError):
     """A key holds bytes that no attempt wrote."""
 
 
-def when_space(write: Callable[[], T]) -> T:
-    """Returns the result of write(). While a disk is full, it calls write again, for up to a minute. When a call fails,
-    one of several servers may already have applied the write, so readers must skip whatever was written twice."""
+def retry_while_full(write: Callable[[], T]) -> T:
+    """Returns the result of write(). While a disk is full, it calls write again, for up to a minute. One of several
+    servers may have applied a write that failed, so readers must skip what was written twice."""
     deadline = time.monotonic() + _SPACE_WAIT
     while True:
         try:
@@ -122,7 +122,7 @@ class Attempt:
         self._batches = self._pieces = self._bytes = self._sum = 0
 
     def append(self, pieces: Sequence[tuple[str, bytes | memoryview]]) -> None:
-        """Appends pieces to distinct keys in one batch: either all are appended, or none."""
+        """Appends pieces to distinct keys in one batch. Either all are appended or none is."""
         self._batches += 1
         entries = Entries()
         for index, (key, piece) in enumerate(pieces):
@@ -134,13 +134,13 @@ class Attempt:
             self._sum = (self._sum + hashed.intdigest()) % (1 << 128)
             self._pieces += 1
             self._bytes += len(piece)
-        when_space(lambda: self.store.append(entries))
+        retry_while_full(lambda: self.store.append(entries))
 
     def commit(self) -> None:
         """Makes the appends visible to readers, unless another attempt at the task committed first."""
         numbers = b"".join(uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
-        when_space(lambda: self.store.append({self.control: uvarint(len(frame)) + frame}))
+        retry_while_full(lambda: self.store.append({self.control: uvarint(len(frame)) + frame}))
 
 
 def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:
@@ -167,10 +167,10 @@ def commits(store: Store, control: str) -> dict[str, Commit]:
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """Returns the pieces in a key's value, by task and in order. winners has the committed attempts, by task; pieces of
-    other attempts are omitted."""
+    """Returns the pieces in a key's value, by task and in order. It omits pieces of attempts that are not in winners,
+    the committed attempts by task."""
     results: dict[str, list[memoryview]] = {}
-    last: dict[str, tuple[int, int]] = {}
+    last_offsets: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):
         if kind != PIECE:
             raise Damaged(f"reading {key!r}: a frame of kind {kind} among the pieces")
@@ -178,8 +178,8 @@ def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list
         winner = winners.get(task)
         if winner is None or attempt != winner.attempt or offset[0] > winner.batches:
             continue
-        if offset <= last.get(task, (0, 0)):
+        if offset <= last_offsets.get(task, (0, 0)):
             continue  # the client sent this batch twice
-        last[task] = offset
+        last_offsets[task] = offset
         results.setdefault(task, []).append(frame.data[frame.offset :])
     return results

@@ -1,4 +1,4 @@
-"""Splits data frames by partition, and joins the pieces again.
+"""Splits data frames by partition and joins the pieces again.
 
 A block of rows is sorted by partition. A partition's piece has two parts. Records hold the numeric columns; they are a
 slice of the sorted block, not a copy. One Arrow message, without a schema, holds the other columns. A task's layout
@@ -23,7 +23,7 @@ from ..errors import Corrupt, Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
 NUMBERS = ("plain", "code", "time")  # columns in these forms (see _form) are in the records
-_CACHED = 1 << 20  # bytes of records that are split into columns at a time; they fit into the processor's cache
+_CACHED = 1 << 20  # bytes of records to split into columns at a time, which fit into the processor's cache
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
@@ -149,8 +149,7 @@ def layout_of(df: pd.DataFrame) -> Layout:
             'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    # Shuffled rows are out of order, so their row numbers no longer form a range. join() then returns frames with an
-    # ordinary integer index.
+    # Shuffled row numbers do not form a range, so join() returns frames with an ordinary integer index.
     if isinstance(df.index, pd.RangeIndex):
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
     elif df.index.nlevels > 1:
@@ -208,8 +207,8 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Copies the records to target in the given order, and returns their bytes. It copies whole records rather than
-    single fields."""
+    """Copies the records to target in the given order, as whole records rather than field by field. Returns their
+    bytes."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
@@ -251,8 +250,8 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 
 
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
-    """Returns the frame that consists of the given pieces, in their order. All must have the same layout. Raises
-    Corrupt if a piece is damaged."""
+    """Returns the frame that consists of the given pieces, in order. Their layout must be the same. Raises Corrupt if a
+    piece is damaged."""
     try:
         return _join(layout, pieces, compression)
     except MemoryError:

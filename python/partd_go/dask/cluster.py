@@ -15,8 +15,7 @@ from .expression import OPEN
 
 
 class Plugin(SchedulerPlugin):  # type: ignore[misc]
-    """Deletes a shuffle's rows when the scheduler forgets the shuffle's first task. After that, no task can read the
-    rows again."""
+    """Deletes a shuffle's rows when the scheduler forgets the shuffle's first task: no task can read the rows again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -42,14 +41,14 @@ def reach(store: shuffle.Store) -> None:
 
 
 def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
-    """Prepares the cluster of a dask client, and returns a function that undoes the preparation."""
+    """Prepares the cluster of a dask client. Returns a function that undoes the preparation."""
     if client.asynchronous:
         raise RuntimeError(
             "partd_go.dask.use() cannot reach the scheduler and the workers with an asynchronous Client: "
             "use a synchronous Client, both to call use() and to compute"
         )
     try:
-        # The scheduler needs the store too: it builds the graph, and deletes the graph's rows.
+        # The scheduler needs the store too: it builds the graph and deletes the graph's rows.
         client.run_on_scheduler(reach, store)
         client.run(reach, store)
     except Exception as err:

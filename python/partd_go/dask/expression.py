@@ -17,8 +17,8 @@ OPEN = "partd-open-"  # the name of a shuffle's first task begins with this
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
     """A shuffle whose tasks store their rows in a partd store. The writing tasks call dask's function that adds the
-    column partitioning_index to a partition of frame. assign_args holds the function's other arguments; it is None if
-    frame already has the column."""
+    column partitioning_index to a partition of frame, with assign_args as its other arguments (None if frame already
+    has the column)."""
 
     _parameters = [
         "frame",

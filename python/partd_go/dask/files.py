@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import xxhash
 
-from .attempts import when_space
+from .attempts import retry_while_full
 from .blocks import Block
 
 _VECTOR = 512  # maximum number of buffers in one system call
@@ -19,7 +19,7 @@ _POSITION = struct.Struct("<QQQ")  # a piece's offset, length and checksum
 
 
 class Rows:
-    """Writes the rows of one attempt to a file, and records the positions of the pieces."""
+    """Writes the rows of one attempt to a file and records the positions of the pieces."""
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
@@ -41,7 +41,7 @@ class Rows:
         offset = 0
         while offset < len(remaining):
             buffers = remaining[offset : offset + _VECTOR]
-            wrote = when_space(lambda: os.writev(self.file, buffers))  # noqa: B023
+            wrote = retry_while_full(lambda: os.writev(self.file, buffers))  # noqa: B023
             while offset < len(remaining) and wrote >= len(remaining[offset]):
                 wrote -= len(remaining[offset])
                 offset += 1
@@ -51,9 +51,9 @@ class Rows:
 
 @contextlib.contextmanager
 def created(path: str) -> Iterator[Rows]:
-    """Creates a file for an attempt, and removes it if the attempt fails."""
+    """Creates a file for an attempt and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):  # several attempts share the directory
-        # Do not create the parent: if the parent is gone, `use` has ended, and nobody would remove the file.
+        # Do not create the parent: if the parent is gone, `use` has ended and would not remove the file.
         os.mkdir(os.path.dirname(path))
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -67,7 +67,7 @@ def created(path: str) -> Iterator[Rows]:
 
 
 def pieces(path: str, positions: bytes | bytearray) -> list[memoryview]:
-    """Reads the pieces at the given positions in an attempt's file, and verifies their checksums."""
+    """Reads the pieces at the given positions in an attempt's file and verifies their checksums."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return [_piece(file, path, *position) for position in _POSITION.iter_unpack(positions)]
@@ -84,5 +84,5 @@ def _piece(file: int, path: str, offset: int, size: int, sum_: int) -> memoryvie
             raise OSError(f"{path} ends before byte {offset + size}: it was truncated; compute again")
         filled += read
     if xxhash.xxh3_64_intdigest(piece) != sum_:
-        raise OSError(f"{path} is damaged at byte {offset}: it was changed, or the disk is failing; compute again")
+        raise OSError(f"{path} is damaged at byte {offset}: it was changed or the disk is failing; compute again")
     return piece

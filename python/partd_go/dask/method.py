@@ -1,4 +1,4 @@
-"""Installs the partd shuffle in dask, and removes it."""
+"""Installs and removes the partd shuffle in dask."""
 
 from __future__ import annotations
 
@@ -35,23 +35,25 @@ _active: use | None = None
 
 
 class use:
-    """Makes "partd" dask's shuffle method, until the end of the with block, or close().
+    """Makes "partd" dask's shuffle method, until the end of the with block or close().
 
         with partd_go.dask.use():
             df.groupby("name").apply(len, meta=("n", "int64")).compute()
 
-    url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
-    which needs the program partd-cloud). All workers must be able to reach the address. url may also be a
-    `partd_go.Client`; then the workers use its address, token and certificates. compression is "lz4" or "zstd"
-    (default: none).
-
-    Without url, all processes must be on this machine. Tasks then write rows to files, and a server that
-    use() starts records the commits. The files and the server's store are in directory (default: dask's
-    setting temporary-directory).
+    Without url, all processes must be on this machine. Tasks then write rows to files, and a server that use() starts
+    records the commits.
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows. close() deletes the
     remaining rows. If the program is killed, its rows stay until the server removes the namespace in url (see
     partd-server's flag --namespace-ttl).
+
+    Args:
+        url: The address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
+            which needs the program partd-cloud). All workers must be able to reach it. Or a `partd_go.Client`: then the
+            workers use its address, token and certificates.
+        directory: Where the files and the server's store are without url; by default, dask's setting
+            temporary-directory.
+        compression: "lz4" or "zstd"; by default, none.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class use:
         if url is not None and directory is not None:
             raise Misuse("pass either url or directory, not both: a running server has its own directory")
         if compression not in (None, "lz4", "zstd"):
-            raise Misuse(f'compression is {compression!r}: pass "lz4", "zstd" or None')
+            raise Misuse(f'the argument compression is {compression!r}: pass "lz4", "zstd" or None')
         _check_version()
         with _lock:
             if _active is not None:
@@ -98,7 +100,7 @@ class use:
         self.close()
 
     def close(self) -> None:
-        """Restores dask's methods, and deletes the remaining rows in the store."""
+        """Restores dask's methods and deletes the remaining rows in the store."""
         global _active
         try:
             self._undo.close()
@@ -156,8 +158,8 @@ class use:
                 and isinstance(frame.partitioning_index, list)
                 and frame.frame.ndim == 2
             ):
-                # Use the frame before dask adds the column partitioning_index: the writing tasks add it themselves,
-                # which saves one task for each partition.
+                # Use the frame as it is before dask adds the column partitioning_index: the writing tasks add the
+                # column themselves, which saves one task for each partition.
                 frame, *assign_args = frame.operands
             return PartdShuffle(
                 frame,

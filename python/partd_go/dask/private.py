@@ -1,4 +1,4 @@
-"""Stores that each process opens through its own private server: one store spread over several servers, or a bucket."""
+"""Stores that each process opens through its own private server: a store spread over several servers, or a bucket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..server import Server, environment_of
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # number of servers that may end during a call before Private.work fails
+_ATTEMPTS = 5  # number of servers that Private.work tries before it fails
 _RECENT = 4  # maximum number of idle servers
 _IDLE = 120.0  # seconds until an idle server is stopped; until then, it holds a bucket's segments in memory
 _FLAGS = (
@@ -39,8 +39,8 @@ class Private:
     """A store that each process opens with its own server, on a socket that no other user can
     open. The server ends with the process.
 
-    If a server dies, for example because the system runs out of memory, the uncommitted
-    appends of the running tasks are lost. The tasks start again with a new server.
+    If a server dies, for example because the system runs out of memory, the uncommitted appends of the running tasks
+    are lost. The tasks start again with a new server.
     """
 
     def __init__(self, url: str) -> None:
@@ -50,8 +50,8 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls the function work with a client of the store. If the place is a bucket, it is the
-        store with the given name there. If the server dies, work is called again."""
+        """Returns work(client), where client accesses the store or, in a bucket, the store called name. If the server
+        dies, it calls work again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:
@@ -112,7 +112,7 @@ class _Served(Server):
         weakref.finalize(self, _end_process, self._process)
 
     def wait_for_exit(self) -> bool:
-        """Reports whether the server exits within 5 seconds. Call it after the connection broke."""
+        """Reports whether the server exits within 5 seconds. Call it after the connection has broken."""
         assert self._process
         try:
             self._process.wait(5)
@@ -161,15 +161,14 @@ def _end_idle() -> None:
 
 
 def _partd_cloud() -> str:
-    found = shutil.which("partd-cloud")
-    if found is None:
+    path = shutil.which("partd-cloud")
+    if path is None:
         raise failure(
             NoServer,
             "run partd-cloud",
             "the PATH",
             "a store in a bucket needs it, and it is not installed",
             "build it with Go (cd objstore/cloud && go install ./cmd/partd-cloud), and put it on the PATH of each "
-            "worker, the "
-            "scheduler and the client",
+            "worker, the scheduler and the client",
         )
-    return found
+    return path

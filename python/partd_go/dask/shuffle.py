@@ -1,5 +1,5 @@
-"""The tasks of a shuffle, and its keys in the store. One task writes each input partition. The
-barrier task then checks the commits. Finally, one task reads each output partition."""
+"""The tasks of a shuffle, and its keys in the store. One task writes each input partition. Then the barrier task checks
+the commits. Finally, one task reads each output partition."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Returns the result of the function work, called with a client. In a bucket, this is a client of the separate
-        store with the given name. If a private server ends during the call, work is called again."""
+        """Returns work(client). In a bucket, client accesses the separate store called name. If a private server ends
+        during the call, work is called again."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -103,8 +103,8 @@ def delete(client: Client, keys: list[str]) -> None:
 
 
 class Lease:
-    """A handle in a shuffle's graph. When the graph is garbage-collected in this process, the shuffle's rows are
-    deleted. Unpickling a Lease returns only the Shuffle, which deletes nothing."""
+    """A handle in a shuffle's graph. When this process garbage-collects the graph, the shuffle's rows are deleted.
+    Unpickling a Lease returns only the Shuffle, which deletes nothing."""
 
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
@@ -144,8 +144,8 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle. This is the graph's first task, and it passes the shuffle to all other tasks. So two graphs
-    use different keys in the store, even if their tasks have the same names."""
+    """Returns the shuffle. This is the graph's first task, which passes the shuffle to all other tasks, so that two
+    graphs use different keys in the store even if their tasks have the same names."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
@@ -192,7 +192,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
 
 
 def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
-    """Appends a block in batches of at most BLOCK_BYTES. Only a single larger piece makes a larger batch."""
+    """Appends a block in batches of at most BLOCK_BYTES. A larger piece is a batch by itself."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     for partition, _, piece in block:
@@ -207,8 +207,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """What readers need to know: the committed attempts, the layouts of their pieces, and each partition's row
-    count."""
+    """What each reader needs: the committed attempts, the layouts of their pieces, and each partition's row count."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task
@@ -218,7 +217,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Returns the plan for reading. The argument written only makes dask run this task after all writing tasks."""
+    """Returns the plan for reading. The argument written exists only so that dask runs all writing tasks first."""
     commits_key = shuffle.key("commits")
     key = shuffle.key("layouts")
     winners, layouts_value = shuffle.work(lambda client: (commits(client, commits_key), client.get([key])[0]))

@@ -99,7 +99,7 @@ class AsyncStore(_Async):
 
 
 class _AsyncPyStore:
-    """The type of async_pystore. async_pystore(store or collection) and async_pystore.store(name) return an object for
+    """The type of async_pystore. Its calls, with a store or a collection, and its method store return objects for
     `async with`."""
 
     def __call__(self, store_or_collection: Store | Collection) -> AsyncStore | AsyncCollection:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..tables.results import Json
     from .validation import DataValidator
 
-_MIN_ROWS_BY_TIME = 10_000  # a table with more rows is divided into files by month, quarter or year
+_MIN_ROWS_BY_TIME = 10_000  # a larger table is divided into files by month, quarter or year
 _THREADS = 4
 _SCHEMA_VERSION = "_schema_version"  # metadata key whose value is the version of the item's rows
 _LOCK_TIMEOUT = 600.0  # how long, in seconds, a change waits for earlier changes
@@ -117,13 +117,13 @@ class Collection:
 
     @contextmanager
     def _changing(self) -> Iterator[CollectionLock]:
-        """Holds the lock that every change to the collection needs. It first undoes an unfinished transaction."""
+        """Holds the lock for changes to the collection, after undoing an unfinished transaction."""
         with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
             undo.undo(self._tables, self.collection)
             yield lock
 
     def _undo_unfinished(self) -> Collection:
-        """Undoes a transaction that a killed process left unfinished, and returns the collection."""
+        """Undoes a transaction that a killed process left unfinished. Returns the collection."""
         if undo.has_unfinished(self._tables, self.collection):
             lock = CollectionLock(self, "pystore.changes")
             if lock.acquire(0.5):  # a transaction that is still running holds the lock
@@ -191,7 +191,7 @@ class Collection:
     ) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encode(data)
-            if keep is not None:  # filter after encoding, so that column types do not depend on which rows are kept
+            if keep is not None:  # filter after encoding, so that column types do not depend on the filter
                 rows = rows.filter(pa.array(keep))
             rows = fit_types(rows, to) if to else rows
             if to and item not in self._schema_evolutions and (changed := widened_fields(rows.schema, to)):
@@ -213,11 +213,11 @@ class Collection:
         validate_schema: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep
-        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. An item with a time index
-        is read in the order of the index. If the columns differ from the item's, append raises an error, unless
-        validate_schema is false or the item's schema evolution allows the difference. In that case, new columns are
-        added, and missing columns are null."""
+        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value:
+        "keep_last", "keep_first", "keep_all" or "error" (raise an error). A RangeIndex has no duplicates. An item with
+        a time index is read in the order of the index. If the columns differ from the item's, append raises an error,
+        unless validate_schema is false or the item's schema evolution allows the difference. In that case, new columns
+        are added, and missing columns are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
@@ -262,8 +262,8 @@ class Collection:
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data's columns differ from the item's. It raises ValidationError if they differ and
-        allowed is false."""
+        """Reports whether the data's columns differ from the item's. Raises ValidationError if they do and allowed is
+        false."""
         missing, extra = (
             set(stored._value_columns) - set(map(str, data.columns)),
             set(map(str, data.columns)) - set(stored._value_columns),
@@ -281,8 +281,8 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the item's rows, without their columns, whose index is in the range of the new data's index. Of the
-        item's rows, new rows can duplicate only these."""
+        """Returns the item's rows (without columns) whose index is in the range of the new data's index. The new rows
+        can duplicate only these rows."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -322,8 +322,8 @@ class Collection:
         parallel: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Writes several items, four at a time if parallel is true. If some items cannot be written, the others are
-        still written, and then an error names the failed items."""
+        """Writes several items, four at a time if parallel is true. If some cannot be written, the others are still
+        written, and an error names the failed ones."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:

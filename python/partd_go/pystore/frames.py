@@ -23,7 +23,7 @@ _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Checks the data to be written, and returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
+    """Checks the data to be written. Returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):
@@ -50,8 +50,7 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Casts each column to its type in the item if all values stay equal: for example, whole numbers to floats, or
-    times to another unit. Other columns keep their types; the server rejects the rows unless the item's columns are
-    widened."""
+    times to another unit. Other columns keep their types, so the server rejects the rows unless the item is widened."""
     for position, field in enumerate(table.schema):
         item_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (item_type, field.type)]
@@ -60,7 +59,7 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
             and zones[0] == zones[1]
             and (_in_same_group(item_type, field.type, _MEASURES) or pa.types.is_null(field.type))
         ):
-            with contextlib.suppress(pa.ArrowException):  # the column keeps its type
+            with contextlib.suppress(pa.ArrowException):  # after an error, the column keeps its type
                 values = table.column(position).cast(item_type)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(position)):
                     table = table.set_column(

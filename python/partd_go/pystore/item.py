@@ -33,7 +33,7 @@ class Item:
         item = pystore.store("market").collection("trades").item("AAPL")
         print(item.metadata, item.to_pandas())
 
-    Its rows are read when they are needed.
+    It reads rows only when they are needed.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Item:
     def to_pandas(
         self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None
     ) -> pd.DataFrame:
-        """Returns the rows, or only those that match filters. parse_dates converts an index of seconds (floats) or
+        """Returns the rows that match filters, by default all. parse_dates converts an index of seconds (floats) or
         nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
@@ -150,8 +150,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
-    """Returns an item's metadata as it was before encode_metadata. The time of the last change, "_updated", is
-    formatted as in pystore."""
+    """Reverses encode_metadata. Formats the time of the last change, "_updated", as pystore does."""
     updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
     known = [{_FLOAT: name} for name in ("NaN", "Infinity", "-Infinity")]
     decoded = json.loads(

@@ -31,7 +31,7 @@ class CollectionLock:
         return self.collection._tables.action(action, **options)[0]
 
     def acquire(self, timeout: float = 30.0) -> bool:
-        """Waits for the lock, and reports whether it was acquired before the timeout."""
+        """Waits for the lock. Reports whether it was acquired before the timeout."""
         try:
             granted = self._call("partd.lock", bucket=self.collection.collection, name=self.lock_name, timeout=timeout)
         except TimedOut:
@@ -50,8 +50,8 @@ class CollectionLock:
                 return  # the lock has expired, or the server has stopped
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock, which expires if the process or the server is suspended
-        for long."""
+        """Reports whether this process still holds the lock, which expires if the process or the server is
+        suspended."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:

@@ -62,9 +62,9 @@ def read_in_chunks(
     batches: list[pa.RecordBatch] = []
     for batch in rows:
         while batch.num_rows:
-            room = chunk_size - sum(part.num_rows for part in batches)
-            batches.append(batch.slice(0, room))
-            batch = batch.slice(room)
+            rows_left = chunk_size - sum(part.num_rows for part in batches)
+            batches.append(batch.slice(0, rows_left))
+            batch = batch.slice(rows_left)
             if sum(part.num_rows for part in batches) == chunk_size:
                 yield decode(pa.Table.from_batches(batches, rows.schema))
                 batches = []
@@ -81,8 +81,8 @@ def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFra
     """Returns the same values in smaller types: smaller integers, and float32 where it is exact. If deep is true,
     string columns become categories if fewer than half of their values are distinct."""
     smaller = df.copy(deep=False)
-    for at in range(df.shape[1]):  # by position, because labels may repeat and need not be strings
-        smaller.isetitem(at, _smaller(df.iloc[:, at], deep))
+    for position in range(df.shape[1]):  # by position, because labels may repeat and need not be strings
+        smaller.isetitem(position, _smaller(df.iloc[:, position], deep))
     return smaller
 
 

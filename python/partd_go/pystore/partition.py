@@ -20,8 +20,7 @@ _PERIODS = {"monthly": "month", "quarterly": "quarter", "yearly": "year", "auto"
 def calculate_optimal_partitions(
     data: Any, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, min_partitions: int = 1, max_partitions: int = 100
 ) -> int:
-    """Returns the number of partitions into which to divide the data, so that each has about target_size_mb
-    megabytes."""
+    """Returns the number of partitions of about target_size_mb megabytes into which to divide the data."""
     size = data.memory_usage(deep=True).sum()
     megabytes = (size if isinstance(data, pd.DataFrame) else size.compute()) / 2**20
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
@@ -30,8 +29,8 @@ def calculate_optimal_partitions(
 def optimize_time_series_partitions(
     data: Any, freq: str = "auto", min_partition_days: int = 30
 ) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, and its number of partitions. The data is divided by month, quarter or
-    year, as freq says."""
+    """Returns the data as a dask DataFrame, divided by month, quarter or year (see freq), and its number of
+    partitions."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data

@@ -1,5 +1,5 @@
-"""Changes an item's columns. A setting on the server limits how appends may change them. Registered functions migrate
-existing rows."""
+"""Changes an item's columns. A setting on the server limits changes by appends. Registered functions migrate old
+rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from .exceptions import SchemaError
 
 
 class EvolutionStrategy(Enum):
-    """The limits within which an append may change an item's columns. If appended rows lack columns, they get nulls
-    there."""
+    """The limits within which an append may change an item's columns. Columns that appended rows lack become null."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"

@@ -55,8 +55,7 @@ class Transaction:
             except BaseException as error:  # includes KeyboardInterrupt
                 self._state = "rolled back"
                 # If this process has lost the lock, another process undoes this transaction. The collection's note of
-                # an unfinished transaction may by then describe that process's own transaction, which must not be
-                # undone here.
+                # an unfinished transaction may then describe that process's own one, which must not be undone.
                 if lock.held():
                     undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
@@ -108,8 +107,7 @@ class BatchTransaction(Transaction):
 
 
 def _concat_key(data: Any) -> Any:
-    """Returns a key for data, made from its columns, types and index. Concatenating frames with equal keys changes no
-    types."""
+    """Returns the properties of a frame that must be equal for pandas.concat to change no types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 
@@ -126,8 +124,7 @@ def _commit_at_end(txn: T) -> Iterator[T]:
 
 
 def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
-    """Returns a context manager that commits the block's changes atomically at its end, or discards them if the block
-    raises.
+    """Returns a context manager that commits the changes in its block atomically, or discards them if the block raises.
 
         collection = pystore.store("market").collection("trades")
         with pystore.transaction(collection) as txn:
@@ -139,10 +136,10 @@ def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
 
 
 def batch_transaction(collection: Collection) -> AbstractContextManager[BatchTransaction]:
-    """Does what transaction does, with a BatchTransaction."""
+    """Like transaction(), but with a BatchTransaction."""
     return _commit_at_end(BatchTransaction(collection))
 
 
 def with_lock(collection: Collection, lock_name: str = "collection") -> CollectionLock:
-    """Returns a lock for a with block. Only one thread at a time can hold it, across all processes."""
+    """Returns a lock for a with block. Only one thread in all processes can hold it at a time."""
     return CollectionLock(collection, lock_name)

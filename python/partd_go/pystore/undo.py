@@ -15,7 +15,7 @@ _KEY = "pystore.transaction"
 
 
 def begin(tables: Tables, bucket: str, snapshot: str, items: Iterable[str]) -> None:
-    """Records the items that a transaction will change, and takes a snapshot of their state."""
+    """Records the items that a transaction will change and takes a snapshot of their state."""
     tables._ask("partd.change-metadata", bucket=bucket, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
     tables._ask("partd.snapshot", bucket=bucket, name=snapshot)
 

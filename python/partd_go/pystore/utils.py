@@ -38,14 +38,14 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets the directory for stores, and creates it if necessary. Stops the servers of stores in other directories."""
+    """Sets the directory for stores, after creating it if necessary. Stops the servers of stores in other
+    directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
         if url.scheme != "file" or url.netloc not in ("", "localhost"):
-            raise Misuse(
-                "PyStore only works with local file system: pass a directory"
-            )  # pystore's own tests expect these words
+            # pystore's own tests expect these words
+            raise Misuse("PyStore only works with local file system: pass a directory")
         path = urllib.request.url2pathname(url.path)
     directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,17 +59,16 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     key = os.getpid(), os.fspath(datastore)
     check_not_forked(key[1])
     with _lock:
-        if (found := _find_open(key)) is not None:
-            return found
-        _open[key] = tables.connect(
-            datastore, flags=("--no-tail",)
-        )  # --no-tail commits each put immediately, so that other processes can use the store too
+        if (connection_ := _find_open(key)) is not None:
+            return connection_
+        # --no-tail commits each put immediately, so that other processes can use the store too.
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))
         return _open[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to a store whose server listens at url. The server may belong to another process, such as
-    dask's client."""
+    """Returns a connection to the store of a server at url, which may belong to another process, such as dask's
+    client."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):
@@ -81,7 +80,7 @@ def connection_at(datastore: str, url: str) -> Tables:
 
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
-    """Returns the open connection. If there is none, or its server was killed, it returns None."""
+    """Returns the open connection, or None if no connection is open or its server was killed."""
     connection_ = _open.get(key)
     if connection_ is not None and connection_.ended():
         del _open[key]
@@ -92,7 +91,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 
 
 def release(matches: Any = lambda store: True) -> None:
-    """Stops the servers of the stores for which matches returns true."""
+    """Stops the servers of the stores that matches() selects, by default all."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
     for _, store_tables in closing:
@@ -122,8 +121,7 @@ def delete_stores() -> bool:
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:
-    """Makes dask use a distributed scheduler, given as an address or a cluster. None restores dask's local
-    scheduler."""
+    """Makes dask use a distributed scheduler (an address or a cluster). None restores dask's local scheduler."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
         _client.close()

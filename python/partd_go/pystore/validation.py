@@ -181,7 +181,7 @@ def with_validation(validator: DataValidator) -> Callable[[Callable[P, R]], Call
 
 
 def create_timeseries_validator(value_columns: Sequence[str], allow_nulls: bool = False) -> DataValidator:
-    """Returns a validator that requires float columns and a sorted index, and no nulls unless allow_nulls is true."""
+    """Returns a validator that requires float columns, a sorted index and, unless allow_nulls is true, no nulls."""
     sorted_index = CustomRule(
         lambda df: df.index.is_monotonic_increasing, "sorted_index", "Index must be sorted in ascending order"
     )

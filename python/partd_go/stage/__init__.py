@@ -1,4 +1,4 @@
-"""Runs the stages of a pipeline, and keeps their results in files until their code or inputs change.
+"""Runs the stages of a pipeline and keeps their results in files until their code or inputs change.
 
     @stage(raw_file="in.csv", cache=True, format="parquet")
     def clean(raw_file):
@@ -48,7 +48,7 @@ class Stage(Shown, Generic[R]):
 
         rows = clean()
 
-    A call's arguments are passed to the function. They, and the function's defaults, are part of the result's key.
+    A call's arguments are passed to the function. They and the function's defaults are part of the result's key.
     """
 
     def __init__(
@@ -71,18 +71,16 @@ class Stage(Shown, Generic[R]):
         self.format = format  # None: parquet if that preserves the result exactly, otherwise pickle
         self.directory = directory
         if not isinstance(ttl, (int, float, datetime.timedelta, type(None))):
-            raise Misuse(f"{self.name}: ttl has type {type(ttl).__name__}: pass seconds, or a timedelta")
+            raise Misuse(f"{self.name}: the argument ttl has type {type(ttl).__name__}: pass seconds or a timedelta")
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
-            raise Misuse(f"{self.name}: ttl is {ttl}: pass at least 0")
+            raise Misuse(f"{self.name}: the argument ttl is {ttl}: pass at least 0")
         self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, or 300 years and more, means forever
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
             if name not in self.files and name not in self.ancestors:
-                raise Misuse(
-                    f"{self.name}: {name} has type {type(value).__name__}: pass the path of a file, or a stage"
-                )
+                raise Misuse(f"{self.name}: {name} has type {type(value).__name__}: pass the path of a file or a stage")
         if cache and format not in (None, "parquet"):
             methods(format)
         self._parameters, self.signature = _signatures(function, inputs)
@@ -119,8 +117,7 @@ class Stage(Shown, Generic[R]):
         return Run(self, self._bind(args, options)).explain()
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
-        """Binds the arguments of a call, and fills in defaults. Raw files and ancestors' results are not among the
-        arguments."""
+        """Binds the arguments of a call, which exclude raw files and ancestors' results, and fills in defaults."""
         try:
             bound = self.signature.bind(*args, **options)
         except TypeError as error:
@@ -131,7 +128,7 @@ class Stage(Shown, Generic[R]):
         return bound
 
     def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
-        """Calls the function with a call's arguments, and with the inputs by name."""
+        """Calls the function with a call's arguments and with the inputs by name."""
         bound, names = self._parameters.bind_partial(), _named_parameters(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
         return self.function(
@@ -154,11 +151,10 @@ class Stage(Shown, Generic[R]):
 
 
 def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
-    """Returns two signatures: that of the function, and that of its stage, which lacks the parameters that raw files
-    and ancestors fill."""
+    """Returns the signatures of the function and of its stage. The stage lacks the parameters that its inputs fill."""
     name = function.__qualname__
     try:
-        # A wrapper that a decorator returns may have other parameters than the function that it wraps.
+        # A decorator's wrapper may have other parameters than the function that it wraps.
         signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
@@ -226,19 +222,20 @@ def stage(
         def clean(raw_file):
             return pandas.read_csv(raw_file).dropna()
 
-    inputs are the files and stages on which the function depends. The function gets each of them as a keyword argument:
-    the path of a file, or the result of a stage.
-
-    If cache is true, the result is kept in cache_dir, or else in the directory of set_directory(). A DataFrame or
-    Series is kept as Parquet if that preserves it exactly, and any other value as a pickle. format forces "parquet" or
-    "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as "csv".
-    cache_format is another name for format. Even the first call returns the value as read from the kept file.
-
-    ttl is how long a result is valid, in seconds or as a timedelta; None and 0 mean forever. It also applies to results
-    that another process kept. When a result expires, the results computed from it expire too.
-
     A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format
     does not exist, or if the format would change the value.
+
+    Args:
+        cache: Keep the result. Even the first call then returns the value as read from the kept file.
+        format: "parquet", "pickle" or, for a DataFrame, a format for which pandas has to_<format> and read_<format>,
+            such as "csv". By default, a DataFrame or Series is kept as Parquet if that preserves it exactly, and any
+            other value as a pickle.
+        cache_format: Another name for format.
+        cache_dir: Where the result is kept; by default, in the directory of set_directory().
+        ttl: How long a result is valid, in seconds or as a timedelta; None and 0 mean forever. It also applies to
+            results that another process kept. When a result expires, the results computed from it expire too.
+        inputs: The files and stages on which the function depends. The function gets each of them as a keyword
+            argument: the path of a file, or the result of a stage.
     """
     if function is not None:
         return Stage(function, False, None, None, {})

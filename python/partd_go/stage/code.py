@@ -39,8 +39,7 @@ _NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}
 
 
 class Code:
-    """Computes the hash of a sequence of values. If a value repeats, only the index of its first occurrence is
-    hashed."""
+    """Hashes a sequence of values. If a value repeats, only the index of its first occurrence is hashed."""
 
     def __init__(self, raw: RawFiles, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.raw = raw  # hashes the raw files of stages among the values
@@ -51,7 +50,7 @@ class Code:
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
-        """Adds a value to the hash, and returns the hash."""
+        """Adds a value to the hash. Returns the hash."""
         self.value("", value)
         return self.hash.hexdigest()
 
@@ -59,7 +58,7 @@ class Code:
         self.hash.update(repr(words).encode())
 
     def value(self, name: str, v: Any, names: frozenset[str] | None = None) -> None:
-        """Hashes a variable's value. names are the names that the code may look up in a module; None means all."""
+        """Hashes a variable's value. names are the names that the code may look up in a module (None: all names)."""
         if type(v) in _PLAIN:
             return self.add(name, type(v).__name__, repr(v))
         if isinstance(v, types.ModuleType):
@@ -189,8 +188,8 @@ class Code:
 
 
 def _is_user_code(v: types.FunctionType | type) -> bool:
-    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so the
-    function's globals count too."""
+    """Reports whether a function or class is user code, by its __module__ or, because functools.wraps changes that, its
+    globals."""
     return (
         _is_user_module(v.__module__)
         or isinstance(v, types.FunctionType)
@@ -216,8 +215,8 @@ def _is_library_file(file: str) -> bool:
 def _modules_used_whole(
     f: types.FunctionType, source: Source | None, names: frozenset[str], variables: frozenset[str]
 ) -> Iterator[types.ModuleType]:
-    """Yields modules from which a function may use any name, because it passes the modules on, stores them, or looks
-    them up by name. names are all names in its code. variables are the names of its global variables."""
+    """Yields the modules that a function passes on, stores, or looks up by name, because it may use any name in them.
+    names are all names in its code. variables are the names of its global variables."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
@@ -226,20 +225,20 @@ def _modules_used_whole(
         with contextlib.suppress(ValueError):  # the variable is not assigned yet
             roots.append((name, cell.cell_contents))
     for variable, module, attribute in source.imports if source else ():
-        found = _import(f, module, ("__name__",))
-        if found and not variable:
-            yield found
-        roots.append((variable, getattr(found, attribute, None) if attribute else found))
+        value = _import(f, module, ("__name__",))
+        if value and not variable:
+            yield value
+        roots.append((variable, getattr(value, attribute, None) if attribute else value))
     exact = source and not source.uses_eval()
     for root, v in roots:
         for variable, *attributes in source.paths if source and exact else [(root,)]:
-            found = v if variable == root else None
+            value = v if variable == root else None
             for attribute in attributes:
-                if not isinstance(found, types.ModuleType) or attribute == "__dict__":
+                if not isinstance(value, types.ModuleType) or attribute == "__dict__":
                     break
-                found = vars(found).get(attribute)
-            if isinstance(found, types.ModuleType):
-                yield found
+                value = vars(value).get(attribute)
+            if isinstance(value, types.ModuleType):
+                yield value
 
 
 def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
@@ -269,7 +268,7 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 class _Pickler(pickle.Pickler):
     """A pickler that collects user code, sets and modules instead of pickling them, because their pickles do not
-    identify them. The caller hashes them separately."""
+    identify them. The caller hashes the collected objects separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)

@@ -41,10 +41,9 @@ class Kept(NamedTuple):
 
 
 class Directory:
-    """Keeps results as files, in one directory per stage. A result's file is named
-    KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT. If only the hash of a removed result is kept, the name of an empty file holds
-    it: KEY[-EXPIRES][.HASH].removed. EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden
-    files."""
+    """Keeps results as files named KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, in one directory per stage. EXPIRES is in
+    milliseconds since 1970. The hash of a removed result is kept in the name of an empty file,
+    KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -80,7 +79,7 @@ class Directory:
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
         with open(written, "rb") as file:
             path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
-        # This machine's clock decides about expiry, and a file server's clock may differ.
+        # This machine's clock decides about expiry; a file server may have set the time by another clock.
         os.utime(written, (now := time.time(), now))
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
@@ -96,8 +95,7 @@ class Directory:
         return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
-        """Removes a result unless it has been replaced, and reports whether it was removed. The caller must hold the
-        key's lock."""
+        """Removes a result unless it has been replaced. Reports whether it was removed. The key's lock must be held."""
         if _parse(kept.at) != kept:
             return False
         if keep_hash:
@@ -110,7 +108,7 @@ class Directory:
         return True
 
     def sweep(self, stage: str, key: str) -> list[Kept]:
-        """Removes unfinished results of killed processes, and returns them. The caller must hold the key's lock."""
+        """Removes and returns unfinished results of killed processes. The key's lock must be held."""
         removed = []
         for leftover in (self.base / stage).glob(f".{key}-*"):
             size = sum(file.stat().st_size for file in leftover.iterdir())

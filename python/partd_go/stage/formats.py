@@ -44,8 +44,8 @@ def methods(format: str) -> tuple[Any, Any]:
 
 
 def write(name: str, result: Any, path: Path, format: str | None) -> tuple[Path, Any]:
-    """Writes a stage's result to path with the format as its suffix. It returns the path, and the value as read back
-    from the file, which is equal to the result."""
+    """Writes a stage's result to path, with the format as its suffix. Returns the path and the value as read back from
+    the file, which equals the result."""
     path = path.with_suffix(f".{format or 'parquet'}")
     try:
         back = _write(name, result, path)
@@ -98,14 +98,14 @@ def _write(name: str, result: Any, path: Path) -> Any:
 
 
 def _difference(back: Any, result: Any, format: str) -> str:
-    """Returns how the types or values that were read back differ from the result's, or "" if they are equal."""
+    """Describes how types or values that were read back differ from the result, or returns "" if they are equal."""
     import pandas
 
     from ..columns import is_identical
 
     if type(back) is not type(result):
         return f"it has type {type(back).__name__}"
-    equal = (
+    assert_equal = (
         pandas.testing.assert_frame_equal
         if isinstance(result, pandas.DataFrame)
         else pandas.testing.assert_series_equal
@@ -113,7 +113,7 @@ def _difference(back: Any, result: Any, format: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns that later versions will compare differently
-            equal(back, result, check_exact=True)
+            assert_equal(back, result, check_exact=True)
     except AssertionError as error:
         return str(error)
     for back_column, column in zip(_objects(back), _objects(result)):  # pandas ignores the types of objects

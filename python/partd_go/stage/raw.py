@@ -7,8 +7,8 @@ import os
 import time
 from typing import Any
 
-# How long ago, in nanoseconds, a file must have changed for its times to show any further change. On FAT, which has the
-# coarsest times, they change every two seconds.
+# If a file last changed more than this many nanoseconds ago, any further change shows in its times. FAT has the
+# coarsest times: they advance every two seconds.
 _MIN_SETTLED_AGE = 3 * 10**9
 
 
@@ -27,8 +27,8 @@ class RawFiles:
         return content
 
     def have_changed(self) -> bool:
-        """Reports whether a file was changed or removed after it was first hashed. If a file had changed shortly before
-        that, this compares the content, because a further change may not have changed the file's times."""
+        """Reports whether a file was changed or removed after it was first hashed. For a file that had changed shortly
+        before that, it compares the content, because a further change may not show in the file's times."""
         for path, (start, state, content) in self.states.items():
             is_settled = start - max(state[:2]) > _MIN_SETTLED_AGE
             try:

@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changin
 
 
 class Step(NamedTuple):
-    """The action that a call would take for one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
+    """What a call would do with one stage ("runs", "may run", "kept" or "skipped") and why."""
 
     stage: str
     action: str
@@ -56,7 +56,7 @@ class _Changed(Exception):
 
 
 class Run:
-    """One call of a stage. It runs the stage and each of its ancestors at most once, unless a result changes during the
+    """One call of a stage. It runs the stage and its ancestors at most once each, unless a result changes during the
     run."""
 
     def __init__(self, target: Runnable, call: inspect.BoundArguments):
@@ -147,8 +147,8 @@ class Run:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
-        """Returns the description of the stage's result, or None if there is none or it has expired. gc may have
-        removed the result itself."""
+        """Returns the description of the stage's result, or None if the stage has no valid result. gc may have removed
+        the result itself."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 
@@ -185,7 +185,7 @@ class Run:
         return list(steps.values())
 
     def why(self, s: Runnable) -> str:
-        """Says why a stage runs, by comparing its key with the newest key that has the same name, input names and
+        """Explains why a stage runs: how its key differs from the newest key with the same stage name, input names and
         arguments."""
         key = self.key(s)
         same = [
@@ -243,8 +243,8 @@ class Run:
             )
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        # Without a lock file, nobody is computing the result, so it can be read without a lock. If a killed process
-        # left the lock file behind, the code below reads the result.
+        # Without a lock file, nobody is computing the result, so it can be read without the lock. If a killed process
+        # left a lock file behind, the code below reads the result.
         if not (directory / f".{key}.lock").exists() and self.load(storage, s):
             return self.results[s]
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)

@@ -1,7 +1,7 @@
 """Keeps results of stages in storage that other users share: in tables, or on a partd-server.
 
-Shared results may be damaged or hostile. So a stage reads a result in the format that its own code asks for, never in
-one that the result names."""
+Shared results may be damaged or hostile. So the stage's own code determines the format in which a result is read, never
+the result."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ _SUM = 32  # bytes of the SHA-256 checksum that precedes a result
 
 
 class InTables:
-    """Keeps each result as bytes, in a table that is named by the result's key. The description is in the table's
-    metadata."""
+    """Keeps each result as bytes in a table, which is named by the result's key and has its description as metadata."""
 
     def __init__(self, tables: Tables, bucket: str):
         self.tables, self.bucket, self.url = tables, bucket, tables.url
@@ -99,8 +98,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result in one of the store's values: a line with the result's description, then the result. The value
-    must fit into one message."""
+    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must
+    fit into one message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url
@@ -108,8 +107,8 @@ class InStore:
     def find(self, stage: str, key: str) -> Kept | None:
         try:
             value = self.store.get(f"pystage/{key}")
-        except Error as e:
-            if NOT_EXIST in e.codes:  # the server's namespace has expired, with all results in it
+        except Error as error:
+            if NOT_EXIST in error.codes:  # the server's namespace has expired, with all results in it
                 return None
             raise
         end = value.find(b"\n")

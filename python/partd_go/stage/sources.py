@@ -35,8 +35,8 @@ def source_of(code: types.CodeType) -> Source | None:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. It must be called soon after the file is loaded, before the file
-    can change."""
+    """Records the syntax trees of a file's functions. It must be called when the file is loaded, before the file can
+    change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:
@@ -55,9 +55,9 @@ def record_sources(file: str) -> None:
         elif isinstance(node, ast.Lambda):
             nodes.setdefault(("<lambda>", node.lineno), []).append(node)
     for code in codes:
-        found = nodes.get((code.co_name, code.co_firstlineno), [])
-        if len(found) == 1:
-            node = _NoDocstrings().visit(copy.deepcopy(found[0]))
+        matching = nodes.get((code.co_name, code.co_firstlineno), [])
+        if len(matching) == 1:
+            node = _NoDocstrings().visit(copy.deepcopy(matching[0]))
             for decorator in getattr(node, "decorator_list", ()):
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
                     # The argument ttl does not affect the result.
@@ -67,7 +67,7 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    # The walk reaches a.b.c, and adds its node a to seen, before it reaches the part a.b, which is therefore skipped.
+    # The walk reaches a.b.c before its part a.b. At a.b.c, it adds the node a to seen, and thus skips a.b.
     for node in ast.walk(tree):
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):

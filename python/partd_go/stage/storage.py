@@ -1,4 +1,4 @@
-"""Chooses where the results of stages are kept, and removes old ones."""
+"""Chooses where the results of stages are kept. Removes old results."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def set_directory(
     $PARTD_STAGES or, if that is not set, ~/.partd_stages.
 
     If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given,
-    they are kept on its partd-server, under keys that begin with "pystage/". In both cases, the directory holds only
-    locks and temporary files.
+    they are kept on its partd-server, under keys that begin with "pystage/". The directory then holds only locks and
+    temporary files.
     """
     global _directory, _shared
     if tables is not None and store is not None:
@@ -68,9 +68,9 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes old results of stages, and returns them. The attribute why of a result is the reason: "expired";
-    "superseded" by a newer result of the same stage, input names and arguments; or "over max_bytes". If all results
-    together have more than max_bytes bytes, the oldest are removed.
+    """Removes and returns old results of stages. The attribute why of a result is the reason: "expired"; "superseded"
+    by a newer result of the same stage, input names and arguments; or "over max_bytes". If all results together have
+    more than max_bytes bytes, the oldest are removed.
 
     The hashes of results over max_bytes are kept, so that later stages still know their keys. Temporary files of killed
     processes are removed too. gc does not wait: it skips results that a process is computing.
