@@ -1,7 +1,6 @@
 """Builds Go programs for a wheel. The build hooks of ./python and ./python/tables use it.
 
-GOARCH selects another processor. cgo programs then need that processor's compilers in CC and CXX. packaging/wheels
-sets these variables.
+GOARCH selects another processor, for which cgo programs need compilers in CC and CXX. packaging/wheels sets these.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from pathlib import Path
 
 from packaging.tags import platform_tags
 
-# pip sets this variable. It would make hatchling build the wheel twice: silently for its metadata, and again for pip.
+# pip sets this variable, which makes hatchling build the wheel twice: silently for its metadata, and then for pip.
 os.environ.pop("PIP_BUILD_TRACKER", None)
 
-# Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. Packages that
-# read, write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type,
+# Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. The only listed
+# packages that read, write or send rows are arrow/compute, which is needed only if a put sends rows of another type,
 # and crypto/tls and protobuf, which are called once for each record or message.
 _RARELY_USED = (
     "cloud.google.com",
@@ -127,7 +126,7 @@ def say(text: str) -> None:
 
 
 def tag(glibc: str, *more: str) -> str:
-    """Returns the wheel's tag: on Linux for the given glibc and with the tags in more, elsewhere for this system."""
+    """Returns the wheel's tag: on Linux for this version of glibc and with more tags, elsewhere for this system."""
     machine = _MACHINES.get(os.environ.get("GOARCH", ""), platform.machine())
     if sys.platform != "linux":
         return f"py3-none-{next(platform_tags())}"

@@ -27,9 +27,8 @@ class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
             gobuild.build("partd-go", out, *PROGRAMS, cwd=source, cgo=False)
             build_data["force_include"].update({str(path): f"partd_go/_bin/{path.name}" for path in out.iterdir()})
             build_data["pure_python"] = False
-            build_data["tag"] = gobuild.tag(
-                "2_17", "musllinux_1_1"
-            )  # the programs contain no C, so they run with old glibc and with musl
+            # The programs contain no C, so they run with old versions of glibc and with musl.
+            build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1")
 
     def clean(self, versions: list[str]) -> None:
         for path in Path(self.directory, "bin").glob("partd*"):

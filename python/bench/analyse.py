@@ -1,4 +1,4 @@
-"""Puts, aggregates, resamples and joins a CSV of trades with partd_go.tables, DuckDB and polars.
+"""Measures how partd_go.tables, DuckDB and polars put, aggregate, resample and join a CSV of trades.
 
     python python/bench/analyse.py --megabytes 500 --rounds 5
 
@@ -125,13 +125,12 @@ def polars(csv: Path, directory: Path, step: str):
         yield joined.collect()["n"].to_list()
 
 
-# Each function yields twice: first when it is ready, and then the result of the step. The time between the two is
-# measured.
+# Each function yields twice: when it is ready, and then the step's result. measure takes the time in between.
 PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 
 def measure(program: str, csv: Path, directory: Path, step: str) -> None:
-    """Runs one step, and prints its time, its peak memory and its result."""
+    """Runs one step. Prints its time, peak memory and result."""
     me, peak, stopped = psutil.Process(), 0, threading.Event()
 
     def watch() -> None:

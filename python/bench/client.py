@@ -1,4 +1,4 @@
-"""Compares this client with the client of the Python package partd, at the same server.
+"""Compares partd_go's client with the client of the Python package partd, on the same server.
 
     python bench/client.py [--seconds 1] [--rounds 5]
 
@@ -60,9 +60,9 @@ def main() -> None:
             "partd append of 1,000 x 100 B": lambda: rate(
                 args.seconds, lambda: partd_client.append(BATCH), lambda: partd_client.get("none")
             ),
-            "ours": lambda: rate(args.seconds, lambda: ours.append(BATCH), lambda: None),
-            "ours, 4 threads with one client": lambda: rate_of_threads(args.seconds, [ours] * 4),
-            "ours, 4 threads with 4 clients": lambda: rate_of_threads(args.seconds, clients),
+            "ours append of 1,000 x 100 B": lambda: rate(args.seconds, lambda: ours.append(BATCH), lambda: None),
+            "ours with 4 threads and one client": lambda: rate_of_threads(args.seconds, [ours] * 4),
+            "ours with 4 threads and 4 clients": lambda: rate_of_threads(args.seconds, clients),
             "partd append of 1 MiB": lambda: rate(
                 args.seconds, lambda: partd_client.append({"large": LARGE}), lambda: partd_client.get("none")
             ),

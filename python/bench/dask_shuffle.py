@@ -1,12 +1,11 @@
-"""Compares dask's shuffle methods. On a cluster of two workers: p2p, and partd with one server, with
-three servers and with a bucket. On two threads: disk and partd. The methods take turns, and each run is
-a new process. $PARTD_VERSITYGW must be the path of the program versitygw, which serves the bucket.
+"""Compares dask's shuffle methods: on a cluster of two workers, p2p and partd (with one server, three servers, and a
+bucket); on two threads, disk and partd. The methods take turns, and each run is a new process. $PARTD_VERSITYGW must be
+the path of the program versitygw, which serves the bucket.
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
 All servers run on this machine, and the figures include them. Times are the wall-clock time and the processor time of
-the shuffle. Memory is the peak of all processes during the shuffle, minus their memory before it, without shared
-memory.
+the shuffle. Memory is the peak of all processes during the shuffle minus their memory before it, without shared memory.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def check(df: pd.DataFrame) -> pd.DataFrame:
 
 
 class Watch:
-    """Samples the memory of this process and its descendants, and sums their processor time."""
+    """Samples the memory of this process and its descendants. Sums their processor time."""
 
     def __init__(self) -> None:
         self.process, self.stopped = psutil.Process(), threading.Event()

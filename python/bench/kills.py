@@ -1,16 +1,15 @@
-"""Shuffles rows with four workers, while workers or servers are killed or the disk is full. Counts lost and doubled
-rows.
+"""Counts rows that are lost or doubled by shuffles whose workers or servers are killed, or whose disk is full.
 
     python bench/kills.py --bytes 1e9 --methods dask-p2p,plain-server --faults none,worker
 
 Methods: dask-p2p; dask-disk; dask-files (partd without a URL); ray-own (Ray's objects); and dask-, ray- or plain- with
-server, shards (three servers) or bucket. "ray" and "plain" run examples/tasks. Faults: worker (one is killed every
---every seconds, at most three for each task), server (killed twice and restarted), disk (full for --full seconds; needs
-root), and none. A job may take --timeout seconds. dask repeats a failed task --retries times; Ray repeats its own tasks
-if this is not 0. The exit code is 1 if a job with partd fails or is wrong.
+server, shards (three servers) or bucket. ray- and plain- run examples/tasks. A job has four workers. Faults: worker
+(one is killed every --every seconds, at most three for each task), server (killed twice and restarted), disk (full for
+--full seconds; needs root), and none. A job may take --timeout seconds. dask repeats a failed task --retries times; Ray
+repeats its own tasks if --retries is not 0. The exit code is 1 if a job with partd fails or returns wrong rows.
 
-The workers generate the rows. The counter uses only numpy: each output partition reports the number of rows and two
-sums of hashes for each of 1,024 groups, which must equal the generator's. partd-server, tasks, partd-cloud and
+The workers generate the rows. For each of 1,024 groups, each output partition reports its number of rows and two sums
+of hashes, computed with numpy. The totals must equal those of the generated rows. partd-server, tasks, partd-cloud and
 versitygw must be on the PATH; docs/cluster.md says how to build tasks for a bucket. dask and Ray run in the
 environments of .ci/peers.
 """
@@ -60,8 +59,8 @@ FACTORS = np.random.default_rng(2**40).integers(0, 2**64 - 1, WORDS, np.uint64) 
 
 
 def make_rows(task: int, count: int) -> Array:
-    """Returns the rows of a task. Each is 32 words of 8 bytes, and also a line of text. Its first word is the name of
-    its group."""
+    """Returns the rows of a task. Each row is 32 words of 8 bytes and also a line of text. Its first word names its
+    group."""
     words = np.random.default_rng(task).integers(0, 2**64 - 1, (count, WORDS), np.uint64)
     groups = words[:, 0] % np.uint64(GROUPS)
     words &= np.uint64(0x3F3F3F3F3F3F3F3F)
@@ -72,16 +71,15 @@ def make_rows(task: int, count: int) -> Array:
 
 
 def count_rows(words: Array) -> Array:
-    """Returns a line for each group: its index, its number of rows, and two sums of their hashes."""
+    """Returns a row for each group: its index, its number of rows, and two sums of their hashes."""
     groups = np.minimum(np.searchsorted(NAMES, words[:, 0]), GROUPS - 1)
     if (NAMES[groups] != words[:, 0]).any():
         raise ValueError("a row has no group: it is damaged")
     hashes = words @ FACTORS
     for shift in (31, 29):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * FACTORS[0]
-    halves = [
-        (hashes >> np.uint64(shift)) & np.uint64(2**26 - 1) for shift in (0, 38)
-    ]  # floats sum 2^27 of them exactly
+    # A float sums up to 2^27 of these 26-bit numbers exactly.
+    halves = [(hashes >> np.uint64(shift)) & np.uint64(2**26 - 1) for shift in (0, 38)]
     sums = [np.bincount(groups, weights, GROUPS).astype(np.int64) for weights in (None, *halves)]
     table = np.stack([np.arange(GROUPS), *sums], 1)
     return table[table[:, 1] > 0]
@@ -113,11 +111,8 @@ def run_dask(job: Job, place: str) -> list[Array]:
     def count(df: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(count_rows(df.to_numpy(np.uint64)), columns=["group", "rows", "low", "high"])
 
-    settings = {
-        "scheduler.allowed-failures": TRIES,
-        "comm.retry.count": 3,
-        "comm.timeouts.connect": "3s",
-    }  # for dead workers
+    # Settings for workers that die.
+    settings = {"scheduler.allowed-failures": TRIES, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             dask.config.set({f"distributed.{k}": v for k, v in settings.items()}, temporary_directory=job["directory"])
@@ -166,18 +161,18 @@ def run_ray(job: Job, place: str) -> list[Array]:
 
 
 def run_plain(job: Job, _: str) -> list[Array]:
-    def again(kind: str, i: int) -> None:
+    def run_until_success(kind: str, i: int) -> None:
         for _ in range(TRIES):
             code = subprocess.run([sys.executable, __file__, "--task", kind, str(i)]).returncode
             if code == 0:
                 return
-            time.sleep(code > 0)  # if it failed, and was not killed, try later
+            time.sleep(code > 0)  # wait a second if it failed and was not killed
         raise RuntimeError(f"{kind} {i} failed {TRIES} times")
 
     Path(job["out"], "begun").touch()
     with ThreadPoolExecutor(WORKERS) as pool:
         for kind in ("put", "take"):
-            list(pool.map(functools.partial(again, kind), range(job["tasks"])))
+            list(pool.map(functools.partial(run_until_success, kind), range(job["tasks"])))
     return verified(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["tasks"])])
 
 
@@ -188,7 +183,7 @@ def run_task(job: Job, kind: str, i: int) -> None:
 
 
 def put(job: Job, task: int) -> None:
-    """Writes the rows of a task to a file in memory, and puts them into the store."""
+    """Writes the rows of a task to a file in memory and puts them into the store."""
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as directory:
         make_rows(task, job["rows"]).tofile(f"{directory}/{task}")
         subprocess.run(
@@ -197,7 +192,7 @@ def put(job: Job, task: int) -> None:
 
 
 def take(job: Job, part: int) -> tuple[Array, str]:
-    """Counts the rows that "tasks reduce" prints. Also returns the checksum for "tasks verify"."""
+    """Counts the rows that "tasks reduce" prints. Returns the counts, and the checksum for "tasks verify"."""
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as directory:
         command = ["tasks", "reduce", "--server", job["url"], "--job", "shuffle", "--tasks", str(job["tasks"])]
         command += ["--part", f"{part}/{job['tasks']}", "--share", f"{directory}/share"]
@@ -217,7 +212,7 @@ def verified(job: Job, results: list[tuple[Array, str]]) -> list[Array]:
     return [table for table, _ in results]
 
 
-# The parent starts servers and a job, causes the faults, measures, and compares.
+# The parent process starts servers and a job, causes the faults, measures the job and compares its results.
 
 
 class Program:
@@ -235,7 +230,7 @@ class Program:
             with contextlib.suppress(OSError), socket.create_connection(self.address.split(":")):  # type: ignore[arg-type]
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"{self.command} does not listen")
+        raise RuntimeError(f"{self.command} does not listen at {self.address} after 60 seconds")
 
     def restart(self) -> None:
         self.process.kill()
@@ -264,7 +259,7 @@ def descendants() -> list[psutil.Process]:
 
 
 def memory(process: psutil.Process) -> int:
-    """Returns a process's memory, and of shared memory its proportional share."""
+    """Returns a process's memory, with its proportional share of shared memory."""
     with contextlib.suppress(psutil.Error):
         return process.memory_full_info().pss
     return 0
@@ -290,20 +285,20 @@ def fill(path: Path) -> None:
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
 
 
-def injector(
+def fault_injector(
     fault: str, flags: argparse.Namespace, filler: Path, servers: list[Program]
 ) -> Callable[[float, int], int]:
-    """Returns a function that causes faults and returns their number, given the shuffle's seconds and its bytes on
-    disk."""
-    choose, count, latest = random.Random(flags.seed).choice, 0, 0.0
+    """Returns a function that causes faults, given the shuffle's seconds and bytes on disk, and returns their
+    number."""
+    choose, count, last_fault = random.Random(flags.seed).choice, 0, 0.0
 
     def step(now: float, used: int) -> int:
-        nonlocal count, latest
+        nonlocal count, last_fault
         # On a slow machine, a task can take longer than flags.every. The limit lets such a job finish too.
         if (
             fault == "worker"
             and count < 3 * flags.tasks
-            and now - latest >= flags.every
+            and now - last_fault >= flags.every
             and (workers := list(filter(is_worker, descendants())))
         ):
             choose(workers).kill()
@@ -312,10 +307,10 @@ def injector(
         elif fault == "disk" and not count and used > flags.bytes * 0.3:
             fill(filler)
         else:
-            if now - latest >= flags.full:
+            if now - last_fault >= flags.full:
                 filler.unlink(missing_ok=True)
             return count
-        count, latest = count + 1, now
+        count, last_fault = count + 1, now
         return count
 
     return step
@@ -344,7 +339,7 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
         with open(f"{out}/log", "wb") as log:
             command = [python, __file__, "--one", method]
             child = subprocess.Popen(command, env=os.environ | {"KILLS": json.dumps(job)}, stdout=log, stderr=log)
-        step, start, begun = injector(fault, flags, Path(disk, "filler"), servers), time.monotonic(), 0.0
+        step, start, begun = fault_injector(fault, flags, Path(disk, "filler"), servers), time.monotonic(), 0.0
         peak = peak_disk = faults = 0
         while child.poll() is None and time.monotonic() < start + flags.timeout:
             time.sleep(0.2)
@@ -373,7 +368,7 @@ def compare(tables: list[Array], expected: Array) -> dict[str, int]:
     difference, groups = totals(tables) - expected, np.concatenate(tables)[:, 0]
     rows = difference[:, 0]
     result = {"lost": int(-rows[rows < 0].sum()), "doubled": int(rows[rows > 0].sum())}
-    # Groups with the right number of rows, but wrong hashes; and groups in several output partitions.
+    # Also count groups with the right number of rows but wrong hashes, and groups in several output partitions.
     return result | {
         "changed": int((difference[rows == 0] != 0).any(1).sum()),
         "split": len(groups) - len(np.unique(groups)),
@@ -381,7 +376,7 @@ def compare(tables: list[Array], expected: Array) -> dict[str, int]:
 
 
 def end_all() -> None:
-    """Kills the descendants of this process, also those whose parents have ended, because this process adopts them."""
+    """Kills the descendants of this process, which also adopts descendants whose parents have ended."""
     for _ in range(1000):
         for process in (processes := descendants()):
             with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Compares put and get of a DataFrame with partd_go.tables and with pyarrow's Flight client, at the same server.
+"""Compares how partd_go.tables and pyarrow's Flight client put and get a DataFrame, on the same server.
 
     python python/bench/tables.py --megabytes 1000 --rounds 3
 

@@ -1,7 +1,6 @@
 """Splits a CSV larger than memory by a column: python split_table.py FILE COLUMN
 
-It reads the file in batches, and appends their rows under the column's values. Then each
-value's rows are one table.
+It reads the file in batches and appends each row under its value in the column. Then each value's rows are one table.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Counts words in several processes: python word_count.py FILE…
 
-Each process splits files into words, and appends a line for each word under the
-word's first letter. Then each process counts the words in a part of the keys.
+Each process splits files into words and appends each word, as a line, under its first letter. Then each process counts
+the words under some of the letters.
 """
 
 import collections

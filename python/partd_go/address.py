@@ -94,8 +94,8 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             return sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # Detect a dead peer. The kernel sends no keep-alive probes while data is unacknowledged: TCP_USER_TIMEOUT (in
-        # milliseconds) limits that time.
+        # Detect a dead peer. While data is unacknowledged, the kernel sends no probes, but TCP_USER_TIMEOUT (in
+        # milliseconds) applies.
         for option, value in (
             ("TCP_KEEPIDLE", 15),
             ("TCP_KEEPINTVL", 5),

@@ -53,9 +53,8 @@ class NumberedSession:
 class Channel:
     """A connection that is replaced when it breaks. Only one thread at a time may use it.
 
-    Each change has a number. If the connection breaks, the change is resent with the same
-    number until the server replies; the server applies it only once. At most one change is
-    pending.
+    Each change has a number. If the connection breaks, the change is resent with the same number until the server
+    replies; the server applies it only once. At most one change is pending.
     """
 
     link_class = Link
@@ -241,8 +240,7 @@ class Channel:
 
     def _finish_abandoned(self, link: Link, changes: NumberedSession) -> None:
         """Sends an empty change with the abandoned change's number, so that the server can no longer apply the
-        abandoned one. If the server has already applied the abandoned change, it replies
-        SESSION_REUSED."""
+        abandoned one. A server that has already applied it replies SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)

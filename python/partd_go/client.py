@@ -25,8 +25,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of keys in a store and, in bytes, the total size of its values and its use of memory and disk
-    space."""
+    """The number of keys in a store and, in bytes, the size of its values and its use of memory and disk."""
 
     keys: int
     bytes: int
@@ -127,8 +126,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in
-        # use.
+        # The wrapper classes of the Python package partd call __del__ on a store that is still in use.
         with contextlib.suppress(Exception):  # nobody can handle an exception from __del__
             if self._mutex.acquire(blocking=False):
                 try:
@@ -199,8 +197,7 @@ class Client:
         """Returns the value of a key or, for a list of keys, a list of their values. A nested list of keys returns an
         equally nested list of values.
 
-        The value of a key that does not exist is b"". Raises Error if the server has removed the namespace because it
-        was unused.
+        The value of a key that does not exist is b"". Raises Error if the server has removed the namespace.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]

@@ -59,8 +59,7 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
-    """Reports whether a categorical is unordered and has no nulls, and its categories are its distinct values,
-    sorted."""
+    """Reports whether a categorical is unordered, has no nulls, and has exactly its sorted values as categories."""
     return (
         not dtype.ordered
         and dtype.categories.is_monotonic_increasing
@@ -122,8 +121,8 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
 
 
 def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
-    """Converts times with a zone to an array. Returns the array and a note that restores the same zone as an object of
-    the same library."""
+    """Converts times with a zone. Returns the array and a note that restores the same zone, as an object of the same
+    library."""
     offset = times.tz.utcoffset(None)
     array = pa.array(times if offset is None else times.tz_convert(datetime.timezone(offset)))
     dtypes = [f"datetime64[{times.unit}, {zone}]" for zone in (times.tz, array.type.tz)]

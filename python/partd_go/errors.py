@@ -130,8 +130,7 @@ def seconds(count: float) -> str:
 
 _READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
-# The class and the advice for a server that does not start, by the kind of its error or the name of its errno. Other
-# errors raise NoServer.
+# Class and advice for a server that does not start, by its error's kind or errno name. Other errors raise NoServer.
 _START_ERRORS: dict[str, tuple[type[Error], str]] = {
     "killed": (Killed, KILLED_ADVICE),
     "usage": (NoServer, "run the program with --help to see its flags"),

@@ -44,8 +44,7 @@ def to_arrow(
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """Returns data as a table or, if data can be read batch by batch, as a reader, which holds only one batch in
-    memory."""
+    """Returns data as a table or, if it can be read batch by batch, as a reader, which holds one batch in memory."""
     if isinstance(data, pa.RecordBatchReader):
         return data
     if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in (
@@ -83,8 +82,8 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
         arrays.append(array)
         notes.append(column_note)
 
-    # Build an empty frame with the same columns, from which pyarrow generates pandas' metadata. Columns with a note get
-    # the dtype object.
+    # pyarrow generates pandas' metadata from an empty frame with the same columns. Columns with a note get dtype
+    # object.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
@@ -142,8 +141,7 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
 
 def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
     """Returns the column names for the levels of an index. As in pandas' reset_index, an unnamed index is called
-    "index", or "level_0" if a column has that name. One of several unnamed levels is called "level_" with its
-    number."""
+    "index", or "level_0" if a column has that name. One of several levels is called "level_" with its number."""
     used, result = {*names, *columns}, list(names)
     for level, name in enumerate(names):
         candidates = [*(["index"] if len(names) == 1 else []), f"level_{level}", f"__index_level_{level}__"]

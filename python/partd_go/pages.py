@@ -160,8 +160,8 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Reads the page of namespaces that follow the name last. Returns whether more pages follow, the page's last name,
-    and the namespaces."""
+    """Reads the page of namespaces after the name last. Returns whether more pages follow, the page's last name, and
+    the namespaces."""
     has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
     page_end, offset = _text(page, 0)
     if has_more and page_end <= last:

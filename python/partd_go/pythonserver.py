@@ -73,8 +73,7 @@ class PythonLink(Link):
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
-        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before
-        the ack."""
+        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error before the ack."""
         reply = self.read_message(1)
         error = None
         if match := _ERROR.fullmatch(reply[0]):
@@ -90,8 +89,8 @@ class PythonLink(Link):
 
 
 class PythonChannel(Channel):
-    """A channel that never resends a change: in this protocol, changes have no numbers, so the server could not
-    recognize a repeated one."""
+    """A channel that never resends a change, because changes have no numbers in this protocol: the server could apply
+    it twice."""
 
     link_class = PythonLink
 
@@ -107,8 +106,8 @@ class PythonChannel(Channel):
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Returns alternating keys and values. It joins the values of equal keys, because the server keeps only one
-        value per key."""
+        """Returns alternating keys and values. It joins values of equal keys, because the server keeps only one of
+        them."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)

@@ -87,8 +87,7 @@ class Process:
         self._directories: list[str] = []
 
     def _make_socket_directory(self) -> str:
-        """Creates a directory for a socket. Returns its path, which is short because systems limit the length of a
-        socket's path."""
+        """Creates a directory for a socket. Returns its path, which is short because systems limit paths of sockets."""
         directory = self._make_directory("partd-", None)
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
@@ -137,7 +136,7 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the first line of the server's output and True or, at the deadline, whatever has arrived and
+        """Returns the first line of the server's output and True. At the deadline, returns what has arrived and
         False."""
         line = b""
         while not line.endswith(b"\n"):
@@ -170,8 +169,7 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Stops the server and waits until it has written all data to its store. Raises NoServer if the server
-        failed."""
+        """Stops the server, which first writes all data to its store. Raises NoServer if the server failed."""
         assert self._process
         self._close_pipes()
         try:
@@ -198,8 +196,7 @@ class Process:
             with contextlib.suppress(ProcessLookupError):  # the process may have exited
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            # The server can outlive the shell and holds the store's locks until it ends: wait for the end of its
-            # output.
+            # The server can outlive the shell. Until its output ends, it holds the store's locks.
             output, deadline = self._process.stdout, time.monotonic() + 10
             while output and not output.closed and self._read(deadline):
                 pass

@@ -114,8 +114,7 @@ class SharedProcess(Process):
             assert self._process
             self._process.wait()  # only the shell ends; the program that it started runs on
         except BaseException:
-            # Hide the connection from _kill, which would close it: the next call would then report a closed server
-            # instead of trying again.
+            # Hide the connection from _kill, which would close it: the next call would then not try again.
             connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection

@@ -32,10 +32,9 @@ class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
         gobuild.build("partd-go-tables", out, "./cmd/partd-tables", cwd=HERE.parent.parent / "tables", cgo=True)
         build_data["force_include"].update({str(path): f"partd_go_tables/_bin/{path.name}" for path in out.iterdir()})
         build_data["pure_python"] = False
-        static = "PARTD_PROGRAMS" in os.environ and b"/ld-linux" not in (out / "partd-tables").read_bytes()
-        build_data["tag"] = (
-            gobuild.tag("2_17", "musllinux_1_1") if static else gobuild.tag("2_36")
-        )  # otherwise needs glibc 2.36, as in Debian 12
+        is_static = "PARTD_PROGRAMS" in os.environ and b"/ld-linux" not in (out / "partd-tables").read_bytes()
+        # A program that is not static needs glibc 2.36, as in Debian 12.
+        build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1") if is_static else gobuild.tag("2_36")
 
     def clean(self, versions: list[str]) -> None:
         Path(self.directory, "bin", "partd-tables").unlink(missing_ok=True)

@@ -207,8 +207,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Copies the records to target in the given order, as whole records rather than field by field. Returns their
-    bytes."""
+    """Copies whole records, not single fields, to target in the given order. Returns their bytes."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
@@ -250,8 +249,8 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 
 
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
-    """Returns the frame that consists of the given pieces, in order. Their layout must be the same. Raises Corrupt if a
-    piece is damaged."""
+    """Returns the frame that consists of the given pieces, in order. All pieces must have this layout. Raises Corrupt
+    if a piece is damaged."""
     try:
         return _join(layout, pieces, compression)
     except MemoryError:

@@ -262,8 +262,7 @@ class Collection:
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data's columns differ from the item's. Raises ValidationError if they do and allowed is
-        false."""
+        """Reports whether the data's columns differ from the item's. Raises ValidationError if that is not allowed."""
         missing, extra = (
             set(stored._value_columns) - set(map(str, data.columns)),
             set(map(str, data.columns)) - set(stored._value_columns),

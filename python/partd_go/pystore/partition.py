@@ -29,8 +29,7 @@ def calculate_optimal_partitions(
 def optimize_time_series_partitions(
     data: Any, freq: str = "auto", min_partition_days: int = 30
 ) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, divided by month, quarter or year (see freq), and its number of
-    partitions."""
+    """Returns the data as a dask DataFrame, divided by month, quarter or year (freq), and its number of partitions."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data

@@ -1,5 +1,4 @@
-"""Changes an item's columns. A setting on the server limits changes by appends. Registered functions migrate old
-rows."""
+"""Changes an item's columns, by appends within the limits of a strategy or by functions that migrate existing rows."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets the directory for stores, after creating it if necessary. Stops the servers of stores in other
-    directories."""
+    """Sets the directory for stores (created if necessary). Stops the servers of stores in other directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
@@ -67,8 +66,7 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to the store of a server at url, which may belong to another process, such as dask's
-    client."""
+    """Returns a connection to a store whose server, at url, may belong to another process, such as dask's client."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):

@@ -147,8 +147,7 @@ class Run:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
-        """Returns the description of the stage's result, or None if the stage has no valid result. gc may have removed
-        the result itself."""
+        """Returns the description of the stage's valid result, or None. gc may have removed the result itself."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 

@@ -98,8 +98,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must
-    fit into one message."""
+    """Keeps each result as a value of the store: a line that describes it, then the result. It must fit into one
+    message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url

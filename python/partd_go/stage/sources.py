@@ -35,8 +35,7 @@ def source_of(code: types.CodeType) -> Source | None:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. It must be called when the file is loaded, before the file can
-    change."""
+    """Records the syntax trees of a file's functions. Call it when the file is loaded, before the file can change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:

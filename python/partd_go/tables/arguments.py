@@ -67,8 +67,8 @@ def options_of(source: Callable[..., Any], known: type | None = None) -> Callabl
 
 
 def also_takes(known: type) -> Callable[[F], F]:
-    """Returns a decorator for a function with **options of the TypedDict known. The function's signature then shows
-    them."""
+    """Returns a decorator that makes a function's signature show its **options, which are those of the TypedDict
+    known."""
 
     def show(function: F) -> F:
         signature = inspect.signature(function)
@@ -97,8 +97,7 @@ def no_attribute(owner: object, name: str) -> AttributeError:
 
 
 def parameters(values: Any) -> str:
-    """Encodes the values of a statement's parameters as an Arrow stream of one row, in base64. Returns "" if there are
-    no values."""
+    """Encodes a statement's parameters as an Arrow stream of one row, in base64. Returns "" if there are no values."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise Misuse(
             f"params has type {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "

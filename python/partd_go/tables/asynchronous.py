@@ -87,6 +87,5 @@ class AsyncTables:
 
 
 async def connect_async(url_or_dir: str | os.PathLike[str], *args: Any, **options: Any) -> AsyncTables:
-    """Connects to tables for asyncio, as in async with await connect_async("data") as tables. It takes the arguments of
-    connect()."""
+    """Like connect(), but for asyncio, as in async with await connect_async("data") as tables."""
     return AsyncTables(await asyncio.to_thread(connect, url_or_dir, *args, **options))

@@ -61,8 +61,7 @@ def split(
         split("trades.csv", by="symbol", dir="by-symbol")
 
     If dir already contains files, split raises Exists unless append, replace or force is true. It never changes files
-    that it could not have written. The new files appear only when all of them are complete; after an error, dir is
-    unchanged.
+    that it could not have written. New files appear only when all are complete; after an error, dir is unchanged.
 
     Args:
         data: A pandas, polars or pyarrow table; a pyarrow reader, dataset or scanner, a polars LazyFrame or a dask

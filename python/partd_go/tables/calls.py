@@ -82,8 +82,8 @@ class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 class Call(flight.ClientMiddleware):  # type: ignore[misc]
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For advice_if_unknown,
-    see convert_error.
+    If another exception, such as KeyboardInterrupt, ends the block, the call is cancelled on the server. For
+    advice_if_unknown, see convert_error.
     """
 
     def __init__(
@@ -187,8 +187,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
 
 def call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """Returns the result of call for each name. A few calls run concurrently. After an error, no further call
-    starts."""
+    """Returns the result of call for each name. Runs a few calls concurrently. After an error, starts no more calls."""
     all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(CONCURRENT, "partd-tables")
     try:

@@ -76,6 +76,5 @@ class Catalog(Connection):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If the bucket contains tables, the call fails unless tables is true, which deletes them
-        too."""
+        """Deletes a bucket. If it contains tables, the call fails unless tables is true, which deletes them too."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")

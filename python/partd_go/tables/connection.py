@@ -119,8 +119,7 @@ class Connection:
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. If no other client uses the directory's server, the server writes all data and
-        stops."""
+        """Closes the connection. A directory's server writes all data and stops when no client uses it any more."""
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
@@ -221,8 +220,8 @@ class Connection:
 
 
 def _read_batches(reader: Any) -> list[pa.RecordBatch]:
-    """Returns the next batches, or an empty list at the end. It returns several at a time, because Call.wait starts a
-    thread for each call."""
+    """Returns the next batches, or an empty list at the end: several at a time, because Call.wait starts a thread each
+    time."""
     batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
     while size < _GROUP_BYTES and time.monotonic() < until:
         try:
@@ -279,8 +278,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 
 def _leave_to_parent() -> None:
-    """Keeps connections open in a forked process, because closing them would wait for gRPC threads that do not exist
-    there."""
+    """Keeps connections open in a forked process: closing them would wait for gRPC threads that do not exist there."""
     for tables in _connected:
         for connection in tables._flights:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -93,8 +93,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
         return Dataset, (self._source,)
 
     def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> dataset.Scanner:
-        """Returns a scanner of the rows that match filter. columns is a list of names, or a dict of named
-        expressions."""
+        """Returns a scanner of the rows that match filter. columns is a list of names or a dict of expressions."""
         tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
         needed = (
             [named, *(pushdown.of_arrow(one)[1] for one in columns.values())]

@@ -39,8 +39,7 @@ class Snapshot(NamedTuple):
 class Operations(Connection):
     """Operations on a server's tables.
 
-    If a method's table name is optional and omitted, the method applies to the bucket. timeout limits a call, in
-    seconds.
+    If an optional table name is omitted, a method applies to the bucket. timeout limits a call, in seconds.
     """
 
     def snapshot(self, name: str, bucket: str = "", *, timeout: float | None = None) -> None:

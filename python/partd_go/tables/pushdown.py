@@ -54,8 +54,8 @@ _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "No
 
 
 def text(tree: Tree, schema: pa.Schema) -> str | None:
-    """Returns the filter for the server, or None (which selects all rows) if the tree cannot be converted or the filter
-    would be too long."""
+    """Returns the filter for the server, or None (all rows) if tree cannot be converted or the filter would be too
+    long."""
     server_filter = _text(tree, schema)
     return server_filter if server_filter is not None and len(server_filter.encode()) <= _MAX_BYTES else None
 
@@ -90,8 +90,7 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
 
 
 def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
-    """Returns the value in a column's type, or None if the value does not fit or if the server would compare it
-    differently."""
+    """Returns the value in a column's type, or None if it does not fit or the server would compare it differently."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(data_type)
@@ -197,8 +196,7 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """Returns a polars expression's tree, and the expression without conditions that only polars' engine can
-    evaluate."""
+    """Returns a polars expression's tree, and the expression without conditions that only polars can evaluate."""
     import polars
 
     tree = json.loads(predicate.meta.serialize(format="json"))

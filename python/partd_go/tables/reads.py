@@ -160,8 +160,7 @@ class Reads(Catalog):
 
         The earlier state is selected by since, a version or a time, or by since_snapshot, the name of a snapshot.
         Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
-        The columns in keys identify rows, so that updates can be recognized; the default is the table's time and key
-        columns.
+        The columns in keys identify rows, so that updates can be recognized; the default is the table's time and keys.
 
         To get the next changes, pass the result's version as since, and its uuid. changes() raises NotFound if the
         version has expired, or if the table was created again: then start again without since and uuid.

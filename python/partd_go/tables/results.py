@@ -53,8 +53,8 @@ class Version(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The rows that changed since an earlier state of a table. To get later changes, pass version (as since) and uuid
-    to the next call of changes()."""
+    """The rows that changed since an earlier state of a table. For later changes, pass version (as since) and uuid to
+    changes()."""
 
     rows: Any
     version: int

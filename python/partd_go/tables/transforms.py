@@ -162,8 +162,7 @@ def _resample_body(
 
 
 def _function_calls(how: Functions) -> list[str]:
-    """Returns the functions in a resample request. A dict works as in pandas: {"high": "max", "price": ["first",
-    "last"]}."""
+    """Returns the functions of a resample request. A dict is as in pandas: {"high": "max", "size": ["sum", "mean"]}."""
     calls = []
     for column, names in how.items() if isinstance(how, Mapping) else [(None, how)]:
         for name in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:

@@ -164,8 +164,8 @@ class Writes(Catalog):
         text_flags: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Sends rows with call, the command for a put. Returns the server's answer. If is_typed is true, a text file is
-        read with the types of the table's columns. For advice_if_unknown, see convert_error, and for is_idempotent, see
-        _repeat."""
+        read with the types of the table's columns. See convert_error for advice_if_unknown, and _repeat for
+        is_idempotent."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
@@ -199,8 +199,7 @@ class Writes(Catalog):
         self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any
     ) -> dict[str, int]:
         """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows.
-        Returns the version of each table, by name. After an error, no further put starts; finished puts are not
-        undone."""
+        Returns the version of each table, by name. After an error, no more puts start, but finished puts stay."""
         return call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @options_of(put)
