@@ -28,7 +28,7 @@ export interface TreeBucket {
 }
 export interface Tree {
   buckets: TreeBucket[];
-  next: { bucket: string; table: string } | null; // where the next page begins: after this table; null on the last page
+  next: { bucket: string; table: string } | null; // the last table on this page of the tree; null on the last page
 }
 export interface Column {
   name: string;
@@ -66,15 +66,15 @@ export interface Written {
   replaced?: number; // the number of rows that a CREATE OR REPLACE TABLE would remove
 }
 
-// status is 0 if the server could not be reached. line and column, counted from 1, locate an error in SQL. writes means
-// that the statement writes, so that only the action exec runs it.
+// ApiError is a failed request. status is 0 if the server could not be reached. line and column, counted from 1, locate
+// an error in SQL. writes is set if the statement writes: then only the action exec runs it.
 export class ApiError extends Error {
   constructor(message: string, readonly status: number, readonly line?: number, readonly column?: number, readonly writes?: boolean) {
     super(message);
   }
 }
 
-// An argument that is "" or undefined is omitted; null is sent as an empty value.
+// Args are the parameters of a request. One that is "" or undefined is omitted; null is sent as an empty value.
 export type Args = Record<string, string | number | null | undefined>;
 
 export function address(path: string, args: Args = {}): string {
@@ -87,8 +87,8 @@ export function address(path: string, args: Args = {}): string {
 
 const noResponse = "the server does not respond: the page retries until it does";
 
-// If error means that the server could not be reached, onBack polls the server, and calls retry once the server
-// responds.
+// onBack calls retry once the server responds, if error means that it could not be reached. It polls the server until
+// then.
 let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, retry: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
@@ -128,8 +128,8 @@ export async function post<T>(path: string, body: unknown, signal?: AbortSignal)
   return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body), signal })).json();
 }
 
-// put uploads a file, and reports the progress as a share from 0 to 1. It does not use fetch, which
-// cannot report the progress of an upload.
+// put uploads a file and reports the progress as a share from 0 to 1. It does not use fetch, which cannot report the
+// progress of an upload.
 export function put(args: Args, file: Blob, signal: AbortSignal, onProgress: (share: number) => void): Promise<{ version: number; rows: number }> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

@@ -24,17 +24,17 @@ interface Point {
 interface ChartData {
   chart: ChartArgs;
   points: Point[];
-  // The numbers of rows, series and bars in the source, some of which may not be drawn.
+  // How many rows, series and bars the source has. The chart may show fewer.
   rows: number;
   series: number;
   bars: number;
-  repeats: boolean; // whether several rows of a line chart have the same x; if not all rows are drawn, by an estimate
+  repeats: boolean; // whether several rows of a line chart have the same x (an estimate, if not all rows are drawn)
 }
 
 const quoteText = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// samplingQuery returns the statement that computes the points to draw from the rows of sql. time says whether x is a
-// column of times. width and height are the chart's size in pixels.
+// samplingQuery returns the statement that computes the points to draw from the rows of sql. time is set if x is a column
+// of times. width and height are the chart's size in pixels.
 function samplingQuery(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
   const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoteName(x)}) THEN epoch_us(${quoteName(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoteName(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoteName(by)}::VARCHAR, 'null')` : "";
@@ -90,7 +90,7 @@ function drawPlot({ points, chart: { kind, x, y, by } }: ChartData, width: numbe
   const labels = kind === "bar" ? [...new Set(points.map((p) => String(p.x)))] : [];
   const labelRoom = (width - 90) / labels.length; // in pixels
   const slanted = labels.length > 12 || Math.max(0, ...labels.map((label) => Math.min(label.length, 18))) * 7 + 6 > labelRoom;
-  const everyLabel = Math.ceil(14 / labelRoom); // only each of so many bars has a label
+  const everyLabel = Math.ceil(14 / labelRoom); // 1 if each bar has a label, 2 if every second bar has one, and so on
   const title = kind === "histogram" ? "rows" : `${kind === "bar" ? "sum of " : ""}${y.join(", ")}`;
   const common = { x: "x", y: "y", tip: true };
   const marks = {
@@ -122,8 +122,8 @@ function drawPlot({ points, chart: { kind, x, y, by } }: ChartData, width: numbe
   return svg;
 }
 
-// placeLegend returns the positions of the legend's entries, in lines that are at most width pixels wide. They are below the title
-// of the y axis, which Plot writes at the top.
+// placeLegend returns the positions of the legend's entries, in lines of at most width pixels, below the title of the y
+// axis, which Plot writes at the top.
 function placeLegend(names: string[], width: number): { name: string; left: number; top: number }[] {
   let [left, top] = [70, 32];
   return names.map((name) => {

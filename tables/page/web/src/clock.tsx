@@ -1,6 +1,6 @@
 import { useEffect, useReducer, useRef } from "preact/hooks";
 
-// Clock shows the seconds since a time of performance.now(), by default since it was first shown.
+// Clock shows the seconds since a time (as from performance.now()) or, by default, since it was first shown.
 export function Clock({ since }: { since?: number }) {
   const first = useRef(performance.now());
   const [, tick] = useReducer((n: number) => n + 1, 0);

@@ -6,7 +6,7 @@ export interface Route {
   args: URLSearchParams;
 }
 
-// The data and the actions that all views share.
+// App contains the data and the actions that all views share.
 export interface App {
   session: Session;
   tree: Tree | null;
@@ -19,10 +19,11 @@ export interface FormArgs {
   bucket: string;
   table?: string;
   snapshot?: string;
-  files?: File[]; // put one after the other
+  files?: File[]; // files to put, one after the other
 }
 
-// The view and its state are in the part of the address after #, which the browser does not send to the server.
+// readRoute returns the view and its state from the part of the address after #, which the browser does not send to the
+// server.
 export const readRoute = (): Route => parseRoute(location.hash);
 
 export function parseRoute(hash: string): Route {
@@ -40,10 +41,10 @@ export function href(view: string, args: Record<string, string | number | string
 
 export const bucketName = (bucket: string) => bucket || "default";
 export const formatCount = (n: number) => n.toLocaleString("en");
-// tableCount is a table's number of rows, which can be a maximum.
+// tableCount formats a table's number of rows, which may be only a maximum.
 export const tableCount = (t: { rows: number; rows_exact?: false }) => `${t.rows_exact === false ? "at most " : ""}${formatCount(t.rows)}`;
 export const rowsOf = (n: number) => `${formatCount(n)} ${n === 1 ? "row" : "rows"}`;
-// formatTime spells a time in UTC to the second, as the command line does.
+// formatTime formats a time in UTC to the second, as the command line does.
 export const formatTime = (time: string) => `${time.slice(0, 19)}Z`;
 export const quoteName = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
@@ -80,8 +81,7 @@ export function useStored<T>(key: string, first: T): [T, (value: T) => void] {
   return [value, set];
 }
 
-// useLoaded loads a value. It reloads the value when key changes, and when the server is back after a
-// failure.
+// useLoaded loads a value. It reloads the value when key changes and when the server is back after a failure.
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
   const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
   const [attempt, setAttempt] = useState(0);

@@ -6,7 +6,7 @@ import { type App, bucketName } from "./common";
 import { quoteIfNeeded } from "./duckdb";
 import type { Editor, Names } from "./editor";
 
-const maxDescribed = 50; // limit on the tables whose columns are requested
+const maxDescribed = 50; // maximum number of tables whose columns are requested
 const completion = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: quoteIfNeeded(label) });
 // CodeMirror splits a key into two names at a dot, unless the dot is escaped.
 const completionKey = (name: string) => name.replaceAll(".", "\\.");

@@ -48,13 +48,13 @@ export interface Editor {
 const functionNames = new Set(functions.split(" "));
 const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
-// words removes the names of DuckDB's functions from keywords, and adds the keywords in more.
+// words removes the names of DuckDB's functions from keywords and adds the keywords in more.
 function words(keywords = "", more: string): string {
   return [...keywords.split(" ").filter((word) => !functionNames.has(word)), more].join(" ");
 }
 
-// unfinished returns a source without the names that are already typed in full, because Enter would insert them again
-// instead of a new line. Without validFor, the source is asked again after each letter.
+// unfinished returns a source that omits a name that is already typed in full, because Enter would insert the name
+// again instead of a new line. Without validFor, the editor asks the source again after each letter.
 const unfinished = (source: CompletionSource): CompletionSource => async (context) => {
   const result = await source(context);
   if (!result || context.explicit) return result;

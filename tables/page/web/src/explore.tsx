@@ -14,7 +14,7 @@ export function Filter({ value, error, set }: { value: string; error?: Error; se
   const input = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(value);
   useEffect(() => setTyped(value), [value]);
-  // words is a pair of words where the parser failed, which may be a column name with a space.
+  // words returns the words before and after the place where the parser failed. They may be a column name with a space.
   const words = (at: number) => (at > 0 && /syntax error/i.test(error!.message) ? [/[A-Za-z_]\w* +$/.exec(value.slice(0, at)), /^[A-Za-z_]\w*/.exec(value.slice(at))] : []);
   const at = error instanceof ApiError && error.line ? indexOfPosition(value, error.line, error.column ?? 1) : -1;
   useEffect(() => {

@@ -12,7 +12,7 @@ const headHeight = 42;
 const maxCopied = 200_000; // cells
 const maxHeight = 8_000_000; // pixels; browsers limit the height of an element
 const minColumnWidth = 56;
-const settleTime = 250; // milliseconds between the last scroll event and the correction of the bar
+const settleTime = 250; // milliseconds between the last scroll event and the correction of the scroll bar
 
 interface Props {
   rows: Rows;
@@ -37,7 +37,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
   const lastScrollTop = useRef(0); // the last known position of the scroll bar, in pixels
-  const shownTop = useRef(0); // top when the grid was last rendered, for the timer
+  const shownTop = useRef(0); // the value of top when the grid was last rendered, for settleTimer
   shownTop.current = top;
   const settleTimer = useRef(0); // the timer that corrects the scroll bar after scrolling stops
   const dragged = useRef(new Set<number>()); // the columns whose width the user has set

@@ -17,7 +17,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   const [error, setError] = useState("");
   const stop = useRef(new AbortController());
   const id = useRef(crypto.randomUUID());
-  const proposedName = useRef(""); // the table name that the last file gave
+  const proposedName = useRef(""); // the table name proposed for the last file
   const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
   const { table, mode, format } = values;
   const text = format === "csv" || format === "tsv" || format === "jsonl";

@@ -1,5 +1,4 @@
-// Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first rows of a
-// query's result.
+// Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first rows of a query's result.
 import { Field, RecordBatch } from "apache-arrow";
 import { type Args, ApiError, type Batches, address, get, onBack, query, stream, type Written } from "./api";
 import { quoteName } from "./common";
@@ -110,8 +109,8 @@ export class TableRows implements Rows {
     }
   }
 
-  // fail stops fetching until the server is back. It retries only a few times, because the rows
-  // themselves may cause the failure.
+  // fail stops fetching until the server is back. It retries only a few times, because the rows themselves may cause
+  // the failure.
   private fail(error: Error) {
     if (!this.error && ++this.failures <= 5) {
       onBack(error, this.closed.signal, () => {
@@ -134,7 +133,7 @@ export class TableRows implements Rows {
   }
 }
 
-// A statement, its position in the editor, and the state of the tables that it names.
+// Statement is a statement, its position in the editor, and the state of the tables that it names.
 export interface Statement {
   sql: string;
   from: number;

@@ -58,7 +58,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const result = activeRun?.all[activeRun.shown];
   const running = activeRun?.all.find((r) => r.running) ?? (activeRun?.next?.running ? activeRun.next : undefined);
   const alone = !!result && (!!result.written || standsAlone(result.statement.sql));
-  // The editor's callbacks run after this rendering, and must see the newest state.
+  // The editor's callbacks run after this rendering and must see the newest state.
   const newest = useRef({ tab, tabs, run });
   newest.current = { tab, tabs, run };
 
@@ -298,8 +298,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   );
 }
 
-// goTo changes the address. If the old address names no statement, goTo replaces it, so that Back does
-// not return to it.
+// goTo changes the address. If the old address names no statement, goTo replaces it, so that Back does not return to
+// it.
 function goTo(address: string) {
   if (location.hash !== href("sql")) return void (location.hash = address);
   history.replaceState(null, "", address);

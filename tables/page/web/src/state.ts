@@ -1,4 +1,4 @@
-// The look of rows, which is stored in the address: a filter, an order, a profile and a chart.
+// The look of rows: a filter, an order, a profile and a chart. It is stored in the address.
 export interface Sort {
   column: string;
   descending: boolean;
@@ -17,8 +17,8 @@ export interface Look {
   chart: ChartArgs | null;
 }
 
-// A change that depends on the current look is a function, because the look from the last rendering may
-// be outdated: fast key presses can cause several changes between two renderings.
+// Change is a change of the look. If it depends on the current look, it is a function, because the look from the last
+// rendering may be outdated: fast key presses can cause several changes between two renderings.
 export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
 export const applyChange = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
 

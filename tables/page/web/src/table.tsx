@@ -102,7 +102,8 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   );
 }
 
-// Maintenance shows the state of a table's maintenance. Its summary says if the table needs maintenance in vain.
+// Maintenance shows the state of a table's maintenance. Its summary says so if the server cannot maintain the table
+// now.
 function Maintenance({ state: m }: { state: NonNullable<Table["maintenance"]> }) {
   const facts = [`${formatCount(m.files)} files, ${formatCount(m.small_files)} of them small`, `${formatCount(m.versions)} versions, ${formatBytes(m.metadata_bytes)} of metadata`];
   if (m.unused_bytes) facts.push(`${formatBytes(m.unused_bytes)} in files that nothing needs`);

@@ -124,9 +124,9 @@ function interval(parts: Int32Array): string {
   return `${text}${nanos < 0n ? "-" : ""}${two(seconds / 3600n)}:${two((seconds / 60n) % 60n)}:${two(seconds % 60n)}${rest}`;
 }
 
-const significantDigits = [5, 9, 17]; // that tell all values of float16, float32 and float64 apart
+const significantDigits = [5, 9, 17]; // enough to distinguish all values of float16, float32 and float64
 
-// float formats a number with the fewest digits that tell it apart from all others of its type.
+// float formats a number with the fewest digits that distinguish it from all others of its type.
 function float(value: number, digits: number): string {
   if (Object.is(value, -0)) return "-0";
   if (digits === 17 || !Number.isFinite(value)) return String(value);
@@ -139,7 +139,7 @@ function float(value: number, digits: number): string {
 
 const unitNames = ["s", "ms", "us", "ns"]; // by TimeUnit
 
-// typeName spells a type as the server and the command line do.
+// typeName returns a type's name, spelled as by the server and the command line.
 export function typeName(type: DataType): string {
   if (DataType.isInt(type)) return `${type.isSigned ? "" : "u"}int${type.bitWidth}`;
   if (DataType.isFloat(type)) return `float${16 << type.precision}`;

@@ -28,7 +28,7 @@ export function mustShowWhole(rows: Rows, column: number): boolean {
 export const cellWidth = (text: string) => textWidth(text) + padding;
 export const gutterWidth = (rows: Rows) => Math.max(40, textWidth(rows.count.toLocaleString("en"), "11px") + 18);
 
-// initialWidths makes each column wide enough for its name and the cells of the first rows.
+// initialWidths returns widths that fit each column's name and the cells of the first rows.
 export function initialWidths(rows: Rows): number[] {
   return rows.fields.map((field, column) => {
     const head = Math.max(textWidth(field.name.slice(0, 100), "600 13px"), textWidth(typeName(field.type).slice(0, 100), "11.5px"));

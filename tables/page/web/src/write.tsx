@@ -5,11 +5,12 @@ import { bucketName, rowsOf, shorten } from "./common";
 import { Dialog } from "./forms";
 import type { Statement } from "./rows";
 
-// summarize says what a statement has done.
+// summarize describes what a statement has done.
 export const summarize = (w: Written) => `${w.verb}: ${rowsOf(w.rows)} changed`;
 
-// WriteDialog says how many rows a statement changes, and runs it on request. It calls close with the result, with the error
-// of a statement that is wrong or whose outcome is unknown, or without either if the user closes the dialog before that.
+// WriteDialog says how many rows a statement changes and runs it on request. It calls close with the result, with an
+// error if the statement is wrong or its outcome is unknown, or without an argument if the user closes the dialog
+// before that.
 export function WriteDialog({ statement, close }: { statement: Statement; close: (outcome?: Written | Error) => void }) {
   const [dryRun, setDryRun] = useState<{ result: Written; command: string }>();
   const [error, setError] = useState("");
