@@ -288,7 +288,7 @@ def fill(path: Path) -> None:
 def fault_injector(
     fault: str, flags: argparse.Namespace, filler: Path, servers: list[Program]
 ) -> Callable[[float, int], int]:
-    """Returns a function that causes faults, given the shuffle's seconds and bytes on disk, and returns their
+    """Returns a function that takes the shuffle's seconds and bytes on disk, causes faults, and returns their
     number."""
     choose, count, last_fault = random.Random(flags.seed).choice, 0, 0.0
 
@@ -339,15 +339,15 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
         with open(f"{out}/log", "wb") as log:
             command = [python, __file__, "--one", method]
             child = subprocess.Popen(command, env=os.environ | {"KILLS": json.dumps(job)}, stdout=log, stderr=log)
-        step, start, begun = fault_injector(fault, flags, Path(disk, "filler"), servers), time.monotonic(), 0.0
+        step, start, begin_time = fault_injector(fault, flags, Path(disk, "filler"), servers), time.monotonic(), 0.0
         peak = peak_disk = faults = 0
         while child.poll() is None and time.monotonic() < start + flags.timeout:
             time.sleep(0.2)
             used = disk_bytes(directory)
             peak, peak_disk = max(peak, sum(map(memory, descendants()))), max(peak_disk, used)
-            begun = begun or os.path.exists(f"{out}/begun") and time.monotonic()
-            faults = step(time.monotonic() - begun, used) if begun else 0
-        seconds, code = round(time.monotonic() - (begun or start), 1), child.poll()
+            begin_time = begin_time or os.path.exists(f"{out}/begun") and time.monotonic()
+            faults = step(time.monotonic() - begin_time, used) if begin_time else 0
+        seconds, code = round(time.monotonic() - (begin_time or start), 1), child.poll()
     result = {
         "bench": "kills",
         "method": method,

@@ -3,7 +3,7 @@
     with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
         store.append({"fruit": b"apple"})
 
-serve() starts a private server for one program.
+serve() starts a private server for this program.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -70,7 +70,7 @@ class PythonLink(Link):
     def _read(self, size: int) -> bytes:
         if size <= _CHUNK:
             return super()._read(size)
-        return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
+        return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - start)) for start in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
         """Waits for the server's ack. If a request fails, the Go program partd-server sends an error before the ack."""

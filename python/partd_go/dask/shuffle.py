@@ -207,7 +207,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """What readers need: the committed attempts, the layouts of their pieces, and each partition's row count."""
+    """The facts that readers need: committed attempts, the layouts of their pieces, and each partition's row count."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task

@@ -112,7 +112,7 @@ class Code:
                 f"{name or 'a value'} is a {kind}, which cannot be hashed: create it inside the function ({error})"
             ) from error
         self.hash.update(pickled.getvalue())
-        self.value("", [type(v), *pickler.found])
+        self.value("", [type(v), *pickler.collected])
 
     def library(self, module: str, name: str) -> None:
         top = sys.modules.get(module.partition(".")[0])
@@ -272,12 +272,12 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
-        self.found: list[Any] = []
+        self.collected: list[Any] = []
 
     def persistent_id(self, v: Any) -> int | None:
         if isinstance(v, (types.FunctionType, type)) and _is_user_code(v):
             pass
         elif type(v) not in (set, frozenset, types.MappingProxyType, types.ModuleType):
             return None
-        self.found.append(v)
-        return len(self.found)
+        self.collected.append(v)
+        return len(self.collected)

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import Misuse, extra
 
-# Formats that cannot run code when they are read, so the bytes determine the value.
-EXECUTE_NOTHING = ("parquet", "csv")
-_NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # pandas writes these elsewhere
+# Formats that cannot run code when they are read, so that the bytes of a file determine its value.
+CODE_FREE_FORMATS = ("parquet", "csv")
+_NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # formats that pandas does not write to files
 _WRITE_OPTIONS: dict[str, dict[str, Any]] = {
     "hdf": {"key": "result"},
     "stata": {"write_index": False},
@@ -29,7 +29,7 @@ def digest(words: Any) -> str:
 
 def result_hash(format: str, checksum: str) -> str:
     """Returns a result's hash for the keys of later stages, or "" if the format's bytes do not determine the value."""
-    return digest([format, checksum]) if format in EXECUTE_NOTHING else ""
+    return digest([format, checksum]) if format in CODE_FREE_FORMATS else ""
 
 
 def methods(format: str) -> tuple[Any, Any]:
@@ -127,8 +127,8 @@ def _difference(back: Any, result: Any, format: str) -> str:
 
 def _objects(rows: Any) -> list[Any]:
     """Returns the columns, index levels and labels whose dtype is object."""
-    columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
-    columns += [axis.get_level_values(at) for axis in rows.axes for at in range(axis.nlevels)]
+    columns = [rows] if rows.ndim == 1 else [rows.iloc[:, position] for position in range(rows.shape[1])]
+    columns += [axis.get_level_values(position) for axis in rows.axes for position in range(axis.nlevels)]
     return [column for column in columns if column.dtype == object]
 
 

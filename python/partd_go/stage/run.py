@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from ..errors import Misuse
 from .code import Code
 from .files import Damaged, Kept
-from .formats import EXECUTE_NOTHING, digest, result_hash, write
+from .formats import CODE_FREE_FORMATS, digest, result_hash, write
 from .raw import RawFiles, content_hash
 from .storage import IDENTITY, PART, storage_of
 
@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changin
 
 
 class Step(NamedTuple):
-    """What a call would do with one stage ("runs", "may run", "kept" or "skipped") and why."""
+    """The action of a call for one stage ("runs", "may run", "kept" or "skipped") and its reason."""
 
     stage: str
     action: str
@@ -125,9 +125,9 @@ class Run:
     def result_id(self, s: Runnable) -> str:
         """Returns what represents the stage's result in the keys of later stages: the result's hash, which is known
         even after gc has removed the result. If the result is not kept, or if its bytes do not determine its value (see
-        EXECUTE_NOTHING), the stage's key is used instead."""
+        CODE_FREE_FORMATS), the stage's key is used instead."""
         if s not in self.result_ids:
-            if not s.cache or s.format not in (None, *EXECUTE_NOTHING):
+            if not s.cache or s.format not in (None, *CODE_FREE_FORMATS):
                 self.result_ids[s] = self.key(s)
             elif kept := self.find(s):
                 self.result_ids[s] = kept.content or self.key(s)
@@ -170,7 +170,7 @@ class Run:
                 steps[s] = Step(s.name, "skipped", "its result was removed" if kept else "its result is not kept")
             else:
                 steps[s] = Step(s.name, "runs", self.why(s))
-                unknown.update([s] if s.format in (None, *EXECUTE_NOTHING) else [])
+                unknown.update([s] if s.format in (None, *CODE_FREE_FORMATS) else [])
         for s in reversed(self.inputs):
             if steps[s].action == "skipped":
                 steps[s] = (
@@ -235,7 +235,7 @@ class Run:
 
     def stored_result(self, s: Runnable) -> Any:
         local, storage = storage_of(s.directory)
-        if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
+        if storage is not local and s.format not in (None, "pickle", *CODE_FREE_FORMATS):
             raise Misuse(
                 f"{s.name}: reading a shared result as {s.format} could run another user's code: pass parquet, csv or "
                 "pickle"

@@ -63,7 +63,7 @@ class InTables:
     def put(self, stage: str, key: str, expires: float, result_path: Path, content: str) -> None:
         info, data = _pack(stage, expires, result_path, content)
         rows = pa.table(
-            {"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())}
+            {"data": pa.array([data[i : i + _PIECE] for i in range(0, len(data), _PIECE)], pa.large_binary())}
         )
         self.tables.put(key, rows, "replace", self.bucket, metadata={_INFO: info})
 

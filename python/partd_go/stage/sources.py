@@ -66,7 +66,7 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    # The walk reaches a.b.c before its part a.b. At a.b.c, it adds the node a to seen, and thus skips a.b.
+    # The walk reaches a.b.c before its part a.b. At a.b.c, it adds the node a to seen, so it skips a.b.
     for node in ast.walk(tree):
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):

@@ -67,8 +67,8 @@ def options_of(source: Callable[..., Any], known: type | None = None) -> Callabl
 
 
 def also_takes(known: type) -> Callable[[F], F]:
-    """Returns a decorator that makes a function's signature show its **options, which are those of the TypedDict
-    known."""
+    """Returns a decorator that shows the options in the TypedDict known in the signature of a function with
+    **options."""
 
     def show(function: F) -> F:
         signature = inspect.signature(function)

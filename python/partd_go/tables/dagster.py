@@ -25,8 +25,8 @@ with extra("dagster"):
 class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
     """Stores each asset in the table named by the last part of its key, in the bucket named by the parts before it.
 
-    A time partition is a range of the table. Its time column is the one in the asset's metadata, such as {"time_col":
-    "day"}, or else the table's first column with times. Any other partition is a separate table, ASSET.PARTITION. Each
+    A time partition is a range of the table. The key "time_col" in the asset's metadata names the time column; the
+    default is the table's first column with times. Any other partition is a separate table, ASSET.PARTITION. Each
     materialization replaces the table or the range in one commit, so that repeating it duplicates no rows. Its metadata
     contains the table, the version, and the number of rows written. url, token and tls_ca are as in connect().
     """

@@ -95,7 +95,7 @@ class Operations(Connection):
         replace: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Changes the metadata of a table or a bucket: stores the values of the dict set under their keys, and removes
+        """Changes the metadata of a table or a bucket: adds or replaces the keys in set, with their values, and removes
         the keys in remove. If replace is true, it removes every key that is not in set."""
         self._ask(
             "partd.change_metadata",
@@ -109,8 +109,8 @@ class Operations(Connection):
 
     def rules(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> list[dict[str, Json]]:
         """Returns the rules that the rows of a table, or of all tables in a bucket, must satisfy."""
-        (found,) = self._ask("partd.rules", timeout, bucket=bucket, name=name)
-        return found or []
+        (current,) = self._ask("partd.rules", timeout, bucket=bucket, name=name)
+        return current or []
 
     def edit_rules(
         self,
@@ -125,11 +125,16 @@ class Operations(Connection):
         enable: Names = (),
         timeout: float | None = None,
     ) -> None:
-        """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the
-        predefined rules in the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then
-        it removes, disables and enables the rules named in remove, disable and enable. time is the time column that
-        predefined rules check; the default is the one in the table's settings, or else the table's first column with
-        times or dates."""
+        """Adds rules to a table or a bucket. Then removes, disables and enables the named rules.
+
+        Args:
+            add: The rules to add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}. A rule
+                replaces an existing one of the same name.
+            sets: Names of sets of predefined rules to add, "time_series" or "prices".
+            time: The time column that predefined rules check. The default is the one in the table's settings, or else
+                the table's first column with times or dates.
+            remove, disable, enable: Names of rules.
+        """
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
         edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
         self._ask(
@@ -171,11 +176,16 @@ class Operations(Connection):
         grace: datetime.timedelta = datetime.timedelta(days=1),
         timeout: float | None = None,
     ) -> dict[str, int]:
-        """Removes versions older than older_than from the named tables, or from all tables in the bucket. It always
-        keeps the newest `keep` versions of each table, and all versions in snapshots. Then it removes files that have
-        been unused for at least grace. grace may be timedelta(0) if no other program uses the directory or bucket and
-        nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting", the
-        number of unused files that grace still protects."""
+        """Removes old versions of the named tables, or of all tables in the bucket, and then files that nothing uses.
+        It keeps all versions in snapshots. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and
+        "FilesWaiting", the number of unused files that grace still protects.
+
+        Args:
+            older_than: How old a version must be to be removed.
+            keep: How many of the newest versions of each table are kept, whatever their age.
+            grace: How long a file must have been unused before it is removed. It may be timedelta(0) if no other
+                program uses the directory or bucket and nothing is being read.
+        """
         age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 

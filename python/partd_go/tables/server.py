@@ -201,9 +201,13 @@ def serve(
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
 
-    If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If
-    secret is given, each call needs a token from Server.token(). memory, read_only and start_timeout are as in
-    connect(). flags are more flags for `partd-tables serve`, such as ("--insecure",).
+    Args:
+        dir: The directory of the tables.
+        host, port: The address for clients. If port is 0, the system chooses a free one.
+        cert, key: PEM files, or their content, which enable TLS.
+        secret: If given, each call needs a token from Server.token().
+        flags: More flags for `partd-tables serve`, such as ("--insecure",).
+        memory, read_only, start_timeout: As in connect().
     """
     scheme = "grpc+tls" if cert else "grpc"
     url_host = f"[{host}]" if ":" in host else host
