@@ -42,11 +42,15 @@ type SplitOptions struct {
 	// Replace or Force; otherwise it returns an error, because it might add the same rows twice.
 	Append, Replace, Force bool
 
-	Format  string      // name of a format of files; arrow is a stream if columns have dictionaries; "" means parquet
-	Formats formats.Set // nil means the standard formats: csv, jsonl, parquet and arrow
-	Memory  int64       // approximate limit of memory in bytes; 0 means [DefaultMemory]
-	Temp    string      // directory for temporary data; "" means the system's
+	Format string // name of a format of files; arrow is a stream if columns have dictionaries; "" means parquet
+	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
+	Temp   string // directory for temporary data; "" means the system's
+
+	formats formats.Set
 }
+
+// UseFormats replaces the standard formats of files: csv, jsonl, parquet and arrow. Only partd-tables can call it.
+func (o *SplitOptions) UseFormats(set formats.Set) { o.formats = set }
 
 // SplitResult says what Split wrote.
 type SplitResult struct {
@@ -77,7 +81,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		}
 	}()
 	s := &splitter{SplitOptions: *o, columns: r.Schema()}
-	s.format, err = o.Formats.Files().Find(cmp.Or(o.Format, "parquet"))
+	s.format, err = o.formats.Files().Find(cmp.Or(o.Format, "parquet"))
 	if err != nil {
 		return result, fmt.Errorf("format %w", err)
 	}

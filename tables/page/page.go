@@ -28,9 +28,12 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	URL     string      // URL of the Flight server, which the page inserts into command lines
-	Formats formats.Set // of uploads and downloads; nil means the standard formats
+	URL     string // URL of the Flight server, which the page inserts into command lines
+	formats formats.Set
 }
+
+// UseFormats replaces the standard formats of uploads and downloads. Only partd-tables can call it.
+func (o *Options) UseFormats(set formats.Set) { o.formats = set }
 
 type handler struct {
 	server   *serving.Core
@@ -49,7 +52,7 @@ type handler struct {
 // Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same
 // store. Requests from the page need the same tokens as Flight calls, and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
-	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests(), formats: o.Formats}
+	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests(), formats: o.formats}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range h.endpoints() {

@@ -26,7 +26,7 @@ func TestAnotherFormat(t *testing.T) {
 		_, err := io.WriteString(w, "toy ")
 		return must.Get(write(w, columns, o))(t), err
 	}
-	h := Handler(s.server.Core, s.store, Options{Formats: slices.Concat(formats.Standard(), formats.Set{toy})})
+	h := Handler(s.server.Core, s.store, Options{formats: slices.Concat(formats.Standard(), formats.Set{toy})})
 	for _, c := range []struct {
 		request, body string
 		status        int

@@ -224,7 +224,8 @@ removes them.`,
 	}
 	b := newBulkFlags(a, cmd, "write a file for each combination of values in these `COLUMNS`, separated by commas")
 	fs := cmd.Flags()
-	o := &bulk.SplitOptions{Formats: a.formats}
+	o := new(bulk.SplitOptions)
+	o.UseFormats(a.formats)
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
 	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, and leave out the columns named by --by")
 	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")

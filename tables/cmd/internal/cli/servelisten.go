@@ -173,7 +173,9 @@ func (r *serverRun) startHTTP(ctx context.Context, server *flightd.Server, store
 		}
 		switch flag {
 		case "--http":
-			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: r.url(), Formats: r.a.formats}))
+			options := page.Options{URL: r.url()}
+			options.UseFormats(r.a.formats)
+			h.Handle("/", page.Handler(server.Core, store, options))
 		case "--rest":
 			h.Handle("/", catalog)
 		}

@@ -46,10 +46,10 @@ type Error struct{ Violations []Violation }
 
 // Violation describes how a put violates a rule.
 type Violation struct {
-	Rule   string
-	Reason string   // set if columns, not rows, violate the rule
-	Count  int64    // number of rows that violate the rule
-	Rows   []BadRow // the first ten of these rows
+	Rule   string   `json:"rule"`
+	Reason string   `json:"reason,omitempty"` // set if columns, not rows, violate the rule
+	Count  int64    `json:"count,omitempty"`  // number of rows that violate the rule
+	Rows   []BadRow `json:"rows,omitempty"`   // the first ten of these rows
 }
 
 // BadRow is a row that violates a rule.
