@@ -573,9 +573,9 @@ def test_names_that_are_not_text(nodes, name):
     one, _ = nodes
     times = prices().index
     for frame, message in (
-        (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column is of type int"),
-        (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column is of type tuple"),
-        (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index is of type int"),
+        (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column has type int"),
+        (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column has type tuple"),
+        (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index has type int"),
     ):
         with pytest.raises(ValueError) as failed:
             one.save(name, frame)
