@@ -26,7 +26,7 @@ test("home shows examples and a drop area; a dropped file is previewed and put i
   await dialog.getByLabel("Bucket").fill("fresh");
   await dialog.getByLabel("Time column").selectOption("at");
   await dialog.getByLabel("Key columns").fill("sym");
-  await expect(dialog.locator(".command")).toHaveText(/^partd-tables put --server \S+ --bucket fresh --mode error --format csv --sep ';' --time at --key sym -- quotes quotes\.csv$/);
+  await expect(dialog.locator(".command")).toHaveText(/^partd-tables put --server \S+ --bucket fresh --mode error --format csv '--sep=;' --time at --key sym -- quotes quotes\.csv$/);
   await dialog.getByRole("button", { name: "Put" }).click();
   await expect(page.getByRole("gridcell").nth(1)).toHaveText("B");
   await expect(page.getByRole("treeitem", { name: "fresh", level: 1 })).toBeVisible();
