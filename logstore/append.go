@@ -58,8 +58,8 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// change applies an operation. opName is for errors. If tag is not zero, change records the tag. A
-// retry with the same tag then changes nothing and returns applied = false.
+// change applies op; opName is its name in errors. If tag is not zero, change records it, so that a
+// retry with the same tag changes nothing and returns applied = false.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op storeOp) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)

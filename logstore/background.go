@@ -18,12 +18,11 @@ type background struct {
 	cancel       context.CancelFunc
 	done         chan struct{} // closed when the goroutine ends
 	isReclaiming bool          // reclaiming is in progress; it may take several merges
-	reclaimErr   error         // error of the last reclaiming
+	reclaimErr   error         // error from the last attempt to reclaim space, or nil
 }
 
-// consider starts merging or reclaiming space in the background if either is due. mu must be
-// held.
-func (bg *background) consider() {
+// startIfDue starts merging or reclaiming space in the background if either is due. mu must be held.
+func (bg *background) startIfDue() {
 	if bg.running || bg.isStopping || bg.checkWritable() != nil {
 		return
 	}
@@ -78,8 +77,8 @@ func (bg *background) mergeAll(ctx context.Context, done chan struct{}) {
 	close(done)
 }
 
-// stop ends the background merge before the store closes: it cancels a long merge, and waits
-// for a short one.
+// stop ends the background merge before the store closes. It cancels a long merge and lets a short
+// one finish.
 func (bg *background) stop() {
 	bg.locks.mu.Lock()
 	defer bg.locks.mu.Unlock()
@@ -106,14 +105,14 @@ func (bg *background) reclaimDue() bool {
 			bg.locks.mu.Lock()
 			defer bg.locks.mu.Unlock()
 			bg.reclaim.hasTimer = false
-			bg.consider()
+			bg.startIfDue()
 		})
 	}
 	return due
 }
 
-// reclaimNow starts to reclaim space if there may be dead data, and waits until nothing is due. See
-// Store.Reclaim.
+// reclaimNow starts to reclaim space if there may be dead data, then waits until neither reclaiming
+// nor a merge is due. See Store.Reclaim.
 func (bg *background) reclaimNow(ctx context.Context) (freed int64, err error) {
 	bg.locks.mu.Lock()
 	defer bg.locks.mu.Unlock()
@@ -126,7 +125,7 @@ func (bg *background) reclaimNow(ctx context.Context) (freed int64, err error) {
 	neverMeasured := r.nextTime.IsZero() // if so, there may be dead large values from before Open
 	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.nextTime) {
 		r.mustMeasure, r.isSlackReduced, r.slack = true, true, min(r.slack, bg.segments.size.Load()/8)
-		bg.consider()
+		bg.startIfDue()
 	}
 	if bg.running {
 		done := bg.done

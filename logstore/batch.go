@@ -12,21 +12,20 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// batch is an encoded record that is not yet written. For entry i, offsets[i] is its position in
-// buf, parts[i] is the number of its part of the table, and hashes[i] is the hash of its key.
-// Batches are reused.
+// batch is an encoded record that is not yet written. Entry i begins at buf[offsets[i]] and belongs
+// to part parts[i] of the table. Batches are reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries
 	offsets   []uint32
 	parts     []uint32
-	hashes    []uint64
+	hashes    []uint64          // hashes of the keys; only encodeAppend uses it
 	blobs     []segment.BlobRef // blobs written for this batch
-	ledger    segment.Ledger
-	maxBlobNo uint32 // highest number of a blob file that an entry refers to
-	crc       uint32 // checksum of the entries
+	ledger    segment.Ledger    // counts and checksums of the entries
+	maxBlobNo uint32            // highest number of a blob file that an entry refers to
+	crc       uint32            // checksum of buf's entries, as encoded
 }
 
-// entryOverhead is the memory in bytes that a batch needs for each entry, besides the entry.
+// entryOverhead is the number of bytes that a batch needs for each entry in addition to its encoding.
 const entryOverhead = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
@@ -41,8 +40,8 @@ func (b *batch) reset() {
 	b.maxBlobNo = 0
 }
 
-// clear removes all entries from the batch; the caller must encode the operation again. clear keeps
-// the list of large values that were written, so that change can free their space.
+// clear removes all entries, so that the operation can be encoded again. It keeps the list of blobs
+// that were already written, so that change can free their space.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()
@@ -72,7 +71,7 @@ func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, pa
 	b.ledger.AddEntry(kind, buf[start+headLen:], len(value))
 }
 
-// push adds an entry that is already encoded: buf is b.buf followed by the entry, which begins
+// push adds an entry that the caller has appended to b.buf. buf is the result, and the entry begins
 // at start.
 func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 	b.buf = buf
@@ -82,16 +81,16 @@ func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 
 func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
-// The length of a key shorter than shortKey is encoded in one byte, and the length of a
-// value shorter than shortValue in at most two.
+// The length of a key shorter than shortKey is encoded in one byte. The kind of an entry and the
+// length of its value take at most two bytes if the value is shorter than shortValue.
 const (
 	shortKey   = 1 << 7
 	shortValue = 1 << (14 - 2)
 )
 
-// addShort appends entries up to the first with a long key or a long or empty value, and
-// returns how many it appended. It does the same as add, but faster, because it keeps the
-// batch's fields in local variables.
+// addShort appends entries until one has a long key, a long value or an empty value. It returns the
+// number that it appended. It does the same as add, but faster, because it keeps the batch's fields
+// in local variables.
 func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8, blobBytes int) int {
 	valueLimit := min(blobBytes, shortValue)
 	buf, offsets, parts := b.buf, b.offsets, b.parts

@@ -95,14 +95,14 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	return r.Open(&f.File, size, ref)
 }
 
-// eachBlock calls use for each block of a large value; encoded is the value of the entry that refers
+// eachBlock calls f for each block of a large value; encoded is the value of the entry that refers
 // to it. A block is valid only during the call.
-func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
+func (fs *fileSet) eachBlock(encoded []byte, f func(block []byte) error) error {
 	var r segment.BlobReader
 	if err := fs.openBlob(encoded, &r); err != nil {
 		return err
 	}
-	return segment.EachBlock(&r, use)
+	return segment.EachBlock(&r, f)
 }
 
 // addInline adds an entry to a ledger. The entry must not refer to a large value.
@@ -119,13 +119,13 @@ func (fs *fileSet) addEntry(l *segment.Ledger, e *segment.Entry) error {
 	return fs.addBlob(l, e.Key, e.Value, ignoreData)
 }
 
-// addBlob adds a large value of a key to a ledger, and passes its blocks to use.
-func (fs *fileSet) addBlob(l *segment.Ledger, key, encoded []byte, use func(b []byte) error) error {
+// addBlob adds a large value of a key to a ledger and calls f for each block of the value.
+func (fs *fileSet) addBlob(l *segment.Ledger, key, encoded []byte, f func(block []byte) error) error {
 	var piece ledger.Piece
 	piece.Start(string(key))
 	err := fs.eachBlock(encoded, func(b []byte) error {
 		piece.Add(b)
-		return use(b)
+		return f(b)
 	})
 	if err != nil {
 		return err

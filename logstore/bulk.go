@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// applyBulk applies an operation that is too large for one record.
+// applyBulk applies an operation that is too large for one record by writing segments directly.
 func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op storeOp) (applied bool, err error) {
 	b, err := s.takeBatch(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op storeOp) (appli
 // bulkWriter writes entries directly to segments. Its method finish adds all of them to the manifest in one step.
 type bulkWriter struct {
 	j        *journal
-	t        *memtable // table that collects the entries of the next segment; the store does not use it
+	t        *memtable // collects the entries of the next segment; no other code uses this table
 	segments []*storedSegment
 	blobs    []segment.BlobRef
 	ledger   segment.Ledger

@@ -179,7 +179,7 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	return f, nil
 }
 
-// register adds a file to m, and replaces the manifest with m.
+// register adds a file to m and replaces the manifest with m.
 func (c *catalog) register(f *dataFile, m manifest) error {
 	if c.durable.Load() {
 		err := c.syncExclusive(func() error { return errors.Join(f.f.Sync(), c.syncDir()) })
@@ -211,8 +211,8 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	return f, nil
 }
 
-// lockForReaders prevents other processes from truncating this store's files after it is closed,
-// until its last reader is closed. Store.mu must be held.
+// lockForReaders prevents other processes from truncating this store's files between Close and the
+// end of its last reader. Store.mu must be held.
 func (c *catalog) lockForReaders() {
 	if c.files.refs.Load() == 1 {
 		return // no readers
@@ -252,7 +252,7 @@ func (c *catalog) commitSegments(segments []*storedSegment, ledger segment.Ledge
 	})
 }
 
-// shortenFiles removes merged segments from the ends of files. It skips the file in use.
+// shortenFiles truncates files that end with merged segments. It skips the file inUse.
 func (c *catalog) shortenFiles(inUse *dataFile) {
 	for _, f := range c.files.files() {
 		if f.Kind != segment.SegmentFile || f == inUse {

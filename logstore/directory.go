@@ -26,7 +26,7 @@ type directory struct {
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
-	syncs  sync.Map // *time.Time, the start of a sync that runs → nil: see timed
+	syncs  sync.Map // a set of *time.Time, the start times of the running syncs: see timed
 }
 
 // storeLocks holds the locks that several parts of a store share. Lock order: lifeMu, firstSync,
@@ -34,7 +34,7 @@ type directory struct {
 type storeLocks struct {
 	lifeMu    sync.RWMutex // every change holds it shared; Drop and Close hold it exclusively
 	firstSync sync.Mutex   // held during the first Sync
-	mu        sync.Mutex   // Appends hold mu one after another, and take effect in that order
+	mu        sync.Mutex   // appends take effect in the order in which they acquire mu
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
@@ -78,7 +78,7 @@ func (d *directory) syncExclusive(sync func() error) error {
 	return nil
 }
 
-// timed calls sync, whose time longestSync measures.
+// timed calls sync and lets longestSync see how long it has been running.
 func (d *directory) timed(sync func() error) error {
 	start := time.Now()
 	d.syncs.Store(&start, nil)
@@ -86,7 +86,7 @@ func (d *directory) timed(sync func() error) error {
 	return sync()
 }
 
-// longestSync returns how long the longest of the running syncs has taken, without the time in which it waited for locks.
+// longestSync returns how long the longest of the running syncs has taken so far, excluding waits for locks.
 func (d *directory) longestSync() (longest time.Duration) {
 	d.syncs.Range(func(start, _ any) bool {
 		longest = max(longest, time.Since(*start.(*time.Time)))
@@ -146,7 +146,7 @@ func (d *directory) tryTruncate(f *dataFile, end int64) {
 	d.warn(err, `a file could not be truncated; the next Open will retry`, "path", f.Path)
 }
 
-// readStart returns the first n bytes of a file, or all if it is shorter.
+// readStart returns the first n bytes of a file, or the whole file if it is shorter.
 func (d *directory) readStart(path string, n int) ([]byte, error) {
 	f, err := d.fs.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -197,14 +197,14 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	// A store on a full disk must open, so that keys can be deleted. On local disks, the note is only for error messages.
+	// A store on a full disk must open, so that it can be dropped. On local disks, only error messages use the holder's name.
 	if err := vfs.RecordHolder(d.fs, path); err != nil && (!isNoSpace(err) || vfs.NetworkOf(d.fs, d.dir) != "") {
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
 }
 
-// checkLock returns an error if another process may have the lock as well.
+// checkLock returns an error if another process may hold the lock as well.
 func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil

@@ -56,8 +56,8 @@ func (f *dataFile) check() (int64, error) {
 	return size, nil
 }
 
-// fileSet contains a store's data files. When neither the store nor a reader uses the set any
-// more, the set closes its files. Drop replaces the store's set.
+// fileSet contains a store's data files. It closes them once neither the store nor a reader uses
+// the set. Drop replaces the store's set.
 type fileSet struct {
 	refs  atomic.Int32
 	list  atomic.Pointer[[]*dataFile] // copy-on-write
@@ -104,7 +104,7 @@ func (fs *fileSet) release() error {
 	return errors.Join(errs...)
 }
 
-// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
+// onDisk returns the disk space that the file uses, not counting holes, or 0 if it is unknown.
 func (f *dataFile) onDisk() int64 {
 	info, err := f.f.Info()
 	if err != nil {

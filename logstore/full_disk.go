@@ -52,8 +52,8 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
 		return s, err // nothing to read or drop
 	}
-	// Do not retry after a write with unknown outcome: it is unknown which files are leftovers.
-	// Do not retry after a failed sync either: a second sync would not report lost data.
+	// Do not retry after a write with unknown outcome, because it is unknown which files are leftovers.
+	// Do not retry after a failed sync, because a second sync would not report the lost data.
 	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
 	if canRetry {
 		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")

@@ -75,8 +75,8 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 			}
 			if values != nil {
 				values[ref.index] = l.value
-				// Returned values must not share memory. So copy the value if another occurrence of
-				// the key has it, or if it is in shortBuf.
+				// Returned values must not share memory. So copy the value if it is already returned
+				// for another occurrence of the key, or if it is in shortBuf.
 				if l.returned || l.value == nil || cap(l.value) == len(g.shortBuf) {
 					values[ref.index] = append([]byte{}, l.value...)
 				}

@@ -24,7 +24,7 @@ type health struct {
 	noWALErr  atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see noWALError
 }
 
-// ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
+// ErrReadOnly is wrapped by errors from changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
 // maybeApplied wraps the error for a write that may have taken effect.

@@ -22,7 +22,7 @@ type keySize struct {
 	key        string
 	id         uint32
 	encodedLen int64 // encoded length of the entries
-	valueLen   int64 // length of the value that these entries alone would yield
+	valueLen   int64 // length that the value would have if the key had only these entries
 	resets     bool  // the entries include a Set or Delete, which discards earlier entries
 	deleted    bool  // the key does not exist after the entries
 }

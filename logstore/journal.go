@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// journal brings changes to the disk: it writes records to the write-ahead log and inserts their
-// entries into the active table. A full table is frozen and sealed, that is, written as a segment.
+// journal makes changes: it writes records to the write-ahead log and inserts their entries into
+// the active table. A full table is frozen and then sealed, that is, written as a segment.
 // mu guards the fields from seq on.
 type journal struct {
 	*directory
@@ -24,7 +24,7 @@ type journal struct {
 	reclaim  *reclaiming
 
 	maxSessions                    int
-	considerMerge, considerReclaim func() // called with mu held when a merge may be due, or reclaiming space
+	considerMerge, considerReclaim func() // called with mu held when a merge, or reclaiming space, may be due
 
 	seq       uint64 // number of the next record
 	editCount uint64 // number of changes to the content since Open, except drops

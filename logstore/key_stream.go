@@ -13,8 +13,8 @@ type keyStream struct {
 	key  []byte
 	hash uint64
 
-	// Position of the key's last Set or Delete. Earlier entries do not belong to the value:
-	// those in sources before startSource (see view.sourceCount), and the key's first startEntry
+	// Position of the key's last Set or Delete. The value does not include earlier entries, that is,
+	// entries in sources before startSource (see view.sourceCount) and the key's first startEntry
 	// entries in startSource.
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far
@@ -86,8 +86,8 @@ func (ks *keyStream) next() ([]byte, error) {
 	}
 }
 
-// step advances by one entry, or by one block of a large value, and returns its bytes. visible
-// is false for bytes from before the key's last Set or Delete.
+// step returns the bytes of the next entry, or of the next block of a large value. visible is false
+// for bytes from before the key's last Set or Delete.
 func (ks *keyStream) step() (b []byte, visible bool, err error) {
 	visible = ks.source > ks.startSource || ks.source == ks.startSource && ks.entry > ks.startEntry
 	if ks.inBlob {

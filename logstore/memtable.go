@@ -32,7 +32,7 @@ type memtable struct {
 
 	// refs counts the readers of the arena, plus one for the store while it uses the table.
 	refs       atomic.Int32
-	fitScratch []int32 // scratch buffer of fits: the new size of each part, modulo chunkSize
+	fitScratch []int32 // scratch buffer of fits: for each part, the bytes in its last chunk plus new bytes
 	touched    byte    // sum of prefetched bytes, so that the compiler does not remove the prefetches
 }
 
@@ -194,7 +194,7 @@ func (t *memtable) blocksOf(p part) [][]byte {
 // hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
 func (t *memtable) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
-// writeBytes writes the bytes from start to end of a part.
+// writeBytes writes the bytes [start, end) of part p to w.
 func (t *memtable) writeBytes(w *segment.Writer, p part, start, end int) error {
 	for start < end {
 		off := start & (t.chunkSize - 1)

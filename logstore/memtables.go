@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/base/offheap"
 )
 
-// memtables manages the memtables: two tables, and spare tables while slow readers use the two.
-// Store.mu guards it.
+// memtables holds the store's two memtables and the spare tables that replace them while slow
+// readers use them. Store.mu guards it.
 type memtables struct {
 	mu    *sync.Mutex // Store.mu
 	bytes int64       // size of a table
@@ -18,7 +18,7 @@ type memtables struct {
 	active    *memtable
 	frozen    *memtable      // the table being sealed, or nil
 	walTables []*memtable    // in a read-only store, tables with the records of the write-ahead files
-	walErr    error          // why the write-ahead files could not be read, or nil
+	walErr    error          // the reason why the write-ahead files could not be read, or nil
 	free      chan *memtable // unused tables
 	count     int            // number of tables, not counting spares
 	lent      bool           // see lend
@@ -59,10 +59,10 @@ func (ts *memtables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
-	return n + int64(ts.spares)*ts.bytes // for each spare, a slow reader uses a table
+	return n + int64(ts.spares)*ts.bytes // for each spare, a slow reader uses a table that is not in use here
 }
 
-// takeTable returns an unused table. It waits, without mu, until readers release one.
+// takeTable returns an unused table. If there is none, it releases mu and waits until readers release one.
 func (ts *memtables) takeTable(ctx context.Context) (*memtable, error) {
 	if t, err := ts.tryTake(); t != nil || err != nil {
 		return t, err
@@ -72,8 +72,8 @@ func (ts *memtables) takeTable(ctx context.Context) (*memtable, error) {
 	return canceled.Receive(ctx, ts.free)
 }
 
-// tryTake returns an unused table, or nil if all are in use. It creates a spare table if slow
-// readers use tables.
+// tryTake returns an unused table, or nil if all are in use. If slow readers use tables, it creates a
+// spare table instead of returning nil, up to maxSpares.
 func (ts *memtables) tryTake() (*memtable, error) {
 	select {
 	case t := <-ts.free:
@@ -91,7 +91,7 @@ func (ts *memtables) tryTake() (*memtable, error) {
 	return t, nil
 }
 
-// put makes an empty table available again. It frees spares that are no longer needed.
+// put makes an empty table available again, or frees it if two other tables suffice and it is a spare.
 func (ts *memtables) put(t *memtable) {
 	available := len(ts.free)
 	for _, used := range ts.inUse() {
@@ -110,9 +110,9 @@ func (ts *memtables) put(t *memtable) {
 	ts.free <- t
 }
 
-// lend shrinks an unused table to half its size, and returns the number of bytes that a scan may
-// then use until it calls takeBack. It returns 0 if no table is unused, another scan has the memory,
-// or an operation of maxBatch bytes might not fit into the smaller table.
+// lend shrinks an unused table to half its size. It returns the number of bytes that a scan may then
+// use until it calls takeBack, or 0 if no table is unused, another scan has the memory, or an
+// operation of maxBatch bytes might not fit into the smaller table.
 func (ts *memtables) lend(maxBatch int) int64 {
 	if ts.lent || ts.closed || ts.slowReaders+ts.spares > 0 || ts.bytes/2 < 3*int64(maxBatch) {
 		return 0
@@ -133,7 +133,7 @@ func (ts *memtables) lend(maxBatch int) int64 {
 func (ts *memtables) takeBack() {
 	ts.lent = false
 	for range len(ts.free) {
-		select { // takeTable may take a table meanwhile, without mu
+		select { // do not block: takeTable does not hold mu while it waits, so it may take the table first
 		case t := <-ts.free:
 			ts.put(t)
 		default:

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// nextMerge returns the next due merge, or nil. mu must be held; it is released during the wait.
+// nextMerge returns the next due merge, or nil. mu must be held; it is released while a seal ends.
 func (m *merging) nextMerge(ctx context.Context) *mergeJob {
 	m.journal.waitSealed()
 	if ctx.Err() != nil || m.checkWritable() != nil {
@@ -115,7 +115,7 @@ func (j *mergeJob) commit() error {
 	return err
 }
 
-// replace commits the new segments, and returns the files to remove.
+// replace commits the new segments and returns the files to remove.
 func (j *mergeJob) replace() ([]*dataFile, error) {
 	j.locks.lifeMu.RLock()
 	defer j.locks.lifeMu.RUnlock()
@@ -219,7 +219,7 @@ func (j *mergeJob) forgetWaste() {
 }
 
 // mergeJob merges consecutive segments, range by range, into one segment, or into several
-// with consecutive ranges. It drops dead entries, and subtracts them from the store's ledger.
+// with consecutive ranges. It drops dead entries and subtracts them from the store's ledger.
 type mergeJob struct {
 	*merging
 	ctx        context.Context
@@ -233,7 +233,7 @@ type mergeJob struct {
 	bits       uint8
 	limit      int64 // maximum bytes loaded at a time
 	maxLen     int64 // approximate maximum length of a segment
-	readsBlobs bool  // read large values to compute the ledger of each of several outputs
+	readsBlobs bool  // the merge reads large values, to compute the ledger of each of several outputs
 
 	hot       []segment.HotRun // keys with their own runs, sorted
 	comp      *segment.Compressor
@@ -253,7 +253,7 @@ type mergeJob struct {
 
 func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
 
-// errSplitBlobs is returned by finish; run then starts the merge again with readsBlobs.
+// errSplitBlobs is returned by finish. The merge then starts again with readsBlobs set.
 var errSplitBlobs = errors.New("the merge must read large values, because it writes several segments")
 
 func (j *mergeJob) plan() {
@@ -277,4 +277,4 @@ type keyReset struct {
 	hasOlder     bool // segments older than the merged ones contain, or may contain, entries of the key
 }
 
-const resetCost = 80
+const resetCost = 80 // approximate memory of an entry in mergeJob.resets without its key, in bytes

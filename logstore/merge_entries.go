@@ -79,7 +79,7 @@ func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead adds the dead entries to j.dropped, and calls f for the live ones. The function iterate
+// dropDead calls f for the live entries and adds the dead ones to j.dropped. The function iterate
 // must call its argument for all merged entries.
 func (j *mergeJob) dropDead(iterate func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {

@@ -18,7 +18,7 @@ func (j *mergeJob) chooseHot() {
 			n := sizes[string(h.Key)]
 			if n >= 0 && n+int64(h.Len) >= j.hotBytes() {
 				j.hot = append(j.hot, segment.HotRun{Hash: h.Hash, Key: h.Key})
-				n = math.MinInt64
+				n = math.MinInt64 // add the key only once
 			}
 			sizes[string(h.Key)] = n + int64(h.Len)
 		}

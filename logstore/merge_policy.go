@@ -1,8 +1,8 @@
 package logstore
 
-// This file decides when to merge segments. Scans profit only if there are very many small
-// segments, for example after many calls to Flush. Gets profit more, because each Get reads all
-// segments.
+// This file decides when to merge segments. A merge speeds up Scans only if there are very many
+// small segments, for example after many calls to Flush. It speeds up Gets more, because each Get
+// reads all segments.
 
 const (
 	minMerge   = 64 // number of small segments at which a merge starts

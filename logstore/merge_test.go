@@ -96,7 +96,7 @@ func mergeNow(t *testing.T, s *Store, minCount int) {
 	t.Helper()
 	s.mu.Lock()
 	s.merging.minCount = minCount
-	s.background.consider()
+	s.background.startIfDue()
 	s.mu.Unlock()
 	waitMerged(t, s)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// write writes the new segments, without adding them to the manifest.
+// write writes the new segments, but does not add them to the manifest.
 func (j *mergeJob) write() (err error) {
 	j.comp, err = segment.NewCompressor(segment.Codec(j.compression))
 	if err != nil {
@@ -49,7 +49,7 @@ func (j *mergeJob) checkLedger() error {
 	want, got := ledgerOf(j.inputs()), j.total
 	want.Sub(j.dropped)
 	if j.wroteBlob && !j.readsBlobs {
-		// j.total.Sum does not cover large values, so compare only numbers and lengths.
+		// j.total.Sum does not cover large values, so compare only counts and lengths.
 		got.Sum = want.Sum
 	}
 	if err := want.Diff(got); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// merging decides when to merge segments, and creates the jobs. Store.mu guards the fields from
+// merging decides when to merge segments and creates the jobs. Store.mu guards the fields from
 // bytes on.
 type merging struct {
 	*directory
@@ -22,8 +22,8 @@ type merging struct {
 	reclaim  *reclaiming
 
 	storeMemory int64       // Options.Memory
-	compression Compression // of new segments
-	loadBytes   int64       // maximum bytes that a job loads at a time; 0 means a part of storeMemory
+	compression Compression // compression format of new segments
+	loadBytes   int64       // maximum bytes that a job loads at a time; 0 means a fraction of storeMemory
 
 	minCount int   // number of small segments at which a merge starts; if negative, the store never merges
 	smallLen int64 // maximum length of a small segment

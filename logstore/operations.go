@@ -13,10 +13,10 @@ import (
 type storeOp interface {
 	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(enc *encoder) int64
-	// isEmpty reports whether the operation certainly changes nothing.
+	// isEmpty reports whether the operation is certain to change nothing.
 	isEmpty() bool
 	// prepare is called with Store.mu held, right before the write. It can read the store to
-	// decide which entries to write. hasChanged reports whether each now yields different entries.
+	// decide which entries to write. hasChanged reports whether method each now yields other entries.
 	prepare(ctx context.Context, j *journal, vs *views) (hasChanged bool, err error)
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.
@@ -106,8 +106,8 @@ func (op *deleteOp) isEmpty() bool {
 }
 
 // prepare looks up absent keys again if the store has changed since newDeleteOp. If newDeleteOp
-// found no key at all, prepare does not look again: the delete then took effect when newDeleteOp
-// looked.
+// found no key at all, prepare does not look again: the delete counts as done at the time of that
+// lookup.
 func (op *deleteOp) prepare(ctx context.Context, j *journal, vs *views) (bool, error) {
 	op.prepared = true
 	var absent []string

@@ -1,7 +1,7 @@
 // Package logstore is partd's log-structured store. It is made for huge numbers of small appends
 // to thousands or millions of keys, followed by one read of everything, grouped by key.
 //
-// An Append writes its batch to a write-ahead file with one call, and copies it into a table in
+// An Append writes its batch to a write-ahead file with one call and copies it into a table in
 // memory that is divided into ranges of key hashes. A full table is written in the background as
 // a segment, range by range. Only reads group by key: they load one range at a time from all
 // segments and group its entries in the processor's cache. [Options.Memory] limits memory.
@@ -62,8 +62,8 @@ const (
 type Options struct {
 	// Memory limits the memory of the store, in bytes: two tables of recent entries, read
 	// buffers, and the index of segments. 0 means [DefaultMemory]. Other values must be between
-	// [MinMemory] and [MaxMemory]. It does not limit values returned by Get, or the memory of
-	// additional concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open
+	// [MinMemory] and [MaxMemory]. The limit does not cover values returned by Get, or additional
+	// concurrent Scans, which take about 8 MiB each. If the disk is full while a Scan or an open
 	// reader uses the tables, the store allocates up to two more tables, so that other calls can
 	// continue. These two take up to three quarters of Memory, in addition to the limit.
 	//

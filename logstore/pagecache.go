@@ -9,25 +9,25 @@ import (
 // A container's memory limit also limits the page cache, that is, the operating system's cache of
 // file pages. If the cache is full of changed pages, the system writes all of them to the disk,
 // including those of write-ahead files, which will soon be overwritten. A store under such a limit
-// therefore writes its segments to the disk at once, and removes them from the cache.
+// therefore writes its segments to the disk at once and removes them from the cache.
 
 // pageLen is the usual size of a page in the page cache, in bytes.
 const pageLen = 4096
 
-// evictLen is the number of bytes before each write that are removed from the cache, except those
+// After each write, evictingWriter removes the evictLen bytes before it from the cache, except those
 // that the system has not written to the disk yet.
 const evictLen = 8 << 20
 
 const (
-	probeTables = 16  // full tables whose segments a page cache holds, unless it is small
-	evictTables = 256 // full tables whose segments are evicted before the store probes again
+	probeTables = 16  // a page cache is small if it cannot hold the segments of this many full tables
+	evictTables = 256 // in a small page cache, evict the segments of this many full tables, then probe again
 )
 
-// cacheProbe finds out whether the page cache is small: whether the system removes segments that
-// were written recently. Later, it tries again, because other programs may have used the memory.
+// cacheProbe detects a small page cache, from which the system soon removes new segments. It probes
+// again later, because other programs may have used the memory only for a time.
 type cacheProbe struct {
 	isSmall bool
-	written int64       // bytes of segments written since isSmall changed, or since the first range
+	written int64       // bytes of segments written since the probe began or isSmall was set
 	ranges  []fileRange // the segments counted in written; empty if isSmall
 }
 
@@ -36,7 +36,7 @@ type fileRange struct {
 	start, end int64
 }
 
-// add adds a new segment in file. tableLen is the length of a full table.
+// add records that a segment was written to file. tableLen is the length of a full table.
 func (p *cacheProbe) add(file *dataFile, start, end int64, tableLen int) {
 	tableCount := probeTables
 	if p.isSmall {
@@ -56,8 +56,8 @@ func (p *cacheProbe) add(file *dataFile, start, end int64, tableLen int) {
 	}
 }
 
-// check sets isSmall if the system has removed a part of the oldest segments. It then removes the
-// others as well.
+// check sets isSmall if the system has removed more than 1/16 of the oldest range from the cache. It
+// then removes all ranges.
 func (p *cacheProbe) check() {
 	for i, r := range p.ranges {
 		c, ok := r.file.f.(vfs.Cacher)
@@ -81,7 +81,7 @@ func (p *cacheProbe) output(f *dataFile) io.WriterAt {
 	return f.f
 }
 
-// evictingWriter writes a file, and keeps little of it in the page cache.
+// evictingWriter writes a file but keeps little of it in the page cache.
 type evictingWriter struct {
 	f     io.WriterAt
 	cache vfs.Cacher

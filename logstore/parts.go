@@ -27,7 +27,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
 	s.segments.onOldReleased = func() {
 		if s.reclaim.mustMeasure { // a measurement of dead space is waiting for these readers
-			s.background.consider()
+			s.background.startIfDue()
 		}
 	}
 	s.views = views{
@@ -39,10 +39,10 @@ func newStore(dir string, opts Options, h hooks) *Store {
 		wal: &s.wal, tables: &s.tables, sealer: &s.sealer, blobs: &s.blobs, reclaim: &s.reclaim,
 		maxSessions: opts.MaxSessions,
 	}
-	s.journal.considerMerge = s.background.consider
+	s.journal.considerMerge = s.background.startIfDue
 	s.journal.considerReclaim = func() {
 		if s.background.reclaimDue() {
-			s.background.consider()
+			s.background.startIfDue()
 		}
 	}
 	s.syncer = syncer{locks: &s.storeLocks, journal: &s.journal, everyChange: opts.Sync}
@@ -142,6 +142,6 @@ func (s *Store) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
-	s.background.consider()
+	s.background.startIfDue()
 	return nil
 }

@@ -27,8 +27,8 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 	return err == nil && exists[0], err
 }
 
-// lookUp stores the keys' values in values, and reports in exists which keys exist. Either slice
-// may be nil. op is for errors.
+// lookUp stores the keys' values in values and sets exists[i] if key i exists. Either slice may be
+// nil. op is the operation's name in errors.
 func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
 	if err := storekit.CheckKeys(op, keys); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 	err = v.get(ctx, keys, values, exists)
 	if s.segments.wasted.Load() >= s.segments.wasteLimit.Load() {
 		s.mu.Lock()
-		s.background.consider()
+		s.background.startIfDue()
 		s.mu.Unlock()
 	}
 	err = cmp.Or(err, v.close())
@@ -93,7 +93,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	v.copyTables()
 	r.stream, err = v.newKeyStream([]byte(key), hash, nil)
 	if err != nil {
-		_ = v.close() // the view was only read
+		_ = v.close() // an error is harmless, because the view was only read
 		return nil, r.fail("open", err)
 	}
 	return r, nil
@@ -101,8 +101,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 
 // flushedView flushes the tables and returns a view without them, so that a slow reader does not
 // block the reuse of tables. If flushing fails, for example on a full disk, the view may contain
-// tables. Slow readers can hold at most two tables; the store then uses two spare tables in their
-// place.
+// tables. Slow readers can hold at most two tables, which two spare tables then replace.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()

@@ -18,8 +18,8 @@ import (
 // with a sparse copy, in which values keep their offsets, so that no entry changes. Before that,
 // the store waits until no reader uses merged segments, which may contain more references.
 
-// reclaimer frees the space of dead data. Only the goroutine of background runs it. Store.mu guards
-// changes.
+// reclaimer frees the space of dead data. It runs only in the goroutine of background. Store.mu
+// guards the field changes.
 type reclaimer struct {
 	*merging
 	blobs     *blobWriter
@@ -49,7 +49,7 @@ func (rc *reclaimer) waitChanges(ctx context.Context) error {
 	}
 }
 
-// oldBlobFiles returns the blob files to which nothing is written any more. All references to them
+// oldBlobFiles returns the blob files that no operation writes to any more. All references to them
 // are already in tables and segments.
 func (rc *reclaimer) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	rc.locks.mu.Lock()
@@ -162,8 +162,8 @@ func (rc *reclaimer) sweep(ctx context.Context, files *fileSet, victims []*dataF
 	return nil
 }
 
-// replaceBlobs calls commit, which must make the change on disk, and then replaces blob file f in
-// files with replacements, if any.
+// replaceBlobs calls commit to make the change on disk. Then it removes blob file f from files and
+// adds the replacements, if any.
 func (rc *reclaimer) replaceBlobs(files *fileSet, f *dataFile, commit func() error, replacements ...*dataFile) error {
 	rc.locks.lifeMu.RLock() // prevents Drop and Close
 	defer rc.locks.lifeMu.RUnlock()

@@ -171,7 +171,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 				default:
 					s.mu.Lock()
 					s.reclaim.mustMeasure, s.reclaim.failures = true, 0
-					s.background.consider()
+					s.background.startIfDue()
 					s.mu.Unlock()
 					waitMerged(t, s)
 				}

@@ -56,7 +56,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 	s.mu.Lock()
 	s.reclaim.slack, s.reclaim.disabled = slack, false
 	s.reclaim.mustMeasure, s.reclaim.failures = true, 0
-	s.background.consider()
+	s.background.startIfDue()
 	s.mu.Unlock()
 	settle(t, s)
 }

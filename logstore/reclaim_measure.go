@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// measurement counts dead data, and the large values to which entries refer.
+// measurement counts dead data and the large values that entries refer to.
 type measurement struct {
 	j          *mergeJob // reads the entries; its method run is never called
 	waste      []waste
@@ -78,9 +78,9 @@ func (m *measurement) countEntry(i int, e *segment.Entry) error {
 	return nil
 }
 
-// measureWaste reads all segments, and records the dead bytes of each. It counts the unreferenced
+// measureWaste reads all segments and records the dead bytes of each. It counts the unreferenced
 // bytes of oldFiles as garbage. For each blob file, it returns the number of bytes that entries,
-// dead or live, refer to. likely is the number of dead bytes that was expected.
+// dead or live, refer to. likely is the expected number of dead bytes.
 func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	rc.locks.mu.Lock()
 	if err := rc.checkWritable(); err != nil {

@@ -52,7 +52,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			if keys > 1 { // simulate that time has passed
 				s.mu.Lock()
 				s.reclaim.nextTime, s.reclaim.hasTimer = time.Now().Add(10*time.Millisecond), false
-				s.background.consider()
+				s.background.startIfDue()
 				s.mu.Unlock()
 			}
 			for i := 0; disk(t, dir, "seg-") > 5<<20; i++ {
@@ -143,7 +143,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	full.Store(false)
 	s.mu.Lock()
 	s.reclaim.nextTime = time.Time{} // simulate that time has passed
-	s.background.consider()
+	s.background.startIfDue()
 	s.mu.Unlock()
 	settle(t, s)
 	if n := dataBytesOf(t, mem, s); n > 8<<10 {

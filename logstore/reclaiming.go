@@ -72,7 +72,7 @@ func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Du
 	return wait <= 0, wait
 }
 
-// recordFailure delays the next reclaiming after a failed one. mu must be held.
+// recordFailure delays the next attempt to reclaim space after a failure. mu must be held.
 func (r *reclaiming) recordFailure() {
 	r.mustMeasure, r.failures = true, min(r.failures+1, 6)
 	r.postpone(time.Second << r.failures)
@@ -84,9 +84,9 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 	}
 }
 
-// noteBatch counts the bytes that the deletes and replacements in a batch may make dead, and
-// reports whether there are any. t is the batch's table; list is the store's segments. mu must be
-// held.
+// noteBatch counts the bytes that the deletes and replacements in a batch may make dead. It reports
+// whether the batch contains any. t is the batch's table; list contains the store's segments. mu
+// must be held.
 func (r *reclaiming) noteBatch(b *batch, t *memtable, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
@@ -151,7 +151,7 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	return list
 }
 
-// start forgets everything when the store is opened or dropped. Tables have 2^partBits parts. If the
+// start resets the state when the store is opened or dropped. Tables have 2^partBits parts. If the
 // store contains deletes or replacements from before Open, any of its data may be dead. mu must be
 // held.
 func (r *reclaiming) start(ss *segmentList, files *fileSet, partBits uint8) {

@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// recoverWrite writes the records of the write-ahead files as segments, and begins a new
-// write-ahead file.
+// recoverWrite writes the records of the write-ahead files as segments and begins a new write-ahead
+// file.
 func (j *journal) recoverWrite(storeExists bool) error {
 	var live []*walReader
 	epoch := j.catalog.manifest.liveEpoch
@@ -36,9 +36,9 @@ func (j *journal) recoverWrite(storeExists bool) error {
 	return nil
 }
 
-func (j *journal) replay(live []*walReader, use func(entries []byte) error) error {
+func (j *journal) replay(live []*walReader, add func(entries []byte) error) error {
 	return j.wal.replay(live, j.seq, j.catalog.files.checkBlobs, func(h recordHeader, entries []byte) error {
-		if err := use(entries); err != nil {
+		if err := add(entries); err != nil {
 			return err
 		}
 		j.seq = h.seq + 1
@@ -48,7 +48,7 @@ func (j *journal) replay(live []*walReader, use func(entries []byte) error) erro
 	})
 }
 
-// recoverInto writes the records of the live files as segments, using table t, and begins a
+// recoverInto uses table t to write the records of the live files as segments. Then it begins a
 // write-ahead file with the given epoch.
 func (j *journal) recoverInto(t *memtable, live []*walReader, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{j: j, t: t}
@@ -102,8 +102,8 @@ func (j *journal) recoverInto(t *memtable, live []*walReader, epoch uint64) (_ *
 	return wal, nil
 }
 
-// recoverReadOnly loads the records of the write-ahead files. The memory parameter limits the bytes
-// of memory for them.
+// recoverReadOnly loads the records of the write-ahead files into tables. memory is the store's
+// memory limit in bytes, most of which the tables may use.
 func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) error {
 	live, err := j.wal.open(&j.catalog.manifest, j.openFlag())
 	if err != nil || !storeExists {
@@ -115,7 +115,7 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 	j.tables.bits, _ = tableShape(size)
 	return j.replay(live, func(entries []byte) error {
 		if j.tables.walErr != nil {
-			return nil // only Drop will be possible, and Drop keeps only sessions: replay nothing else
+			return nil // replay only sessions: the store will support only Drop, which keeps nothing else
 		}
 		if err := j.addRecord(b, entries); err != nil {
 			return err

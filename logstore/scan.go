@@ -19,7 +19,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
 
-// ScanPart is like Scan, but yields only the keys in one part, and reads little else. Parts are
+// ScanPart is like Scan, but yields only the keys in one part and reads little else. Parts are
 // ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
 // ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
 // [Store.Scan], part 0 of 1, and [Store.Check] detect missing records.
@@ -92,8 +92,8 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-// scan passes the requested content of the store to use, batch by batch, until use returns false.
-func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
+// scan calls yield with batches of the requested content of the store until yield returns false.
+func (s *Store) scan(ctx context.Context, req scanRequest, yield func(*scanBatch) bool) (err error) {
 	if ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
@@ -113,7 +113,7 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
-			if !use(b) {
+			if !yield(b) {
 				stopped = true
 				return nil
 			}

@@ -51,9 +51,9 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each passes every item to visit, in order, and stops if visit returns false. Neighboring keys share
-// an allocation. It is small, because a caller that keeps one key retains the whole allocation.
-func (b *scanBatch) each(visit func(key string, item *scanItem) bool) bool {
+// each calls yield for each item in order until yield returns false. Neighboring keys share an
+// allocation. It is small, because a caller that keeps one key retains the whole allocation.
+func (b *scanBatch) each(yield func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string
 	keysStart, keysEnd := uint32(0), uint32(0) // keys is b.keys[keysStart:keysEnd]
@@ -67,7 +67,7 @@ func (b *scanBatch) each(visit func(key string, item *scanItem) bool) bool {
 			}
 			keys = string(b.keys[keysStart:keysEnd])
 		}
-		if !visit(keys[keyStart-keysStart:item.keyEnd-keysStart], item) {
+		if !yield(keys[keyStart-keysStart:item.keyEnd-keysStart], item) {
 			return false
 		}
 		keyStart = item.keyEnd

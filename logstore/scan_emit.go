@@ -19,8 +19,8 @@ type scanWorker struct {
 	arena  []byte
 	grouping
 
-	// streamedKeys contains the partition's keys with a hot run in some segment, sorted. They are
-	// not loaded, but streamed one by one. pendingKeys contains those that are not emitted yet.
+	// streamedKeys contains the partition's keys with a hot run in any segment, sorted. They are
+	// streamed one by one instead of being loaded. pendingKeys are those not emitted yet.
 	streamedKeys, pendingKeys []segment.HotRun
 
 	batch      *scanBatch
@@ -59,7 +59,7 @@ func (w *scanWorker) send() error {
 	return nil
 }
 
-// beginKey begins a key. addValue must follow for each piece of its value, and then endKey.
+// beginKey begins a key. The caller must then call addValue for each piece of its value, and endKey.
 func (w *scanWorker) beginKey(key []byte) error {
 	b, err := w.reserve(len(key) + 1)
 	if err != nil {
@@ -91,7 +91,7 @@ func (w *scanWorker) addValue(p []byte) error {
 	return nil
 }
 
-// nextBatch ends the current chunk, and continues the key in an empty batch.
+// nextBatch ends the current chunk and continues the key in an empty batch.
 func (w *scanWorker) nextBatch() error {
 	if len(w.batch.data) > w.chunkStart {
 		w.endChunk(false)
@@ -124,12 +124,12 @@ func (w *scanWorker) emitKeySize(key []byte, size int64) error {
 	return nil
 }
 
-// skipBlob adds a large value to the ledger.
+// skipBlob reads a large value only to add it to the ledger.
 func (w *scanWorker) skipBlob(key, encoded []byte) error {
 	return w.sc.v.files.addBlob(&w.ledger, key, encoded, func([]byte) error { return canceled.Err(w.sc.ctx) })
 }
 
-// addBlob appends a large value to the value of the current key, and adds it to the ledger. It reads
+// addBlob appends a large value to the value of the current key and adds it to the ledger. It reads
 // the blocks directly into batches.
 func (w *scanWorker) addBlob(encoded []byte) error {
 	if err := w.sc.v.files.openBlob(encoded, &w.blob); err != nil {

@@ -50,8 +50,8 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
-// collect fills refs with the loaded entries whose hashes are in r, except those of streamed keys,
-// and adds all except large values to the ledger. It returns false if there are more than maxRefs
+// collect fills refs with the loaded entries whose hashes are in r, except those of streamed keys.
+// It adds them to the ledger, except large values. It returns false if there are more than maxRefs
 // entries, or if loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, w.sc.scans.format
@@ -215,8 +215,8 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		return w.emitKeySize(key, size)
 	}
-	// Also read large values that a later Set or Delete discarded: verify compares the ledger, a checksum of all
-	// values, and it includes discarded ones.
+	// Also read large values that a later Set or Delete discarded: verify compares the ledger, whose checksum
+	// includes them.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
 			if err := w.skipBlob(key, refs[i].value(w.loaded)); err != nil {
@@ -247,7 +247,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 }
 
 func (w *scanWorker) emitPartition(p *scanPartition) error {
-	// Do not load a key that has a hot run in any segment, but stream it from all segments.
+	// Stream a key that has a hot run in any segment from all segments, instead of loading it.
 	w.streamedKeys = w.streamedKeys[:0]
 	for _, seg := range w.sc.v.segments {
 		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)

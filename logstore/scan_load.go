@@ -14,15 +14,15 @@ func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 }
 
 // openSource returns the entries of source i (see view.sourceCount) in the source's ranges that
-// overlap r. read is the interval of hashes in these ranges, which may be wider than r.
-func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read hashRange) {
+// overlap r. readRange is the interval of hashes in these ranges, which may be wider than r.
+func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, readRange hashRange) {
 	widen := func(bits uint8) {
-		read.lo, read.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
+		readRange.lo, readRange.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
 	}
 	if i < len(w.sc.v.segments) {
 		seg := w.sc.v.segments[i]
 		widen(seg.Bits)
-		return seg.openRanges(&w.reader, r.lo, r.hi), read
+		return seg.openRanges(&w.reader, r.lo, r.hi), readRange
 	}
 	t := &w.sc.v.tables[i-len(w.sc.v.segments)]
 	widen(t.table.bits)
@@ -30,10 +30,10 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 	for p := segment.RangeIndex(r.lo, t.table.bits); p <= segment.RangeIndex(r.hi, t.table.bits); p++ {
 		blocks = append(blocks, t.table.blocksOf(t.parts[p-t.base])...)
 	}
-	return &segment.BlockList{Blocks: blocks}, read
+	return &segment.BlockList{Blocks: blocks}, readRange
 }
 
-// load loads the entries with hashes in r. It can omit those of streamed keys. If the entries do not fit into
+// load loads the entries with hashes in r, but may omit entries of streamed keys. If the entries do not fit into
 // memory, it loads the first of them and sets truncated.
 func (w *scanWorker) load(r hashRange) error {
 	if w.arena == nil {
@@ -45,10 +45,10 @@ func (w *scanWorker) load(r hashRange) error {
 	}
 	w.loaded, w.interval, w.truncated = w.arena[:0], r, false
 	for i := range w.sc.v.sourceCount() {
-		src, read := w.openSource(i, r)
+		src, readRange := w.openSource(i, r)
 		var err error
 		// A segment's ranges contain few entries of streamed keys, and collect skips those entries.
-		if read == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
+		if readRange == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
 			err = segment.EachBlock(src, w.loadBlock)
 		} else {
 			err = w.eachEntryIn(i, r, func(e *segment.Entry, hash uint64) error {
@@ -85,7 +85,7 @@ func (w *scanWorker) loadBlock(b []byte) error {
 
 // eachEntryIn calls f for each of a source's entries whose hashes are in r.
 func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
-	src, read := w.openSource(source, r)
+	src, readRange := w.openSource(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 		if r.contains(h) {
 			return f(e, h)
 		}
-		if !read.contains(h) {
+		if !readRange.contains(h) {
 			return w.sc.scans.corruptError(wrongRangeError(e.Key))
 		}
 		return nil

@@ -90,7 +90,7 @@ func sortLowBits(refs []entryRef, lo uint64, shift int) {
 }
 
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
-// Sorting was faster than a hash table in benchmarks, and makes the order of keys depend only on
+// Sorting was faster than a hash table in benchmarks and makes the order of keys depend only on
 // their hashes.
 type grouping struct {
 	loaded    []byte

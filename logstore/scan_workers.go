@@ -24,7 +24,7 @@ type scanRun struct {
 	workers []*scanWorker
 }
 
-// run starts the workers of a scan of v. The caller must close the result.
+// run starts a scan of v with several workers. The caller must close the result.
 func (ss *scans) run(ctx context.Context, v *view, req scanRequest) *scanRun {
 	sc := &scanRun{scanner: scanner{scanRequest: req, scans: ss, v: v}}
 	sc.ctx, sc.cancel = context.WithCancel(ctx)
@@ -127,7 +127,7 @@ func (w *scanWorker) run() {
 	}
 }
 
-// scans limits the memory of all scans together. tables.lend and takeBack need mu.
+// scans limits the memory of all scans together. mu must be held to call lend or takeBack of tables.
 type scans struct {
 	*directory
 	mu        *sync.Mutex // Store.mu
@@ -149,11 +149,11 @@ type scanner struct {
 	bits   uint8 // number of leading hash bits that select a range; partitions consist of adjacent ranges
 
 	memory     int64 // bytes reserved by scans.take
-	lent       int64 // bytes of a table, in addition to memory
+	lent       int64 // bytes lent by tables.lend, in addition to memory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
 	maxRefs    int   // maximum entries that a worker groups at a time
 	batchBytes int   // maximum size of batches
-	packBytes  int64 // target size of partitions, without large values
+	packBytes  int64 // target size of partitions, not counting large values
 
 	partitions     chan *scanPartition // in order of their hashes
 	runningWorkers atomic.Int32
@@ -163,8 +163,8 @@ type scanner struct {
 	nextRange int        // first range of the next partition
 	exhausted bool       // all partitions were sent
 
-	// The last prefetch covered the ranges from prefetchAt up to, but not including, prefetched.
-	prefetchAt, prefetched int
+	// The last prefetch covered the ranges [prefetchStart, prefetchEnd).
+	prefetchStart, prefetchEnd int
 }
 
 // nextPartition returns the next partition, or nil at the end or if the scan is canceled.
@@ -187,8 +187,8 @@ func (sc *scanner) nextPartition() *scanPartition {
 	return p
 }
 
-// take reserves memory for a scan: the whole memory for scans or, if the scan reads one
-// of several parts, a fraction of it. It returns 0 if other scans have left too little.
+// take reserves memory for a scan and returns the number of bytes. A scan of the whole store gets all
+// memory for scans; a scan of one part gets a fraction. take returns 0 if too little is left.
 func (ss *scans) take(parts int) int64 {
 	n := 2 * ss.readBytes / int64(min(parts, 4))
 	for {
@@ -239,12 +239,12 @@ const maxPrefetch = 8 << 20
 // reads at once, each of several adjacent ranges. When workers reach ranges that were prefetched,
 // it prefetches those after them. sc.mu must be held.
 func (sc *scanner) prefetch(lastRange int) {
-	if sc.nextRange < sc.prefetchAt || sc.prefetched > lastRange {
+	if sc.nextRange < sc.prefetchStart || sc.prefetchEnd > lastRange {
 		return
 	}
-	sc.prefetchAt = max(sc.prefetched, sc.nextRange)
-	sc.prefetched = packRanges(sc.prefetchAt, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
-	lo, hi := segment.HashBounds(sc.prefetchAt, sc.prefetched, sc.bits)
+	sc.prefetchStart = max(sc.prefetchEnd, sc.nextRange)
+	sc.prefetchEnd = packRanges(sc.prefetchStart, lastRange+1, sc.rangeSize, min(max(sc.memory, minWorkerBytes), maxPrefetch))
+	lo, hi := segment.HashBounds(sc.prefetchStart, sc.prefetchEnd, sc.bits)
 	for _, seg := range sc.v.segments {
 		off := seg.Offsets[seg.RangeIndex(lo)]
 		if c, ok := seg.file.f.(vfs.Cacher); ok {
@@ -253,7 +253,7 @@ func (sc *scanner) prefetch(lastRange int) {
 	}
 }
 
-// rangeSize returns the approximate size of range i of the scan, without hot keys.
+// rangeSize returns the approximate size of range i of the scan, not counting hot keys.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64
 	lo, hi := segment.HashBounds(i, i+1, sc.bits)

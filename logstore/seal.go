@@ -41,7 +41,7 @@ func (j *journal) rotateTable(ctx context.Context) error {
 	return err
 }
 
-// freeze makes t the active table, and starts to seal the previous active table. mu must be held.
+// freeze makes t the active table and starts to seal the previous one. mu must be held.
 func (j *journal) freeze(t *memtable) error {
 	if j.durable.Load() {
 		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
@@ -129,8 +129,8 @@ func (j *journal) flush(ctx context.Context) error {
 	}
 }
 
-// makeRoom waits until the active table has space for the batch, and the write-ahead file has
-// space for its record. mu must be held; it is released during the wait.
+// makeRoom waits until the active table has space for the batch and the write-ahead file has space
+// for its record. mu must be held; it is released during the wait.
 func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 	for {
 		if err := j.checkWritable(); err != nil {
@@ -160,8 +160,8 @@ func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 	}
 }
 
-// drainTables writes all records to segments, so that the next segment of the caller is newer
-// than every record. It returns an unused table. mu must be held; it is released during the wait.
+// drainTables writes all records to segments, so that the segments that the caller writes next are
+// newer. It returns an unused table. mu must be held; it is released during the wait.
 func (j *journal) drainTables(ctx context.Context) (*memtable, error) {
 	for {
 		if err := j.checkWritable(); err != nil {

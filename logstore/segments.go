@@ -11,13 +11,13 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// segmentList lists the store's segments, and tracks earlier versions of the list that readers
-// still use. Store.mu guards it.
+// segmentList lists the store's segments and tracks earlier versions of the list that readers still
+// use. Store.mu guards it.
 type segmentList struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
-	maxIndex      int64  // memory limit in bytes; it applies to the offsets of ranges and, separately, to the index of hot runs
+	maxIndex      int64  // maximum memory of the offsets of ranges, and also of the index of hot runs, in bytes
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write
@@ -89,7 +89,7 @@ func (ss *segmentList) acquire() *version {
 	return ss.version
 }
 
-// release removes a reference, and frees files that are no longer read. mu must be held.
+// release removes a reference and frees files that are no longer read. mu must be held.
 func (ss *segmentList) release(v *version) {
 	for v != nil {
 		v.refs--
@@ -107,8 +107,8 @@ func (ss *segmentList) release(v *version) {
 	}
 }
 
-// startVersion begins a version that no longer needs the doomed files, and no longer needs the ends that
-// cuts will remove from other files. mu must be held.
+// startVersion begins a version that no longer needs the doomed files, nor the ends that cuts remove
+// from other files. mu must be held.
 func (ss *segmentList) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
@@ -178,7 +178,7 @@ func (seg *storedSegment) rangesLen(lo, hi uint64) int64 {
 	return int64(seg.Offsets[seg.RangeIndex(hi)+1] - seg.Offsets[seg.RangeIndex(lo)])
 }
 
-// openRanges makes r read the segment's ranges that overlap the hashes [lo, hi], and returns r.
+// openRanges resets r to the segment's ranges that overlap the hashes [lo, hi] and returns r.
 func (seg *storedSegment) openRanges(r *segment.Reader, lo, hi uint64) segment.Source {
 	start, end := seg.Offsets[seg.RangeIndex(lo)], seg.Offsets[seg.RangeIndex(hi)+1]
 	r.Reset(&seg.file.File, seg.Start+int64(start), seg.Start+int64(end))

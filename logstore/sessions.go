@@ -49,11 +49,10 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns the memory that an open reader uses, and that a listing of keys uses, in
-// bytes.
+// ReaderMemory returns the memory that an open reader and a listing of keys use, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	// A listing is a scan. If other scans use all memory for scans, the listing uses at most
-	// minWorkerBytes for entries and references to them, and fills two batches.
+	// minWorkerBytes for entries and references to them, plus two batches.
 	return 256 << 10, 5 << 20
 }
 

@@ -17,8 +17,8 @@ import (
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Each part has its own methods. Store has the API, and the locks that order the parts: see
-// storeLocks. mu guards the parts that do not name another lock.
+// Store has the API and the locks that its parts share (see storeLocks); the parts have the other
+// methods. mu guards the parts that do not name another lock.
 type Store struct {
 	directory
 	storeLocks
@@ -36,7 +36,7 @@ type Store struct {
 	tables   memtables
 	wal      writeAhead
 
-	// Changes, and their durability.
+	// Changes and their durability.
 	encoder
 	sealer  sealer
 	journal journal
@@ -64,7 +64,7 @@ func (s *Store) MemoryUsed() int64 {
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes all data in memory to segments. A store that is open only for reading has none.
+// Flush writes all data in memory to segments. It does nothing if the store is open only for reading.
 func (s *Store) Flush(ctx context.Context) error {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -144,7 +144,7 @@ func (s *Store) releaseAll() error {
 	return errors.Join(append(errs, s.unlock())...)
 }
 
-// hangTime is how long a sync may take, and may continue after its caller has left. Then the disk counts as hanging.
+// hangTime is how long a sync may take, and may go on after its caller has given up, before the disk counts as hanging.
 const hangTime = time.Minute
 
 // Sync waits until all changes that returned before the call are durable, so that they survive
@@ -166,7 +166,7 @@ func (s *Store) Sync(ctx context.Context) error {
 		defer close(done)
 		s.lifeMu.RLock()
 		defer s.lifeMu.RUnlock()
-		err = commitError(s.syncer.all())
+		err = commitError(s.syncer.syncAll())
 	}()
 	if ended := canceled.Wait(ctx, done); ended != nil {
 		go s.watchSync(done)
@@ -175,8 +175,8 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.opError("sync", err)
 }
 
-// watchSync watches a Sync whose caller has left, until done is closed. If the disk hangs, the store refuses writes. A
-// Sync that waits for locks, for example during a Drop, says nothing about the disk.
+// watchSync watches a Sync whose caller has given up, until done is closed. If the disk hangs, the store refuses
+// writes. Time that the Sync spends waiting for locks, for example during a Drop, does not count.
 func (s *Store) watchSync(done <-chan struct{}) {
 	for left := hangTime; left > 0; left = hangTime - s.longestSync() {
 		select {
@@ -203,7 +203,7 @@ func (s *Store) Reclaim(ctx context.Context) (freed int64, err error) {
 	return freed, s.opError("reclaim", err)
 }
 
-// Open opens the store in a directory, and creates it if it does not exist. It recovers
+// Open opens the store in a directory, creating it if it does not exist. It recovers
 // from a crash: see [Store.Recovery]. If the disk is too full for recovery, the store
 // supports only reads and Drop; every other change fails with an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {

@@ -13,7 +13,7 @@ type syncer struct {
 	allSynced   bool // everything written before durable was set is synced
 }
 
-func (y *syncer) all() error {
+func (y *syncer) syncAll() error {
 	y.locks.mu.Lock()
 	err, seq := y.journal.checkWritable(), y.journal.seq-1
 	y.locks.mu.Unlock()
@@ -23,7 +23,7 @@ func (y *syncer) all() error {
 	if err := y.makeDurable(); err != nil {
 		return err
 	}
-	return y.to(seq)
+	return y.waitDurable(seq)
 }
 
 // makeDurable syncs everything that was written before the first Sync. Later calls do nothing.
@@ -65,9 +65,9 @@ func (y *syncer) makeDurable() error {
 	return nil
 }
 
-// to waits until all records up to seq are durable. If it fails, it is unknown which
+// waitDurable waits until all records up to seq are durable. If it fails, it is unknown which
 // records are on disk.
-func (y *syncer) to(seq uint64) error {
+func (y *syncer) waitDurable(seq uint64) error {
 	// Only the active write-ahead file can have unsynced records.
 	err := y.journal.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
 		y.locks.mu.Lock()
@@ -86,5 +86,5 @@ func (y *syncer) acknowledge(seq uint64) error {
 	if !y.everyChange {
 		return nil
 	}
-	return commitError(y.to(seq))
+	return commitError(y.waitDurable(seq))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
-// joins all errors. readable is the ledger of all readable data.
+// verify reads all data and verifies all checksums and ledgers. It continues after damage and joins
+// all errors. readable is the ledger of all readable data.
 func (s *Store) verify(ctx context.Context) (readable segment.Ledger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.opError("verify", canceled.Err(ctx))
@@ -45,7 +45,7 @@ func (s *Store) verify(ctx context.Context) (readable segment.Ledger, err error)
 	return readable, s.opError("verify", errors.Join(c.errs...))
 }
 
-// Check reads all data, and verifies all checksums; see [partd.Checker]. The result covers all
+// Check reads all data and verifies all checksums; see [partd.Checker]. The result covers all
 // readable data.
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	l, err := s.verify(ctx)
@@ -78,7 +78,7 @@ func (c *checker) report(err error) {
 	}
 }
 
-// verifySegment checks a segment, and returns the ledger of its readable entries.
+// verifySegment checks a segment and returns the ledger of its readable entries.
 func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (segment.Ledger, error) {
 	var l segment.Ledger
 	for r := range len(seg.Offsets) - 1 {
@@ -107,8 +107,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (segmen
 	return l, nil
 }
 
-// checkHotRun checks a hot key's run against its description in the footer, which Keys and
-// Stat rely on.
+// checkHotRun checks hot run i against its description in the footer, which Keys and Stat rely on.
 func (c *checker) checkHotRun(seg *storedSegment, i int, l *segment.Ledger) error {
 	h := &seg.Hot[i]
 	name := storekit.QuoteKey(string(h.Key))

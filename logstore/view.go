@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// views creates views of the store. The data that it reads belongs to other parts of the store, and
-// is guarded by Store.mu.
+// views creates views of the store. The data that it reads belongs to other parts of the store;
+// Store.mu guards it.
 type views struct {
 	*directory
 	mu       *sync.Mutex // Store.mu
@@ -177,7 +177,7 @@ func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.S
 	return v.segments[source].openRanges(r, hash, hash)
 }
 
-// copyTables copies the view's part of each table to the heap, and releases the table. The view must
+// copyTables copies the view's part of each table to the heap and releases the table. The view must
 // have exactly one part of each table. copyTables skips large parts.
 func (v *view) copyTables() {
 	v.views.mu.Lock()

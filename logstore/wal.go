@@ -52,36 +52,36 @@ func (w *walFile) grow(end int64) error {
 }
 
 // begin starts a write-ahead file in an unused slot.
-func (l *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
-	path := walName(l.dir, slot)
-	f := l.files[slot]
+func (wal *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
+	path := walName(wal.dir, slot)
+	f := wal.files[slot]
 	if f == nil {
 		var err error
-		f, err = l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+		f, err = wal.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			return nil, err
 		}
-		l.files[slot] = f
+		wal.files[slot] = f
 	}
 	info, err := f.Info()
 	if err != nil {
 		return nil, err
 	}
-	w := &walFile{log: l, f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
+	w := &walFile{log: wal, f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
 	if err := w.grow(walHeaderLen); err != nil {
 		return nil, err
 	}
-	head := h.encode(l.format)
+	head := h.encode(wal.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
-		// Despite the error, the file may contain the header. At the next Open, that header
-		// would mark the end of the previous file.
-		if undoErr := l.undoWrite(f, head, 0); undoErr != nil {
-			return nil, errors.Join(l.poison(err), undoErr)
+		// The header may have reached the disk despite the error. The next Open would then stop
+		// replaying the previous file at firstSeq.
+		if undoErr := wal.undoWrite(f, head, 0); undoErr != nil {
+			return nil, errors.Join(wal.poison(err), undoErr)
 		}
 		return nil, err
 	}
-	if l.durable.Load() {
-		err := l.syncExclusive(func() error { return errors.Join(f.Sync(), l.syncDir()) })
+	if wal.durable.Load() {
+		err := wal.syncExclusive(func() error { return errors.Join(f.Sync(), wal.syncDir()) })
 		if err != nil {
 			return nil, err
 		}
@@ -90,9 +90,9 @@ func (l *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
 }
 
 // undoWrite erases the header of a record or file whose write failed, so that replay ignores the
-// data after that header. If the file does not contain the header, undoWrite writes nothing,
-// because the disk may be full.
-func (l *writeAhead) undoWrite(f vfs.File, head []byte, off int64) error {
+// data after that header. If the header never reached the file, undoWrite writes nothing: on a full
+// disk, that write would fail too.
+func (wal *writeAhead) undoWrite(f vfs.File, head []byte, off int64) error {
 	stored := make([]byte, len(head))
 	n, err := f.ReadAt(stored, off)
 	if (err == nil || isEOF(err)) && !bytes.Equal(stored[:n], head) {
@@ -101,14 +101,14 @@ func (l *writeAhead) undoWrite(f vfs.File, head []byte, off int64) error {
 	if _, err := f.WriteAt(make([]byte, len(head)), off); err != nil {
 		return err
 	}
-	return l.syncIfDurable(f)
+	return wal.syncIfDurable(f)
 }
 
-func (l *writeAhead) syncIfDurable(f vfs.File) error {
-	if !l.durable.Load() {
+func (wal *writeAhead) syncIfDurable(f vfs.File) error {
+	if !wal.durable.Load() {
 		return nil
 	}
-	return l.syncExclusive(f.Sync)
+	return wal.syncExclusive(f.Sync)
 }
 
 func (w *walFile) write(b *batch, h recordHeader) error {
@@ -130,9 +130,9 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 	return nil
 }
 
-// pad returns a record, with zeros up to the end of its last page if the record is the first in
-// that page. Without the zeros, the system would have to read a page of a reused file from the
-// disk, unless the page is cached. The capacity of rec must suffice.
+// pad appends zeros to rec up to the end of its last page, unless an earlier record shares that
+// page. Without the zeros, the system would have to read a page of a reused file from the disk,
+// unless the page is cached. rec must have room for the zeros.
 func (w *walFile) pad(rec []byte) []byte {
 	end := w.end + int64(len(rec))
 	n := min(-end&(pageLen-1), w.size-end)
@@ -144,8 +144,8 @@ func (w *walFile) pad(rec []byte) []byte {
 	return padded
 }
 
-func (l *writeAhead) size() (n int64, err error) {
-	for _, f := range l.files {
+func (wal *writeAhead) size() (n int64, err error) {
+	for _, f := range wal.files {
 		if f != nil {
 			info, e := f.Info()
 			n, err = n+info.Size, errors.Join(err, e)
@@ -154,44 +154,44 @@ func (l *writeAhead) size() (n int64, err error) {
 	return n, err
 }
 
-func (l *writeAhead) close() error { return l.closeEach(func(string) error { return nil }) }
+func (wal *writeAhead) close() error { return wal.closeEach(func(string) error { return nil }) }
 
-func (l *writeAhead) remove() error { return l.closeEach(l.fs.Remove) }
+func (wal *writeAhead) remove() error { return wal.closeEach(wal.fs.Remove) }
 
-func (l *writeAhead) closeEach(do func(path string) error) error {
+func (wal *writeAhead) closeEach(do func(path string) error) error {
 	var errs []error
-	for i, f := range l.files {
+	for i, f := range wal.files {
 		if f != nil {
-			errs = append(errs, f.Close(), do(walName(l.dir, i)))
-			l.files[i] = nil
+			errs = append(errs, f.Close(), do(walName(wal.dir, i)))
+			wal.files[i] = nil
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// markEnd adds to the file old a record which says that the file next follows. Otherwise, Open would
+// markEnd appends an end record to old, which names next as the following file. Without it, Open would
 // not notice the loss of next. seq is the number of next's first record. next must already exist.
 // markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
-func (l *writeAhead) markEnd(old, next *walFile, seq uint64) {
-	slot := slices.Index(l.files[:], next.f)
+func (wal *writeAhead) markEnd(old, next *walFile, seq uint64) {
+	slot := slices.Index(wal.files[:], next.f)
 	buf := make([]byte, recordPrefix, recordPrefix+pageLen) // with space for padding
-	h := recordHeader{kind: recordEndOfFile, crc: uint32(slot), epoch: old.epoch, seq: seq, synced: l.group.Synced()}
-	rec := h.put(buf, l.format, old.end)
+	h := recordHeader{kind: recordEndOfFile, crc: uint32(slot), epoch: old.epoch, seq: seq, synced: wal.group.Synced()}
+	rec := h.put(buf, wal.format, old.end)
 	err := old.grow(old.end + int64(len(rec)))
 	if err == nil {
 		_, err = old.f.WriteAt(old.pad(rec), old.end)
 	}
-	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
+	wal.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
 // clearEnd overwrites w's end record before the next file is rewritten; w's other records must have
-// been read. Otherwise, a crash that leaves the next file empty would look like lost records.
-func (l *writeAhead) clearEnd(w *walReader) error {
+// been read. Without this, a crash that leaves the next file empty would look like lost records.
+func (wal *writeAhead) clearEnd(w *walReader) error {
 	zeros := make([]byte, min(recordHeaderLen, w.size-w.off))
 	if _, err := w.f.WriteAt(zeros, w.off); err != nil {
 		return err
 	}
-	return l.syncIfDurable(w.f)
+	return wal.syncIfDurable(w.f)
 }
 
 // Recovery describes the data that Open recovered after a crash.
@@ -204,9 +204,9 @@ type Recovery struct {
 
 // sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
 // last record in w.
-func (l *writeAhead) sync(w *walFile, seq uint64, files *fileSet) error {
-	err := l.syncExclusive(func() error {
-		if err := l.syncData(files); err != nil {
+func (wal *writeAhead) sync(w *walFile, seq uint64, files *fileSet) error {
+	err := wal.syncExclusive(func() error {
+		if err := wal.syncData(files); err != nil {
 			return err
 		}
 		return w.f.Sync()
@@ -214,6 +214,6 @@ func (l *writeAhead) sync(w *walFile, seq uint64, files *fileSet) error {
 	if err != nil {
 		return err
 	}
-	l.group.MarkSynced(seq)
+	wal.group.MarkSynced(seq)
 	return nil
 }

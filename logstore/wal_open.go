@@ -13,25 +13,25 @@ import (
 
 // open opens the write-ahead files, with flag as in os.OpenFile. It returns the files with records
 // that are not in segments, oldest first.
-func (l *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
+func (wal *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
 	var live []*walReader
 	var headless []*walReader // files with a missing or damaged header
-	for slot := range l.files {
-		path := walName(l.dir, slot)
-		f, err := l.fs.OpenFile(path, flag, 0)
+	for slot := range wal.files {
+		path := walName(wal.dir, slot)
+		f, err := wal.fs.OpenFile(path, flag, 0)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		l.files[slot] = f
+		wal.files[slot] = f
 		info, err := f.Info()
 		if err != nil {
 			return nil, err
 		}
-		w := &walReader{walFormat: &l.walFormat, slot: slot, f: f, path: path, size: info.Size, off: walHeaderLen}
-		w.walHeader, err = l.readHeader(f)
+		w := &walReader{walFormat: &wal.walFormat, slot: slot, f: f, path: path, size: info.Size, off: walHeaderLen}
+		w.walHeader, err = wal.readHeader(f)
 		w.nextSeq = w.firstSeq
 		switch {
 		case errors.Is(err, errNoRecord):
@@ -39,7 +39,7 @@ func (l *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
 		case err != nil:
 			return nil, err
 		default:
-			l.lastEpoch = max(l.lastEpoch, w.epoch)
+			wal.lastEpoch = max(wal.lastEpoch, w.epoch)
 			if w.epoch >= m.liveEpoch {
 				live = append(live, w)
 			}
@@ -51,11 +51,11 @@ func (l *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
 	slices.SortFunc(live, func(a, b *walReader) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
 		if w.epoch != m.liveEpoch+uint64(i) {
-			return nil, l.missingError(m.liveEpoch+uint64(i), headless)
+			return nil, wal.missingError(m.liveEpoch+uint64(i), headless)
 		}
 	}
 	if len(live) == 0 {
-		return nil, l.missingError(m.liveEpoch, headless)
+		return nil, wal.missingError(m.liveEpoch, headless)
 	}
 	if live[0].firstSeq != m.nextSeq {
 		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
@@ -73,27 +73,27 @@ func (l *writeAhead) open(m *manifest, flag int) ([]*walReader, error) {
 	return live, nil
 }
 
-func (l *writeAhead) missingError(epoch uint64, headless []*walReader) error {
+func (wal *writeAhead) missingError(epoch uint64, headless []*walReader) error {
 	if len(headless) > 0 {
 		return &partd.CorruptError{Path: headless[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
 	}
-	slot := slices.IndexFunc(l.files[:], func(f vfs.File) bool { return f == nil })
-	return &partd.CorruptError{Path: walName(l.dir, max(slot, 0)), Offset: -1, Err: fmt.Errorf(
+	slot := slices.IndexFunc(wal.files[:], func(f vfs.File) bool { return f == nil })
+	return &partd.CorruptError{Path: walName(wal.dir, max(slot, 0)), Offset: -1, Err: fmt.Errorf(
 		"the write-ahead file of epoch %d is missing", epoch)}
 }
 
 // nextSlot returns the slot for the next write-ahead file; seq is the number of its first record.
-// If the newest of several files has no records, because of a crash, it must be reused with the
+// If a crash left the newest of several files without records, that file must be reused with the
 // same epoch. Otherwise, repeated crashes would use up the slots.
-func (l *writeAhead) nextSlot(live []*walReader, seq uint64) (slot int, reuse bool, err error) {
+func (wal *writeAhead) nextSlot(live []*walReader, seq uint64) (slot int, reuse bool, err error) {
 	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
 	}
 	for slices.ContainsFunc(live, func(w *walReader) bool { return w.slot == slot }) {
 		slot++
 	}
-	if slot == len(l.files) {
+	if slot == len(wal.files) {
 		return 0, false, &partd.CorruptError{Path: live[len(live)-1].path, Offset: walHeaderLen, Err: errors.New(
 			"it has records, but neither of the two write-ahead files before it was written to segments")}
 	}
@@ -103,15 +103,15 @@ func (l *writeAhead) nextSlot(live []*walReader, seq uint64) (slot int, reuse bo
 // checkNewest returns an error if the newest write-ahead file has an end record, but the file that
 // should follow is missing, empty, or from another epoch. A following file with data but no header
 // is not an error, because a power loss can lose the header of an unsynced file.
-func (l *writeAhead) checkNewest(r *walReader) error {
+func (wal *writeAhead) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
-	if slot < 0 || slot >= len(l.files) {
+	if slot < 0 || slot >= len(wal.files) {
 		return nil
 	}
-	path := walName(l.dir, slot)
+	path := walName(wal.dir, slot)
 	reason := errors.New("it is missing")
-	if f := l.files[slot]; f != nil {
-		h, err := l.readHeader(f)
+	if f := wal.files[slot]; f != nil {
+		h, err := wal.readHeader(f)
 		if errors.Is(err, errNoRecord) {
 			info, err := f.Info()
 			if err != nil || info.Size > 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// walFormat describes the write-ahead files of a store to their readers.
+// walFormat has what readers of a store's write-ahead files must know about the store.
 type walFormat struct {
 	format     *segment.Format
 	wasDurable bool  // manifest.durable when the store was opened
@@ -125,8 +125,8 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damageError is called when there is no valid record at off. It returns an error if a later record
-// shows that the data at off is damaged, and not the torn end of the log after a crash.
+// damageError must be called if there is no valid record at off. It returns an error if a later record
+// shows that the data at off is damaged, rather than the torn end of the log after a crash.
 func (r *walReader) damageError() error {
 	later, exists, err := r.findHeader(r.off + 1)
 	if err != nil || !exists {
@@ -143,7 +143,7 @@ func (r *walReader) damageError() error {
 }
 
 // findHeader searches for record headers of the reader's epoch, from offset first on. It returns
-// the header whose field synced is highest.
+// the header with the highest value of synced.
 func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
 	for pos := first; pos < r.size; {

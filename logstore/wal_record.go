@@ -47,9 +47,9 @@ type recordHeader struct {
 
 const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
 
-// put writes the header and the tag before the entries in buf, and returns the whole record. buf has
-// recordPrefix bytes of space before the entries. The record must be written at offset off, on which
-// its checksum depends.
+// put writes the header and the tag in front of the entries in buf and returns the whole record. buf
+// has recordPrefix bytes of space for them. The record must be written at offset off, because its
+// checksum depends on off.
 func (h *recordHeader) put(buf []byte, f *segment.Format, off int64) []byte {
 	start := recordPrefix - recordHeaderLen
 	if h.tagged {

@@ -8,12 +8,12 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// replay calls use for all records that are not in segments, from number seq on. checkBlobs returns
+// replay calls apply for all records that are not in segments, from number seq on. checkBlobs returns
 // errNoRecord for a record with a missing large value. If no sync covered that record, the log ends
 // before it.
-func (l *writeAhead) replay(
+func (wal *writeAhead) replay(
 	live []*walReader, seq uint64,
-	checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+	checkBlobs func(entries []byte) error, apply func(h recordHeader, entries []byte) error,
 ) error {
 	for i, r := range live {
 		if r.firstSeq != seq {
@@ -21,10 +21,10 @@ func (l *writeAhead) replay(
 				"it begins with record %d, but %d should come next", r.firstSeq, seq)}
 		}
 		if i == len(live)-1 {
-			return l.replayNewest(r, checkBlobs, use)
+			return wal.replayNewest(r, checkBlobs, apply)
 		}
 		for r.nextSeq < live[i+1].firstSeq {
-			err := r.replayNext(use, nil)
+			err := r.replayNext(apply, nil)
 			if errors.Is(err, errNoRecord) {
 				err = &partd.CorruptError{Path: r.path, Offset: r.off, Err: fmt.Errorf("record %d is damaged", r.nextSeq)}
 			}
@@ -37,31 +37,31 @@ func (l *writeAhead) replay(
 	return nil
 }
 
-func (l *writeAhead) replayNewest(
-	r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,
+func (wal *writeAhead) replayNewest(
+	r *walReader, checkBlobs func(entries []byte) error, apply func(h recordHeader, entries []byte) error,
 ) error {
-	synced, err := l.lastSynced(*r)
+	synced, err := wal.lastSynced(*r)
 	if err != nil {
 		return err
 	}
 	check := func(h recordHeader, entries []byte) error {
-		if !l.wasDurable || h.seq <= synced {
+		if !wal.wasDurable || h.seq <= synced {
 			return nil
 		}
 		return checkBlobs(entries)
 	}
 	for {
-		if err := r.replayNext(use, check); errors.Is(err, errNoRecord) {
-			return l.checkLogEnd(r)
+		if err := r.replayNext(apply, check); errors.Is(err, errNoRecord) {
+			return wal.checkLogEnd(r)
 		} else if err != nil {
 			return err
 		}
 	}
 }
 
-// replayNext reads the next record and passes it to use. check can reject the record by
-// returning errNoRecord.
-func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) error) error {
+// replayNext reads the next record and calls apply with it. check can reject the record by returning
+// errNoRecord; nil accepts every record.
+func (r *walReader) replayNext(apply, check func(h recordHeader, entries []byte) error) error {
 	off := r.off
 	h, entries, err := r.next()
 	if err == nil && check != nil {
@@ -73,7 +73,7 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 	if err != nil {
 		return err
 	}
-	err = use(h, entries)
+	err = apply(h, entries)
 	if errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
 		err = &partd.CorruptError{Path: r.path, Offset: off, Err: err}
 	}
@@ -81,29 +81,29 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 }
 
 // checkLogEnd returns an error if the newest file is truncated, or damaged before its end.
-func (l *writeAhead) checkLogEnd(r *walReader) error {
-	if err := l.checkNewest(r); err != nil {
+func (wal *writeAhead) checkLogEnd(r *walReader) error {
+	if err := wal.checkNewest(r); err != nil {
 		return err
 	}
 	// A power loss can leave the file with any size, but only a store that was synced must
 	// survive one. In any other store, a size that is not a multiple of step means truncation.
-	if !l.wasDurable && r.size%l.step != 0 {
+	if !wal.wasDurable && r.size%wal.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
 	if err := r.damageError(); err != nil {
 		return err
 	}
 	if r.resemblesRecord {
-		l.recovery.Torn, l.recovery.Path, l.recovery.Offset = true, r.path, r.off
-		l.log.Warn("logstore: skipped a torn record at the end of the newest write-ahead file", "path", r.path, "offset", r.off)
+		wal.recovery.Torn, wal.recovery.Path, wal.recovery.Offset = true, r.path, r.off
+		wal.log.Warn("logstore: skipped a torn record at the end of the newest write-ahead file", "path", r.path, "offset", r.off)
 	}
 	return nil
 }
 
 // lastSynced returns the number of the last record known to be synced. Each record contains the
 // number of the last record that was synced when it was written.
-func (l *writeAhead) lastSynced(r walReader) (uint64, error) {
-	if !l.wasDurable {
+func (wal *writeAhead) lastSynced(r walReader) (uint64, error) {
+	if !wal.wasDurable {
 		return 0, nil
 	}
 	var synced uint64
