@@ -109,7 +109,7 @@ class PullFrame(SharedProcess, Shown):
     def __enter__(self) -> PullFrame:
         return self
 
-    def _command(self, sockets: str) -> list[str]:
+    def _command(self, socket_directory: str) -> list[str]:
         return self._serve
 
     def save(self, name: str, df: Any) -> None:

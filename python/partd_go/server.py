@@ -225,11 +225,13 @@ class Server(Process):
         super().__init__()
         command = command or [find("partd-server")]
         try:
-            sockets = self._make_socket_directory()
+            socket_directory = self._make_socket_directory()
             self.directory = "" if store else os.path.abspath(self._make_directory("partd-data-", directory))
             store = store or "log:" + urllib.parse.quote(self.directory + "/store")
-            self.url = "ipc://" + urllib.parse.quote(sockets + "/socket")
-            self._start(store, [*command, "--store", store, "--listen", self.url, *flags], sockets, "PARTD_SERVER_")
+            self.url = "ipc://" + urllib.parse.quote(socket_directory + "/socket")
+            self._start(
+                store, [*command, "--store", store, "--listen", self.url, *flags], socket_directory, "PARTD_SERVER_"
+            )
         except BaseException as error:
             self._kill()
             if isinstance(error, OSError) and not isinstance(error, Error):

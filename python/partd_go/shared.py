@@ -36,8 +36,8 @@ class SharedProcess(Process):
         self.directory, self._key = os.path.abspath(os.path.expanduser(directory)), key
         _servers.add(self)
 
-    def _command(self, sockets: str) -> list[str]:
-        """Returns the command for a new server, whose sockets are in the given directory."""
+    def _command(self, socket_directory: str) -> list[str]:
+        """Returns the command for a new server, which creates its sockets in socket_directory."""
         raise NotImplementedError
 
     def _connect_or_start(self) -> None:

@@ -121,7 +121,7 @@ class SharedServer(SharedProcess):
         self._program, self._flags, self._start_timeout = program(), flags, start_timeout
         self._connect_or_start()
 
-    def _command(self, sockets: str) -> list[str]:
+    def _command(self, socket_directory: str) -> list[str]:
         if any(_HIDDEN in flag for flag in self._flags):
             raise Misuse(
                 f"the server of {self.directory} has ended, and only the handle that started it knows its options: "
@@ -133,7 +133,7 @@ class SharedServer(SharedProcess):
             "--dir",
             self.directory,
             "--listen",
-            f"grpc+unix://{sockets}/socket",
+            f"grpc+unix://{socket_directory}/socket",
             *self._flags,
         ]
 
