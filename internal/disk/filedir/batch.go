@@ -12,7 +12,7 @@ import (
 const (
 	// maxCachedKey is the maximum length of a key whose file is kept open.
 	maxCachedKey = 1 << 10
-	// maxReusedEntries limits the number of entries of an append whose buffers are reused.
+	// The buffers of an append with more than maxReusedEntries entries are not reused.
 	maxReusedEntries = 1 << 16
 )
 
@@ -39,7 +39,7 @@ type batch struct {
 	scratch   []byte
 }
 
-// groupByKey finds the keys in a batch, and links the entries of each key in nextEntry. It marks
+// groupByKey finds the keys in a batch and links the entries of each key in nextEntry. It marks
 // each keyFile with the batch's number, which is cheaper than a map for each batch.
 func (b *batch) groupByKey(entries Entries) {
 	b.cache.batch++
@@ -73,7 +73,7 @@ func (b *batch) groupByKey(entries Entries) {
 	}
 }
 
-// release ends the batch, and frees its large buffers and unused files. It also closes files with
+// release ends the batch and frees its large buffers and unused files. It also closes files with
 // very long keys, because the keys of thousands of open files could use half a gigabyte.
 func (b *batch) release() {
 	for i, k := range b.touched {
@@ -107,8 +107,8 @@ func (b *batch) refresh(k *keyFile) error {
 		return err
 	}
 	if k.file != nil {
-		// Look up the file by name, although the info of the open file would be faster to get: the
-		// open file may have been removed or replaced. Its link count would not show that if it has
+		// Look up the file by name. The info of the open file would be faster to get, but the open
+		// file may have been removed or replaced. Its link count would not show that if it has
 		// another hard link.
 		info, err := b.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -162,7 +162,7 @@ func (b *batch) findTuple(k *keyFile) error {
 	return err
 }
 
-// buildRecord builds the batch's undo record. The journal must seal the record.
+// buildRecord builds the batch's undo record. The caller must then call journal.seal.
 func (b *batch) buildRecord(entries Entries) {
 	rec := newRecord(b.record)
 	for _, k := range b.touched {

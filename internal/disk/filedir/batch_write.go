@@ -52,7 +52,7 @@ func (b *batch) makeRoom() error {
 		return err
 	}
 	k := b.cache.ring[0]
-	if b.sync { // sync before closing: the system may report a failed write only to this descriptor
+	if b.sync { // sync before closing, because the system may report a failed write only to this descriptor
 		if err := b.refuseWrites(k.file.Sync()); err != nil {
 			return err
 		}

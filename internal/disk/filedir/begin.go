@@ -49,7 +49,7 @@ func (d *Dir) end() {
 	d.passTurn()
 }
 
-// passTurn releases d.turn. If the Dir was closed meanwhile, it first closes all files.
+// passTurn releases d.turn. If the Dir was closed in the meantime, it first closes all files.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())
@@ -61,7 +61,7 @@ func (d *Dir) passTurn() {
 func (d *Dir) releaseIdleLock() {
 	select {
 	case d.turn <- struct{}{}:
-	default: // an operation is running, and will check the time itself
+	default: // the operation that is running will check the time itself
 		d.lock.keeper.Reset(idleLock)
 		return
 	}
@@ -120,8 +120,8 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	return false, fmt.Errorf("%w, %d times in a row: is another process removing the directory?", errLockLost, tries)
 }
 
-// recover completes or undoes the operation that the journal describes. If recover is interrupted,
-// it can be repeated. The exclusive lock must be held.
+// recover completes or undoes the operation that the journal describes. If the process dies during
+// recover, the next lock holder repeats it. The exclusive lock must be held.
 func (d *Dir) recover() error {
 	if err := d.cache.closeAll(); err != nil { // the sizes in the cache may be stale
 		return err

@@ -23,14 +23,14 @@ type keyFile struct {
 	dirty        bool     // has unsynced data
 
 	batch       uint64 // number of the batch that set the fields below
-	first, last int    // index of the key's first and last entry
-	addSize     int64
-	inline      int  // offset of the added bytes in the undo record; -1 if the record contains only checksums
-	isNew       bool // the file did not exist before the batch
-	created     bool // the batch has already created the file
+	first, last int    // indexes of the key's first and last entries
+	addSize     int64  // number of bytes that the batch appends
+	inline      int    // offset of the added bytes in the undo record; -1 if the record contains only checksums
+	isNew       bool   // the file did not exist before the batch
+	created     bool   // the batch has already created the file
 }
 
-// cache holds the open files, and evicts them with the clock algorithm. It also knows which closed
+// cache holds the open files and evicts them with the clock algorithm. It also knows which closed
 // files have unsynced data.
 type cache struct {
 	*env
@@ -121,7 +121,7 @@ func (c *cache) makeRoom() (bool, error) {
 	return true, nil
 }
 
-// evict closes a file that does not belong to the batch, and removes it from the cache.
+// evict closes a file that does not belong to the batch and removes it from the cache.
 func (c *cache) evict(k *keyFile) error {
 	delete(c.byKey, k.key)
 	return c.closeFile(k)

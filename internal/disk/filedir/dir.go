@@ -22,12 +22,12 @@ import (
 // Dir is an open directory.
 //
 // A Dir has two locks: turn excludes other goroutines, and lock excludes other processes. Acquire
-// turn before lock. The goroutine that holds turn owns the parts from cache to batch.
+// turn before lock. The goroutine that holds turn owns the fields from cache to batch.
 type Dir struct {
 	env
 	closed     atomic.Bool
 	listMemory atomic.Int64  // memory for the names of the last listing, in bytes
-	turn       chan struct{} // a mutex: the goroutine that sent the value in the channel holds it
+	turn       chan struct{} // a mutex: sending a value acquires it, and receiving the value releases it
 
 	cache    cache
 	tree     tree
@@ -58,7 +58,7 @@ func (e *KeyError) Error() string { return e.Path + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// Open opens the store in a directory, and creates the directory if it is missing.
+// Open opens the store in a directory, creating the directory if it is missing.
 func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if opts.MaxOpenFiles < 0 {
 		return nil, fmt.Errorf("MaxOpenFiles is %d: it must be positive, or 0 for the default", opts.MaxOpenFiles)
@@ -100,7 +100,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// connect creates the parts, and gives each one pointers to the other parts that it uses.
+// connect creates the parts and gives each one pointers to the other parts that it uses.
 func (d *Dir) connect() {
 	e := &d.env
 	d.cache = cache{env: e, byKey: make(map[string]*keyFile)}
@@ -115,7 +115,7 @@ func (d *Dir) connect() {
 
 // finishOpen does the work of Open that requires the lock.
 func (d *Dir) finishOpen() error {
-	upperInfo, err := d.fs.Info(d.path(".LOCK"))
+	upperInfo, err := d.fs.Info(d.path(".LOCK")) // finds the lock file if the file system ignores case
 	switch {
 	case err == nil:
 		d.tree.scheme.FoldsCase = upperInfo.SameFile(d.lock.info)
@@ -138,7 +138,7 @@ func (d *Dir) Close() error {
 		err := d.closeAll()
 		<-d.turn
 		return err
-	case <-d.lock.orphan: // a goroutine waiting for the lock holds turn, and will close everything
+	case <-d.lock.orphan: // a goroutine that waits for the lock holds turn and will close everything
 		return nil
 	}
 }
@@ -182,9 +182,9 @@ func (d *Dir) KeyError(key string, err error) error {
 // Tx is a change in progress. It is valid only during [Dir.Write].
 type Tx struct{ *Dir }
 
-// Write calls do with the exclusive lock held. It returns an error if an earlier failure made
-// further writes unsafe.
-func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
+// Write calls f with the exclusive lock held. It returns an error if an earlier failure made further
+// writes unsafe.
+func (d *Dir) Write(ctx context.Context, f func(Tx) error) error {
 	if err := d.begin(ctx, true); err != nil {
 		return err
 	}
@@ -192,5 +192,5 @@ func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	if d.failure != nil {
 		return fmt.Errorf("%w: %w", storeerror.ErrNeedsReopen, d.failure)
 	}
-	return do(Tx{d})
+	return f(Tx{d})
 }

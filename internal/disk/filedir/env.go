@@ -36,7 +36,7 @@ type Hooks struct {
 	AfterWrite func()        // called after each write of data
 }
 
-// env is what all parts of a Dir share. Only failure changes after Open; Dir.turn guards it.
+// env holds what all parts of a Dir share. Only failure changes after Open; Dir.turn guards it.
 type env struct {
 	Hooks Hooks
 

@@ -50,7 +50,7 @@ import (
 // The span of a tagged set has the same form, but only the name belongs to the value's file. The
 // other fields describe the temporary file "%tmp", which will replace the value's file.
 //
-// The tag, of an operation that must not be applied twice:
+// The tag of an operation that must not be applied twice:
 //
 //	 8  index of a slot in the file "%sessions"
 //	64  the slot before the operation
@@ -62,7 +62,7 @@ const (
 	pieceSize       = 512
 	pageSize        = 4096    // if a process dies during a write, the write ends at a multiple of pageSize
 	maxInline       = 4096    // a span that adds more bytes contains checksums instead of the bytes
-	maxInlineTotal  = 4 << 20 // when a record has this size, further spans contain checksums
+	maxInlineTotal  = 4 << 20 // once a record has this size, further spans contain checksums
 	maxReusedBuffer = 8 << 20 // larger buffers are not reused
 	maxKeptJournal  = 1 << 20 // a longer journal is truncated after use
 
@@ -198,7 +198,7 @@ func (j *journal) tryWrite(rec []byte) error {
 	return errors.Join(err, clearErr)
 }
 
-// noRecord replaces the first byte of a record, to invalidate it. Writing one byte is atomic.
+// noRecord replaces the first byte of a record to invalidate it. Writing one byte is atomic.
 var noRecord = []byte{0}
 
 // clear invalidates the record. Call it when the record's operation was completed or undone.
@@ -225,8 +225,8 @@ func (j *journal) clear() error {
 	return nil
 }
 
-// empty removes all bytes from the file, because they may belong to dropped values.
-func (j *journal) empty() error {
+// truncate removes all bytes from the file, because they may belong to dropped values.
+func (j *journal) truncate() error {
 	if j.file == nil || j.size == 0 {
 		return nil
 	}

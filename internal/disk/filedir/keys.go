@@ -15,11 +15,11 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// nameOf returns the name of a key's file. Even if it returns an error, the name is set.
+// nameOf returns the name of a key's file. It returns a name even if it also returns an error.
 //
 // A key that Python wrote as a tuple has a file in a subdirectory. If another file prevents the use
-// of the subdirectory, nameOf returns a flat name, directly in the store's directory. It also does
-// so if the file with this name exists already.
+// of the subdirectory, or if a file with the flat name exists already, nameOf returns the flat name,
+// which is directly in the store's directory.
 func (t *tree) nameOf(key string) (string, error) {
 	flat := t.scheme.Name(key)
 	tuplePath, ok := t.scheme.TuplePath(key)
@@ -44,8 +44,8 @@ func (t *tree) twoFilesError(flat, tuple string) error {
 	return fmt.Errorf("the key's value is in two files, %s and %s: move one of them out of the directory", t.path(flat), t.path(tuple))
 }
 
-// statTuple reports whether a tuple's file exists at the path tuple, which Python uses. possible
-// means that the file exists or could be created there.
+// statTuple reports whether a tuple's file exists at the path where Python stores it. possible means
+// that the file exists or could be created there.
 func (t *tree) statTuple(tuple string) (exists, possible bool, err error) {
 	for i, c := range tuple + "/" {
 		if c != '/' {
@@ -93,10 +93,10 @@ func (t *tree) freeName(name string) error {
 	return nil
 }
 
-// removeDirs removes the empty tuple directories in a directory and its subdirectories. below is
-// the directory's path from the store's directory: "", or a path that ends in a slash.
-func (t *tree) removeDirs(below string) {
-	dir, err := t.fs.ReadDir(t.path(below))
+// removeDirs removes the empty tuple directories in a directory and its subdirectories. dirPrefix is the
+// directory's path relative to the store's directory: "", or a path that ends in a slash.
+func (t *tree) removeDirs(dirPrefix string) {
+	dir, err := t.fs.ReadDir(t.path(dirPrefix))
 	if err != nil {
 		return
 	}
@@ -105,8 +105,8 @@ func (t *tree) removeDirs(below string) {
 		var entries []fs.DirEntry
 		entries, err = dir.Next(listBatch)
 		for _, e := range entries {
-			if _, ok := t.scheme.TupleKey(below + e.Name() + "/x"); ok && e.IsDir() {
-				names = append(names, below+e.Name())
+			if _, ok := t.scheme.TupleKey(dirPrefix + e.Name() + "/x"); ok && e.IsDir() {
+				names = append(names, dirPrefix+e.Name())
 			}
 		}
 	}

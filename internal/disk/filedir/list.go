@@ -26,8 +26,8 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, nil
 }
 
-// ReaderMemory estimates the memory that an open reader uses, and that another listing of all keys
-// uses, in bytes.
+// ReaderMemory estimates the memory that an open reader and another listing of all keys use, in
+// bytes.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
@@ -37,8 +37,8 @@ type keySize struct {
 	size int64
 }
 
-// Keys visits the keys that exist when Keys begins, until visit returns false.
-func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
+// Keys calls yield for each key that exists when Keys begins, until yield returns false.
+func (d *Dir) Keys(ctx context.Context, yield func(key string, size int64) bool) error {
 	list, err := d.listAll(ctx, nil)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 			return err
 		}
 		for _, k := range keys {
-			if !visit(k.key, k.size) {
+			if !yield(k.key, k.size) {
 				return nil
 			}
 		}
@@ -58,7 +58,7 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends to keys the keys of list's files, starting with the file at index first. It
+// keyBatch appends the keys of list's files to keys, starting with the file at index first. It
 // returns the index of the first file that it has not examined.
 func (d *Dir) keyBatch(ctx context.Context, list *nameList, first int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
@@ -121,12 +121,12 @@ const scanBatch = 8
 
 var errStopped = errors.New("the caller stopped the scan")
 
-// Visit receives a chunk of a value, and reports whether to continue. data is valid only during the
+// Visit receives a chunk of a value and reports whether to continue. data is valid only during the
 // call.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the values of the keys that exist when Scan begins. It visits only the keys for whose
-// file names matches returns true, or all keys if matches is nil.
+// Scan visits the values of the keys that exist when Scan begins. If matches is not nil, it skips the
+// keys whose file names do not match.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {
@@ -180,7 +180,7 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byt
 			if offset > 0 {
 				return d.KeyError(key, truncatedError(offset, n.size))
 			}
-			// A Python process overwrote the value. Nothing was visited yet, so read it again.
+			// A Python process overwrote the value. No chunk of it was visited yet, so read it again.
 			p, err = d.readAgain(ctx, key)
 			if err == nil {
 				n.size = int64(len(p))

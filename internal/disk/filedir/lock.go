@@ -14,9 +14,9 @@ import (
 )
 
 // Taking the lock and checking all files can cost more than a small append. So a writer keeps the
-// lock for up to keepLock, unless it is idle for idleLock. Meanwhile, no other process changes
-// files, except by Python's drop, which does not take the lock. Operations notice a drop, because
-// it removes ".lock".
+// lock for up to keepLock, unless it is idle for idleLock. During that time, no other process
+// changes files, except by Python's drop, which does not take the lock. Operations notice a drop,
+// because it removes ".lock".
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
@@ -86,7 +86,7 @@ func (l *dirLock) release() error {
 	return l.file.Unlock()
 }
 
-// take takes the lock, and sets l.mode. If the lock file was removed or replaced meanwhile,
+// take takes the lock and sets l.mode. If the lock file was removed or replaced in the meantime,
 // take returns without the lock. For abandoned, see wait.
 func (l *dirLock) take(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := l.tree.prepare(l.pin != nil); err != nil {
@@ -116,8 +116,8 @@ func (l *dirLock) take(ctx context.Context, want lockMode) (abandoned bool, err 
 	return false, err
 }
 
-// wait waits for the lock. If ctx ends first, abandoned is true: a goroutine then keeps waiting for
-// the lock, and will release it and Dir.turn.
+// wait waits for the lock. If ctx ends first, abandoned is true: a goroutine then keeps waiting and
+// will release both the lock and Dir.turn.
 func (l *dirLock) wait(ctx context.Context, write bool) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, l.file.Lock(write)

@@ -15,16 +15,16 @@ const readBatch = 64
 
 func (d *Dir) batchSize() int { return max(1, min(readBatch, d.cache.maxOpen)) }
 
-// eachOpened calls open for up to n files with the lock held. Then it calls use for each opened
-// file, without the lock. It returns the number of opened files, which is less than n if too many
-// files are open.
+// eachOpened calls open for up to n files with the lock held. Then it calls f for each opened file,
+// without the lock. It returns the number of opened files, which is less than n if too many files
+// are open.
 func (d *Dir) eachOpened(ctx context.Context, n int,
-	open func(i int) (openedFile, error), use func(i int, file *openedFile) error,
+	open func(i int) (openedFile, error), f func(i int, file *openedFile) error,
 ) (int, error) {
 	files, err := d.openBatch(ctx, n, open)
 	for i := range files {
 		if err == nil {
-			err = use(i, &files[i])
+			err = f(i, &files[i])
 		}
 		err = cmp.Or(err, files[i].close())
 	}

@@ -36,8 +36,8 @@ type span struct {
 	mtime int64
 }
 
-// read reads the journal. It returns nil if the record is incomplete: then its operation has
-// not changed any file yet.
+// read reads the journal. It returns nil if the record is incomplete, which means that its operation
+// has not changed any file yet.
 func (j *journal) read() (*record, error) {
 	buf := make([]byte, j.size)
 	n, err := j.file.ReadAt(buf, 0)

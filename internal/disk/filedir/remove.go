@@ -69,9 +69,9 @@ func (d Tx) Drop(ctx context.Context) error {
 	}
 	d.tree.removeDirs("")
 	d.cache.dirty.clear()
-	// Only log an error, because for readers, the keys are already removed.
+	// Only log errors: readers no longer see the keys, so the drop has succeeded.
 	d.warn("removing files of long keys", d.tree.removeOrphans())
-	d.warn("emptying the journal", d.journal.empty())
+	d.warn("emptying the journal", d.journal.truncate())
 	return nil
 }
 

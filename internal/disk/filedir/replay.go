@@ -58,7 +58,7 @@ func (r *replay) run() (err error) {
 	return nil
 }
 
-// syncFinished makes the effect of recover durable. Call it before clearing the record.
+// syncFinished makes the effect of run durable. Call it before clearing the record.
 func (r *replay) syncFinished() error {
 	if r.failure != nil {
 		return nil
@@ -81,8 +81,8 @@ func (r *replay) syncFinished() error {
 
 func (r *replay) mayHaveRebooted() bool { return r.record.boot == 0 || r.record.boot != r.boot }
 
-// undo removes the bytes that an append added to the file that s, span i of the record, describes.
-// It keeps bytes that another process appended afterwards.
+// undo removes the bytes that an append added to the file of s, which is span i of the record. It
+// keeps bytes that another process appended afterwards.
 func (r *replay) undo(s *span, i int) (err error) {
 	path := r.path(s.name)
 	file, err := r.tree.cache.open(path, os.O_RDWR)
@@ -179,8 +179,8 @@ func (r *replay) appendEnd(s *span, file vfs.File, path string, size int64) (int
 	return 0, corrupt(matchEnd)
 }
 
-// removeRange replaces the file with a copy without the bytes from s.oldSize to cut. size is the
-// file's length.
+// removeRange replaces the file with a copy that lacks the bytes [s.oldSize, cut). size is the file's
+// length.
 func (r *replay) removeRange(s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
 	r.log.Warn("partd: keeping bytes that another process appended after an interrupted append",
 		"file", file.Name(), "from", cut, "to", size)
@@ -242,7 +242,7 @@ func (r *replay) redoRemove(s *span) error {
 	return r.tree.removeValue(s.name)
 }
 
-// redoSet completes an interrupted Set, and reports whether the new value is in place. If a power
+// redoSet completes an interrupted Set and reports whether the new value is in place. If a power
 // loss removed the temporary file, the old value stays.
 func (r *replay) redoSet(s *span) (bool, error) {
 	staged, err := r.fs.Info(r.path(names.Temp))

@@ -65,7 +65,7 @@ func (s *slot) lastOperation() sessiontab.Operation {
 
 func (s *slot) synced() bool { return s[slotSyncedOffset] == 1 }
 
-// seal sets the slot's sync flag, boot id and checksum, and returns s.
+// seal sets the slot's sync flag, boot id and checksum. It returns s.
 func (s *slot) seal(synced bool, boot uint64) *slot {
 	s[slotSyncedOffset] = 0
 	if synced {
@@ -76,8 +76,8 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// isValid reports whether the slot has a correct checksum, and either was synced or was
-// written since the system started.
+// isValid reports whether the slot has a correct checksum and was either synced or written since the
+// system started.
 func (s *slot) isValid(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false

@@ -25,7 +25,7 @@ func (s *staging) create(perm fs.FileMode) (vfs.File, error) {
 	return s.tree.cache.openPerm(s.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
-// write writes value to a new temporary file, and returns the file's info.
+// write writes value to a new temporary file and returns the file's info.
 func (s *staging) write(value []byte) (vfs.Info, error) {
 	tmp, err := s.create(0o666)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *staging) writeKeyFile(key, name string) error {
 	return s.replaceFile(keyName, []byte(key))
 }
 
-// cleanUp removes the files that a failed Set created, and returns cause, the Set's error.
+// cleanUp removes the files that a failed Set created. It returns cause, the Set's error.
 func (s *staging) cleanUp(name string, isNew bool, cause error) error {
 	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
 		return cause // the files may belong to another process or may still be needed

@@ -6,9 +6,9 @@ import (
 	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
-// sessionTag describes the change of a session's slot in the file "%sessions" by an operation. The
-// new slot records that the operation was applied. If a client sends the operation again, it is
-// therefore not applied again.
+// sessionTag describes how an operation changes its session's slot in the file "%sessions". The new
+// slot records that the operation was applied, so that it is not applied twice if a client sends it
+// again.
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
@@ -23,7 +23,7 @@ func (t *sessionTag) append(rec []byte) []byte {
 	return append(rec, t.newSlot[:]...)
 }
 
-// beginTag looks up the session, and sets t.tag if op is the session's next operation.
+// beginTag looks up the session and sets t.tag if op is the session's next operation.
 func (t *sessionFile) beginTag(session uint64, op sessiontab.Operation) (isNext bool, err error) {
 	oldSlot, i, err := t.find(session)
 	if err != nil {

@@ -49,12 +49,12 @@ func (l *nameList) name(i int) string {
 // after examining this number of files.
 const listBatch = 1024
 
-// eachName calls visit for each file in a directory and its subdirectories. below is the
-// directory's path from the store's directory: "", or a path that ends in a slash. A file that is
-// not part of a store causes an error if strict is true; otherwise it is skipped.
-func (t *tree) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
-	dir, err := retry(t.cache, func() (vfs.Dir, error) { return t.fs.ReadDir(t.path(below)) })
-	if below != "" && errors.Is(err, fs.ErrNotExist) {
+// eachName calls visit for each file in a directory and its subdirectories. dirPrefix is the directory's
+// path relative to the store's directory: "", or a path that ends in a slash. A file that is not part
+// of a store causes an error if strict is true; otherwise it is skipped.
+func (t *tree) eachName(dirPrefix string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
+	dir, err := retry(t.cache, func() (vfs.Dir, error) { return t.fs.ReadDir(t.path(dirPrefix)) })
+	if dirPrefix != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil // the subdirectory is gone: Python's partd can drop a store without taking the lock
 	}
 	if err != nil {
@@ -64,16 +64,16 @@ func (t *tree) eachName(below string, strict bool, visit func(name string, kind 
 	for {
 		entries, err := dir.Next(listBatch)
 		for _, e := range entries {
-			name, kind := below+e.Name(), names.Foreign
+			name, kind := dirPrefix+e.Name(), names.Foreign
 			if e.IsDir() {
 				if err := t.eachName(name+"/", strict, visit); err != nil {
 					return err
 				}
 				continue
 			}
-			if _, ok := t.scheme.TupleKey(name); ok && below != "" {
+			if _, ok := t.scheme.TupleKey(name); ok && dirPrefix != "" {
 				kind = names.Short
-			} else if below == "" {
+			} else if dirPrefix == "" {
 				_, kind = t.scheme.Parse(name)
 			}
 			switch {
@@ -94,8 +94,8 @@ func (t *tree) eachName(below string, strict bool, visit func(name string, kind 
 	}
 }
 
-// listFiles returns the names of the files with values. If matches is not nil, listFiles returns
-// only the names for which matches returns true. For strict, see eachName.
+// listFiles returns the names of the files with values. If matches is not nil, it omits names that do
+// not match. For strict, see eachName.
 func (t *tree) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := t.eachName("", strict, func(name string, kind names.Kind) error {
@@ -157,7 +157,7 @@ func (t *tree) syncNames() error {
 	return t.fs.SyncDir(t.dir)
 }
 
-// syncDirs makes the names in the directory durable, and the directory's own name.
+// syncDirs makes the directory's own name and the names in the directory durable.
 func (t *tree) syncDirs() error {
 	if err := t.syncNames(); err != nil {
 		return err

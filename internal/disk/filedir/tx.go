@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/disk/names"
 )
 
-// Apply does nothing unless op is the session's next operation. Otherwise it calls change and marks
-// op as applied. Both take effect or neither does, even after a crash or, with Sync, a power loss.
+// Apply calls change and marks op as applied if op is the session's next operation. Otherwise it does
+// nothing. Both take effect or neither does, even after a crash or, with Sync, a power loss.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
 	isNext, err := d.sessions.beginTag(session, op)
 	if err != nil || !isNext {
@@ -76,8 +76,8 @@ func (d Tx) syncAll(ctx context.Context) error {
 	if err := d.cache.syncDirty(ctx); err != nil {
 		return err
 	}
-	// Sync the journal too. Otherwise, a cleared record could reappear after a power loss, and be
-	// replayed.
+	// Sync the journal too. Otherwise, a cleared record could reappear and be replayed after a power
+	// loss.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err
@@ -211,9 +211,9 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	return nil
 }
 
-// rollback undoes the append in the first n files of the batch, and returns cause. If undoing
-// fails, the undo record stays, and the next lock holder undoes the append. If a sync failed, the
-// returned error says that the outcome is unknown.
+// rollback undoes the append in the first n files of the batch. It returns cause, but if a sync
+// failed, the returned error says that the outcome is unknown. If undoing fails, the undo record
+// stays, and the next lock holder undoes the append.
 func (d Tx) rollback(n int, cause error) error {
 	var err error
 	for _, k := range d.batch.touched[:n] {

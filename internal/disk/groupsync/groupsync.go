@@ -41,8 +41,8 @@ func (g *Group) MarkSynced(upTo uint64) {
 	}
 }
 
-// Wait waits until position pos is synced. One of the concurrent callers calls its function sync
-// for all. sync must return the last position written before the sync began, even after an error.
+// Wait waits until position pos is synced. One of the concurrent callers calls its sync function on
+// behalf of all. sync must return the last position written before the sync began, even after an error.
 // All callers waiting for a position up to upTo return the same error. But if the context of
 // sync's caller has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {

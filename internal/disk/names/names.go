@@ -38,9 +38,9 @@ type Kind int
 
 const (
 	Foreign Kind = iota // not written by this store
-	Short               // value of a key that the name encodes
-	Long                // value of a long key; the key itself is in another file
-	Own                 // other file of the store
+	Short               // contains a value; the file's name encodes the key
+	Long                // contains the value of a long key; another file contains the key
+	Own                 // any other file of the store
 )
 
 // Scheme converts keys to file names and back.
@@ -66,7 +66,7 @@ func (s Scheme) Name(key string) string {
 	return Hashed(key)
 }
 
-// Hashed returns the file name that is made from a key's hash. Name returns it if the key's plain or
+// Hashed returns a file name that contains the key's hash. Name returns it if the key's plain or
 // escaped name would be too long.
 func Hashed(key string) string {
 	sum := sha256.Sum256([]byte(key))
@@ -95,8 +95,8 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 	return key, Short
 }
 
-// KeyFile returns the name of the file that contains a long key. name is the name of the file with
-// the key's value; if it is not such a name, ok is false.
+// KeyFile returns the name of the file that contains a long key, given the name of the file with its
+// value. ok is false if name has another form.
 func KeyFile(name string) (keyFile string, ok bool) {
 	if len(name) != len(valuePrefix)+hexLen || !strings.HasPrefix(name, valuePrefix) {
 		return "", false
@@ -104,7 +104,7 @@ func KeyFile(name string) (keyFile string, ok bool) {
 	return keyPrefix + name[len(valuePrefix):], true
 }
 
-// isPlain reports whether a key's file name is the key.
+// isPlain reports whether a key can be used unchanged as a file name.
 func (s Scheme) isPlain(key string) bool {
 	if key == "" || len(key) > maxLen || isSpecial(key) {
 		return false
@@ -118,24 +118,24 @@ func (s Scheme) isPlain(key string) bool {
 }
 
 const (
-	tupleSep = "-|-" // joins the elements of a tuple, as in Python's server
-	maxTuple = 1 << 10
+	tupleSep    = "-|-"   // joins the elements of a tuple, as in Python's server
+	maxTupleLen = 1 << 10 // maximum length of a tuple's key, in bytes
 )
 
-// TuplePath returns the path, with slashes, of the file in which Python stores a tuple. key is the
-// tuple's key in Python's server; if it is not the key of a tuple, ok is false.
+// TuplePath returns the slash-separated path of the file in which Python stores a tuple. key is the
+// tuple's key in Python's server. ok is false if key is not the key of a tuple.
 func (s Scheme) TuplePath(key string) (path string, ok bool) {
-	if len(key) > maxTuple || !strings.Contains(key, tupleSep) {
+	if len(key) > maxTupleLen || !strings.Contains(key, tupleSep) {
 		return "", false
 	}
 	return s.join(strings.Split(key, tupleSep), "/")
 }
 
-// TupleKey returns the key of the tuple whose file is at path; if path is not the path of a tuple,
-// ok is false.
+// TupleKey returns the key of the tuple whose file is at path. ok is false if path is not the path of
+// a tuple.
 func (s Scheme) TupleKey(path string) (key string, ok bool) {
 	key, ok = s.join(strings.Split(path, "/"), tupleSep)
-	if len(key) > maxTuple {
+	if len(key) > maxTupleLen {
 		return "", false
 	}
 	return key, ok

@@ -1,5 +1,5 @@
 // Package space enforces a store's quota and the free space that must remain on its disk.
-// It refuses changes that add data before they exceed a limit, and admits them again as soon as
+// It refuses changes that add data before they exceed a limit and admits them again as soon as
 // there is space. It never refuses reads and deletes.
 package space
 
@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// Limits are the limits of a [Guard], and the functions that measure the space. A limit of 0 means
-// none.
+// Limits holds the limits of a [Guard] and the functions that measure the space. 0 means that there
+// is no limit.
 type Limits struct {
 	// MinFree is the number of bytes that must stay free on the disk. Free returns the number of
 	// free bytes.
@@ -70,7 +70,7 @@ const (
 	retryAge    = 50 * time.Millisecond // maximum age of figures that may refuse a change
 	maxWait     = time.Second           // maximum wait for new figures before a change is refused
 	pauseFactor = 10                    // the pause after a measurement, as a multiple of its duration
-	perEntry    = 32                    // approximate number of bytes that a store writes besides an entry's data
+	perEntry    = 32                    // approximate number of bytes that a store writes in addition to an entry's data
 )
 
 // New measures the space and returns a guard, or returns nil if there is no limit.
@@ -144,7 +144,7 @@ func (g *Guard) Done(admitted int64) {
 type State struct {
 	Free, Used int64 // in bytes; -1 if no limit needs the figure
 	Refused    int64 // total number of refused changes
-	Err        error // why a change would be refused now, or the error from the last measurement
+	Err        error // the reason why a change would be refused now, or the error from the last measurement
 }
 
 // State returns the current state. It measures again if the last figures are old.
@@ -197,7 +197,7 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	g.mayHaveFreed, g.reclaimed = false, false
 	done := make(chan struct{})
 	g.measuring = done
-	// The figures may lack changes in progress.
+	// The figures may not include changes in progress.
 	included := g.admitted - g.inProgress
 	go func() {
 		f := g.limits.measure()
@@ -228,7 +228,7 @@ func (l *Limits) measure() figures {
 	start := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
-	// Call Pending first: data that is written out during the measurement then counts twice.
+	// Call Pending first, so that data that is written out during the measurement counts twice.
 	// Otherwise it might not count at all.
 	if l.Pending != nil {
 		f.pending = l.Pending()

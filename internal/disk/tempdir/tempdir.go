@@ -54,9 +54,9 @@ type dir struct {
 // ErrClosed is returned by the methods of a closed Set.
 var ErrClosed = errors.New("the temporary directories are already removed")
 
-// New returns a Set of temporary directories in the given parent directories, by default
-// [os.TempDir], and removes the files of dead processes from them. Directories are created only
-// when they are needed. fsys is for injecting faults; nil means the real file system.
+// New returns a Set of temporary directories in the given parent directories; the default is
+// [os.TempDir]. It removes the files of dead processes from the parents. Directories are created
+// only when they are needed. fsys is for injecting faults; nil means the real file system.
 func New(parents []string, fsys vfs.FS) (*Set, error) {
 	s := &Set{fs: cmp.Or[vfs.FS](fsys, vfs.OS{})}
 	if len(parents) == 0 {
@@ -80,7 +80,7 @@ func New(parents []string, fsys vfs.FS) (*Set, error) {
 	return s, nil
 }
 
-// NewDir creates a directory in parent, or in [os.TempDir] if parent is empty. It returns the path,
+// NewDir creates a directory in parent, or in [os.TempDir] if parent is empty. It returns the path
 // and a Set whose Close removes the directory.
 func NewDir(parent string) (path string, s *Set, err error) {
 	s, err = New([]string{cmp.Or(parent, os.TempDir())}, nil)
@@ -125,8 +125,8 @@ func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir creates a directory in the Set's next directory, and returns the new path. Close removes
-// the new directory and its contents.
+// Mkdir creates a directory in the Set's next directory and returns the new path. Close removes the
+// new directory and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,7 +237,7 @@ func sweep(fsys vfs.FS, parent string) error {
 	for _, e := range entries {
 		middle, hasPrefix := strings.CutPrefix(e.Name(), prefix)
 		middle, isLock := strings.CutSuffix(middle, lockSuffix)
-		// Recognize the names from create.
+		// Accept only names of the form that create uses.
 		named := hasPrefix && isLock && len(middle) == digits && strings.Trim(middle, "0123456789abcdef") == ""
 		if named && e.Type().IsRegular() {
 			errs = append(errs, sweepOne(fsys, filepath.Join(parent, e.Name())))
@@ -266,17 +266,17 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs reports whether a lock file contains mark, or only the beginning of mark. A process that
-// dies while it writes the file leaves only the beginning. On a network file system, isOurs reports
-// whether the file also contains the note of a process that has ended.
+// isOurs reports whether a lock file contains mark or, because a process can die while it writes the
+// file, only the beginning of mark. On a network file system, isOurs reports whether the file
+// contains all of mark and the note of a process that has ended.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	content, err := vfs.ReadNote(fsys, name)
 	if err != nil || vfs.NetworkOf(fsys, filepath.Dir(name)) == "" {
 		return err == nil && strings.HasPrefix(mark, content), err
 	}
 	note, isMarked := strings.CutPrefix(content, mark)
-	_, isHere, runs := vfs.ParseNote(note)
-	return isMarked && isHere && !runs, nil
+	_, isHere, isRunning := vfs.ParseNote(note)
+	return isMarked && isHere && !isRunning, nil
 }
 
 // removeTree removes a directory and its contents. It does not follow symbolic links. A missing

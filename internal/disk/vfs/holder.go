@@ -28,7 +28,7 @@ import (
 
 const (
 	claimSuffix    = ".holder"
-	nextSuffix     = ".next" // of the claim that replaces a stale one
+	nextSuffix     = ".next" // suffix of a claim that is about to replace a stale one
 	anotherProcess = "another process"
 )
 
@@ -53,9 +53,9 @@ func HolderNote() string {
 		os.Getpid(), host, program, time.Now().UTC().Format(time.RFC3339), ownStart())
 }
 
-// RecordHolder writes a note to a lock file which says that this process holds the lock. On a network
-// file system, any error means that another process may have the lock as well; the error wraps ErrInUse if
-// that process has a claim.
+// RecordHolder notes in a lock file that this process holds the lock. On a network file system, any
+// error means that another process may hold the lock as well; the error wraps ErrInUse if that process
+// has a claim.
 func RecordHolder(fsys FS, name string) error {
 	network := NetworkOf(fsys, filepath.Dir(name)) != ""
 	if network {
@@ -89,8 +89,8 @@ func createClaim(fsys FS, name string) error {
 	if err != nil {
 		return err
 	}
-	// Check again, because another process may have replaced the claim before. If the claim is gone, another
-	// process can create it at any time, so a rename could replace that one.
+	// Check again, because another process may have replaced the claim since the first check. If the claim is
+	// gone, another process can create a new one at any time, and a rename would replace it.
 	_, err = ReadNote(fsys, claim)
 	err = cmp.Or(err, CheckHolder(fsys, name))
 	if err == nil {
@@ -102,7 +102,7 @@ func createClaim(fsys FS, name string) error {
 	return err
 }
 
-// ClearHolder removes the note from a lock file, and the claim. Call it before releasing the lock.
+// ClearHolder removes the claim and the note in the lock file. Call it before releasing the lock.
 func ClearHolder(fsys FS, name string) error {
 	err := CheckHolder(fsys, name)
 	if err == nil && NetworkOf(fsys, filepath.Dir(name)) != "" {
@@ -111,10 +111,10 @@ func ClearHolder(fsys FS, name string) error {
 	return cmp.Or(err, writeNote(fsys, name, 0, ""))
 }
 
-// CheckHolder returns an error that wraps ErrInUse if another process that may run has the claim of a lock.
-// Without a network file system, it does nothing: flock then excludes all processes, and a note with
-// another host's name is from an earlier container. CheckHolder also ignores a claim in a read-only file
-// system, such as a snapshot, because nobody could remove it there.
+// CheckHolder returns an error that wraps ErrInUse if the claim of a lock belongs to another process that may
+// still be running. On a local file system, it does nothing: flock then excludes all processes, and a note
+// with another host's name is from an earlier container. CheckHolder also ignores a claim in a read-only
+// file system, such as a snapshot, because nobody could remove it there.
 func CheckHolder(fsys FS, name string) error {
 	network, claim := NetworkOf(fsys, filepath.Dir(name)), name+claimSuffix
 	if network == "" {
@@ -122,7 +122,7 @@ func CheckHolder(fsys FS, name string) error {
 	}
 	note, err := ReadNote(fsys, claim)
 	isOwn := strings.HasPrefix(note, fmt.Sprintf("process %d on ", os.Getpid())) && strings.HasSuffix(note, "\n"+ownStart()+"\n")
-	if holder, isHere, runs := ParseNote(note); err == nil && !isOwn && (runs || !isHere) && !isReadOnly(fsys, claim) {
+	if holder, isHere, isRunning := ParseNote(note); err == nil && !isOwn && (isRunning || !isHere) && !isReadOnly(fsys, claim) {
 		err = fmt.Errorf("it is %w by %s, and flock may not exclude all processes on %s: close it there, or remove %s if that process has ended",
 			storeerror.ErrInUse, cmp.Or(holder, anotherProcess), network, claim)
 	}
@@ -168,9 +168,9 @@ func ReadNote(fsys FS, name string) (string, error) {
 }
 
 // ParseNote returns a note's first line, or "" if the note is incomplete. isHere reports whether its process
-// was on this machine since the machine started: another machine can have the same host name. If so, runs
-// reports whether the process still runs.
-func ParseNote(note string) (holder string, isHere, runs bool) {
+// was started on this machine since the last boot; the host name is not enough, because another machine can
+// have the same name. If isHere is true, isRunning reports whether the process still runs.
+func ParseNote(note string) (holder string, isHere, isRunning bool) {
 	holder, rest, complete := strings.Cut(note, "\n")
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int
@@ -189,9 +189,9 @@ func ParseNote(note string) (holder string, isHere, runs bool) {
 // process", followed by the note if the note may be from another machine.
 func Holder(fsys FS, name string) string {
 	note, _ := ReadNote(fsys, name) // after an error, the holder is unknown
-	holder, isHere, runs := ParseNote(note)
+	holder, isHere, isRunning := ParseNote(note)
 	switch {
-	case holder == "" || isHere && !runs:
+	case holder == "" || isHere && !isRunning:
 		return anotherProcess
 	case !isHere:
 		return anotherProcess + " (the last holder recorded in " + name + " was " + holder + ")"

@@ -10,7 +10,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrLocksNobody means that a file system accepts locks, but lets several processes have them.
+// ErrLocksNobody means that a file system accepts locks, but lets several processes hold the same lock.
 var ErrLocksNobody = errors.New("flock excludes no other process on this file system: use another disk, or a mount option with which flock works")
 
 // PrivateLocks is an FS that creates missing lock files with mode 0600. Anyone who can read a lock
@@ -25,8 +25,8 @@ type DirLocks struct{ OS }
 func (DirLocks) NewLock(name string) Lock { return newLock(name, os.O_RDONLY, 0o7777) }
 
 type osLock struct {
-	flock   *flock.Flock
-	isTried atomic.Bool // CheckExcludes found that it excludes others
+	flock      *flock.Flock
+	isVerified atomic.Bool // CheckExcludes has found that the lock excludes others
 }
 
 // newLock returns a lock for a file, which it opens with flag and creates with perm. After some errors, package flock
@@ -65,21 +65,21 @@ func (l *osLock) Info() (Info, error) {
 	return fileInfo(fi), nil
 }
 
-// check returns the error of locking, if there is one. Otherwise it releases the lock and returns an error if the
-// lock excludes nobody.
+// check returns err, the result of locking, if it is not nil. Otherwise, if the lock excludes nobody, check
+// releases it and returns an error.
 func (l *osLock) check(err error) error {
-	if err != nil || l.isTried.Load() {
+	if err != nil || l.isVerified.Load() {
 		return err
 	}
 	if err := CheckExcludes(l.flock.Path(), l.flock.Stat); err != nil {
 		return errors.Join(err, l.Unlock())
 	}
-	l.isTried.Store(true)
+	l.isVerified.Store(true)
 	return nil
 }
 
-// CheckExcludes returns an error if a file that this process has locked can be locked once more. stat
-// describes the locked file. Other errors are ignored, because they do not show that flock is useless.
+// CheckExcludes returns an error if a file that this process has locked can be locked once more. stat must
+// return the info of the locked file. Other errors are ignored, because they do not show that flock is useless.
 //
 // Closing the second open file keeps the first lock, because a lock of flock(2) belongs to one open
 // file. That is also so on NFS, although its server only knows locks of fcntl(2), which any close would

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// TryLock acquires a file's lock if it is free. It returns nil if another process holds the lock,
-// or has removed the file in the meantime.
+// TryLock acquires a file's lock if it is free. It returns nil if another process holds the lock or
+// has removed the file in the meantime.
 func TryLock(fsys FS, name string, exclusive bool) (Lock, error) {
 	l := fsys.NewLock(name)
 	ok, err := l.TryLock(exclusive)
@@ -63,7 +63,7 @@ func Replace(name, tempDir, pattern string, content []byte) error {
 	return Publish(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// Publish renames the file temp to name, and syncs the directory. err is the result of writing,
+// Publish renames the file temp to name and syncs the directory. err is the result of writing,
 // syncing and closing temp. If err is not nil or renaming fails, Publish removes temp and returns
 // the error.
 func Publish(temp, name string, err error) error {

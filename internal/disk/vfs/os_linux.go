@@ -71,26 +71,26 @@ func (f osFile) Punch(off, n int64) error {
 
 var _ Cacher = osFile{}
 
-// control calls use with the file's descriptor, unless the file is closed.
-func (f osFile) control(use func(fd int)) {
+// control calls withFD with the file's descriptor, unless the file is closed.
+func (f osFile) control(withFD func(fd int)) {
 	if c, err := f.SyscallConn(); err == nil {
-		_ = c.Control(func(fd uintptr) { use(int(fd)) }) // fails only if the file is closed
+		_ = c.Control(func(fd uintptr) { withFD(int(fd)) }) // fails only if the file is closed
 	}
 }
 
 func (f osFile) Prefetch(off, n int64) {
-	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) }) // only advice
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) }) // ignore errors, because this is only advice
 }
 
 func (f osFile) Evict(off, n int64) {
-	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) }) // only advice
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) }) // ignore errors, because this is only advice
 }
 
 func (f osFile) WriteBack(off, n int64) {
 	page := int64(os.Getpagesize())
 	start, end := off/page*page, (off+n)/page*page
 	if start < end {
-		f.control(func(fd int) { _ = unix.SyncFileRange(fd, start, end-start, unix.SYNC_FILE_RANGE_WRITE) }) // only starts writing; Sync returns errors
+		f.control(func(fd int) { _ = unix.SyncFileRange(fd, start, end-start, unix.SYNC_FILE_RANGE_WRITE) }) // this only starts writing; Sync reports errors
 	}
 }
 
@@ -102,7 +102,7 @@ func (f osFile) Evicted(off, n int64) int64 {
 type cacheStats struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
 
 // cacheStats returns zeros if the system does not know the file's pages: cachestat(2) exists since
-// Linux 6.5, and does not see the pages of an overlay file system.
+// Linux 6.5 and does not see the pages of an overlay file system.
 func (f osFile) cacheStats(off, n int64) (stats cacheStats) {
 	section := struct{ off, n uint64 }{uint64(off), uint64(n)}
 	f.control(func(fd int) {

@@ -66,8 +66,8 @@ func diskSpace(dir string) (free, total int64, err error) {
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), err
 }
 
-// CheckWritable returns an error if no file can be created on the disk that contains a directory: the disk is
-// read-only, or has no free inodes.
+// CheckWritable returns an error if no file can be created on the disk that contains a directory, because the
+// disk is read-only or has no free inodes.
 func (OS) CheckWritable(dir string) error {
 	st, err := statfs(dir)
 	switch {

@@ -1,4 +1,4 @@
-// Package vfs defines the file system interface of the stores, and implements it for the real file
+// Package vfs defines the file system interface of the stores and implements it for the real file
 // system. Package vfstest implements it for tests.
 package vfs
 
@@ -54,7 +54,7 @@ type Cacher interface {
 	// Evict removes a range from the cache, except pages that are not yet on the disk.
 	Evict(off, n int64)
 	// Evicted returns how many bytes of a range the system has removed from the cache to free
-	// memory. It does not count what Evict removed, and returns 0 if the number is unknown.
+	// memory. It does not count bytes that Evict removed. It returns 0 if the number is unknown.
 	Evicted(off, n int64) int64
 }
 
@@ -76,15 +76,15 @@ func (i Info) SameFile(o Info) bool { return i.Dev == o.Dev && i.Ino == o.Ino }
 // Dir reads a directory in batches.
 type Dir interface {
 	// Next returns up to n entries. After the last entry, it returns io.EOF. If n is not positive, Next returns
-	// all remaining entries, and no io.EOF.
+	// all remaining entries without io.EOF.
 	Next(n int) ([]fs.DirEntry, error)
 	Close() error
 }
 
-// Lock is an advisory lock of a whole file between processes, like flock(2). If a process needs
+// Lock is an advisory lock on a whole file between processes, like flock(2). If a process needs
 // the same lock twice, it must create two Locks.
 type Lock interface {
-	// TryLock acquires the lock if it is free, and reports whether it did.
+	// TryLock acquires the lock if it is free and reports whether it did.
 	TryLock(exclusive bool) (bool, error)
 	// Lock waits until it acquires the lock.
 	Lock(exclusive bool) error
