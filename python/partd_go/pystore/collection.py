@@ -365,12 +365,12 @@ class Collection:
 
     def delete_snapshot(self, snapshot: str) -> bool:
         if snapshot in self.list_snapshots():
-            self._tables._ask("partd.delete-snapshots", bucket=self.collection, name=snapshot)
+            self._tables._ask("partd.delete_snapshots", bucket=self.collection, name=snapshot)
         return True
 
     def delete_snapshots(self) -> bool:
         with self._changing():  # a running transaction needs its snapshot
-            self._tables._ask("partd.delete-snapshots", bucket=self.collection, all=True)
+            self._tables._ask("partd.delete_snapshots", bucket=self.collection, all=True)
         return True
 
     def set_validator(self, validator: DataValidator | None) -> None:

@@ -46,14 +46,14 @@ class store:
                     f"Collection '{collection}' already exists! To overwrite, use overwrite=True"
                 )
             self.delete_collection(collection)
-        utils.connection(self.datastore).action("partd.change-metadata", bucket=collection, set={"engine": "partd"})
+        utils.connection(self.datastore).action("partd.change_metadata", bucket=collection, set={"engine": "partd"})
         return Collection(collection, self.datastore)
 
     def delete_collection(self, collection: str) -> bool:
         if collection not in self.list_collections():
             raise CollectionNotFoundError(f"Collection '{collection}' does not exist")
         tables = utils.connection(self.datastore)
-        tables.action("partd.delete-snapshots", bucket=collection, all=True)
+        tables.action("partd.delete_snapshots", bucket=collection, all=True)
         tables.delete_bucket(collection, tables=True)
         return True
 

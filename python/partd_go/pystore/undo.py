@@ -16,14 +16,14 @@ _KEY = "pystore.transaction"
 
 def begin(tables: Tables, bucket: str, snapshot: str, items: Iterable[str]) -> None:
     """Records the items that a transaction will change and takes a snapshot of their state."""
-    tables._ask("partd.change-metadata", bucket=bucket, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
+    tables._ask("partd.change_metadata", bucket=bucket, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
     tables._ask("partd.snapshot", bucket=bucket, name=snapshot)
 
 
 def end(tables: Tables, bucket: str, snapshot: str) -> None:
     """Ends a transaction. The order matters: once the snapshot is removed, the transaction can no longer be undone."""
-    tables._ask("partd.delete-snapshots", bucket=bucket, name=snapshot)
-    tables._ask("partd.change-metadata", bucket=bucket, remove=[_KEY])
+    tables._ask("partd.delete_snapshots", bucket=bucket, name=snapshot)
+    tables._ask("partd.change_metadata", bucket=bucket, remove=[_KEY])
 
 
 def has_unfinished(tables: Tables, bucket: str) -> bool:
@@ -32,7 +32,7 @@ def has_unfinished(tables: Tables, bucket: str) -> bool:
 
 
 def _read_note(tables: Tables, bucket: str) -> Any:
-    return (tables._ask("partd.bucket-metadata", bucket=bucket)[0] or {}).get(_KEY)
+    return (tables._ask("partd.bucket_metadata", bucket=bucket)[0] or {}).get(_KEY)
 
 
 def undo(tables: Tables, bucket: str) -> None:

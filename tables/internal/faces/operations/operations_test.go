@@ -51,6 +51,29 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// TestPythonReads checks that the Python client treats exactly the operations that change nothing as reads, and a
+// request for a lock, which expires by itself. Other calls without an answer have an unknown outcome.
+func TestPythonReads(t *testing.T) {
+	text := string(must.Get(os.ReadFile(filepath.Join("..", "..", "..", "..", "python", "partd_go", "tables", "connection.py")))(t))
+	_, list, _ := strings.Cut(text, "_READS = {")
+	list, _, _ = strings.Cut(list, "}")
+	var got []string
+	for _, m := range regexp.MustCompile(`"partd\.(\w+)"`).FindAllStringSubmatch(list, -1) {
+		got = append(got, m[1])
+	}
+	want := []string{"lock"}
+	for _, o := range All() {
+		if !o.Writes {
+			want = append(want, o.Name)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("_READS has %q, want %q", got, want)
+	}
+}
+
 func TestDocs(t *testing.T) {
 	file := filepath.Join("..", "..", "..", "..", "docs", "dev", "tables-wire.md")
 	text := must.Get(os.ReadFile(file))(t)
