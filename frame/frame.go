@@ -47,7 +47,7 @@ func (e *Error) Error() string { return fmt.Sprintf("frame at offset %d: %v", e.
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Append appends a frame that holds a copy of content to dst, and returns the
+// Append appends a frame that holds a copy of content to dst and returns the
 // extended slice.
 func Append(dst, content []byte) []byte {
 	dst = slices.Grow(dst, HeaderLen+len(content))
@@ -152,8 +152,8 @@ func readN(r io.Reader, dst []byte, n int) ([]byte, error) {
 	return dst, nil
 }
 
-// asTruncated returns an ErrTruncated if err means that the input ended early,
-// after n bytes of the expected length. Otherwise, it returns err unchanged.
+// asTruncated returns an error that wraps ErrTruncated if err means that the input ended
+// early, after n of length bytes. Otherwise, it returns err unchanged.
 func asTruncated(err error, n, length int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, length)

@@ -58,7 +58,7 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	return s.do(ctx, "delete", change, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
-// Drop removes every key, and then writes the shard lists again, even if ctx has ended. Drop is not
+// Drop removes every key and then writes the shard lists again, even if ctx has ended. Drop is not
 // atomic: if an append runs concurrently, its entries may be removed from some shards and remain on
 // others.
 func (s *Shards) Drop(ctx context.Context) error {
@@ -98,7 +98,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 	return err
 }
 
-const relistTimeout = 5 * time.Second
+const relistTimeout = 5 * time.Second // maximum time for Drop to write a shard list again
 
 // Flush calls [partd.Flush] for all stores.
 func (s *Shards) Flush(ctx context.Context) error {
@@ -118,9 +118,9 @@ func (s *Shards) shardOf(key string) []*shard {
 	return s.shards[i : i+1]
 }
 
-// split groups items by the shard of their keys, and converts the keys to stored keys. It returns
+// split groups items by the shards of their keys and converts the keys to stored keys. It returns
 // the shards that have items (targets), the items of each target (parts), and the index in targets
-// of each item's shard (shardIndex). key returns a pointer to an item's key.
+// of each item's shard (shardIndex). key must return a pointer to an item's key.
 func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard, parts [][]T, shardIndex []uint8) {
 	shardIndex = make([]uint8, len(items)) // uint8 suffices for MaxShards
 	var counts, ends [MaxShards]int

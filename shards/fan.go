@@ -38,7 +38,7 @@ func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	return errs
 }
 
-// do opens and checks the target shards as n requires, and then calls f for them concurrently.
+// do opens and checks the target shards as n requires and then calls f for them concurrently.
 func (s *Shards) do(ctx context.Context, op string, n need, targets []*shard, f func(i int, store partd.Partd) error) error {
 	if err := s.prepare(ctx, n, targets); err != nil {
 		return errorf(op, err)
@@ -76,9 +76,9 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 }
 
 // checkUnchanged returns err, an operation's error. If the shard's server may have restarted with
-// another store during the operation, checkUnchanged adds an error. oldInstance is the server
-// instance before the operation. If the server restarted more than once, an instance with another
-// store may have answered, even if the current instance has the right store.
+// another store during the operation, it adds an error. oldInstance is the server instance before
+// the operation. If the server restarted more than once, an instance with another store may have
+// answered, even if the current instance has the right store.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err
@@ -93,7 +93,7 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 	return errors.Join(err, checkErr)
 }
 
-// joinErrors joins the errors of shards, and adds the shards' names. If n is change and some shards
+// joinErrors joins the errors of shards, adding the shards' names. If n is change and some shards
 // succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if one shard
 // lacks an ability and another one fails, the result does not wrap ErrUnsupported. The same is true
 // for other errors of a flush that partd.Close ignores.

@@ -88,8 +88,8 @@ func (sh *shard) isListed() bool {
 }
 
 const (
-	askTimeout = 5 * time.Second // how long to ask the other shards about a shard
-	dropWait   = time.Second     // how long to wait until another client's Drop writes the list again
+	askTimeout = 5 * time.Second // maximum time for asking the other shards about a shard
+	dropWait   = time.Second     // maximum time to wait until another client's Drop writes the list again
 )
 
 var errUnreachable = errors.New("it cannot be reached") // printed after the shard's name
@@ -163,8 +163,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// exchangeIDs writes the other shards' identifiers to the stores that lack them, for example to new
-// stores, or after a client was killed. All shards must have been recognized.
+// exchangeIDs writes the other shards' identifiers to the stores that lack them because they are new
+// or because a client was killed. All shards must have been recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
@@ -185,7 +185,7 @@ func (s *Shards) exchangeIDs(ctx context.Context) error {
 	return nil
 }
 
-// addLines appends lines to the list key of a shard's store, and then records the new identity.
+// addLines appends lines to the list key of a shard's store and then records the new identity.
 func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	if lines == "" {
 		return nil
@@ -274,5 +274,5 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.current.Load() == nil }) {
 		return s.exchangeIDs(ctx)
 	}
-	return nil // another shard has an empty store, and must also be adopted
+	return nil // another shard has an empty store and must also be adopted
 }

@@ -128,7 +128,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		sh.lastIdentity.Store(&seenIdentity{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
-			time.Sleep(dropWait / 8) // another client's Drop may have removed the list, and may soon write it again
+			time.Sleep(dropWait / 8) // another client's Drop may have removed the list and may soon write it again
 			continue
 		}
 		if errors.Is(err, ErrStoreMismatch) && !isRetry { // another client may have added the identifier after the list was read
@@ -147,9 +147,9 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 	}
 }
 
-// writeLists writes the shard list to the stores without one, after it has checked all shards. All
-// clients write to the shards in the same order. So if two clients have different but overlapping
-// lists, only one client succeeds.
+// writeLists checks all shards and then writes the shard list to the stores without one. All clients
+// write to the shards in the same order. So if two clients have different but overlapping lists, only
+// one client succeeds.
 func (s *Shards) writeLists(ctx context.Context) error {
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
@@ -166,8 +166,8 @@ func (s *Shards) writeLists(ctx context.Context) error {
 }
 
 // findList returns the list of a store, or "" if the store is empty. If the store has keys but no
-// list, findList returns an error: the keys were stored without the other shards, and might belong
-// to another shard.
+// list, findList returns an error: the keys were stored without the other shards and might belong to
+// another shard.
 func findList(ctx context.Context, store partd.Partd) (string, error) {
 	list, err := readList(ctx, store)
 	if err != nil || list != "" {
@@ -190,7 +190,7 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 	return "", nil
 }
 
-// writeList writes the list to a store unless it has one, and returns the store's list.
+// writeList writes the list to a store unless the store has one. It returns the store's list.
 func writeList(ctx context.Context, store partd.Partd, list string) (string, error) {
 	if err := partd.SetOnce(ctx, store, listKey, []byte(list)); err != nil {
 		return "", err
@@ -210,7 +210,7 @@ func readList(ctx context.Context, store partd.Partd) (string, error) {
 	return string(values[0]), nil
 }
 
-// Has reads the shard list of a separately opened store, and reports whether the store belongs to
+// Has reads the shard list of a separately opened store and reports whether the store belongs to
 // these shards.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
 	list, err := readList(ctx, layer.StoreOrFailing(store))

@@ -117,9 +117,9 @@ type share struct {
 
 func (s *Shards) wholeShards() []share { return s.sharesOf(0, 1) }
 
-// sharesOf divides the keys of all shards into the given number of parts, and returns the shares
-// that make up one part. It divides each shard into the same number of pieces, and gives each part
-// the same number of consecutive pieces.
+// sharesOf divides the keys of all shards into the given number of parts and returns the shares that
+// make up one part. It divides each shard into the same number of pieces and gives each part the same
+// number of consecutive pieces.
 func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	n := len(s.shards)
 	divisor, remainder := parts, n // the loop sets divisor to the greatest common divisor
@@ -141,7 +141,7 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 }
 
 // listAll yields all items that the items function returns for the shares, except the shard lists.
-// It replaces each stored key with the caller's key; key returns a pointer to an item's key.
+// It replaces each stored key with the caller's key. key must return a pointer to an item's key.
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,
 ) {

@@ -45,8 +45,8 @@ const (
 // Shards is a store that spreads its keys over other stores. It is safe for concurrent use.
 type Shards struct {
 	shards       []*shard    // sorted by name
-	names        string      // one name on each line
-	idsExchanged atomic.Bool // whether every store contains the identifiers of all shards
+	names        string      // the names, one per line
+	idsExchanged atomic.Bool // every store contains the identifiers of all shards
 	closed       atomic.Bool
 	ctx          context.Context // ends with Close
 	cancel       context.CancelFunc
@@ -119,8 +119,8 @@ func isUnreachable(err error) bool {
 	if !errors.As(err, &netErr) {
 		return false
 	}
-	_, bare := netErr.(syscall.Errno)
-	return !bare
+	_, isErrno := netErr.(syscall.Errno)
+	return !isErrno
 }
 
 // checkStores returns an error if an open shard has the wrong store. It ignores other errors; the

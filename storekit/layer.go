@@ -252,7 +252,7 @@ func (l *Layer) Stat(ctx context.Context) (partd.Stats, error) {
 	return stats, err
 }
 
-// ReaderMemory returns the memory in bytes that an open reader and a listing need.
+// ReaderMemory returns the memory that an open reader and a listing of keys use, in bytes.
 func (l *Layer) ReaderMemory() (reader, listing int64) {
 	reader, listing = ReaderMemory(l.inner())
 	return reader + windowBytes, listing + 2*windowBytes

@@ -28,7 +28,7 @@ type stream struct {
 	layer   *Layer
 	ctx     context.Context
 	op, key string
-	stored  watched
+	stored  watchedSource
 	value   io.Reader // the reader that Out returned
 	err     error     // first error, or io.EOF at the end
 
@@ -43,13 +43,13 @@ type source interface {
 	Next() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 }
 
-// watched is a source that remembers the error from the store beneath.
-type watched struct {
+// watchedSource is a source that remembers the error from the store beneath.
+type watchedSource struct {
 	source
 	err error
 }
 
-func (w *watched) Read(p []byte) (int, error) {
+func (w *watchedSource) Read(p []byte) (int, error) {
 	n, err := w.source.Read(p)
 	if err != nil && err != io.EOF {
 		w.err = err
@@ -57,7 +57,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *watched) Next() ([]byte, error) {
+func (w *watchedSource) Next() ([]byte, error) {
 	data, err := w.source.Next()
 	if err != nil && err != io.EOF {
 		w.err = err
@@ -67,7 +67,7 @@ func (w *watched) Next() ([]byte, error) {
 
 // open starts to read a value. The caller must close the previous one.
 func (s *stream) open(key string, stored source) {
-	s.key, s.stored, s.err = key, watched{source: stored}, nil
+	s.key, s.stored, s.err = key, watchedSource{source: stored}, nil
 	s.value = s.layer.hooks.Out(s.ctx, key, &s.stored)
 }
 
@@ -182,7 +182,7 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 		value, err = r.ReadAll()
 		return value, s.check(err)
 	}
-	value = make([]byte, 0, len(stored)+1) // one byte more than a value of the same size, to find its end
+	value = make([]byte, 0, len(stored)+1) // if the size stays the same, one byte more lets fill find the end
 	for {
 		value, err = s.fill(value)
 		if err == io.EOF {
@@ -239,8 +239,8 @@ func (l *Layer) readChunks(ctx context.Context, stored iter.Seq2[partd.Chunk, er
 	}
 }
 
-// yieldChunks yields the value in chunks, and closes it. It returns false if the scan must end. It reads one
-// chunk ahead, to know which chunk is the last. current and ahead hold the two.
+// yieldChunks yields the value in chunks and closes it. It returns false if the scan must end. It reads one
+// chunk ahead, to know which chunk is the last. current and ahead are buffers for the two chunks.
 func (s *stream) yieldChunks(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
 	defer s.close() // even if yield panics
 	offset := int64(0)
@@ -288,19 +288,19 @@ type openReader struct {
 	stream stream
 }
 
-// opened is the source of an openReader.
-type opened struct {
+// windowSource is the source of an openReader.
+type windowSource struct {
 	io.Reader
 	window []byte
 }
 
-func (o *openReader) stored() source { return opened{o.inner, (*o.window)[:windowBytes]} }
+func (o *openReader) stored() source { return windowSource{o.inner, (*o.window)[:windowBytes]} }
 
-func (o opened) Next() ([]byte, error) {
+func (s windowSource) Next() ([]byte, error) {
 	for {
-		n, err := o.Read(o.window)
+		n, err := s.Read(s.window)
 		if n > 0 {
-			return o.window[:n], nil // ignore err: the next Read returns it again
+			return s.window[:n], nil // ignore err: the next Read returns it again
 		}
 		if err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ const (
 	maxPooledEntries = 16 << 10 // capacity of the longest list of entries that is reused
 )
 
-// batch holds the stored entries of one write, and the memory for them.
+// batch holds the stored entries of one write and the memory for them.
 type batch struct {
 	entries []partd.Entry
 	shares  []share
@@ -27,8 +27,8 @@ type batch struct {
 
 type share struct{ start, end int } // range of entries that a goroutine passes to In before it takes another share
 
-// write passes the values of entries through In, several of them in parallel, and calls save with the
-// results, which are valid until save returns. isAppend reports whether save appends them.
+// write passes the values of entries through In, several of them in parallel. Then it calls save with
+// the results, which are valid until save returns. isAppend means that save appends them.
 func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []partd.Entry, save func([]partd.Entry) error) error {
 	if _, err := CheckEntries(op, entries); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 	return save(b.entries)
 }
 
-// passIn passes an entry's value to In, and returns the result. It offers In the unused end of
+// passIn passes an entry's value to In and returns the result. It offers In the unused end of
 // buffer. If that may be too short, it allocates a new buffer, and earlier results keep the old
 // one.
 func (l *Layer) passIn(ctx context.Context, op string, e partd.Entry, buffer *[]byte) ([]byte, error) {
@@ -118,8 +118,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 }
 
-// parallel calls run for tasks 0 to n-1, in at most the given number of worker goroutines, and
-// waits for them. After an error, or once ctx ends, it starts no further task.
+// parallel calls run for tasks 0 to n-1 in at most the given number of worker goroutines and waits
+// for them. After an error, or once ctx ends, it starts no further task.
 func (l *Layer) parallel(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
 	if workers < 2 { // avoid the allocations for goroutines
 		for i := range n {

@@ -1,5 +1,5 @@
-// Package storekit helps to write a store or a layer for package partd, and programs that serve
-// stores. Programs that only use stores do not need it. Package partdtest tests the result.
+// Package storekit helps to write stores and layers for package partd and programs that serve
+// stores. Programs that only use stores do not need it. Package partdtest tests stores and layers.
 package storekit
 
 import (
@@ -29,7 +29,7 @@ func CheckEntries(op string, entries []partd.Entry) (valueBytes int64, err error
 // CheckKeys returns an error that wraps [partd.ErrTooLarge] if a key exceeds [partd.MaxKeyLen].
 func CheckKeys(op string, keys []string) error { return limitError(storeerror.CheckKeys(op, keys)) }
 
-// CheckPart returns an error unless parts is between 1 and [partd.MaxParts], and part is in
+// CheckPart returns an error unless parts is between 1 and [partd.MaxParts] and part is in
 // [0, parts).
 func CheckPart(part, parts int) error { return limitError(storeerror.CheckPart(part, parts)) }
 
@@ -70,9 +70,9 @@ type Rewinder interface {
 	Rewind() error
 }
 
-// ReaderMemory returns the memory that an open reader of the store uses, and the memory that a
-// listing of its keys uses, in bytes. A store can report both by implementing a method ReaderMemory
-// with these results. For other stores, they are estimates.
+// ReaderMemory returns the memory that an open reader of the store and a listing of its keys use, in
+// bytes. A store can report both by implementing a method ReaderMemory with these results. For other
+// stores, ReaderMemory returns rough estimates.
 func ReaderMemory(store partd.Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)
@@ -82,8 +82,8 @@ func ReaderMemory(store partd.Partd) (reader, listing int64) {
 	return 64 << 10, 1 << 20
 }
 
-// ErrorPaths returns the paths of files in an error and its causes, without duplicates and the longest first. A server
-// can remove them, in this order, from the errors that it sends to clients.
+// ErrorPaths returns the file paths in an error and its causes, longest first and without duplicates. A server can
+// remove them, in this order, from the errors that it sends to clients.
 func ErrorPaths(err error) []string {
 	paths := appendPaths(nil, err)
 	slices.SortFunc(paths, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
@@ -129,8 +129,8 @@ func (e *PopError) Error() string {
 // Unwrap returns the cause.
 func (e *PopError) Unwrap() error { return e.Err }
 
-// Restore appends the values to their keys again, after the values that others have appended since. Servers use it,
-// because their answers cannot carry the values. It fails unless the error is from the Pop of a [Layer].
+// Restore appends the values to their keys again, after any values that others have appended since. Servers use it,
+// because their replies cannot carry the values. It fails unless the error is from the Pop of a [Layer].
 func (e *PopError) Restore(ctx context.Context) error {
 	entries := make([]partd.Entry, 0, len(e.Keys))
 	isAdded := make(map[string]bool, len(e.Keys)) // each duplicate of a key has the same value

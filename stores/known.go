@@ -23,8 +23,8 @@ type store struct {
 	usage       string // such as "file:DIR", for messages
 	help        string
 	hasLocation bool // a location follows the scheme
-	isRemote    bool // the location begins with //, and names servers
-	isBucket    bool // the location begins with //, and names a bucket
+	isRemote    bool // the location begins with // and names servers
+	isBucket    bool // the location begins with // and names a bucket
 	options     []option
 	open        func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists      func(location string, opts options) (bool, error)
@@ -106,7 +106,7 @@ func syncOption() option {
 }
 
 func tempOption() option {
-	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR, and remove it on close"}
+	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR and remove the directory on close"}
 }
 
 // serverStore returns the scheme for a server's store. The scheme's exists function returns true
@@ -124,7 +124,7 @@ func serverStore(scheme, usage, help string, extra ...option) store {
 			if len(urls) == 1 {
 				return remote.Dial(ctx, urls[0], opts)
 			}
-			return shards.Open(ctx, names, dialOne(names, urls, opts))
+			return shards.Open(ctx, names, dialer(names, urls, opts))
 		},
 		exists: func(string, options) (bool, error) { return true, nil },
 		check: func(o options) error {
@@ -183,7 +183,7 @@ func compressors() []layer {
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
 			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
-			// Parsing cannot fail: the values have been checked, or are the defaults given here.
+			// Parsing cannot fail, because the values have been checked or are the defaults given here.
 			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
 			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 			return compress.New(inner, format, opts)

@@ -19,13 +19,13 @@ type option struct {
 	help     string
 }
 
-// kind describes the values of an option, and checks them.
+// kind describes and checks the values of an option.
 type kind struct {
 	usage string // such as "SIZE" or "true|false"
 	check func(value string) error
 }
 
-// parsedKind returns a kind that accepts the values that parse accepts.
+// parsedKind returns a kind whose values are those that parse accepts.
 func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 	return kind{usage, func(value string) error {
 		_, err := parse(value)

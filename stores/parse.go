@@ -19,7 +19,7 @@ type parsedURL struct {
 	location     string
 }
 
-// parse parses a URL, and assigns each option to its layer or store.
+// parse parses a URL and assigns each option to its layer or store.
 func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
 	schemes, prefixes := t.knownNames()
 	prefix, afterScheme, ok := strings.Cut(rawURL, ":")
@@ -101,7 +101,7 @@ func (u *parsedURL) setLocation(path string) error {
 	return nil
 }
 
-// setAddress checks the address of one or more servers, and stores it as the location.
+// setAddress checks the address of one or more servers and stores it as the location.
 func (u *parsedURL) setAddress(path string) error {
 	hosts, ok := strings.CutPrefix(path, "//")
 	if !ok || hosts == "" {
@@ -187,7 +187,7 @@ type Part struct {
 	Help string // a short description
 }
 
-// Parts returns all schemes, and all layers, which can precede a scheme in a URL.
+// Parts returns all schemes and all layers. In a URL, layers precede the scheme.
 func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
 
 // Parts is like the function [Parts], but with the schemes of the set.

@@ -34,7 +34,8 @@ func splitServers(scheme, address string) (names, urls []string) {
 	return names, urls
 }
 
-func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {
+// dialer returns a function that connects to the server with a given name.
+func dialer(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {
 	return func(ctx context.Context, name string) (partd.Partd, error) {
 		return remote.Dial(ctx, urls[slices.Index(names, name)], opts)
 	}
@@ -56,7 +57,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	if err != nil {
 		return err
 	}
-	return shards.Adopt(ctx, names, dialOne(names, urls, opts), server)
+	return shards.Adopt(ctx, names, dialer(names, urls, opts), server)
 }
 
 func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {

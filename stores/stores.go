@@ -20,13 +20,13 @@
 //	file:DIR       a directory with a file per key
 //	  sync=true|false, default false: acknowledged changes survive a power loss
 //	  files=COUNT, default a quarter of the process's limit on open files: maximum number of open files
-//	  temp=DIR: create the store in a new directory inside DIR, and remove it on close
+//	  temp=DIR: create the store in a new directory inside DIR and remove the directory on close
 //	log:DIR        a directory of segments, fast with any number of keys
 //	  memory=SIZE, default 256MiB: maximum memory of the store
 //	  sync=true|false, default false: acknowledged changes survive a power loss
 //	  compression=none|s2|zstd, default none: compression of new data
 //	  readonly=true|false, default false: open for reading only; other readers are allowed
-//	  temp=DIR: create the store in a new directory inside DIR, and remove it on close
+//	  temp=DIR: create the store in a new directory inside DIR and remove the directory on close
 //	tcp://HOST:PORT a server's store; several servers, separated by commas, share the keys
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
 //	  insecure=true|false, default false: send the token even if others could read it
@@ -97,7 +97,7 @@ func (e *URLError) Error() string {
 // Unwrap returns the reason.
 func (e *URLError) Unwrap() error { return e.Err }
 
-// Open opens the store that a URL names, and creates it if it does not exist. The caller
+// Open opens the store that a URL names, creating it if it does not exist. The caller
 // must close it with [partd.Close], which also closes every layer. If the URL is invalid,
 // the error is a [*URLError].
 func Open(ctx context.Context, url string) (partd.Partd, error) {

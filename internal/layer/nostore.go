@@ -15,19 +15,19 @@ var ErrNoStore = fmt.Errorf("there is no store beneath the layer: %w", storeerro
 // StoreOrFailing returns store. If store is nil, it returns a store whose operations all fail.
 func StoreOrFailing(store partd.Partd) partd.Partd {
 	if store == nil {
-		return none{}
+		return noStore{}
 	}
 	return store
 }
 
-type none struct{}
+type noStore struct{}
 
-func (none) Append(context.Context, ...partd.Entry) error {
+func (noStore) Append(context.Context, ...partd.Entry) error {
 	return &partd.Error{Op: "append", Err: ErrNoStore}
 }
 
-func (none) Get(context.Context, ...string) ([][]byte, error) {
+func (noStore) Get(context.Context, ...string) ([][]byte, error) {
 	return nil, &partd.Error{Op: "get", Err: ErrNoStore}
 }
 
-func (none) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: ErrNoStore} }
+func (noStore) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: ErrNoStore} }

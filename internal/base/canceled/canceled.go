@@ -60,7 +60,7 @@ func (e *endedError) Error() string {
 func (e *endedError) Unwrap() error { return e.err }
 
 // Is also checks the cause, unless target is ErrUnknownOutcome. A cause that wraps
-// ErrUnknownOutcome is about another operation, and says nothing about the canceled one.
+// ErrUnknownOutcome is about another operation and says nothing about the canceled one.
 func (e *endedError) Is(target error) bool {
 	if other, ok := target.(*endedError); ok { // another error for the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)

@@ -1,7 +1,7 @@
 // Package keymap maps byte-string keys to small records without pointers, for millions of keys. It
 // differs from a Go map in four ways: the garbage collector need not scan it; a record and its key
 // can fit in one cache line; growing the map moves only 8 bytes per key; and the map reports its
-// memory usage. A Slab stores the long keys, and can also store values.
+// memory usage. A Slab stores the long keys and can also store values.
 package keymap
 
 import (

@@ -41,7 +41,7 @@ type Slab struct {
 	blocks    atomic.Pointer[[][]byte] // mu must be held to replace it
 	used      atomic.Int64             // bytes of chunks in use
 	allocated atomic.Int64             // bytes of all blocks, including spare
-	reserved  atomic.Int64             // blocks that Reserve has granted
+	reserved  atomic.Int64             // number of blocks that Reserve has granted
 
 	MaxBlocks int // for tests: maximum number of blocks; 0 means as many as a Ref can tell apart
 
@@ -67,7 +67,7 @@ func (s *Slab) Used() int64 { return s.used.Load() }
 
 // Reserve reports whether n strings of the given total length in bytes can certainly be appended or
 // stored. If so, the caller must then call Unreserve with the returned number of blocks. Reserve does
-// not count on freed memory, which may have the wrong sizes.
+// not count on freed memory, which may be in chunks of the wrong sizes.
 func (s *Slab) Reserve(n int, bytes int64) (blocks int64, fits bool) {
 	// A new chunk for p bytes has at most 2p+64 bytes, or half the length of a long string (see grow).
 	// Chunks that do not fit leave at most an eighth of a block unused. The first blocks are smaller.
@@ -110,12 +110,11 @@ func (s *Slab) fill(c *Chain, p []byte) {
 	}
 }
 
-// grow adds a chunk to a string, with space for at least one byte and preferably for want bytes.
-// It prefers a chunk of at least a quarter of the string's size, so that a long string has few
-// chunks.
-func (s *Slab) grow(c *Chain, want int) {
-	stored := int(c.Len - int64(want)) // Append has already counted the want bytes in Len
-	size := max(want, stored/4) + headerLen
+// grow adds a chunk to a string, with space for at least one byte and preferably for n bytes. It
+// prefers a chunk of at least a quarter of the string's size, so that a long string has few chunks.
+func (s *Slab) grow(c *Chain, n int) {
+	stored := int(c.Len - int64(n)) // Append has already counted the n bytes in Len
+	size := max(n, stored/4) + headerLen
 	ref, class := s.alloc(classFor(min(size, 1<<(growClass+unitShift))), true)
 	if c.tail == 0 {
 		c.head = ref
@@ -142,7 +141,7 @@ func (s *Slab) AppendRange(dst []byte, c *Chain, offset, n int64) []byte {
 	return dst
 }
 
-// data returns the used bytes of a string's chunk, and the next chunk.
+// data returns the used bytes of a string's chunk and the next chunk.
 func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
 	if ref == c.tail {
 		return 0, s.chunk(ref, headerLen, headerLen+c.used)
@@ -207,8 +206,8 @@ func (s *Slab) release(ref Ref, class int) {
 	s.freeBytes += 1 << (class + unitShift)
 }
 
-// alloc allocates a chunk, and returns it and its class. If anySize is set and more than 1/32 of
-// the slab is free, the chunk may be smaller than requested, so that the slab need not grow.
+// alloc allocates a chunk and returns it with its class. If anySize is set and more than 1/32 of the
+// slab is free, the chunk may be smaller than requested, so that the slab need not grow.
 func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,8 +219,8 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	return ref, class
 }
 
-// find takes a chunk from the free lists for alloc, and splits a larger one if necessary. If there
-// is no suitable chunk, it returns 0 and the requested class. mu must be held.
+// find takes a chunk from the free lists for alloc, splitting a larger one if necessary. If there is
+// no suitable chunk, it returns 0 and the requested class. mu must be held.
 func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
@@ -253,8 +252,8 @@ func (s *Slab) cutChunk(class int) Ref {
 	return ref
 }
 
-// takeChunk takes the first chunk from the free list of freeClass, and splits it until its class
-// is wantedClass. mu must be held.
+// takeChunk takes the first chunk from the free list of freeClass and splits it until its class is
+// wantedClass. mu must be held.
 func (s *Slab) takeChunk(freeClass, wantedClass int) Ref {
 	ref := s.free[freeClass]
 	h := s.chunk(ref, 0, headerLen)
@@ -268,9 +267,9 @@ func (s *Slab) takeChunk(freeClass, wantedClass int) Ref {
 	return ref
 }
 
-// addBlock allocates a block of at least atLeast bytes. It adds the unused end of the last block to
+// addBlock allocates a block of at least minSize bytes. It adds the unused end of the last block to
 // the free lists. mu must be held.
-func (s *Slab) addBlock(atLeast int) {
+func (s *Slab) addBlock(minSize int) {
 	var blocks [][]byte
 	if old := s.blocks.Load(); old != nil {
 		blocks = *old
@@ -281,7 +280,7 @@ func (s *Slab) addBlock(atLeast int) {
 			s.firstUnused += 1 << (class + unitShift)
 		}
 	}
-	size := min(max(firstBlock, int(s.allocated.Load()), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
+	size := min(max(firstBlock, int(s.allocated.Load()), 1<<bits.Len(uint(minSize))), 1<<blockShift)
 	size = 1 << (bits.Len(uint(size)) - 1)
 	s.firstUnused = 0
 	if len(blocks) == 0 {

@@ -31,11 +31,11 @@ func TerminalWidth(w io.Writer, defaultWidth int) int {
 
 // Bar shows the progress of one job, which may have several steps.
 type Bar struct {
-	w     io.Writer
-	step  atomic.Pointer[step]
-	stop  chan struct{}
-	ended sync.WaitGroup
-	once  sync.Once
+	w        io.Writer
+	step     atomic.Pointer[step]
+	stop     chan struct{}
+	stopOnce sync.Once
+	wg       sync.WaitGroup
 }
 
 type step struct {
@@ -47,11 +47,11 @@ type step struct {
 // nothing.
 const interval = 250 * time.Millisecond
 
-// Start shows progress until Stop is called, if show is true.
+// Start returns a Bar. If show is true, the Bar is visible until Stop is called.
 func Start(w io.Writer, show bool) *Bar {
 	b := &Bar{w: w, stop: make(chan struct{})}
 	if show {
-		b.ended.Go(b.run)
+		b.wg.Go(b.run)
 	}
 	return b
 }
@@ -76,8 +76,8 @@ func (b *Bar) Wait(activity string, remaining func() int64) {
 
 // Stop removes the line. Later calls do nothing.
 func (b *Bar) Stop() {
-	b.once.Do(func() { close(b.stop) })
-	b.ended.Wait()
+	b.stopOnce.Do(func() { close(b.stop) })
+	b.wg.Wait()
 }
 
 func (b *Bar) run() {

@@ -103,7 +103,7 @@ func (last Operation) IsNext(session uint64, op Operation) (bool, error) {
 	case op.Number == last.Number+1:
 		return true, nil
 	case op.Number > last.Number:
-		return false, fmt.Errorf("session %d: operation %d came after operation %d: %w", session, op.Number, last.Number, storeerror.ErrSessionGap)
+		return false, fmt.Errorf("session %d: got operation %d, but operation %d is next: %w", session, op.Number, last.Number+1, storeerror.ErrSessionGap)
 	case op.Number == last.Number && op.CRC != last.CRC:
 		return false, fmt.Errorf("session %d, operation %d: %w", session, op.Number, storeerror.ErrSessionReused)
 	}
@@ -115,8 +115,8 @@ func ExpiredError(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, storeerror.ErrSessionExpired)
 }
 
-// NewIncarnation returns the number that precedes the first session number of a new store. The upper
-// half is random, so that two stores are unlikely to issue the same session number.
+// NewIncarnation returns the base of a new store's session numbers: the first session is this number
+// plus one. The upper half is random, so that two stores are unlikely to issue the same session number.
 func NewIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
 
 // SecretLen is the length of a secret in bytes.

@@ -1,5 +1,5 @@
-// Package storeerror defines the errors of package partd that internal packages also return, and checks the
-// arguments of stores. Package storekit exports the checks.
+// Package storeerror defines the errors of package partd that internal packages also return. It also checks
+// the arguments of stores; package storekit exports the checks.
 package storeerror
 
 import (
@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Package partd documents these errors, under the same names.
+// Package partd documents these errors under the same names.
 var (
 	ErrTooLarge       = errors.New("too large")
 	ErrUnknownOutcome = errors.New("the outcome is unknown: the operation may have taken effect, and a retry may apply it twice")
@@ -38,7 +38,7 @@ type retriedByClose struct{ error }
 func (r retriedByClose) Unwrap() error { return r.error }
 
 // RetriedByClose marks the error of a flush that the store's Close repeats if anything is left to
-// flush. So the error of Close, or its success, is what counts. It returns nil if err is nil.
+// flush. Only the result of Close then counts. RetriedByClose returns nil if err is nil.
 func RetriedByClose(err error) error {
 	if err == nil {
 		return nil
@@ -46,15 +46,15 @@ func RetriedByClose(err error) error {
 	return retriedByClose{err}
 }
 
-// LosesNothing reports whether a store can be closed after a flush that failed with err, without
-// losing data silently: Close flushes again, or the store or the user cannot flush at all.
+// LosesNothing reports whether closing a store after its flush failed with err cannot lose data
+// silently: Close flushes again, or the store or the user cannot flush at all.
 func LosesNothing(err error) bool {
-	// A syscall.Errno, such as EACCES, can equal these errors, but then a write failed.
+	// A syscall.Errno, such as EACCES, can match these errors, but it means that a write failed.
 	refused := errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission)
 	return errors.As(err, new(retriedByClose)) || refused && !errors.As(err, new(syscall.Errno))
 }
 
-// Package partd documents these limits, under the same names.
+// Package partd documents these limits under the same names.
 const (
 	MaxKeyLen   = 1<<16 - 1
 	MaxValueLen = 1<<31 - 1
@@ -106,7 +106,7 @@ func CheckKeys(op string, keys []string) *Error {
 	return nil
 }
 
-// CheckPart returns an error unless parts is valid, and part is in [0, parts).
+// CheckPart returns an error unless parts is valid and part is in [0, parts).
 func CheckPart(part, parts int) *Error {
 	if parts < 1 || parts > MaxParts || part < 0 || part >= parts {
 		return &Error{Op: "scan", Err: fmt.Errorf(

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// QuotedFirst lists the bytes with which a CSV field without quotes must not begin. Some programs skip white space before
-// a field or in an empty line, and a file that begins with U+FEFF has a byte order mark for all of them.
+// QuotedFirst lists the bytes that an unquoted CSV field must not begin with. Some programs skip white space before a
+// field or in an empty line, and all of them take U+FEFF at the start of a file for a byte order mark.
 const QuotedFirst = " \t\v\f\xef"
 
-// AppendCSV appends a CSV field, in quotes if it needs them. nulls are the texts that readers take for null unless they
-// are quoted, such as "" or NA.
+// AppendCSV appends a CSV field, quoted if necessary. nulls lists the texts that readers treat as null unless they are
+// quoted, such as "" or NA.
 func AppendCSV(dst, field []byte, sep byte, nulls ...string) []byte {
 	needsQuotes := len(field) > 0 && strings.IndexByte(QuotedFirst, field[0]) >= 0 || hasSpecial(field, sep)
 	for _, null := range nulls {

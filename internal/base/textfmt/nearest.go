@@ -8,10 +8,10 @@ import (
 // maxWord is the maximum length of a word that Nearest looks for.
 const maxWord = 64
 
-// Nearest returns the name nearest to word, or "". It ignores case, and allows about a quarter of
-// the letters to be wrong, missing or added. If no name is near enough, Nearest returns the shortest
-// name that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can
-// send words of any length.
+// Nearest returns the name nearest to word, or "". It ignores case and allows about a quarter of the
+// letters to be wrong, missing or added. If no name is near enough, Nearest returns the shortest name
+// that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can send
+// words of any length.
 func Nearest(word string, names []string) string {
 	if len(word) > maxWord {
 		return ""
@@ -63,7 +63,7 @@ func Hint(word string, names []string) string {
 // turn one word into the other (optimal string alignment).
 func editDistance(a, b string) int {
 	x, y := []rune(a), []rune(b)
-	var before, last []int
+	var prevPrev, prev []int // the two rows before row
 	for i := range len(x) + 1 {
 		row := make([]int, len(y)+1)
 		for j := range row {
@@ -72,15 +72,15 @@ func editDistance(a, b string) int {
 				row[j] = i + j
 				continue
 			case x[i-1] == y[j-1]:
-				row[j] = last[j-1]
+				row[j] = prev[j-1]
 			default:
-				row[j] = 1 + min(last[j-1], last[j], row[j-1])
+				row[j] = 1 + min(prev[j-1], prev[j], row[j-1])
 			}
 			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
+				row[j] = min(row[j], prevPrev[j-2]+1)
 			}
 		}
-		before, last = last, row
+		prevPrev, prev = prev, row
 	}
-	return last[len(y)]
+	return prev[len(y)]
 }

@@ -1,5 +1,5 @@
-// Package textfmt formats counts for people and arguments for shells, and finds the known name that is
-// closest to an unknown one.
+// Package textfmt formats counts for people and arguments for shells. It also finds the known name that
+// is closest to an unknown one.
 package textfmt
 
 import (
@@ -55,8 +55,8 @@ func Plural(n int64, noun string) string {
 	return humanize.Comma(n) + " " + noun + "s"
 }
 
-// secretPattern matches the parts of a URL that may be secret: the user and password before a host,
-// also in an option's value and with an escaped @, and the values of options with such names.
+// secretPattern matches the parts of a URL that may be secret: a user and password before a host, even
+// in an option's value or before an escaped @, and the values of options with names such as token.
 var secretPattern = regexp.MustCompile(`(?i)((?:tcp|tls)://)[^?]*@` +
 	`|(//)[^/?]*(?:@|%40)` +
 	`|([?&][^=&]*=(?:[a-z]*://)?)[^&]*(?:@|%40)` +

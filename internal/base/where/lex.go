@@ -29,59 +29,59 @@ type token struct {
 // exponent, maxDigits bounds the memory for the exact value.
 const maxDigits = 400
 
-// otherSyntax maps characters that occur in expressions of pandas and of programming languages to
-// what an expression has instead.
+// otherSyntax maps characters that pandas and programming languages use in expressions to what this
+// syntax uses instead.
 var otherSyntax = map[rune]string{'&': "and", '|': "or", '~': "not", '!': "not", '[': "(", '`': "names in double quotes"}
 
-// nextToken reads the token of text at an offset, and returns the offset after the token.
-func nextToken(text string, at int) (token, int, error) {
-	at = len(text) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
-	if at == len(text) {
-		return token{offset: at}, at, nil
+// nextToken returns the first token of text after an offset, and the offset after that token.
+func nextToken(text string, offset int) (token, int, error) {
+	offset = len(text) - len(strings.TrimLeftFunc(text[offset:], unicode.IsSpace))
+	if offset == len(text) {
+		return token{offset: offset}, offset, nil
 	}
-	t := token{offset: at}
-	c, _ := utf8.DecodeRuneInString(text[at:])
+	t := token{offset: offset}
+	c, _ := utf8.DecodeRuneInString(text[offset:])
 	switch {
 	case c == '\'' || c == '"':
-		content, end, ok := readQuoted(text, at)
+		content, end, ok := readQuoted(text, offset)
 		if !ok {
-			return t, 0, &SyntaxError{at, fmt.Sprintf("the quote %c is not closed", c)}
+			return t, 0, &SyntaxError{offset, fmt.Sprintf("the quote %c is not closed", c)}
 		}
 		t.kind, t.text = tokenQuoted, content
 		if c == '\'' {
-			t.kind, t.value = tokenLiteral, Literal{Kind: Text, Text: content, Offset: at}
+			t.kind, t.value = tokenLiteral, Literal{Kind: Text, Text: content, Offset: offset}
 		}
 		return t, end, nil
 	case c == '_' || unicode.IsLetter(c):
 		isInName := func(c rune) bool { return c == '_' || unicode.IsLetter(c) || unicode.IsDigit(c) }
-		end := len(text) - len(strings.TrimLeftFunc(text[at:], isInName))
-		t.kind, t.text = tokenName, text[at:end]
+		end := len(text) - len(strings.TrimLeftFunc(text[offset:], isInName))
+		t.kind, t.text = tokenName, text[offset:end]
 		if word := strings.ToLower(t.text); word == "true" || word == "false" {
-			t.kind, t.value = tokenLiteral, Literal{Kind: Bool, Text: word, Offset: at}
+			t.kind, t.value = tokenLiteral, Literal{Kind: Bool, Text: word, Offset: offset}
 		}
 		return t, end, nil
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
-		return readNumber(text, at)
+		return readNumber(text, offset)
 	}
 	for _, sign := range []string{"!=", "<>", "<=", ">=", "==", "=", "<", ">", "(", ")", ","} {
-		if strings.HasPrefix(text[at:], sign) {
+		if strings.HasPrefix(text[offset:], sign) {
 			t.kind, t.text = tokenSign, sign
-			return t, at + len(sign), nil
+			return t, offset + len(sign), nil
 		}
 	}
 	message := fmt.Sprintf("unexpected %q", c)
 	if instead, ok := otherSyntax[c]; ok {
 		message += ": write " + instead
 	}
-	return t, 0, &SyntaxError{at, message}
+	return t, 0, &SyntaxError{offset, message}
 }
 
-// readQuoted reads quoted text, and returns its content and the offset after it. Two quotes in the text stand for one
-// quote.
-func readQuoted(text string, at int) (string, int, bool) {
+// readQuoted reads quoted text. It returns the content and the offset after the text. Two quotes in the text stand for
+// one.
+func readQuoted(text string, offset int) (string, int, bool) {
 	var content strings.Builder
-	quote := text[at]
-	for i := at + 1; i < len(text); i++ {
+	quote := text[offset]
+	for i := offset + 1; i < len(text); i++ {
 		if text[i] != quote {
 			content.WriteByte(text[i])
 			continue
@@ -95,14 +95,14 @@ func readQuoted(text string, at int) (string, int, bool) {
 	return "", 0, false
 }
 
-func readNumber(text string, at int) (token, int, error) {
-	end := at + 1
+func readNumber(text string, offset int) (token, int, error) {
+	end := offset + 1
 	for end < len(text) && (strings.IndexByte("0123456789.eE_", text[end]) >= 0 ||
 		(text[end] == '+' || text[end] == '-') && (text[end-1] == 'e' || text[end-1] == 'E')) {
 		end++
 	}
-	t := token{kind: tokenLiteral, text: text[at:end], offset: at}
-	syntaxErr := &SyntaxError{at, fmt.Sprintf("%.40q is not a number", t.text)}
+	t := token{kind: tokenLiteral, text: text[offset:end], offset: offset}
+	syntaxErr := &SyntaxError{offset, fmt.Sprintf("%.40q is not a number", t.text)}
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(t.text), "e")
 	if len(mantissa) > maxDigits || len(strings.TrimLeft(exponent, "+-")) > 3 || strings.Contains(t.text, "_") {
 		return t, 0, syntaxErr
@@ -111,7 +111,7 @@ func readNumber(text string, at int) (token, int, error) {
 	if !ok {
 		return t, 0, syntaxErr
 	}
-	t.value = Literal{Kind: Number, Text: t.text, Number: value, Offset: at}
+	t.value = Literal{Kind: Number, Text: t.text, Number: value, Offset: offset}
 	return t, end, nil
 }
 

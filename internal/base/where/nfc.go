@@ -51,8 +51,8 @@ func decompose(text []byte) []char {
 	return chars
 }
 
-// compose appends the characters, after it has joined each with the character of class 0 before it
-// if Unicode has one for both and no character between them blocks that.
+// compose returns the text of chars in normalization form C: it joins each character with the last
+// character of class 0 if Unicode has one for both and no character in between blocks that.
 func compose(chars []char) []byte {
 	starter := -1 // index of the last character of class 0
 	joined := chars[:0]

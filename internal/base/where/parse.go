@@ -61,31 +61,31 @@ func (p *parser) advance() {
 
 // failExpected records an error for the next token, which is not the expected token.
 func (p *parser) failExpected(expected string) {
-	found := "the end"
+	actual := "the end"
 	if p.token.kind != tokenEnd {
-		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.nextOffset])
+		actual = fmt.Sprintf("%.40q", p.text[p.token.offset:p.nextOffset])
 	}
-	p.fail(&SyntaxError{p.token.offset, "expected " + expected + ", found " + found})
+	p.fail(&SyntaxError{p.token.offset, "expected " + expected + ", found " + actual})
 }
 
-// skip skips the next token if it is the keyword or sign w, and reports whether it is.
+// skip reports whether the next token is the keyword or sign w. If it is, skip skips it.
 func (p *parser) skip(w string) bool {
-	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
-	if found {
+	matches := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
+	if matches {
 		p.advance()
 	}
-	return found
+	return matches
 }
 
 func (p *parser) parseExpression() *Node {
 	return p.parseChain("or", Or, func() *Node { return p.parseChain("and", And, p.parseFactor) })
 }
 
-// parseChain parses one or more operands, separated by a keyword, as a single node. part parses one operand.
-func (p *parser) parseChain(keyword string, op Operator, part func() *Node) *Node {
-	n := &Node{Op: op, Offset: p.token.offset, Parts: []*Node{part()}}
+// parseChain parses one or more operands, separated by a keyword, as a single node. parseOne parses one operand.
+func (p *parser) parseChain(keyword string, op Operator, parseOne func() *Node) *Node {
+	n := &Node{Op: op, Offset: p.token.offset, Parts: []*Node{parseOne()}}
 	for p.skip(keyword) {
-		n.Parts = append(n.Parts, part())
+		n.Parts = append(n.Parts, parseOne())
 	}
 	if len(n.Parts) == 1 {
 		return n.Parts[0]
@@ -182,7 +182,7 @@ func (p *parser) parseSign() Operator {
 	return op
 }
 
-// parseOperand parses a column, or a part of one.
+// parseOperand parses a column or a part of one.
 func (p *parser) parseOperand() (column string, part *Part) {
 	if !p.startsPart() {
 		return p.parseColumn(), nil

@@ -18,17 +18,17 @@ type Part struct {
 	Column string
 	cuts   []cut // in the order in which they are applied
 
-	changes bool // a cut changes characters
+	changes bool // a cut changes characters instead of removing them
 }
 
 // cut shortens a value or, if function is lower or nfc, changes its characters.
 type cut struct {
 	function string
 	sep      []byte // for before and after
-	n        int    // number of the separator, counted from the end if negative; for other functions, the number of characters
+	n        int    // for before and after, which separator, counted from the end if negative; otherwise the number of characters
 }
 
-// usages says how to call each function.
+// usages describes how to call each function.
 var usages = map[string]string{
 	"before": "before(column, 'separator'), or before(column, 'separator', N) for the Nth, or -1 for the last",
 	"after":  "after(column, 'separator'), or after(column, 'separator', N) for the Nth, or -1 for the last",
@@ -39,8 +39,8 @@ var usages = map[string]string{
 	"nfc":    "nfc(column)",
 }
 
-// ParsePart parses a part at the beginning of text, and returns the rest of text. It returns nil if text does not begin
-// with the name of a function and a parenthesis.
+// ParsePart parses a part at the beginning of text. It returns the part and the rest of text, or nil if text does not
+// begin with the name of a function and a parenthesis.
 func ParsePart(text string) (*Part, string, error) {
 	name, _, _ := strings.Cut(text, "(")
 	if len(name) == len(text) || usages[name] == "" {
@@ -57,8 +57,8 @@ func ParsePart(text string) (*Part, string, error) {
 	return part, text[p.nextOffset:], nil
 }
 
-// PartHint returns text for the error about a field that is no column, but looks like a part, such as upper(name). It
-// returns "" for others.
+// PartHint returns text for the error about a field that is not a column but looks like a part, such as upper(name). It
+// returns "" for other fields.
 func PartHint(field string) string {
 	name, _, isCall := strings.Cut(field, "(")
 	if !isCall || usages[name] != "" || strings.ContainsFunc(name, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) }) {
@@ -143,11 +143,11 @@ func (p *parser) parseCount(usage string) int {
 	return int(n.Num().Int64())
 }
 
-// Changes reports whether the part can have other characters than the value, so that Of does not apply.
+// Changes reports whether the part can contain characters that the value does not. If so, use Append instead of Of.
 func (p *Part) Changes() bool { return p.changes }
 
-// Of returns the part of value as value[from:to]. Changes must return false. Of returns an error if a date is required,
-// but value is neither a date nor empty.
+// Of returns the bounds of the part of value, which is value[from:to]. Changes must return false. Of returns an error
+// if a date is required but value is neither a date nor empty.
 func (p *Part) Of(value []byte) (from, to int, err error) {
 	to = len(value)
 	for i := range p.cuts {
@@ -160,7 +160,7 @@ func (p *Part) Of(value []byte) (from, to int, err error) {
 	return from, to, nil
 }
 
-// Append appends the part of value to buf, and returns the extended buffer. Its error is that of Of.
+// Append appends the part of value to buf and returns the extended buffer. It returns the same errors as Of.
 func (p *Part) Append(buf, value []byte) ([]byte, error) {
 	length, v := len(buf), value
 	for i := range p.cuts {
@@ -179,7 +179,7 @@ func (p *Part) Append(buf, value []byte) ([]byte, error) {
 			v = v[from:to]
 		}
 	}
-	return append(buf[:length], v...), nil // v can be in buf, at or after length
+	return append(buf[:length], v...), nil // v may share buf's memory from index length on
 }
 
 // appendLower appends text with Unicode's simple mapping to lower case. Bytes that are not UTF-8 stay as they are.
@@ -200,7 +200,7 @@ func (p *Part) dateError(value []byte) error {
 	return fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
 }
 
-// of returns what the cut leaves of v, as v[from:to]. It returns false if v must be a date, but is not.
+// of returns the bounds of what the cut keeps of v, which is v[from:to]. ok is false if v must be a date but is not.
 func (c *cut) of(v []byte) (from, to int, ok bool) {
 	to = len(v)
 	switch c.function {

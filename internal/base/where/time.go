@@ -9,14 +9,14 @@ import (
 // Time is a point in time.
 type Time struct{ Seconds, Nanos int64 } // since 1970 in UTC
 
-// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an
-// offset from UTC. If it has none, the result is the text's date and time in UTC.
-func ParseTime(text string) (at time.Time, offset bool, err error) {
-	t, offset, ok := scanTime([]byte(text))
+// ParseTime parses a date or time in the syntax of expressions. hasOffset reports whether the text has
+// an offset from UTC. If not, the result is the text's date and time in UTC.
+func ParseTime(text string) (_ time.Time, hasOffset bool, err error) {
+	t, hasOffset, ok := scanTime([]byte(text))
 	if !ok {
-		return at, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
+		return time.Time{}, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
 	}
-	return time.Unix(t.Seconds, t.Nanos).UTC(), offset, nil
+	return time.Unix(t.Seconds, t.Nanos).UTC(), hasOffset, nil
 }
 
 // TimeOf is like ParseTime, but does not report offsets. It returns false if the text is not a date or time.
@@ -27,31 +27,31 @@ func TimeOf(text []byte) (Time, bool) {
 
 // scanTime scans a date, which may be followed by a time of day: T or a space, hours, minutes and optionally seconds,
 // which may have decimals. The offset from UTC is Z or hours and minutes.
-func scanTime(text []byte) (at Time, offset, ok bool) {
+func scanTime(text []byte) (t Time, hasOffset, ok bool) {
 	days, rest, ok := cutDate(text)
 	if !ok {
-		return at, false, false
+		return t, false, false
 	}
-	at.Seconds = int64(days) * 86400
+	t.Seconds = int64(days) * 86400
 	if len(rest) > 0 && (rest[0] == 'T' || rest[0] == ' ') {
 		var seconds int
 		clock := rest[1:]
 		if rest[0] == ' ' {
 			clock = bytes.TrimLeft(clock, " ")
 		}
-		seconds, at.Nanos, rest, ok = cutClock(clock)
+		seconds, t.Nanos, rest, ok = cutClock(clock)
 		if !ok {
-			return at, false, false
+			return t, false, false
 		}
-		at.Seconds += int64(seconds)
+		t.Seconds += int64(seconds)
 	}
 	switch {
 	case len(rest) == 0:
-		return at, false, true
+		return t, false, true
 	case len(rest) == 1 && rest[0] == 'Z':
-		return at, true, true
+		return t, true, true
 	case len(rest) != len("+07:00") || rest[0] != '+' && rest[0] != '-' || rest[3] != ':':
-		return at, false, false
+		return t, false, false
 	}
 	h, okH := twoDigits(rest[1:])
 	m, okM := twoDigits(rest[4:])
@@ -59,8 +59,8 @@ func scanTime(text []byte) (at Time, offset, ok bool) {
 	if rest[0] == '-' {
 		east = -east
 	}
-	at.Seconds -= east
-	return at, true, okH && okM && h <= 24 && m <= 60 // as in package time
+	t.Seconds -= east
+	return t, true, okH && okM && h <= 24 && m <= 60 // the limits of package time
 }
 
 // cutClock cuts a time of day such as 23:59:59.999 from the beginning of text. Seconds and their decimals can be
@@ -97,7 +97,7 @@ func cutClock(text []byte) (seconds int, nanos int64, rest []byte, ok bool) {
 	return h*3600 + m*60 + s, nanos, text, ok && s <= 59
 }
 
-// cutDate cuts a date such as 2026-01-31 from the beginning of text. It returns the number of days since 1970, and the
+// cutDate cuts a date such as 2026-01-31 from the beginning of text. It returns the number of days since 1970 and the
 // rest of text.
 func cutDate(text []byte) (days int, rest []byte, ok bool) {
 	if len(text) < len("2006-01-02") || text[4] != '-' || text[7] != '-' {

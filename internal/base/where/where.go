@@ -1,5 +1,5 @@
-// Package where parses the conditions of --where, and the parts of columns that can be keys. Both programs share it:
-// partd evaluates conditions on the fields of records, and package filter of the tables on Arrow columns.
+// Package where parses the conditions of --where and the parts of columns that can be keys. Two programs share it:
+// partd evaluates conditions on the fields of records, and package filter of the module tables on Arrow columns.
 package where
 
 import (
@@ -19,7 +19,7 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Operator is what a node does.
+// Operator is the operation of a node.
 type Operator int
 
 // The operators.
@@ -44,7 +44,7 @@ type Node struct {
 	Op     Operator
 	Parts  []*Node
 	Column string
-	Part   *Part // the part of Column to test; nil means all of it
+	Part   *Part // the part of Column to test; nil means the whole value
 
 	IsColumn  bool // whether Column is compared with the column Other instead of Values
 	Other     string
@@ -55,7 +55,7 @@ type Node struct {
 	Offset int
 }
 
-// Columns appends to names the names of the columns that the node tests, without duplicates.
+// Columns appends the names of the columns that the node tests to names, without duplicates.
 func (n *Node) Columns(names []string) []string {
 	for _, part := range n.Parts {
 		names = part.Columns(names)
