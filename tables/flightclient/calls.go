@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -258,12 +259,7 @@ func (l *Lock) Lost() <-chan struct{} { return l.lost }
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 	defer close(l.renewalDone)
 	deadline := time.Now().Add(ttl)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(ttl / 3):
-		}
+	for canceled.Wait(ctx, time.After(ttl/3)) == nil {
 		start := time.Now()
 		callCtx, cancel := context.WithDeadline(ctx, deadline)
 		_, err := operations.TakeLock.Do(callCtx, l.c.target(), &operations.Lock{Lease: l.id})

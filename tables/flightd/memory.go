@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -108,10 +109,8 @@ func (b *budget) admit(c *call) error {
 		if waited%100 == 10 {
 			runtime.GC() // so that lost buffers (see countedBuffer) no longer count
 		}
-		select {
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		case <-time.After(10 * time.Millisecond):
+		if err := canceled.Wait(c.ctx, time.After(10*time.Millisecond)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -165,12 +164,7 @@ func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	samples := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	for baseline, isRepeat := int64(0), false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for baseline, isRepeat := int64(0), false; canceled.Wait(ctx, tick.C) == nil; {
 		runtimemetrics.Read(samples)
 		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && b.Used() < minLost && !isRepeat || !isIdle(core) {
 			continue

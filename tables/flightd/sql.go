@@ -109,13 +109,11 @@ func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(..
 		flush := func() error {
 			batch := b.NewRecordBatch()
 			n = 0
-			select {
-			case chunks <- flight.StreamChunk{Data: batch}:
-				return nil
-			case <-ctx.Done():
+			err := canceled.Send(ctx, chunks, flight.StreamChunk{Data: batch})
+			if err != nil {
 				batch.Release()
-				return canceled.Err(ctx)
 			}
+			return err
 		}
 		err := fill(func(values ...any) error {
 			for i, v := range values {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/spill"
@@ -274,12 +275,7 @@ func (c *serveConfig) startMaintenance(ctx context.Context, store *tables.Store)
 	o := &tables.MaintainOptions{OlderThan: c.keepAge, Keep: c.keepVersions, Requested: !c.maintain}
 	go func() {
 		defer close(stopped)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(c.maintainEvery):
-			}
+		for canceled.Wait(ctx, time.After(c.maintainEvery)) == nil {
 			_, err := store.Maintain(ctx, o)
 			// The store logs the failures of single tables.
 			if err != nil && ctx.Err() == nil && !errors.Is(err, tables.ErrInUse) && store.MaintenanceSummary().Failing == 0 {

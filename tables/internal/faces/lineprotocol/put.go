@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
@@ -68,10 +69,8 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string
 			return fmt.Errorf("%w: others kept changing the columns: %w", tables.ErrConflict, err)
 		}
 		last = stored // others may have added columns, or created the table
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(rand.N(time.Duration(attempt) * conflictDelay)):
+		if err := canceled.Wait(ctx, time.After(rand.N(time.Duration(attempt)*conflictDelay))); err != nil {
+			return err
 		}
 	}
 }

@@ -135,10 +135,7 @@ func withProgress[In any, P CopyInput[In]](name, command string, do func(ctx con
 			go func() {
 				done <- parallel.Catch(func() error {
 					return do(ctx, s, in, func(p CopyProgress) {
-						select {
-						case answers <- p:
-						case <-ctx.Done():
-						}
+						_ = canceled.Send(ctx, answers, p) // if the context has ended, nobody waits for the answer
 					})
 				})
 			}()

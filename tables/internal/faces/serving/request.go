@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
@@ -182,10 +183,8 @@ func (q *Request) Charge(n int64) error {
 		if time.Now().After(deadline) {
 			return tooMany("requests that need much memory")
 		}
-		select {
-		case <-q.Ctx.Done():
-			return context.Cause(q.Ctx)
-		case <-time.After(10 * time.Millisecond):
+		if err := canceled.Wait(q.Ctx, time.After(10*time.Millisecond)); err != nil {
+			return err
 		}
 	}
 	return nil
