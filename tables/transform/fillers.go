@@ -253,9 +253,7 @@ func nanAsNull(values []float64) arrow.Array {
 }
 
 func (p *interpolator) end() error {
-	for _, c := range p.columns {
-		c.Release()
-	}
+	take.Release(p.columns)
 	return nil
 }
 

@@ -117,14 +117,16 @@ func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	return highest
 }
 
+type valueColumn[T any] interface {
+	IsNull(i int) bool
+	Value(i int) T
+}
+
 // comparableValues is the gatherer for columns of types other than numbers.
 type comparableValues[T any] struct {
 	compare       func(a, b T) int
 	needsExtremes bool // a function needs the minimum or the maximum
-	column        interface {
-		IsNull(int) bool
-		Value(int) T
-	}
+	column        valueColumn[T]
 
 	n                            int64
 	first, last, lowest, highest T
@@ -132,12 +134,7 @@ type comparableValues[T any] struct {
 
 func (g *comparableValues[T]) begin() { g.n = 0 }
 
-func (g *comparableValues[T]) setBatch(c arrow.Array) {
-	g.column = c.(interface {
-		IsNull(int) bool
-		Value(int) T
-	})
-}
+func (g *comparableValues[T]) setBatch(c arrow.Array) { g.column = c.(valueColumn[T]) }
 
 func (g *comparableValues[T]) add(from, to int) {
 	for i := from; i < to; i++ {

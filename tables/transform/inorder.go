@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/batches"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // errNeedsSQL means that only SQL can resample the rows, for example because they are not in time order.
@@ -115,11 +116,7 @@ func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, en
 
 // emit yields the given bins, with their columns of values. It releases the columns.
 func (o *output) emit(binIndexes []int64, columns []arrow.Array) error {
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
+	defer take.Release(columns)
 	labels, err := o.labels(binIndexes)
 	if err != nil {
 		return err
