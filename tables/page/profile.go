@@ -118,11 +118,7 @@ func (h *handler) profile(q *request) error {
 	}
 	out.Exact = out.Distinct <= maxExact
 	if out.Exact {
-		exact, err := h.queryTexts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
-		if err != nil {
-			return err
-		}
-		out.Distinct, err = strconv.ParseInt(exact[0][0], 10, 64)
+		out.Distinct, err = h.queryNumber(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
 		if err != nil {
 			return err
 		}

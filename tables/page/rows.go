@@ -168,11 +168,10 @@ func (h *handler) countRows(q *request, v *view) (int64, error) {
 	if ok {
 		return n, nil
 	}
-	rows, err := h.queryTexts(q, v, "SELECT count(*)"+v.from(""), nil)
+	n, err = h.queryNumber(q, v, "SELECT count(*)"+v.from(""), nil)
 	if err != nil {
 		return 0, err
 	}
-	n, err = strconv.ParseInt(rows[0][0], 10, 64)
 	if len(v.filter) <= maxCachedFilter && !volatileFilter.MatchString(v.filter) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -293,11 +292,7 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	if v.keys[0].descending {
 		first = total - offset - n // counted from the smallest key
 	}
-	rows, err := h.queryTexts(q, v, "SELECT count("+keyColumn+")"+v.from(""), nil)
-	if err != nil {
-		return "", err
-	}
-	valueCount, err := strconv.ParseInt(rows[0][0], 10, 64)
+	valueCount, err := h.queryNumber(q, v, "SELECT count("+keyColumn+")"+v.from(""), nil)
 	if err != nil || first+n > valueCount {
 		return "", err
 	}
@@ -313,11 +308,7 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	if v.keys[0].descending {
 		skippedSQL = "SELECT count(*)" + v.from("("+keyColumn+" > $2 AND "+keyColumn+" >= $1 OR "+keyColumn+" IS NULL)")
 	}
-	rows, err = h.queryTexts(q, v, skippedSQL, o.Parameters)
-	if err != nil {
-		return "", err
-	}
-	skipped, err := strconv.ParseInt(rows[0][0], 10, 64)
+	skipped, err := h.queryNumber(q, v, skippedSQL, o.Parameters)
 	return v.rowsSQL(keyColumn+" >= $1 AND "+keyColumn+" <= $2") + limitClause(n, offset-skipped), err
 }
 
@@ -357,4 +348,13 @@ func (h *handler) queryTexts(q *request, v *view, sql string, parameters arrow.R
 		return nil
 	})
 	return rows, adjustLine(err, v.linesAbove())
+}
+
+// queryNumber returns the only value of a statement's result, an integer.
+func (h *handler) queryNumber(q *request, v *view, sql string, parameters arrow.RecordBatch) (int64, error) {
+	rows, err := h.queryTexts(q, v, sql, parameters)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(rows[0][0], 10, 64)
 }

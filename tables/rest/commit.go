@@ -44,8 +44,13 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	if err := q.chargeTables(true, tableName{b, change.Table}); err != nil {
 		return err
 	}
+	return h.commit(q, b, change)
+}
+
+// commit changes a single table, and answers with its metadata.
+func (h *handler) commit(q *request, b *tables.Bucket, c partdiceberg.Change) error {
 	q.willReplyTable()
-	committed, err := partdiceberg.Commit(q.Ctx, h.store, change)
+	committed, err := partdiceberg.Commit(q.Ctx, h.store, c)
 	if err != nil {
 		return err
 	}

@@ -76,16 +76,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	if in.Stage {
 		return h.stage(q, b.Table(in.Name), meta)
 	}
-	return h.create(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta})
-}
-
-func (h *handler) create(q *request, b *tables.Bucket, c partdiceberg.Change) error {
-	q.willReplyTable()
-	created, err := partdiceberg.Commit(q.Ctx, h.store, c)
-	if err != nil {
-		return err
-	}
-	return h.replyCommitted(q, b, created[0])
+	return h.commit(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
 // stage prepares the creation of a table, which a later commit completes.
@@ -126,7 +117,7 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	return h.create(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
+	return h.commit(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
 // charge counts n bytes for decoded JSON until the request ends. It ignores small requests.
