@@ -148,7 +148,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightServ
 		if !pattern.MatchString(i.Name) {
 			continue
 		}
-		schema, err := schemaOf(ctx, bucket, i.Name)
+		schema, err := bucket.Table(i.Name).Schema(ctx)
 		if isUnlisted(err) {
 			continue
 		}

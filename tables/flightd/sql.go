@@ -162,12 +162,7 @@ type statement struct{ operations.StatementHandle }
 // newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
 // names are looked up.
 func newStatement(ctx context.Context, sql string) statement {
-	st := statement{operations.StatementHandle{SQL: sql}}
-	md, _ := metadata.FromIncomingContext(ctx)
-	if names := md.Get("bucket"); len(names) > 0 {
-		st.Bucket = names[0]
-	}
-	return st
+	return statement{operations.StatementHandle{SQL: sql, Bucket: header(ctx, "bucket")}}
 }
 
 func parseStatement(handle []byte) (st statement, err error) {
@@ -212,7 +207,9 @@ func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 }
 
 // headerID returns the value of the call's header "id", which makes a write safe to repeat, or "" if there is none.
-func headerID(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	return cmp.Or(md.Get("id")...)
+func headerID(ctx context.Context) string { return header(ctx, "id") }
+
+// header returns the value of a call's header, or "".
+func header(ctx context.Context, name string) string {
+	return cmp.Or(metadata.ValueFromIncomingContext(ctx, name)...)
 }

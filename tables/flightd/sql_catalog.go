@@ -180,7 +180,7 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	if !withSchema {
 		return add(row...)
 	}
-	columns, err := schemaOf(ctx, s.store.Bucket(t.Bucket), t.Name)
+	columns, err := s.store.Bucket(t.Bucket).Table(t.Name).Schema(ctx)
 	if err == nil {
 		// Apache's JDBC driver does not support views: one such column would make its whole list of tables fail. SQL results
 		// have no views, either.
@@ -232,8 +232,4 @@ func compilePattern(expression string) (*regexp.Regexp, error) {
 // deleted, is damaged, or has a column of an unsupported type.
 func isUnlisted(err error) bool {
 	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
-}
-
-func schemaOf(ctx context.Context, b *tables.Bucket, name string) (*arrow.Schema, error) {
-	return b.Table(name).Schema(ctx)
 }
