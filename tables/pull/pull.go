@@ -121,11 +121,12 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 
 // TableInfo describes a table in a listing.
 type TableInfo struct {
-	Name        string
-	Version     int64
-	Rows, Bytes int64
-	Here        int64 // version in this directory, even if some of its files are missing; 0 means none
-	Holders     int   // number of directories with the newest version, even if some of its files are missing
+	Name    string `json:"name"`
+	Version int64  `json:"version"`
+	Rows    int64  `json:"rows"`
+	Bytes   int64  `json:"bytes"`
+	Here    int64  `json:"here"`    // version in this directory, even if some of its files are missing; 0 means none
+	Holders int    `json:"holders"` // number of directories with the newest version, even if some of its files are missing
 }
 
 // List returns the tables in the registry, sorted by name.

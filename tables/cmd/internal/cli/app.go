@@ -63,6 +63,20 @@ func count[N int | int64](n N, noun string) string {
 	return fmt.Sprint(n, " ", noun)
 }
 
+// report writes what a command has done to standard error.
+func (a *app) report(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.err, format, args...)
+	return err
+}
+
+// printResult is like report, but with --json it writes result to standard output instead.
+func (a *app) printResult(asJSON bool, result any, format string, args ...any) error {
+	if asJSON {
+		return cliutil.NewEncoder(a.out).Encode(result)
+	}
+	return a.report(format, args...)
+}
+
 // printRecords prints records as JSON lines, or in columns whose titles are the fields' JSON names. write must call the
 // function record with each record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -266,11 +265,8 @@ removes them.`,
 			return cliutil.Advise(err, ": use --append to add to the files of earlier runs, or --replace to remove those that this run does not write")
 		case err != nil:
 			return err
-		case *b.json:
-			return json.NewEncoder(a.out).Encode(result)
 		}
-		_, err = fmt.Fprintf(a.err, "%s read and written, %s\n", count(result.Rows, "row"), count(result.Files, "file"))
-		return err
+		return a.printResult(*b.json, result, "%s read and written, %s\n", count(result.Rows, "row"), count(result.Files, "file"))
 	}
 	return cmd
 }
@@ -334,11 +330,9 @@ memory allows (about 5 per 64 MiB of --memory), groups of them are first merged 
 			return fmt.Errorf("%w; to sort it, leave out --merge", err)
 		case err != nil || out.file == "":
 			return err
-		case *b.json:
-			return json.NewEncoder(a.out).Encode(map[string]int64{"rows_read": read.Rows, "rows_written": written.Rows})
 		}
-		_, err = fmt.Fprintf(a.err, "%d rows read, %d written\n", read.Rows, written.Rows)
-		return err
+		result := map[string]int64{"rows_read": read.Rows, "rows_written": written.Rows}
+		return a.printResult(*b.json, result, "%d rows read, %d written\n", read.Rows, written.Rows)
 	}
 	return cmd
 }

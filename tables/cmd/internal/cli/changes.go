@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -105,8 +104,7 @@ small appends into files. With --state FILE, a later run continues where this on
 			if *asJSON {
 				return json.NewEncoder(a.err).Encode(map[string]any{"version": r.Version, "uuid": r.UUID})
 			}
-			_, err = fmt.Fprintf(a.err, "The changes lead to version %d.\n", r.Version)
-			return err
+			return a.report("The changes lead to version %d.\n", r.Version)
 		})
 	}
 	return cmd

@@ -144,8 +144,7 @@ func copyCommand[In any, P operations.CopyInput[In]](a *app, cmd *cobra.Command,
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(a.err, "%s, %s sent (%s)\n", count(len(copied), "table"), count(total.Files, "file"), count(total.Bytes, "byte"))
-		return err
+		return a.report("%s, %s sent (%s)\n", count(len(copied), "table"), count(total.Files, "file"), count(total.Bytes, "byte"))
 	}
 	return cmd
 }

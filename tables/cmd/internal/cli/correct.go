@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
@@ -19,12 +18,9 @@ type rewriteLine struct {
 }
 
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
-	if asJSON {
-		r.TimeColumn = "" // the command does not print this field; only callers of the API get it
-		return cliutil.NewEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
-	}
-	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", displayName(name), r.Deleted, r.Written, r.Version)
-	return err
+	r.TimeColumn = "" // the command does not print this field; only callers of the API get it
+	return a.printResult(asJSON, rewriteLine{name, *p.bucket, r}, "%s: %d rows deleted, %d written, version %d\n",
+		displayName(name), r.Deleted, r.Written, r.Version)
 }
 
 // rewriteFrom calls change with the rows of a file, read with the table's column types, and prints the result.
@@ -153,11 +149,7 @@ Without --by, the files are divided again by the table's current setting.`,
 	return operationCommand(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
 		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*period)}, nil
 	}, func(periods *operations.Periods, partitioned tables.PartitionResult) error {
-		if *asJSON {
-			return cliutil.NewEncoder(a.out).Encode(partitioned)
-		}
-		_, err := fmt.Fprintf(a.err, "%s: by %s, because %s; %d files instead of %d, version %d\n",
+		return a.printResult(*asJSON, partitioned, "%s: by %s, because %s; %d files instead of %d, version %d\n",
 			displayName(periods.Name), partitioned.Partition, partitioned.Why, partitioned.FilesAfter, partitioned.FilesBefore, partitioned.Version)
-		return err
 	})
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -293,13 +292,10 @@ func (e *eachCommand) report(written int64, parts int) error {
 		read[in.name] = e.read[i].Rows
 		texts[i] = count(e.read[i].Rows, "row") + " of " + in.name
 	}
-	if *e.json {
-		return json.NewEncoder(e.a.out).Encode(struct {
-			Read    map[string]int64 `json:"rows_read"`
-			Written int64            `json:"rows_written"`
-			Parts   int              `json:"parts"`
-		}{read, written, parts})
-	}
-	_, err := fmt.Fprintf(e.a.err, "%s read, %s written, %s\n", strings.Join(texts, " and "), count(written, "row"), count(int64(parts), "part"))
-	return err
+	result := struct {
+		Read    map[string]int64 `json:"rows_read"`
+		Written int64            `json:"rows_written"`
+		Parts   int              `json:"parts"`
+	}{read, written, parts}
+	return e.a.printResult(*e.json, result, "%s read, %s written, %s\n", strings.Join(texts, " and "), count(written, "row"), count(parts, "part"))
 }

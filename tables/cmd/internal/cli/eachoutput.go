@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -159,10 +158,5 @@ func (e *eachCommand) writePart(dir *output.Dir, name string, r array.RecordRead
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = e.out.writeRows(w, r, false)
-	if err == nil {
-		err = w.Flush()
-	}
-	return errors.Join(err, f.Close())
+	return errors.Join(e.out.writeRows(f, r, false), f.Close())
 }

@@ -21,8 +21,7 @@ func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[table
 		}
 		return in, nil
 	}, func(_ *tables.MaintainOptions, result tables.MaintainResult) error {
-		_, err := fmt.Fprintln(a.err, report(result))
-		return err
+		return a.report("%s\n", report(result))
 	})
 }
 

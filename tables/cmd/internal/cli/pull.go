@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -149,8 +148,7 @@ values in FILE replace that row's values; columns that FILE lacks keep their val
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.err, "%s: version %d\n", displayName(args[0]), v)
-		return err
+		return a.report("%s: version %d\n", displayName(args[0]), v)
 	})
 }
 
@@ -190,12 +188,7 @@ func newPullList(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tVERSION\tROWS\tBYTES\tHERE\tHOLDERS")
-		for _, t := range tables {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\n", displayName(t.Name), t.Version, t.Rows, t.Bytes, t.Here, t.Holders)
-		}
-		return w.Flush()
+		return printList(a.out, false, tables, func(t pull.TableInfo) pull.TableInfo { return t })
 	})
 }
 

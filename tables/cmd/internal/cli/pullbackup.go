@@ -95,8 +95,7 @@ func printCopied(a *app, copied []pull.Copied, verb string) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(a.err, "%s, %s %s (%s)\n", count(len(copied), "table"), count(files, "file"), verb, count(size, "byte"))
-	return err
+	return a.report("%s, %s %s (%s)\n", count(len(copied), "table"), count(files, "file"), verb, count(size, "byte"))
 }
 
 func newPullBackups(a *app) *cobra.Command {

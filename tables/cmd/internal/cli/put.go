@@ -94,8 +94,7 @@ func newPut(a *app) *cobra.Command {
 			}
 			bar.Stop()
 			text.report()
-			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", displayName(args[0]), counted.Rows, v)
-			return err
+			return a.report("%s: %d rows put, version %d\n", displayName(args[0]), counted.Rows, v)
 		})
 	}
 	return cmd

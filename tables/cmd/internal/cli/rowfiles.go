@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,8 +98,7 @@ func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) 
 	if o.file != "" {
 		return o.writeFile(ctx, r)
 	}
-	w := bufio.NewWriterSize(o.a.out, 1<<16)
-	return errors.Join(o.writeRows(w, r, true), w.Flush())
+	return o.writeRows(o.a.out, r, true)
 }
 
 func (o *rowOutput) writeFile(ctx context.Context, r array.RecordReader) error {
@@ -106,11 +106,7 @@ func (o *rowOutput) writeFile(ctx context.Context, r array.RecordReader) error {
 	if err != nil {
 		return suggestForce(err)
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = o.writeRows(w, r, false)
-	if err == nil {
-		err = w.Flush()
-	}
+	err = o.writeRows(f, r, false)
 	if err != nil {
 		if r.Err() == nil { // an error from the input already names the input
 			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
@@ -133,6 +129,11 @@ func suggestForce(err error) error {
 
 // writeRows writes the rows of r to out. For Arrow, stream selects the stream format instead of the file format.
 func (o *rowOutput) writeRows(out io.Writer, r array.RecordReader, stream bool) error {
+	buffered := bufio.NewWriterSize(out, 1<<18)
+	return cmp.Or(o.encodeRows(buffered, r, stream), buffered.Flush())
+}
+
+func (o *rowOutput) encodeRows(out io.Writer, r array.RecordReader, stream bool) error {
 	w, err := o.chosenFormat.Write(out, r.Schema(), formats.WriteOptions{Stream: stream, Null: o.null})
 	if err != nil {
 		return err

@@ -88,13 +88,9 @@ func checkSQLFlags(cmd *cobra.Command, isWrite bool) error {
 }
 
 func (a *app) printExec(asJSON bool, r tables.ExecResult) error {
-	if asJSON {
-		return cliutil.NewEncoder(a.out).Encode(r)
-	}
 	version := ""
 	if r.Version != 0 {
 		version = fmt.Sprintf(", version %d", r.Version)
 	}
-	_, err := fmt.Fprintf(a.err, "%s: %s changed %d rows%s\n", displayName(cmp.Or(r.Table, r.Bucket)), r.Verb, r.Rows, version)
-	return err
+	return a.printResult(asJSON, r, "%s: %s changed %d rows%s\n", displayName(cmp.Or(r.Table, r.Bucket)), r.Verb, r.Rows, version)
 }

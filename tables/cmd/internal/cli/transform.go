@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,12 +21,11 @@ type transformFlags struct {
 }
 
 func newTransformFlags(a *app, cmd *cobra.Command, mode string) *transformFlags {
-	t := &transformFlags{
+	return &transformFlags{
 		a: a, p: locationFlags(cmd, "the `BUCKET` of the tables (default: the default bucket)"),
 		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: the same as --bucket)"),
 		mode:         modeFlag(cmd, "TARGET", mode),
 	}
-	return t
 }
 
 func (t *transformFlags) source(name string) transform.TableName {
@@ -53,8 +51,7 @@ func transformCommand[In any](t *transformFlags, cmd *cobra.Command, o operation
 		target = args[len(args)-1]
 		return input(args, mode)
 	}, func(_ *In, r transform.Result) error {
-		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", displayName(target), r.TargetRows)
-		return err
+		return t.a.report("%s: %d rows put\n", displayName(target), r.TargetRows)
 	})
 }
 
