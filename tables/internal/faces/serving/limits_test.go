@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -295,6 +298,23 @@ func TestUnknownOutcome(t *testing.T) {
 		got, flight := status.Code(Status(err)), status.Code(WithCause(q.Ctx, Status(fmt.Errorf("%w: %w", outcome, errShare))))
 		if got != want || flight != want {
 			t.Errorf("%v: got %v over HTTP, and %v over Flight, want %v", outcome, got, flight, want)
+		}
+	}
+}
+
+// TestCanceledRead checks that a request that was canceled while it waited for its body gets the cause, even though the
+// cancellation ends the read by its deadline.
+func TestCanceledRead(t *testing.T) {
+	requests := must.Get(New(nil, nil))(t).NewRequests()
+	for _, tc := range []struct{ cause, want error }{{errShare, errShare}, {errTooLong, errTooLong}, {context.Canceled, ErrSending}} {
+		q := requests.New(httptest.NewRecorder(), httptest.NewRequest("POST", "/", iotest.ErrReader(os.ErrDeadlineExceeded)))
+		err := q.Serve("put", false, 0, func() error {
+			_, err := io.ReadAll(q.Body)
+			q.Ctx.Value(callKey{}).(*call).cancel(tc.cause)
+			return err
+		})
+		if !errors.Is(err, tc.want) {
+			t.Errorf("canceled with %v: got %v, want %v", tc.cause, err, tc.want)
 		}
 	}
 }

@@ -114,8 +114,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func
 	err = do()
 	panicked = false
 	cause := context.Cause(q.Ctx)
-	hasStalled := errors.Is(err, ErrSending) && cause == context.Canceled //nolint:errorlint // the HTTP server cancels the context when a read fails
-	if err != nil && cause != nil && !hasStalled && !hidesCause(err, cause) {
+	if err != nil && cause != nil && !hidesCause(err, cause) {
 		err = Status(cause)
 	}
 	return err

@@ -38,6 +38,9 @@ func WithCause(ctx context.Context, err error) error {
 // hidesCause reports whether a client must receive err instead of the cause for which its call was canceled: a change
 // may have been applied, or a face itself reported err.
 func hidesCause(err, cause error) bool {
+	if errors.Is(err, ErrSending) { // the end of a call ends its reads, and the HTTP server ends the call when a read fails
+		return cause == context.Canceled //nolint:errorlint // the HTTP server's cause
+	}
 	e := kinds.Detailed(nil)
 	return errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, &e) && error(e) != cause
 }
