@@ -25,7 +25,7 @@ func (e unknownFormat) Unwrap() error { return e.error }
 // returns all kinds of err, the most important ones first. In the message, it leaves out the operation of package pull.
 func addDetails(err error, words []string, object map[string]any) []string {
 	details := kinds.Of(err)
-	encoded, _ := json.Marshal(details) // fails only for a year with more than four digits; then only the kinds remain
+	encoded, _ := json.Marshal(details) // cannot fail
 	_ = json.Unmarshal(encoded, &object)
 	delete(object, "retry") // it is for calls to servers
 	var all []string

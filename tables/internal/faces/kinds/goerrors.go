@@ -64,7 +64,12 @@ func readSQL(err error, d *Details) bool {
 
 var (
 	moment = as(
-		func(e *tables.MomentError, d *Details) { d.Time, d.Before, d.After = e.Time.UTC(), e.Before, e.After },
+		func(e *tables.MomentError, d *Details) {
+			d.Before, d.After = e.Before, e.After
+			if t := e.Time.UTC(); t.Year() >= 0 && t.Year() <= 9999 { // JSON cannot represent other years
+				d.Time = t
+			}
+		},
 		func(d *Details, _ error) error {
 			return &tables.MomentError{Time: d.Time, Before: d.Before, After: d.After}
 		})

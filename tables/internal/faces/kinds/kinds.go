@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 	"unicode/utf16"
@@ -86,12 +87,7 @@ func Oversized(what string, size, limit int64) error {
 // kind with its gRPC status code.
 func Of(err error) *Details {
 	d := new(Details)
-	var words []string
-	var e Detailed
-	for next := err; errors.As(next, &e); next = errors.Unwrap(e) {
-		known := e.ErrorDetails()
-		words, d.Fields = append(words, known.Kinds...), known.Fields
-	}
+	words := d.collect(err)
 	for _, k := range All {
 		if slices.Contains(words, k.Word) || k.read != nil && k.read(err, d) {
 			d.add(k)
@@ -113,6 +109,28 @@ func Of(err error) *Details {
 	return d
 }
 
+// collect returns the words of all errors in err's tree that know their kinds. It copies the fields of the first one with
+// fields.
+func (d *Details) collect(err error) (words []string) {
+	if e, ok := err.(Detailed); ok { //nolint:errorlint // collect unwraps err itself
+		known := e.ErrorDetails()
+		words = known.Kinds
+		if reflect.ValueOf(d.Fields).IsZero() {
+			d.Fields = known.Fields
+		}
+	}
+	wrapped := []error{errors.Unwrap(err)}
+	if e, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // likewise
+		wrapped = e.Unwrap()
+	}
+	for _, next := range wrapped {
+		if next != nil {
+			words = append(words, d.collect(next)...)
+		}
+	}
+	return words
+}
+
 func (d *Details) add(k *Kind) {
 	d.Kinds = append(d.Kinds, k.Word)
 	if d.Kind == nil {
@@ -132,7 +150,7 @@ func (d *Details) Header() string {
 }
 
 func (d *Details) ascii() string {
-	text, _ := json.Marshal(d) // fails only for a year with more than four digits; the client then uses the code
+	text, _ := json.Marshal(d) // cannot fail
 	var b []byte
 	for _, unit := range utf16.Encode([]rune(string(text))) {
 		if unit < 0x7f {

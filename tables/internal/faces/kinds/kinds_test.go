@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -62,6 +63,7 @@ func TestSeveralKinds(t *testing.T) {
 		"unsupported no":                   status.Error(codes.Unimplemented, "another package's error"),
 		"unavailable id":                   status.Error(codes.Unavailable, "another package's error"),
 		"namespace_not_found not_found no": kinds.NamespaceNotFound.Errorf("x"),
+		"unknown_outcome stopping busy id": errors.Join(kinds.Busy.Errorf("x"), fmt.Errorf("x: %w", errors.Join(kinds.Stopping.Errorf("x"), kinds.UnknownOutcome.Errorf("x")))),
 	} {
 		if d := kinds.Of(err); strings.Join(append(d.Kinds, d.Retry), " ") != want {
 			t.Errorf("%v: got kinds %q and retry %q, want %s", err, d.Kinds, d.Retry, want)
@@ -81,6 +83,12 @@ func TestHeader(t *testing.T) {
 	}
 	if got := kinds.Parse(`{"kinds":["new","exists"],"new":1}`); got == nil || got.Kind != kinds.Exists {
 		t.Errorf("a later server's kinds: got %+v, want exists", got)
+	}
+	for _, moment := range []string{"9999-12-31T23:59:59-12:00", "0000-01-01T00:00:00+12:00"} { // in UTC, the year does not fit into JSON
+		time := must.Get(time.Parse(time.RFC3339, moment))(t)
+		if got := kinds.Parse(kinds.Of(&tables.MomentError{Time: time}).Header()); got == nil || got.Kind != kinds.Moment {
+			t.Errorf("%s: got %+v, want the kind moment", moment, got)
+		}
 	}
 	for _, text := range []string{"", "{}", `{"kinds":["new"]}`, "x"} {
 		if got := kinds.Parse(text); got != nil {
