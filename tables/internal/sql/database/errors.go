@@ -58,7 +58,7 @@ func decodeError(sql, message string) error {
 		text, _, _ = strings.Cut(text, "\n")
 		return f.error(sql, OutOfMemoryError(errors.New(text)))
 	}
-	if f.Type == "IO" && strings.HasSuffix(strings.TrimSpace(text), "No space left on device") {
+	if trimmed := strings.TrimSpace(text); f.Type == "IO" && (strings.HasSuffix(trimmed, "No space left on device") || strings.HasSuffix(trimmed, "Disk quota exceeded")) {
 		return f.error(sql, sqltext.DiskFull("IO error: "+text))
 	}
 	if f.Type != "" {

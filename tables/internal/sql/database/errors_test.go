@@ -3,7 +3,10 @@
 package database
 
 import (
+	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -19,6 +22,17 @@ func TestNeedsMemory(t *testing.T) {
 	} {
 		if err := decodeError(sql, message); NeedsMemory(fmt.Errorf("each: %w", err)) != want {
 			t.Errorf("%v: NeedsMemory is %v, want %v", err, !want, want)
+		}
+	}
+}
+
+// TestDiskFull checks that DuckDB's texts for a full disk and for a user's quota mean that the disk is full.
+func TestDiskFull(t *testing.T) {
+	for cause, want := range map[syscall.Errno]bool{syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EIO: false} {
+		text := cause.Error() // in lower case, unlike DuckDB's, which comes from the C library
+		err := decodeError("", `{"exception_type":"IO","exception_message":"Could not write file \"a\": `+strings.ToUpper(text[:1])+text[1:]+`"}`)
+		if errors.Is(err, syscall.ENOSPC) != want {
+			t.Errorf("%v: the disk is full: %v, want %v", err, !want, want)
 		}
 	}
 }

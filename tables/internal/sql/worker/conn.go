@@ -11,6 +11,7 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -53,7 +54,10 @@ func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	encoded := fault{Text: err.Error(), DiskFull: errors.Is(err, syscall.ENOSPC), OutOfMemory: errors.As(err, new(sqltext.OutOfMemory))}
+	encoded := fault{Text: err.Error(), OutOfMemory: errors.As(err, new(sqltext.OutOfMemory))}
+	for i, cause := range sentCauses {
+		encoded.Causes[i] = errors.Is(err, cause)
+	}
 	if statementErr, ok := errors.AsType[*sqltext.Error](err); ok {
 		encoded.Text, encoded.Statement, encoded.Line, encoded.Column = statementErr.Err.Error(), true, statementErr.Line, statementErr.Column
 	}
@@ -128,23 +132,37 @@ func noEOF(err error) error {
 type fault struct {
 	Text         string
 	Statement    bool // whether the error is a sqltext.Error
-	DiskFull     bool // whether the error wraps syscall.ENOSPC
 	OutOfMemory  bool // whether the error wraps sqltext.OutOfMemory
+	Causes       [len(sentCauses)]bool
 	Line, Column int
 }
+
+// sentCauses are the errors that an error wraps on both ends.
+var sentCauses = [...]error{syscall.ENOSPC, syscall.EDQUOT, partd.ErrTooLarge}
+
+// sentError is an error from the other end.
+type sentError struct {
+	error
+	causes []error
+}
+
+func (e *sentError) Unwrap() []error { return e.causes }
 
 func (f frame) fault() error {
 	var encoded fault
 	if err := json.Unmarshal(f.content, &encoded); err != nil {
 		return err
 	}
-	err := errors.New(encoded.Text)
-	switch {
-	case encoded.DiskFull:
-		err = sqltext.DiskFull(encoded.Text)
-	case encoded.OutOfMemory:
-		err = sqltext.OutOfMemory(encoded.Text)
+	e := &sentError{error: errors.New(encoded.Text)}
+	for i, isCause := range encoded.Causes {
+		if isCause {
+			e.causes = append(e.causes, sentCauses[i])
+		}
 	}
+	if encoded.OutOfMemory {
+		e.causes = append(e.causes, sqltext.OutOfMemory(encoded.Text))
+	}
+	err := error(e)
 	if encoded.Statement {
 		return &sqltext.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
 	}
