@@ -171,12 +171,21 @@ def parse_output(output: str) -> tuple[dict[str, Any], str]:
     environment must contain PARTD_ERRORS=json."""
     lines = output.strip().splitlines()
     for index in reversed(range(len(lines))):
-        with contextlib.suppress(ValueError):
-            details = json.loads(lines[index])
-            if isinstance(details, dict) and "kinds" in details:
-                lines[index] = details["error"]
-                return details, "\n".join(lines)
+        details = parse_details(lines[index])
+        if details is not None:
+            lines[index] = str(details.get("error", lines[index]))
+            return details, "\n".join(lines)
     return {"kinds": []}, "\n".join(lines)
+
+
+def parse_details(text: str) -> dict[str, Any] | None:
+    """Returns an error's details, or None if another program sent the text."""
+    with contextlib.suppress(ValueError, RecursionError):
+        details = json.loads(text)
+        if isinstance(details, dict) and isinstance(details.get("kinds"), list):
+            details["kinds"] = [kind for kind in details["kinds"] if isinstance(kind, str)]
+            return details
+    return None
 
 
 def parse_error(body: bytes, op: str, url: str) -> Error:

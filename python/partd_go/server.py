@@ -23,14 +23,16 @@ _STOP_TIMEOUT = 60.0  # how long, in seconds, a server may take to write all dat
 START_TIMEOUT = 60.0  # how long, in seconds, a server may take to become ready; recovery after a crash can take long
 
 # This shell script runs a server and then removes directories, even if this process has ended or the server was killed.
-# Its arguments are the directories, "--" and the server's command.
+# Its arguments are the directories, "--" and the server's command. 130 is the code of a program that was interrupted
+# and has said so itself.
 _RUN = """
 trap : HUP INT TERM
 n=0
 for word do [ "$word" = -- ] && break; n=$((n + 1)); done
 (shift $((n + 1)); exec "$@")
 code=$?
-[ $code -le 128 ] || echo '{"kinds": ["killed"], "error": "it was killed, with exit code '$code'"}' >&2
+[ $code -le 128 ] || [ $code = 130 ] ||
+    echo '{"kinds": ["killed"], "error": "it was killed, with exit code '$code'"}' >&2
 while [ $n -gt 0 ]; do rm -rf -- "$1" || { sleep 5; rm -rf -- "$1"; }; shift; n=$((n - 1)); done
 exit $code
 """

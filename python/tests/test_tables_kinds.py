@@ -79,11 +79,12 @@ class Details(flight.ServerMiddlewareFactory):
 
 
 class Sent(flight.ServerMiddleware):
-    def __init__(self, details):
-        self.details = details
+    def __init__(self, details, text=None):
+        self.text = text or json.dumps(details)
+        self.is_empty = details is None and text is None
 
     def sending_headers(self):
-        return {"partd-error": json.dumps(self.details)} if self.details else {}
+        return {} if self.is_empty else {"partd-error": self.text}
 
 
 class Failing(flight.FlightServerBase):
@@ -173,6 +174,34 @@ def test_advice(failing):
     assert type(error) is partd_go.TimedOut and "no answer within 20 seconds: pass a longer timeout" in str(error)
     details.next = {"kinds": ["call_limit", "timed_out"], "retry": "id"}
     assert "x: try again later" in str(caught(lambda tables: tables.get("t", timeout=20), tables))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *([1], 1, None, {}, {"kinds": 1}, {"kinds": [{}, [], 1]}, {"kinds": ["moment"], "before": 1, "after": "x"}),
+        {"kinds": ["moment"], "before": "0000-01-01T00:00:00Z"},
+        "[" * 5000,
+    ],
+)
+def test_invalid_details(failing, sent):
+    """Details of another program change nothing, and do not replace the error."""
+    _, details, tables = failing
+    text = sent if isinstance(sent, str) else json.dumps(sent)
+    start = details.start_call
+    details.start_call = lambda info, headers: Sent(sent, text)
+    try:
+        error = caught(READS[0], tables)
+    finally:
+        details.start_call = start
+    assert type(error) is (MomentError if "moment" in text else partd_go.Error)
+    assert getattr(error, "before", None) is getattr(error, "after", None) is None
+
+
+def test_missing_retry():
+    """Without retry, a change may have been applied."""
+    error = convert_error(flight.FlightUnavailableError("x"), "put", "u", "check", details={"kinds": ["new_kind"]})
+    assert type(error) is partd_go.UnknownOutcome
 
 
 def test_concurrent_calls(failing):
@@ -330,6 +359,13 @@ def test_killed_programs(tmp_path, monkeypatch, name):
         assert type(error) is partd_go.Killed and isinstance(error, partd_go.NoServer) and "memory" in str(error)
 
 
+def test_interrupted_program(tmp_path, monkeypatch):
+    """A program that was interrupted was not killed, although the shell adds 128 to a signal, too."""
+    monkeypatch.setattr(server, "program", lambda: program(tmp_path, ["interrupted"], code=130))
+    error = caught(lambda _: server.serve(str(tmp_path / "d"), flags=(), start_timeout=30), None)
+    assert type(error) is partd_go.NoServer and "did not start: a warning\nx" in str(error)
+
+
 def test_errno_of_a_server_that_cannot_start():
     for number, kind, advice in (
         (errno.ENOSPC, partd_go.NoSpace, "free space"),
@@ -350,6 +386,7 @@ def test_output():
         (f"w\n{line}\n", (details, "w\nx")),
         (f"{line}\nlate log\n", (details, "x\nlate log")),
         ('{"level": "WARN"}\n[1]\n1\n', ({"kinds": []}, '{"level": "WARN"}\n[1]\n1')),
+        ('{"kinds": 1}\n{"kinds": [[]]}', ({"kinds": []}, '{"kinds": 1}\n{"kinds": [[]]}')),
         ("", ({"kinds": []}, "")),
     ):
         assert parse_output(output) == expected

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Misuse
+from ..errors import Misuse, parse_details
 from .errors import convert_error
 
 T = TypeVar("T")
@@ -159,8 +159,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
     def received_headers(self, headers: Mapping[str, list[str]]) -> None:
         for details in headers.get("partd-error", ()):
-            with contextlib.suppress(ValueError):  # a header from another program
-                self.details = json.loads(details)
+            self.details = parse_details(details)
 
     def cancel(self) -> None:
         """Asks the server to end the call. It repeats the request, because the request can overtake the call."""

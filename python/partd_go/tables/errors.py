@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from typing import Any
@@ -129,11 +130,11 @@ def convert_error(
         problem, advice = f"no answer within {seconds(timeout)}", "pass a longer timeout"
     if error_class is Exists and op.startswith(_OPS_WITH_MODE):
         advice = _MODE_ADVICE
-    if advice_if_unknown and details.get("retry") == "id" and (error_class in _UNCERTAIN or kind == "preempted"):
+    if advice_if_unknown and details.get("retry", "id") == "id" and (error_class in _UNCERTAIN or kind == "preempted"):
         error_class, advice = UnknownOutcome, advice_if_unknown
     converted = failure(error_class, op, url, problem, advice)
     if isinstance(converted, MomentError):
-        converted.before, converted.after = (
-            time_of(details[name]) if name in details else None for name in ("before", "after")
-        )
+        for name in ("before", "after"):
+            with contextlib.suppress(KeyError, AttributeError, ValueError):  # missing, or not a time
+                setattr(converted, name, time_of(details[name]))
     return converted
