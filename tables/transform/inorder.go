@@ -202,7 +202,7 @@ func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	} else if a.DataType().ID() != arrow.DATE32 {
 		return nil, errNeedsSQL
 	}
-	times := arrowtype.Widen(a)
+	times := arrowtype.Of(a.DataType()).Ordered(a)
 	if factor == 1 {
 		return times, nil
 	}

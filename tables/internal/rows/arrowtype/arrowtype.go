@@ -53,6 +53,9 @@ type Row struct {
 	Ints        func(a arrow.Array) func(i int) int64
 	IntAppender func(b array.Builder) func(v int64)
 
+	// returns integers that sort like the values; may share memory with the array, and differs for nulls
+	Ordered func(a arrow.Array) []int64
+
 	// append the bytes of an integer: the first sort like the values, and the second are equal for all integer types
 	OrderKey, SignedKey func(a arrow.Array) func(dst []byte, i int) []byte
 
@@ -150,26 +153,6 @@ func Values(a arrow.Array) (values arrow.Array, index func(i int) int) {
 		}
 		return i
 	}
-}
-
-// Widen returns the integers of an array, or zero for nulls. The result may share memory with the array.
-func Widen(a arrow.Array) []int64 {
-	t := Of(a.DataType())
-	if t.Native == reflect.Int64 {
-		return arrow.GetValues[int64](a.Data(), 1)
-	}
-	return Collect(a, t.Ints(a))
-}
-
-// Collect returns the results of value for the rows of an array, or zero for nulls.
-func Collect(a arrow.Array, value func(i int) int64) []int64 {
-	all := make([]int64, a.Len())
-	for i := range all {
-		if a.IsValid(i) {
-			all[i] = value(i)
-		}
-	}
-	return all
 }
 
 // Times returns a function that returns a value of an array of dates or timestamps, in UTC.

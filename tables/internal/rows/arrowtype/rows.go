@@ -1,6 +1,7 @@
 package arrowtype
 
 import (
+	"math"
 	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -27,6 +28,13 @@ var rows = [...]Row{
 	arrow.BOOL: {
 		Kind: Bool, Native: reflect.Bool, SQL: "BOOLEAN", Stored: boolType, IsSorted: true,
 		Ints: reader(boolToInt), IntAppender: appender(func(v int64) bool { return v != 0 }),
+		Ordered: func(a arrow.Array) []int64 {
+			all := make([]int64, a.Len())
+			for i := range all {
+				all[i] = boolToInt(a.(*array.Boolean).Value(i))
+			}
+			return all
+		},
 	},
 
 	arrow.INT8:   sortable(integers[int8](Integer, "TINYINT", int32Type)),
@@ -133,6 +141,12 @@ func integers[T arrow.IntType | arrow.UintType](kind Kind, sql string, stored ar
 			return func(i int) int64 { return int64(values[i]) }
 		},
 		IntAppender: appender(func(v int64) T { return T(v) }),
+		Ordered: func(a arrow.Array) []int64 {
+			if reflect.TypeFor[T]().Kind() == reflect.Int64 {
+				return arrow.GetValues[int64](a.Data(), 1)
+			}
+			return convert(a, func(v T) int64 { return int64(v) })
+		},
 		OrderKey: func(a arrow.Array) func([]byte, int) []byte {
 			values := arrow.GetValues[T](a.Data(), 1)
 			return func(dst []byte, i int) []byte { return extsort.AppendUint(dst, uint64(values[i])^1<<63) }
@@ -165,7 +179,34 @@ func floats[T float32 | float64](sql string, stored arrow.DataType) Row {
 			return func(i int) float64 { return float64(values[i]) }
 		},
 		FloatAppender: appender(func(v float64) T { return T(v) }),
+		Ordered: func(a arrow.Array) []int64 {
+			return convert(a, func(v T) int64 { return floatOrder(float64(v)) })
+		},
 	}
+}
+
+// floatOrder returns an integer that sorts like v: -0 equals 0, and NaN comes before all numbers.
+func floatOrder(v float64) int64 {
+	bits := int64(math.Float64bits(v))
+	switch {
+	case v != v:
+		return math.MinInt64 + 2 // not one of the smallest two integers, whose comparison takes package sorted two steps
+	case v == 0:
+		return 0
+	case bits < 0:
+		return ^bits ^ math.MinInt64
+	}
+	return bits
+}
+
+// convert returns the results of f for the values of an array.
+func convert[T arrow.FixedWidthType, V any](a arrow.Array, f func(T) V) []V {
+	values := arrow.GetValues[T](a.Data(), 1)
+	all := make([]V, len(values))
+	for i, v := range values {
+		all[i] = f(v)
+	}
+	return all
 }
 
 func decimals[T any](wide func(T) decimal128.Num, narrow func(decimal128.Num) T) Row {

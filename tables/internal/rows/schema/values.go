@@ -29,7 +29,7 @@ func CheckArray(a arrow.Array) error {
 			}
 		}
 	case a.DataType().ID() == arrow.DATE64:
-		for i, ms := range arrowtype.Widen(a) {
+		for i, ms := range t.Ordered(a) {
 			if a.IsValid(i) && ms%(24*time.Hour).Milliseconds() != 0 {
 				return fmt.Errorf("row %d of a batch: %d ms after 1970-01-01 is not a whole number of days", i+1, ms)
 			}

@@ -77,11 +77,8 @@ func keyColumn(a arrow.Array) column {
 	switch {
 	case !t.IsSorted:
 		return nil
-	case t.Ints != nil:
-		return &ints{a, arrowtype.Widen(a)}
-	case t.Kind == arrowtype.Float:
-		value := t.Floats(a)
-		return &ints{a, arrowtype.Collect(a, func(i int) int64 { return int64(floatWord(value(i)) ^ 1<<63) })} // integers that sort as the floats do
+	case t.Ordered != nil:
+		return &ints{a, t.Ordered(a)}
 	case t.Kind == arrowtype.Text:
 		return &values[string]{a.(valueArray[string]), cmp.Compare[string], textWord[string], isWholeText}
 	case t.Kind == arrowtype.Binary:
@@ -188,19 +185,6 @@ func (c *values[T]) setWords(rows []entry, depth int) {
 
 func (c *values[T]) isComplete(w uint64, depth int) bool {
 	return w == 0 && depth == 0 || c.complete(w, depth)
-}
-
-func floatWord(v float64) uint64 {
-	bits := math.Float64bits(v)
-	switch {
-	case v != v:
-		return 1
-	case v == 0:
-		return 1 << 63 // -0 equals 0
-	case bits>>63 == 1:
-		return ^bits
-	}
-	return bits | 1<<63
 }
 
 // textWord returns seven bytes of a text, followed by a byte: one more than their number, or 9 if further bytes follow.

@@ -142,7 +142,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 func checkRange(a arrow.Array) error {
 	switch t := arrowtype.Of(a.DataType()); {
 	case t.Kind == arrowtype.Time:
-		for i, v := range arrowtype.Widen(a) {
+		for i, v := range t.Ordered(a) {
 			if v == int64(24*time.Hour/unitOf(a).Multiplier()) && a.IsValid(i) {
 				return errors.New("the time 24:00:00")
 			}
