@@ -61,6 +61,7 @@ type Row struct {
 
 	Floats        func(a arrow.Array) func(i int) float64
 	FloatAppender func(b array.Builder) func(v float64)
+	ExactKey      func(a arrow.Array) func(dst []byte, i int) []byte // appends the bytes of a float, which differ for -0 and 0
 
 	Decimals        func(a arrow.Array) func(i int) decimal128.Num // without the scale
 	DecimalAppender func(b array.Builder) func(v decimal128.Num)

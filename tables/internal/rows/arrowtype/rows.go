@@ -182,6 +182,10 @@ func floats[T float32 | float64](sql string, stored arrow.DataType) Row {
 		Ordered: func(a arrow.Array) []int64 {
 			return convert(a, func(v T) int64 { return floatOrder(float64(v)) })
 		},
+		ExactKey: func(a arrow.Array) func([]byte, int) []byte {
+			values := arrow.GetValues[T](a.Data(), 1)
+			return func(dst []byte, i int) []byte { return appendExactFloat(dst, float64(values[i])) }
+		},
 	}
 }
 
@@ -221,4 +225,12 @@ func largeTextAppender(b array.Builder) func([]byte) {
 
 func textViewAppender(b array.Builder) func([]byte) {
 	return b.(*array.StringViewBuilder).BinaryViewBuilder.Append
+}
+
+// appendExactFloat is like extsort.AppendFloat, but -0 comes before 0.
+func appendExactFloat(dst []byte, x float64) []byte {
+	if x == 0 && math.Signbit(x) {
+		return extsort.AppendUint(dst, 1<<63-1)
+	}
+	return extsort.AppendFloat(dst, x)
 }

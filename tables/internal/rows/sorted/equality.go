@@ -2,7 +2,6 @@ package sorted
 
 import (
 	"encoding/binary"
-	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -90,9 +89,8 @@ func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []by
 	case t.Kind == arrowtype.Bool:
 		value := t.Ints(a)
 		return func(dst []byte, row int) []byte { return append(dst, byte(value(row))) }
-	case t.Floats != nil:
-		value := t.Floats(a)
-		return func(dst []byte, row int) []byte { return appendExactFloat(dst, value(row)) }
+	case t.ExactKey != nil:
+		return t.ExactKey(a)
 	case t.Kind == arrowtype.Decimal && t.IsSorted: // of 128 bits, as all stored decimals
 		values := arrow.GetValues[decimal128.Num](a.Data(), 1)
 		return func(dst []byte, row int) []byte {
@@ -118,14 +116,6 @@ func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []by
 		}
 	}
 	return OrderKeyAppender(a)
-}
-
-// appendExactFloat is like extsort.AppendFloat, but -0 comes before 0.
-func appendExactFloat(dst []byte, x float64) []byte {
-	if x == 0 && math.Signbit(x) {
-		return extsort.AppendUint(dst, 1<<63-1)
-	}
-	return extsort.AppendFloat(dst, x)
 }
 
 // TextKeyAppender returns a function that appends a key for a value in a, which may have any type. appendText appends a
