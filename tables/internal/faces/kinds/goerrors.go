@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // goError is the Go error of a kind.
@@ -76,9 +75,6 @@ var (
 	bodyTooLarge = as(
 		func(e *http.MaxBytesError, d *Details) { d.Limit = e.Limit },
 		func(d *Details, _ error) error { return &http.MaxBytesError{Limit: d.Limit} })
-	memory = as(
-		func(sqltext.OutOfMemory, *Details) {},
-		func(_ *Details, text error) error { return sqltext.OutOfMemory(text.Error()) })
 	schema = as(
 		func(e *tables.SchemaError, d *Details) { d.Name = e.Column },
 		func(d *Details, text error) error { return &tables.SchemaError{Column: d.Name, Err: text} })

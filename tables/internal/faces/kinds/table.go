@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // Kind is a kind of error: a row of the table of kinds.
@@ -85,7 +86,7 @@ var (
 	Unsupported       = add(Kind{"unsupported", No, codes.Unimplemented, 501, failed, 406, "UnsupportedOperationException", "", "", is(errors.ErrUnsupported)})
 	BodyTooLarge      = add(Kind{"body_too_large", No, codes.InvalidArgument, 413, "request too large", 413, badRequest, "", "too_large", bodyTooLarge})
 	TooLarge          = add(Kind{"too_large", No, codes.ResourceExhausted, 400, invalid, 400, badRequest, "", "", is(partd.ErrTooLarge)})
-	Memory            = add(Kind{"memory", No, codes.InvalidArgument, 400, invalid, 400, badRequest, sqlFailed, "", memory})
+	Memory            = add(Kind{"memory", No, codes.InvalidArgument, 400, invalid, 400, badRequest, sqlFailed, "", is(sqltext.ErrMemory)})
 	SQL               = add(Kind{"sql", No, codes.InvalidArgument, 400, invalid, 400, badRequest, sqlFailed, "", statement})
 	Filter            = add(Kind{"filter", No, codes.InvalidArgument, 400, invalid, 400, badRequest, "", "", condition})
 	Line              = add(Kind{"line", No, codes.InvalidArgument, 400, invalid, 400, badRequest, "", "", goError{}})

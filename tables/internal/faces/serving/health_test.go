@@ -104,7 +104,7 @@ func TestDiskFullStatus(t *testing.T) {
 		{fmt.Errorf("a: %w", syscall.EDQUOT), codes.ResourceExhausted},
 		{fmt.Errorf("a: %w", sqliteFull{errors.New("database or disk is full")}), codes.ResourceExhausted},
 		{&tables.SQLError{Line: 1, Err: full}, codes.ResourceExhausted},
-		{&sqltext.Error{Err: sqltext.DiskFull("IO error: no space")}, codes.ResourceExhausted},
+		{&sqltext.Error{Err: &sqltext.CausedError{Text: "IO error: no space", Causes: []error{syscall.ENOSPC}}}, codes.ResourceExhausted},
 		{fmt.Errorf("%w: %w", tables.ErrDamaged, full), codes.ResourceExhausted},
 		{fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, full), codes.Unknown},
 		{&tables.SQLError{Line: 1, Err: errors.New("no space left on device")}, codes.InvalidArgument}, // the text of a client

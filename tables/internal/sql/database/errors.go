@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -26,11 +27,11 @@ func OutOfMemoryError(err error) error {
 	if strings.Contains(err.Error(), "failed to offload") {
 		advice = spillAdvice
 	}
-	return sqltext.OutOfMemory(fmt.Sprintf("%s error: %v: %s", outOfMemory, err, advice))
+	return &sqltext.CausedError{Text: fmt.Sprintf("%s error: %v: %s", outOfMemory, err, advice), Causes: []error{sqltext.ErrMemory}}
 }
 
 // NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
-func NeedsMemory(err error) bool { return errors.As(err, new(sqltext.OutOfMemory)) }
+func NeedsMemory(err error) bool { return errors.Is(err, sqltext.ErrMemory) }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
 func IsBinderError(err error) bool {
@@ -59,7 +60,7 @@ func decodeError(sql, message string) error {
 		return f.error(sql, OutOfMemoryError(errors.New(text)))
 	}
 	if trimmed := strings.TrimSpace(text); f.Type == "IO" && (strings.HasSuffix(trimmed, "No space left on device") || strings.HasSuffix(trimmed, "Disk quota exceeded")) {
-		return f.error(sql, sqltext.DiskFull("IO error: "+text))
+		return f.error(sql, &sqltext.CausedError{Text: "IO error: " + text, Causes: []error{syscall.ENOSPC}})
 	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"unicode/utf8"
 )
 
@@ -55,19 +54,19 @@ func RefusedAt(sql string, offset int, format string, args ...any) error {
 	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
 }
 
-// DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another
-// process.
-type DiskFull string
+// CausedError is an error of DuckDB or of another process, with the errors that it wraps here.
+type CausedError struct {
+	Text   string
+	Causes []error
+}
 
-func (e DiskFull) Error() string { return string(e) }
+func (e *CausedError) Error() string { return e.Text }
 
-// Unwrap returns syscall.ENOSPC.
-func (e DiskFull) Unwrap() error { return syscall.ENOSPC }
+// Unwrap returns the causes.
+func (e *CausedError) Unwrap() []error { return e.Causes }
 
-// OutOfMemory is the text of the error of a statement that ran out of memory, or out of space for temporary files.
-type OutOfMemory string
-
-func (e OutOfMemory) Error() string { return string(e) }
+// ErrMemory means that a statement ran out of memory, or out of space for temporary files.
+var ErrMemory = errors.New("out of memory")
 
 // ErrNotPerKey is the error for a statement that can have another result if it runs once for each part of its rows.
 var ErrNotPerKey = errors.New("the statement is not proved to be per key")

@@ -54,7 +54,7 @@ func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
 	}
-	encoded := fault{Text: err.Error(), OutOfMemory: errors.As(err, new(sqltext.OutOfMemory))}
+	encoded := fault{Text: err.Error()}
 	for i, cause := range sentCauses {
 		encoded.Causes[i] = errors.Is(err, cause)
 	}
@@ -132,37 +132,24 @@ func noEOF(err error) error {
 type fault struct {
 	Text         string
 	Statement    bool // whether the error is a sqltext.Error
-	OutOfMemory  bool // whether the error wraps sqltext.OutOfMemory
 	Causes       [len(sentCauses)]bool
 	Line, Column int
 }
 
 // sentCauses are the errors that an error wraps on both ends.
-var sentCauses = [...]error{syscall.ENOSPC, syscall.EDQUOT, partd.ErrTooLarge}
-
-// sentError is an error from the other end.
-type sentError struct {
-	error
-	causes []error
-}
-
-func (e *sentError) Unwrap() []error { return e.causes }
+var sentCauses = [...]error{syscall.ENOSPC, syscall.EDQUOT, partd.ErrTooLarge, sqltext.ErrMemory}
 
 func (f frame) fault() error {
 	var encoded fault
 	if err := json.Unmarshal(f.content, &encoded); err != nil {
 		return err
 	}
-	e := &sentError{error: errors.New(encoded.Text)}
+	err := &sqltext.CausedError{Text: encoded.Text}
 	for i, isCause := range encoded.Causes {
 		if isCause {
-			e.causes = append(e.causes, sentCauses[i])
+			err.Causes = append(err.Causes, sentCauses[i])
 		}
 	}
-	if encoded.OutOfMemory {
-		e.causes = append(e.causes, sqltext.OutOfMemory(encoded.Text))
-	}
-	err := error(e)
 	if encoded.Statement {
 		return &sqltext.Error{Line: encoded.Line, Column: encoded.Column, Err: err}
 	}
