@@ -18,7 +18,7 @@ type catalog struct {
 
 	files *fileSet // replacing it requires Store.lifeMu and Store.mu
 
-	// mu guards manifest and changes of files. Lock order: Store.mu, blobs.mu, mu.
+	// mu guards manifest and changes to files. Lock order: Store.mu, blobs.mu, mu.
 	mu       sync.Mutex
 	manifest manifest
 }
@@ -41,7 +41,7 @@ func (c *catalog) write(m manifest) error {
 	return err
 }
 
-// errNotSynced means that syncing a file failed, so it was not renamed into place.
+// errNotSynced means that a file could not be synced, so it was not renamed into place.
 var errNotSynced = errors.New("syncing failed")
 
 // replace replaces the manifest. If sync is set, the new manifest survives a power loss.

@@ -61,7 +61,7 @@ func (f *dataFile) check() (int64, error) {
 type fileSet struct {
 	refs  atomic.Int32
 	list  atomic.Pointer[[]*dataFile] // copy-on-write
-	locks []vfs.Lock                  // see lockForReaders
+	locks []vfs.Lock                  // locks held for readers: see lockForReaders
 }
 
 func newFileSet() *fileSet {

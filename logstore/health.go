@@ -113,7 +113,7 @@ func (h *health) canFlush() bool {
 	return !h.readOnly && h.checkPoisoned() == nil && h.noWALError() == nil
 }
 
-// checkWritable returns nil, or the reason why the store accepts no writes. Store.mu must be held.
+// checkWritable returns the reason why the store accepts no writes, or nil. Store.mu must be held.
 func (h *health) checkWritable() error {
 	switch {
 	case h.dir == "":

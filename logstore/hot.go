@@ -14,7 +14,7 @@ import (
 
 const (
 	maxHotPerPart = 16
-	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
+	hotSample     = 8 << 10 // number of bytes at the start of a part that hotKeys examines first
 )
 
 // keySize sums up the effect of one key's entries.
@@ -50,9 +50,9 @@ type keySizes struct {
 
 var errLimitReached = errors.New("reached the byte limit")
 
-// countKeys adds up the sizes of each key's entries in src, until it has read limit bytes. It reads
-// src with r, to reuse r's memory. It appends the encoded spans of the entries to spanBuf, but does
-// not grow spanBuf. If spanBuf is too small, countKeys sets the result's spans.full.
+// countKeys adds up the sizes of each key's entries in src until it has read limit bytes. It reads
+// src with r to reuse r's memory. It appends the encoded spans of the entries to spanBuf. If spanBuf
+// has too little capacity, countKeys does not grow it, but sets the result's spans.full.
 func countKeys(r *segment.EntryReader, src segment.Source, limit int64, spanBuf []byte) (*keySizes, error) {
 	s := &keySizes{spans: spanList{list: spanBuf}}
 	ids := map[string]uint32{}

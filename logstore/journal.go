@@ -24,7 +24,7 @@ type journal struct {
 	reclaim  *reclaiming
 
 	maxSessions                    int
-	considerMerge, considerReclaim func() // called with mu held when a merge, or reclaiming space, may be due
+	considerMerge, considerReclaim func() // called with mu held when merging or reclaiming space may be due
 
 	seq       uint64 // number of the next record
 	editCount uint64 // number of changes to the content since Open, except drops

@@ -28,7 +28,7 @@ type memtable struct {
 	size             int64 // encoded bytes
 	emptyRecordBytes int64 // bytes of records in wal that have no entries
 	maxBlobNo        uint32
-	temporary        bool // free the table, instead of reusing it, when the last reader ends
+	temporary        bool // the table is freed, not reused, when its last reader ends
 
 	// refs counts the readers of the arena, plus one for the store while it uses the table.
 	refs       atomic.Int32

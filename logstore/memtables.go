@@ -59,7 +59,7 @@ func (ts *memtables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
-	return n + int64(ts.spares)*ts.bytes // for each spare, a slow reader uses a table that is not in use here
+	return n + int64(ts.spares)*ts.bytes // each spare replaces a table that a slow reader uses
 }
 
 // takeTable returns an unused table. If there is none, it releases mu and waits until readers release one.
@@ -91,7 +91,8 @@ func (ts *memtables) tryTake() (*memtable, error) {
 	return t, nil
 }
 
-// put makes an empty table available again, or frees it if two other tables suffice and it is a spare.
+// put makes an empty table available again. If there are spares and two other tables are available,
+// it frees the table instead.
 func (ts *memtables) put(t *memtable) {
 	available := len(ts.free)
 	for _, used := range ts.inUse() {

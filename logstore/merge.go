@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// nextMerge returns the next due merge, or nil. mu must be held; it is released while a seal ends.
+// nextMerge returns the next due merge, or nil. mu must be held; it is released to wait for a seal.
 func (m *merging) nextMerge(ctx context.Context) *mergeJob {
 	m.journal.waitSealed()
 	if ctx.Err() != nil || m.checkWritable() != nil {

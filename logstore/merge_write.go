@@ -177,8 +177,8 @@ func (j *mergeJob) stream(p int) error {
 	return nil
 }
 
-// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns and otherwise
-// in the same order. It returns the start of each bucket and the end of the last bucket.
+// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns. Within a bucket,
+// it keeps their order. It returns the start of each bucket and the end of the last bucket.
 func scatterEntries(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, buckets+1)
 	for off := 0; off < len(entries); {

@@ -24,7 +24,7 @@ const (
 )
 
 // cacheProbe detects a small page cache, from which the system soon removes new segments. It probes
-// again later, because other programs may have used the memory only for a time.
+// again later, because the lack of memory may be temporary.
 type cacheProbe struct {
 	isSmall bool
 	written int64       // bytes of segments written since the probe began or isSmall was set

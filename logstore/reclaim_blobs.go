@@ -165,7 +165,7 @@ func (rc *reclaimer) sweep(ctx context.Context, files *fileSet, victims []*dataF
 // replaceBlobs calls commit to make the change on disk. Then it removes blob file f from files and
 // adds the replacements, if any.
 func (rc *reclaimer) replaceBlobs(files *fileSet, f *dataFile, commit func() error, replacements ...*dataFile) error {
-	rc.locks.lifeMu.RLock() // prevents Drop and Close
+	rc.locks.lifeMu.RLock() // blocks Drop and Close
 	defer rc.locks.lifeMu.RUnlock()
 	rc.locks.mu.Lock()
 	err := rc.checkWritable()

@@ -59,7 +59,8 @@ func (w *scanWorker) send() error {
 	return nil
 }
 
-// beginKey begins a key. The caller must then call addValue for each piece of its value, and endKey.
+// beginKey begins a key. The caller must then call addValue for each piece of its value and finally
+// call endKey.
 func (w *scanWorker) beginKey(key []byte) error {
 	b, err := w.reserve(len(key) + 1)
 	if err != nil {

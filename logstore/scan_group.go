@@ -185,7 +185,7 @@ func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	return nil
 }
 
-// emitKeyRefs emits a key. refs must be all its entries, of any kind.
+// emitKeyRefs emits a key. refs must be all its entries, which may be of any kind.
 func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	var size int64
 	firstLive := 0 // index of the first entry that belongs to the value
@@ -247,7 +247,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 }
 
 func (w *scanWorker) emitPartition(p *scanPartition) error {
-	// Stream a key that has a hot run in any segment from all segments, instead of loading it.
+	// If a key has a hot run in any segment, stream it from all segments instead of loading it.
 	w.streamedKeys = w.streamedKeys[:0]
 	for _, seg := range w.sc.v.segments {
 		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)

@@ -34,7 +34,7 @@ func (r *entryRef) value(data []byte) []byte {
 }
 
 // sortByHash stably sorts refs, whose hashes must be in r, by hash. spare and counts are scratch
-// space; spare must be as long as refs. It returns the slice with the result, and the other slice.
+// space; spare must be as long as refs. It returns the slice with the result and the other slice.
 //
 // Two radix passes sort by the leading bits. After that, only entries with equal leading bits can
 // be out of order.

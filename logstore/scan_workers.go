@@ -203,7 +203,7 @@ func (ss *scans) take(parts int) int64 {
 }
 
 // workerNeeds returns the maximum number of workers, which is at most the number of ranges, and the memory of each in
-// bytes. With less memory, a worker could not load a whole range, and would have to read it several times.
+// bytes. With less memory, a worker could not load a whole range and would have to read it several times.
 func (sc *scanner) workerNeeds() (workers int, bytes int64) {
 	const samples = 64
 	var largest int64

@@ -45,7 +45,7 @@ func (j *journal) rotateTable(ctx context.Context) error {
 func (j *journal) freeze(t *memtable) error {
 	if j.durable.Load() {
 		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
-		// lose records of this file and keep records of the next file.
+		// keep records of the next file but lose records of this one.
 		if err := j.wal.sync(j.tables.active.wal, j.seq-1, j.catalog.files); err != nil {
 			return err
 		}

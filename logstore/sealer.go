@@ -70,7 +70,7 @@ func (sl *sealer) append(f *dataFile, t *memtable) (*storedSegment, error) {
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
 	w := segment.NewWriter(&f.File, sl.probe.output(f), f.end, segBits, sl.comp, sl.bufs)
 	defer func() { sl.bufs = w.Buffers() }()
-	defer sl.entries.Reset(nil) // do not keep t
+	defer sl.entries.Reset(nil) // so that entries does not retain t
 
 	perRange := 1 << (t.bits - segBits)
 	sl.freeSpans = sl.spans

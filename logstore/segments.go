@@ -71,7 +71,7 @@ type version struct {
 	refs int // readers, plus one each for the store and the previous version
 
 	// When no reader uses this version or an earlier one, the doomed files are closed,
-	// and the cut files truncated.
+	// and the files in cuts are truncated.
 	doomed []*dataFile
 	cuts   []fileCut
 	next   *version
@@ -83,7 +83,7 @@ type fileCut struct {
 	end  int64
 }
 
-// acquire returns the current version, with an additional reference. mu must be held.
+// acquire adds a reference to the current version and returns the version. mu must be held.
 func (ss *segmentList) acquire() *version {
 	ss.version.refs++
 	return ss.version

@@ -144,7 +144,8 @@ func (s *Store) releaseAll() error {
 	return errors.Join(append(errs, s.unlock())...)
 }
 
-// hangTime is how long a sync may take, and may go on after its caller has given up, before the disk counts as hanging.
+// hangTime limits both how long a sync takes and how long it continues after its caller has given up. Beyond both
+// limits, the disk counts as hanging.
 const hangTime = time.Minute
 
 // Sync waits until all changes that returned before the call are durable, so that they survive
@@ -189,7 +190,7 @@ func (s *Store) watchSync(done <-chan struct{}) {
 }
 
 // Reclaim frees the space of deleted and replaced data now, even if there is too little for the
-// store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
+// store to do so on its own. Call Reclaim if the disk runs out of space. It searches for such
 // data at most every ten seconds, and only if there may be new data to find. It skips files that
 // are less than half dead.
 //

@@ -23,7 +23,7 @@ type views struct {
 
 // view is the content of the store at one moment. The caller must close it.
 type view struct {
-	views      *views // created the view
+	views      *views // creator of the view
 	files      *fileSet
 	version    *version
 	segments   []*storedSegment
@@ -39,7 +39,7 @@ type tableView struct {
 	ledger segment.Ledger
 }
 
-// releaseTables records that the view no longer uses its tables. mu must be held.
+// releaseTables stops counting the view as a slow reader. mu must be held.
 func (v *view) releaseTables() {
 	if v.slowReader {
 		v.slowReader = false

@@ -169,7 +169,7 @@ func (wal *writeAhead) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd appends an end record to old, which names next as the following file. Without it, Open would
+// markEnd appends to old an end record that names next as the following file. Without it, Open would
 // not notice the loss of next. seq is the number of next's first record. next must already exist.
 // markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
 func (wal *writeAhead) markEnd(old, next *walFile, seq uint64) {

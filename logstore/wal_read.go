@@ -98,9 +98,9 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	return h, entries, nil
 }
 
-// check verifies the checksum of a record's entries, and that the record is not too large for
-// the store's memory. It reads block by block, so that a false length does not cause a large
-// allocation.
+// check verifies that the checksum of a record's entries is correct and that the record is not too
+// large for the store's memory. It reads block by block, so that a false length does not cause a
+// large allocation.
 func (r *walReader) check(h recordHeader) error {
 	end := r.off + h.totalLen
 	var crc uint32
@@ -125,8 +125,8 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damageError must be called if there is no valid record at off. It returns an error if a later record
-// shows that the data at off is damaged, rather than the torn end of the log after a crash.
+// damageError handles the lack of a valid record at off. It returns an error if a later record shows
+// that the data at off is damaged, rather than the torn end of the log after a crash.
 func (r *walReader) damageError() error {
 	later, exists, err := r.findHeader(r.off + 1)
 	if err != nil || !exists {

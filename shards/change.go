@@ -21,8 +21,8 @@ func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.do(ctx, "append", change, targets, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
 }
 
-// BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or the least that any open
-// store recommends.
+// BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or less if an open store
+// recommends less.
 func (s *Shards) BatchBytes() int {
 	size := partd.BatchBytes(nil)
 	for _, sh := range s.shards {

@@ -15,7 +15,7 @@ import (
 
 // Error is an error from one shard.
 type Error struct {
-	Shard string // name
+	Shard string // name of the shard
 	Err   error
 }
 

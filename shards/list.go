@@ -69,7 +69,7 @@ const (
 )
 
 // ensure brings sh into the state n. If another call failed while this one waited for sh.openLock, ensure returns that
-// failure instead of trying again. Failures of calls with n == change, or whose ctx has ended, are not passed on.
+// error instead of trying again, unless the other call had n == change or its ctx had ended.
 func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
@@ -77,7 +77,7 @@ func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // watches until ensure returns
+	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // until ensure returns, Close cancels ctx
 	oldErr := sh.lastErr.Load()
 	if err := canceled.Send(ctx, sh.openLock, struct{}{}); err != nil {
 		return err

@@ -48,7 +48,7 @@ type Shards struct {
 	names        string      // the names, one per line
 	idsExchanged atomic.Bool // every store contains the identifiers of all shards
 	closed       atomic.Bool
-	ctx          context.Context // ends with Close
+	ctx          context.Context // canceled by Close
 	cancel       context.CancelFunc
 }
 
@@ -85,9 +85,9 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 	return s, nil
 }
 
-// Open is like New, but opens the stores by name, concurrently. If only some stores are
-// unreachable, because of a network error (a [net.Error] that is not about a file), Open succeeds.
-// An unreachable store is opened when one of its keys is needed.
+// Open is like New, but opens the stores by name, concurrently. Open succeeds even if some, but not
+// all, stores are unreachable because of a network error (a [net.Error] that is not about a file). An
+// unreachable store is opened when one of its keys is needed.
 func Open(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	s, err := newLazyShards(names, open)
 	if err != nil {

@@ -32,7 +32,7 @@ type stream struct {
 	value   io.Reader // the reader that Out returned
 	err     error     // first error, or io.EOF at the end
 
-	// Sources; at most one of them is in use as stored. They are fields to avoid allocations.
+	// At most one of these sources is in use, as stored. They are fields to avoid allocations.
 	scanned partd.Value
 	memory  memory
 }
@@ -124,7 +124,7 @@ func (s *stream) fill(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// memory reads stored bytes in memory.
+// memory is a source of stored bytes that are in memory.
 type memory []byte
 
 func (m *memory) Read(p []byte) (int, error) {
@@ -182,7 +182,7 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 		value, err = r.ReadAll()
 		return value, s.check(err)
 	}
-	value = make([]byte, 0, len(stored)+1) // if the size stays the same, one byte more lets fill find the end
+	value = make([]byte, 0, len(stored)+1) // the spare byte lets fill find the end of a value of the same size
 	for {
 		value, err = s.fill(value)
 		if err == io.EOF {

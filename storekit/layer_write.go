@@ -58,7 +58,7 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 				return err
 			}
 			if isAppend && len(entries[i].Value) == 0 {
-				b.entries[i].Value = nil // even if In adds a header
+				b.entries[i].Value = nil // an empty append stores nothing, even if In adds a header
 			}
 		}
 		return nil
@@ -81,7 +81,7 @@ func (l *Layer) passIn(ctx context.Context, op string, e partd.Entry, buffer *[]
 	if err != nil {
 		return nil, l.keyError(op, e.Key, err)
 	}
-	if len(stored) > 0 && &stored[0] == &dst[:1][0] {
+	if len(stored) > 0 && &stored[0] == &dst[:1][0] { // In has appended to dst
 		*buffer = (*buffer)[:len(*buffer)+len(stored)]
 	}
 	return slices.Clip(stored), nil

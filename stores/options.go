@@ -37,7 +37,7 @@ func sizeKind() kind { return parsedKind("SIZE", ParseSize) }
 
 func countKind() kind { return numberKind("COUNT", math.MaxInt, "must be a number above 0") }
 
-// numberKind returns a kind that accepts numbers from 1 to highest. rule is the error for other values.
+// numberKind returns a kind that accepts numbers from 1 to highest. rule is the error message for other values.
 func numberKind(usage string, highest int, rule string) kind {
 	return kind{usage, func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {

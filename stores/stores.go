@@ -186,7 +186,7 @@ type Scheme struct {
 // Option is an option of a [Scheme].
 type Option struct {
 	Name, Usage, Default, Help string
-	Check                      func(value string) error // returns an error for a bad value; nil accepts any
+	Check                      func(value string) error // returns an error for a bad value; nil accepts all values
 }
 
 func (t *Set) stores() []store {

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	unitShift  = 6                      // chunks are multiples of 64 bytes
+	unitShift  = 6                      // chunks consist of units of 64 bytes
 	blockShift = 20                     // chunks come from blocks of up to 1 MiB
-	unitBits   = blockShift - unitShift // number of low bits of a Ref: the unit's index in its block
+	unitBits   = blockShift - unitShift // number of low bits of a Ref, which hold the first unit's index in its block
 	unitMask   = 1<<unitBits - 1        // mask of the unit's index in a Ref
 	headerLen  = 8                      // bytes before a chunk's data: next chunk and class
 	// class of the largest chunks, 128 KiB, for keys of up to 65,535 bytes
@@ -21,7 +21,7 @@ const (
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
 	minSpare   = 32 << 20                            // minimum size of a slab that prepares blocks in advance
 	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
-	maxBlocks  = 1 << (32 - unitBits)                // number of blocks that a Ref can tell apart
+	maxBlocks  = 1 << (32 - unitBits)                // number of blocks that a Ref can address
 	MaxBytes   = maxBlocks << blockShift             // maximum Footprint, 256 GiB
 )
 
@@ -43,10 +43,10 @@ type Slab struct {
 	allocated atomic.Int64             // bytes of all blocks, including spare
 	reserved  atomic.Int64             // number of blocks that Reserve has granted
 
-	MaxBlocks int // for tests: maximum number of blocks; 0 means as many as a Ref can tell apart
+	MaxBlocks int // for tests: maximum number of blocks; 0 means as many as a Ref can address
 
 	mu          sync.Mutex
-	firstUnused int          // offset in the last block where its never-used part starts
+	firstUnused int          // offset of the never-used end of the last block
 	free        [classes]Ref // first chunk of each class's free list
 	freeBytes   int64        // bytes in the free lists
 	spare       chan []byte  // yields the next block, which another goroutine prepares; may be nil
@@ -65,9 +65,9 @@ func (s *Slab) Footprint() int64 { return s.allocated.Load() }
 // Used returns the bytes of all chunks in use, including their unused ends.
 func (s *Slab) Used() int64 { return s.used.Load() }
 
-// Reserve reports whether n strings of the given total length in bytes can certainly be appended or
-// stored. If so, the caller must then call Unreserve with the returned number of blocks. Reserve does
-// not count on freed memory, which may be in chunks of the wrong sizes.
+// Reserve reports whether n strings of the given total length in bytes are certain to fit. If so, the
+// caller can append or store them and must then call Unreserve with the returned number of blocks.
+// Reserve does not count on freed memory, which may be in chunks of the wrong sizes.
 func (s *Slab) Reserve(n int, bytes int64) (blocks int64, fits bool) {
 	// A new chunk for p bytes has at most 2p+64 bytes, or half the length of a long string (see grow).
 	// Chunks that do not fit leave at most an eighth of a block unused. The first blocks are smaller.

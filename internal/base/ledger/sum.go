@@ -1,5 +1,5 @@
-// Package ledger counts and sums sets of records, to prove that a job's output consists of
-// exactly the records of its input.
+// Package ledger counts and sums sets of records to prove that a job's output consists of exactly
+// the records of its input.
 package ledger
 
 import (

@@ -1,4 +1,4 @@
-// Package progress shows the progress of long work on a terminal, on a single line: bytes, percent,
+// Package progress shows the progress of long-running work on one line of a terminal: bytes, percent,
 // rate and remaining time, or what the work is waiting for.
 package progress
 
@@ -108,8 +108,8 @@ func Rate(perSecond float64) string {
 	return fmt.Sprintf("%.0f MB/s", perSecond/1e6)
 }
 
-// Line describes work in progress: done of total bytes in the time elapsed. total is -1 if it
-// is unknown.
+// Line describes the progress of work that has processed done of total bytes in the elapsed time.
+// total is -1 if it is unknown.
 func Line(done, total int64, elapsed time.Duration) string {
 	rate := float64(done) / max(elapsed.Seconds(), 1e-9)
 	line := fmt.Sprintf("%.1f MB", float64(done)/1e6)

@@ -43,7 +43,7 @@ func AppendDoubled(dst, field []byte) []byte {
 	}
 }
 
-// hasSpecial reports whether a field contains a byte that needs quotes anywhere.
+// hasSpecial reports whether a field contains a byte that requires quotes wherever it occurs.
 func hasSpecial(field []byte, sep byte) bool {
 	const short = 16
 	if len(field) > short {

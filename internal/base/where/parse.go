@@ -15,7 +15,7 @@ type parser struct {
 	token      token // next token
 	nextOffset int   // offset after the next token
 	depth      int
-	parts      bool  // whether parts of columns can be compared
+	parts      bool  // parts of columns are allowed
 	err        error // the first error; after an error, token is always tokenEnd
 }
 

@@ -18,7 +18,7 @@ type keyFile struct {
 	info         vfs.Info // info at the time of opening, to detect that the file was replaced
 	size         int64    // length; valid while epoch equals cache.epoch
 	epoch        uint64   // cache.epoch when size was read
-	recentlyUsed bool     // used since cache.hand last passed
+	recentlyUsed bool     // used since cache.hand last passed this file
 	slot         int      // index in cache.ring, if open
 	dirty        bool     // has unsynced data
 

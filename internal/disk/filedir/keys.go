@@ -84,7 +84,7 @@ func (t *tree) isEmptyTupleDir(name string) bool {
 }
 
 // freeName removes the directory called name, so that a file can have the name. Such directories
-// remain after the tuples in them were deleted, by this package or by Python.
+// remain when this package or Python has deleted the tuples in them.
 func (t *tree) freeName(name string) error {
 	t.removeDirs(name + "/")
 	if t.fs.Remove(t.path(name)) != nil {

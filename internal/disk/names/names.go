@@ -45,8 +45,8 @@ const (
 
 // Scheme converts keys to file names and back.
 type Scheme struct {
-	// FoldsCase reports whether the file system ignores case. If so, capital letters are
-	// written as %XX.
+	// FoldsCase means that the file system ignores case. Capital letters are then written as
+	// %XX.
 	FoldsCase bool
 }
 

@@ -261,7 +261,7 @@ func Disk(dir string) (free, total int64, err error) {
 		CheckWritable(dir string) error
 	})
 	if !ok {
-		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
+		return 0, 0, fmt.Errorf("%w: reading the free space of a disk", errors.ErrUnsupported)
 	}
 	free, err = disk.Free(dir)
 	if err == nil {

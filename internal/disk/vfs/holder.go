@@ -23,8 +23,8 @@ import (
 // PID. Holder trusts a note only while its process runs, because a killed process leaves its note.
 //
 // On a network file system, flock may exclude only processes of one machine, or of one mount. There, the
-// holder also creates a claim, which is a file with its note next to the lock file. All of these file
-// systems let only one process create a file.
+// holder also creates a claim, which is a file with its note next to the lock file. On all of these file
+// systems, only one process can create a file of a given name.
 
 const (
 	claimSuffix    = ".holder"
