@@ -41,7 +41,7 @@ func TestLimits(t *testing.T) {
 	if got := (cluster{machines: 1, cores: 1}).withKills(100, 10, 95); got != 165 {
 		t.Errorf("with a kill after 95 s, tasks take %v s, want 165", got)
 	}
-	if got := untilUndisturbed(3600, 3600); math.Abs(got-3600*(math.E-1)) > 1 {
+	if got := withDiskLosses(3600, 3600); math.Abs(got-3600*(math.E-1)) > 1 {
 		t.Errorf("a job of an hour, disturbed once an hour, takes %v s, want %v", got, 3600*(math.E-1))
 	}
 }

@@ -39,11 +39,11 @@ type flags struct {
 
 // result describes one job.
 type result struct {
-	AppendSec  float64 // time of generating and appending all entries, and of the flush
-	ReadSec    float64 // time of reading and checking all values
+	AppendSec  float64 // time to generate, append and flush all entries
+	ReadSec    float64 // time to read and check all values
 	CPUSec     float64
 	Written    int64   // bytes written to the disk
-	P99Micros  float64 // 99th percentile of the latency of appends
+	P99Micros  float64 // 99th percentile of the append latency
 	InputBytes int64   // total size of the values
 }
 
@@ -60,12 +60,12 @@ func main() {
 	flag.Var(&f.limit, "limit", "memory limit of each job as a `size`, including its page cache")
 	flag.Var(&f.memory, "memory", "memory `size` of the logstore; 0 means a quarter of the limit")
 	flag.Uint64Var(&f.keys, "keys", 1_000_000, "number of distinct `keys`")
-	flag.StringVar(&f.dists, "dists", "uniform,zipf", "distributions of keys: "+appendload.Dists)
-	flag.StringVar(&f.stores, "stores", goStores+","+strings.Join(peerNames, ","), "the stores to run; ratios are to the first")
+	flag.StringVar(&f.dists, "dists", "uniform,zipf", "key distributions: "+appendload.Dists)
+	flag.StringVar(&f.stores, "stores", goStores+","+strings.Join(peerNames, ","), "the `stores` to run; ratios compare the others with the first")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
-	flag.StringVar(&f.duckdb, "duckdb", program.PeerPython("engines"), "a `Python` that has DuckDB")
+	flag.StringVar(&f.duckdb, "duckdb", program.PeerPython("engines"), "`Python` interpreter with DuckDB")
 	flag.IntVar(&f.rounds, "rounds", 1, "number of `rounds`; medians are reported")
-	flag.StringVar(&f.child, "child", "", "run only this `store`, and print JSON (used internally)")
+	flag.StringVar(&f.child, "child", "", "run only this `store` and print JSON (used internally)")
 	program.ParseFlags()
 	if f.memory == 0 {
 		f.memory = max(f.limit/4, logstore.MinMemory)
@@ -137,7 +137,7 @@ func (f *flags) compareJobs(gb float64, dist string) error {
 	return nil
 }
 
-// runInChild runs one job in a child process. skipped is the reason why there is no result.
+// runInChild runs one job in a child process. If there is no result, skipped says why.
 func (f *flags) runInChild(name string, gb float64, dist string) (r result, skipped string, err error) {
 	cmd := program.Self("--child", name, "--gb", fmt.Sprint(gb), "--dists", dist, "--dir", f.dir, "--duckdb", f.duckdb,
 		"--keys", fmt.Sprint(f.keys), "--limit", fmt.Sprint(int64(f.limit)), "--memory", fmt.Sprint(int64(f.memory)))
@@ -190,7 +190,7 @@ func (f *flags) runChild() error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// measure runs a job of a Go store in the current directory.
+// measure runs a job with a Go store in the current directory.
 func measure(name string, l *appendload.Load, o *logstore.Options) (r result, err error) {
 	r.InputBytes = int64(l.Entries) * int64(l.Value)
 	start := time.Now()

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// peerNames are the stores whose jobs are Python programs. Python's partd gets a hundredth of the
+// peerNames lists the stores whose jobs are Python programs. Python's partd gets a hundredth of the
 // entries and keys, because it needs a file for each key.
 var peerNames = []string{"duckdb", "python-partd"}
 
@@ -21,7 +21,7 @@ var duckdbProgram string
 //go:embed partd.py
 var partdProgram string
 
-// runPeer runs the job of a peer, which prints its result, in the current directory.
+// runPeer runs the Python program of a peer in the current directory and copies its result to stdout.
 func (f *flags) runPeer(entries uint64) error {
 	command, module, text, keys := f.duckdb, "duckdb", duckdbProgram, f.keys
 	if f.child == "python-partd" {
@@ -44,7 +44,7 @@ func (f *flags) runPeer(entries uint64) error {
 	return err
 }
 
-// skip ends the process, and reports why it has no result.
+// skip prints why the job has no result and ends the process.
 func skip(format string, args ...any) {
 	fmt.Printf(format+"\n", args...)
 	os.Exit(exitSkipped)

@@ -24,9 +24,9 @@ var peerPython string
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
 	name   string
-	ours   string // runOne's argument for the run of this module
-	peer   string // the run to compare with: "go" and runOne's argument, or "python" and peer.py's
-	target string // the speed that this module should reach, for the table
+	ours   string // argument of runOne for the run of this module
+	peer   string // the run to compare with: "go" and an argument of runOne, or "python" and one of peer.py
+	target string // the speed that this module should reach; only printed
 }
 
 func rows() []row {
@@ -67,13 +67,13 @@ func compare(rounds int, filter string) error {
 	return w.Flush()
 }
 
-// result is what a run prints: the number of entries, the seconds, and the peak memory in kB.
+// result holds what a run prints: the number of entries, the seconds, and the peak memory in kB.
 type result struct{ entries, seconds, rss float64 }
 
 // rate returns the speed in millions of entries per second.
 func (r result) rate() float64 { return r.entries / r.seconds / 1e6 }
 
-// measure runs operation ("go" or "python", and an argument) in a new process.
+// measure runs an operation, such as "go dict 1000" or "python file", in a new process.
 func measure(operation string) (r result, err error) {
 	language, name, _ := strings.Cut(operation, " ")
 	dir, err := os.MkdirTemp("", "partd-bench-*")

@@ -98,8 +98,8 @@ func runDisk(kind string, batches [][]partd.Entry, entries int) (float64, error)
 	return runStore(store, batches, entries)
 }
 
-// runStore appends the entries, and then checks the size of each key's value. It returns the
-// seconds of the appends without the final flush, because the peer's time excludes the flush too.
+// runStore appends the entries and then checks the size of each key's value. It returns how many seconds the appends
+// took. The final flush does not count, as in the peer's time.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()
 	want := map[string]int64{}

@@ -8,8 +8,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// digest identifies the content of an output, which consists of pairs of a key and a value. A
-// value is a row, a field or a result. The order of keys does not affect the digest.
+// digest identifies the content of an output, which consists of key-value pairs. Depending on the job, a value is a
+// row, a field or a result. The order of keys does not affect the digest.
 type digest struct {
 	Keys, Pairs uint64
 	Rows        uint64 // sum of the pairs' hashes; the order of a key's values does not affect it

@@ -18,7 +18,7 @@ print(time.monotonic() - start)
 `
 
 // duckdbCommand returns a command that runs statements and prints the seconds that the last one
-// took. DuckDB may change the order of rows, as its manual advises for data larger than memory.
+// took. It lets DuckDB reorder rows, as DuckDB's manual advises for data larger than memory.
 func (f *flags) duckdbCommand(outDir string, statements ...string) *exec.Cmd {
 	set := []string{
 		"-c", duckdbProgram, fmt.Sprintf("SET memory_limit = '%dKB'", f.duckdbMemory/1000), "SET threads = " + strconv.Itoa(f.threads),
@@ -113,8 +113,8 @@ func duckdbLists(f *flags, src *input, outDir string) *exec.Cmd {
 		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.isText)))
 }
 
-// duckdbValues does the job "values" in DuckDB's fastest way: it sorts the rows by key, and does
-// not collect a key's values in a list.
+// duckdbValues does the job "values" in DuckDB's fastest way: it sorts the rows by key instead of
+// collecting each key's values in a list.
 func duckdbValues(f *flags, src *input, outDir string) *exec.Cmd {
 	key, value := src.columnNames()
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(src)+" ORDER BY "+key,

@@ -21,7 +21,7 @@ import (
 type input struct {
 	name   string // name in reports
 	path   string
-	isText bool // the fields are separated by runs of blanks, and there is no header; otherwise the file is CSV
+	isText bool // the fields are separated by runs of blanks, and there is no header; false for CSV
 	header string
 	keys   int64 // number of keys of a generated input
 	dist   string
@@ -127,7 +127,7 @@ func (f *flags) prepare(src *input) error {
 	return err
 }
 
-// column returns the number of a column, which is given by name or number.
+// column returns the number of the column with the given name or number.
 func (src *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
@@ -208,7 +208,7 @@ func eachLine(r io.Reader, handle func(line []byte) error) error {
 	}
 }
 
-// field returns the field of a row in a column, and reports whether the row has that field.
+// field returns a row's field in the given column and reports whether the row has it.
 func (src *input) field(line []byte, column int) ([]byte, bool) {
 	if !src.isText {
 		for ; column > 1; column-- {

@@ -55,7 +55,7 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns flags with the defaults that main does not state itself.
+// defaults returns flags with those default values that main does not pass to package flag as literals.
 func defaults() flags {
 	return flags{
 		bytes: 600_000_000, memory: 256 << 20, duckdbMemory: 512_000_000, keys: "1000,100000,1000000", threads: 2,
@@ -70,7 +70,7 @@ func main() {
 	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: uniform, zipf, or half (one key in half of the rows)")
 	flag.Uint64Var(&f.seed, "seed", 1, "`seed` of the generated input")
 	flag.StringVar(&f.file, "file", "", "use this `file` as input; CSV must not contain quotes")
-	flag.StringVar(&f.format, "format", "", "format of --file: csv or text (default: by its name)")
+	flag.StringVar(&f.format, "format", "", "format of --file: csv or text (default: by the file's extension)")
 	flag.StringVar(&f.by, "by", "", "key `field` of --file: a name, a number, or -1 for the last field of text")
 	flag.StringVar(&f.values, "values", "1", "the `field` of --file that job values collects")
 	flag.StringVar(&f.sum, "sum", "", "the `field` to add up (default: v1 of generated input; with --file, only count)")
@@ -78,26 +78,26 @@ func main() {
 	flag.Int64Var(&f.groups, "groups", 100, "`number` of distinct values of id1 and id2 in groupings; id3 and id6 have --rows divided by this number")
 	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of missing values in the tables of questions")
 	flag.BoolVar(&f.sortedInput, "sorted", false, "sort the tables of questions")
-	flag.StringVar(&f.alsoIn, "also", "", "more memory `sizes` for partd in questions, such as 256MiB,4GiB")
-	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "names of `jobs`, separated by commas; besides the default ones: q1 to q10, j1 to j5, groupings (q1 to q10), joins (j1 to j5), and questions (both)")
+	flag.StringVar(&f.alsoIn, "also", "", "additional memory `sizes` to measure partd with in questions, such as 256MiB,4GiB")
+	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "names of `jobs`, separated by commas; not in the default: q1 to q10, j1 to j5, groupings (q1 to q10), joins (j1 to j5), and questions (both)")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
 	flag.Var(&f.memory, "memory", "memory `size` of partd and GNU sort")
 	flag.IntVar(&f.threads, "threads", f.threads, "number of `threads` of each program that has an option for it")
-	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory limit, as `size`, of DuckDB and DataFusion")
+	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory limit of DuckDB and DataFusion as a `size`")
 	flag.DurationVar(&f.slow, "slow", 20*time.Second, "if a run of a peer takes longer, do not run the peer again")
 	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "kill a run that takes longer")
 	flag.DurationVar(&f.pause, "pause", time.Second, "pause after removing an output, plus the same for every 10,000 files in it")
 	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only the first")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
-	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
+	flag.BoolVar(&f.trace, "trace", false, "with --figures: also add the memory use over time of the run with the median duration")
 	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs and tables of questions are removed, other inputs are kept")
-	flag.StringVar(&f.partd, "partd", "", "the partd to measure (default: built from this tree)")
-	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
-	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
-	flag.StringVar(&f.duckdb, "duckdb", f.duckdb, "a Python that has DuckDB")
-	flag.StringVar(&f.datafusion, "datafusion", f.datafusion, "a Python that has DataFusion")
+	flag.StringVar(&f.partd, "partd", "", "partd program to measure (default: built from this tree)")
+	flag.StringVar(&f.python, "python", "/usr/bin/python3", "Python interpreter with partd")
+	flag.StringVar(&f.polars, "polars", f.polars, "Python interpreter with polars")
+	flag.StringVar(&f.duckdb, "duckdb", f.duckdb, "Python interpreter with DuckDB")
+	flag.StringVar(&f.datafusion, "datafusion", f.datafusion, "Python interpreter with DataFusion")
 	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

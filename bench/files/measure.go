@@ -32,12 +32,12 @@ type run struct {
 type contenderRuns struct {
 	c       contender
 	runs    []run
-	skip    string // why the contender is not run, or no longer run; otherwise ""
+	skip    string // why the contender does not run, or no longer runs; otherwise ""
 	isWrong bool   // an output was wrong, or the contender is partd and failed
 }
 
-// measure runs the contenders of a job, alternating between them. unusable has the peers, each with the reason why it
-// cannot be run, or "".
+// measure runs the contenders of a job, alternating between them. unusable maps the selected peers to the reason why
+// they cannot run, or to "".
 func (f *flags) measure(ctx context.Context, src *input, j job, unusable map[string]string) ([]*contenderRuns, error) {
 	var contenders []*contenderRuns
 	for _, c := range j.contenders {

@@ -87,28 +87,28 @@ func readLogstore(src *input, outDir string, g *grouping) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	var part []byte
-	for c, err := range s.Scan(context.Background()) {
+	var partial []byte
+	for chunk, err := range s.Scan(context.Background()) {
 		if err != nil {
 			return err
 		}
-		if c.Offset == 0 && len(part) > 0 {
-			return fmt.Errorf("a key's value ends within a row: %q", part)
+		if chunk.Offset == 0 && len(partial) > 0 {
+			return fmt.Errorf("a key's value ends within a row: %q", partial)
 		}
-		part = append(part, c.Data...)
-		end := bytes.LastIndexByte(part, '\n') + 1
-		for rows := part[:end]; len(rows) > 0; {
+		partial = append(partial, chunk.Data...)
+		end := bytes.LastIndexByte(partial, '\n') + 1
+		for rows := partial[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
-			if key, ok := src.field(line, src.keyNumber); !ok || string(key) != c.Key {
-				return fmt.Errorf("the value of key %q contains a row with another key: %q", c.Key, line)
+			if key, ok := src.field(line, src.keyNumber); !ok || string(key) != chunk.Key {
+				return fmt.Errorf("the value of key %q contains a row with another key: %q", chunk.Key, line)
 			}
-			g.add([]byte(c.Key), line)
+			g.add([]byte(chunk.Key), line)
 			rows = rest
 		}
-		part = append(part[:0], part[end:]...)
+		partial = append(partial[:0], partial[end:]...)
 	}
-	if len(part) > 0 {
-		return fmt.Errorf("the store ends within a row: %q", part)
+	if len(partial) > 0 {
+		return fmt.Errorf("the store ends within a row: %q", partial)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
 	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
 }
 
-// sortAwk returns a command that sorts the rows by key, and writes each key's rows to a file. The
+// sortAwk returns a command that sorts the rows by key and writes each key's rows to a file. The
 // file is named after the key, with %2F in place of slashes.
 func sortAwk(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = `
@@ -95,7 +95,7 @@ func gawkSum(_ *flags, src *input, outDir string) *exec.Cmd {
 	}
 	program := ""
 	if !src.isText {
-		program = `BEGIN { print "key,count,sum" } ` // the other contenders write a header too
+		program = `BEGIN { print "key,count,sum" } ` // a header, which the other contenders also write
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
 	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.path, outDir, program)

@@ -111,7 +111,7 @@ func (q *question) sql() string {
 	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.joinColumn, q.right, q.joinKind)
 }
 
-// columnList formats the name and the type of each column, and joins the results with commas.
+// columnList formats the name and the type of each column and joins the results with commas.
 func (t *table) columnList(format string) string {
 	var columns []string
 	for i, c := range t.columns {
@@ -167,7 +167,7 @@ func (q *question) gawk(_ *flags, src *input, outDir string) *exec.Cmd {
 	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.tables[0].path, outDir, program)
 }
 
-// miller computes all aggregates of all columns, and then keeps only the requested ones, because
+// miller computes all aggregates of all columns and then keeps only the requested ones, because
 // Miller cannot aggregate each column differently.
 func (q *question) miller(_ *flags, src *input, outDir string) *exec.Cmd {
 	var functions, columns, selected []string

@@ -13,7 +13,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// answer identifies a set of rows in any order.
+// answer is a digest of rows that does not depend on their order.
 type answer struct {
 	rows        uint64
 	sixDecimals uint64 // sum of the hashes of exact fields; numbers are rounded to six decimals
@@ -145,7 +145,7 @@ func (q *question) check(src *input, outDir string) (err error) {
 	for i, w := range want.inexact {
 		for c, x := range got.inexact[i].x {
 			if !almostEqual(x, w.x[c]) {
-				return fmt.Errorf("wrong output: the number %v, want %v", x, w.x[c])
+				return fmt.Errorf("wrong output: got the number %v, want %v", x, w.x[c])
 			}
 		}
 	}

@@ -22,7 +22,7 @@ type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
-	order          string // options -k of the program sort, for --sorted
+	order          string // -k options for the sort command, used with --sorted
 	// row appends row i to line, without a newline. It must be called for all rows in order.
 	row func(line []byte, i uint64) []byte
 
@@ -89,11 +89,11 @@ func (f *flags) groupingTable() *table {
 		columns: strings.Split("id1,id2,id3,id4,id5,id6,v1,v2,v3", ","),
 		types:   strings.Split("VARCHAR,VARCHAR,VARCHAR,INT,INT,INT,INT,INT,DOUBLE", ","),
 		row: func(line []byte, _ uint64) []byte {
-			for c, different := range values {
+			for c, cardinality := range values {
 				if c > 0 {
 					line = append(line, ',')
 				}
-				switch value := r.Uint64N(different); {
+				switch value := r.Uint64N(cardinality); {
 				case r.IntN(100) < f.missingPercent:
 				case c < len(formats):
 					line = fmt.Appendf(line, formats[c], 1+value)
@@ -109,9 +109,9 @@ func (f *flags) groupingTable() *table {
 }
 
 // joinTable returns the table x, small, medium or big, like join-datagen.R in the db-benchmark.
-// Each other table has nine tenths of the keys of x. The flag --missing sets the percentage of x's
-// keys that are left out in all rows. Columns of strings, such as id4, contain "id" and the key. If
-// the key is missing, these columns are empty, while join-datagen.R writes idNA.
+// Every other table shares nine tenths of its keys with x. The flag --missing sets the percentage of x's
+// keys that are missing in all rows. Columns of strings, such as id4, contain "id" and the key. If
+// the key is missing, they are empty, while join-datagen.R writes idNA.
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}
@@ -136,13 +136,13 @@ func (f *flags) joinTable(name string) *table {
 			if index >= keys[s] {
 				index = mix(index+salt) % keys[s]
 			}
-			own := keys[s] / 10
+			unshared := keys[s] / 10
 			if name == "x" && mix(index^f.seed)%100 < uint64(f.missingPercent) {
 				continue
-			} else if name != "x" && index >= keys[s]-own {
-				index += own
+			} else if name != "x" && index >= keys[s]-unshared {
+				index += unshared
 			}
-			ids[s] = 1 + permute(index, keys[s]+own, f.seed+uint64(s))
+			ids[s] = 1 + permute(index, keys[s]+unshared, f.seed+uint64(s))
 		}
 		for c := range 2 * sets {
 			if id := ids[c%sets]; id > 0 {

@@ -68,14 +68,14 @@ func (f *flags) memoryContenders(j job) (contenders []contender, err error) {
 
 // ratios summarizes one ratio over all questions: the fastest peer's time divided by partd's time.
 type ratios struct {
-	N       int
-	Mean    float64
-	Least   float64
-	LeastAt string
-	Peak    int64
+	N           int
+	Mean        float64
+	Min         float64
+	MinQuestion string
+	Peak        int64
 }
 
-// fastestPeer returns the fastest peer whose output is right, or nil if there is none.
+// fastestPeer returns the fastest peer with a correct output, or nil if every peer failed.
 func (a questionResult) fastestPeer() (fastest *summary) {
 	for i, s := range a.list {
 		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (fastest == nil || s.Ratio < fastest.Ratio) {
@@ -91,8 +91,8 @@ func ratiosOf(results []questionResult) (r ratios) {
 		r.Peak = max(r.Peak, a.list[0].VmHWM)
 		if fastest := a.fastestPeer(); fastest != nil {
 			logs, r.N = logs+math.Log(fastest.Ratio), r.N+1
-			if r.N == 1 || fastest.Ratio < r.Least {
-				r.Least, r.LeastAt = fastest.Ratio, a.job.name
+			if r.N == 1 || fastest.Ratio < r.Min {
+				r.Min, r.MinQuestion = fastest.Ratio, a.job.name
 			}
 		}
 	}
@@ -142,7 +142,7 @@ func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
 	}
 	if r := ratiosOf(results); r.N > 0 {
 		fmt.Fprintf(&b, "\nBest other ÷ partd: %.2f (geometric mean of %d), minimum %.2f (%s). Peak VmHWM of partd: %d MiB (limit: %d).\n",
-			r.Mean, r.N, r.Least, r.LeastAt, r.Peak>>20, (int64(f.memory)*11/10+30<<20)>>20)
+			r.Mean, r.N, r.Min, r.MinQuestion, r.Peak>>20, (int64(f.memory)*11/10+30<<20)>>20)
 	}
 	if len(skipReasons) > 0 {
 		fmt.Fprintf(&b, "\nNot measured: %s.\n", strings.Join(skipReasons, "; "))

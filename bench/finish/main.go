@@ -1,10 +1,10 @@
-// Command finish measures which tools finish a job on files within a memory limit, also if the disk becomes full or a
+// Command finish measures which tools finish a job on files within a memory limit, even if the disk becomes full or a
 // process is killed. It counts the rows in every output. Run it from the root of the repository:
 //
-//	bench/figures/measure finish                                    # all, for docs/finish.md
+//	bench/figures/measure finish                                    # all jobs, for docs/finish.md
 //	go run -C bench ./finish --bytes 100MB --jobs sort,join --tools partd,DuckDB --limit 256MiB
 //
-// The figures of a cell that is measured again replace those of earlier lines in --figures.
+// If a tool's job is measured again with the same limit, the new line in --figures replaces the earlier one.
 package main
 
 import (
@@ -34,8 +34,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// job is something that tools do. The events are "full", a full disk in the middle, and "kill", a process killed in the
-// middle.
+// job is a task for the tools. Its event is "full" if the disk becomes full midway, "kill" if a process is killed
+// midway, or "".
 type job struct{ name, event string }
 
 var jobs = []job{
@@ -54,10 +54,10 @@ var jobs = []job{
 
 func (j job) String() string { return strings.TrimPrefix(j.event+"-"+j.name, "-") }
 
-// capMultiple times the limit is the memory at which a run is stopped.
+// A run is stopped if it uses capMultiple times its memory limit.
 const capMultiple = 4
 
-// inputs contains the variables of input files in commands.
+// inputs maps variables in commands to the names of input files.
 var inputs = map[string]string{"IN": "rows", "LEFT": "left", "RIGHT": "right"}
 
 type bench struct {
@@ -65,8 +65,8 @@ type bench struct {
 	limits                    []program.Size
 	timeout                   time.Duration
 	dir, python, figures, bin string
-	seconds                   map[string]float64 // by cell; of finished runs
-	slow                      map[string]string  // by tool and job: why smaller limits are not measured
+	seconds                   map[string]float64 // durations of finished runs, by tool, job and limit
+	slow                      map[string]string  // why later limits are not measured, by tool and job
 }
 
 func main() {
@@ -81,10 +81,10 @@ func main() {
 	flag.Var(&b.bytes, "bytes", "`size` of the input in Arrow's memory format")
 	selectedJobs := flag.String("jobs", strings.Join(allJobs, ","), "names of `jobs`, separated by commas")
 	selectedTools := flag.String("tools", strings.Join(names, ","), "names of `tools`, separated by commas")
-	limits := flag.String("limit", "256MiB,1GiB", "memory `limits`, separated by commas; full and kill use only the first")
+	limits := flag.String("limit", "256MiB,1GiB", "memory `limits`, separated by commas; jobs with a full disk or a kill use only the first")
 	flag.DurationVar(&b.timeout, "timeout", time.Minute, "stop a run that takes longer")
 	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "bench-finish"), "`directory` for inputs, which are kept, and outputs")
-	flag.StringVar(&b.python, "python", b.python, "a Python that has DuckDB, polars, DataFusion, dask and partd")
+	flag.StringVar(&b.python, "python", b.python, "Python interpreter with DuckDB, polars, DataFusion, dask and partd")
 	flag.StringVar(&b.figures, "figures", "", "add the results to this `file`, in the format of docs/plots/draw")
 	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -149,14 +149,14 @@ func inputFiles(selectedJobs, selectedTools []string) []string {
 	return slices.Compact(files)
 }
 
-// data runs data.py.
+// data runs a command of data.py on a directory and returns what it prints.
 func (b *bench) data(ctx context.Context, command, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, b.python, append([]string{"bench/finish/data.py", command, dir, fmt.Sprint(int64(b.bytes))}, args...)...)
 	cmd.Stderr = os.Stderr
 	return cmd.Output()
 }
 
-// readFigures finds out which cells were finished in an earlier run.
+// readFigures remembers which runs of earlier measurements finished.
 func (b *bench) readFigures() error {
 	text, err := os.ReadFile(b.figures)
 	if errors.Is(err, os.ErrNotExist) {
@@ -178,7 +178,7 @@ func (b *bench) remember(f benchdata.Figure) {
 	}
 }
 
-// cell measures a tool, and again with the advised settings if memory did not suffice.
+// cell measures a tool and, if it does not finish, measures it again with its advised settings.
 func (b *bench) cell(ctx context.Context, t *tool, j job, limit int64) error {
 	command, ok := t.jobs[strings.SplitN(j.name, "-", 2)[0]]
 	if !ok {
@@ -209,7 +209,7 @@ func (b *bench) cell(ctx context.Context, t *tool, j job, limit int64) error {
 	return nil
 }
 
-// measure runs a tool once, and checks what is in its output directory.
+// measure runs a tool once and checks the contents of its output directory.
 func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *benchdata.Figure) (err error) {
 	work, err := os.MkdirTemp(b.dir, "run-")
 	if err != nil {
@@ -219,7 +219,7 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 	if j.event == "full" {
 		if err := unix.Mount("tmpfs", work, "tmpfs", 0, fmt.Sprintf("size=%d", b.bytes*3/10)); err != nil {
 			f.Problem = "not measured: mounting a small disk needs root"
-			return nil //nolint:nilerr // the cell says so
+			return nil //nolint:nilerr // f reports the problem
 		}
 		defer func() { err = errors.Join(err, unix.Unmount(work, unix.MNT_DETACH)) }()
 	}
@@ -227,7 +227,7 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 	if j.event == "kill" {
 		finished := b.seconds[fmt.Sprint(f.Contender, j.name, f.X)]
 		if finished == 0 {
-			f.Problem = "not measured: it does not finish otherwise"
+			f.Problem = "not measured: it does not finish even without a kill"
 			return nil
 		}
 		if kill := time.Duration(0.7 * finished * float64(time.Second)); t.name == "dask" {
@@ -270,7 +270,7 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 		}
 		return nil
 	}
-	f.Problem = l.left()
+	f.Problem = l.leftovers()
 	if j.event == "full" && errors.Is(runErr, program.ErrTimeout) {
 		f.Problem = "hangs, " + f.Problem
 	}
@@ -297,7 +297,7 @@ func (b *bench) command(t *tool, j job, limit int64, work, text string) *exec.Cm
 	return cmd
 }
 
-// killWorker kills the worker of dask that has the most memory.
+// killWorker kills the dask worker that uses the most memory.
 func killWorker() {
 	var worker int
 	var largest int64
@@ -337,14 +337,14 @@ func reason(err error, stderr, work string) string {
 	return text[:min(len(text), 120)]
 }
 
-// ledger is what data.py found in a directory of outputs.
+// ledger holds what data.py found in an output directory.
 type ledger struct {
 	Lost, Doubled, Damaged        int64 // rows
 	Unsorted                      bool
-	Files, Unreadable, Incomplete int64 // Incomplete is the number of keys of which only some rows are there
+	Files, Unreadable, Incomplete int64 // Incomplete counts the keys of which only some rows exist
 }
 
-// problem says what is wrong with an output, or returns "".
+// problem describes what is wrong with an output. It returns "" for a correct one.
 func (l ledger) problem() string {
 	var list []string
 	for text, n := range map[string]int64{"rows lost": l.Lost, "rows doubled": l.Doubled, "rows damaged": l.Damaged, "files unreadable": l.Unreadable} {
@@ -359,8 +359,8 @@ func (l ledger) problem() string {
 	return strings.Join(list, ", ")
 }
 
-// left says what is under final names after a run that failed.
-func (l ledger) left() string {
+// leftovers describes the files that a failed run left under their final names.
+func (l ledger) leftovers() string {
 	if l.Files == 0 {
 		return "nothing left"
 	}

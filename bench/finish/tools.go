@@ -1,17 +1,17 @@
 package main
 
-// tool is a program that does jobs. Its commands are lines of sh or of Python. Both have the variables IN, LEFT and
-// RIGHT (the input files), OUT (a directory for the output), TMP (one for temporary files), MB (the limit in MiB), KEY
-// and COLUMN (the column of the key and its number).
+// tool is a program that does jobs. Its commands are lines of bash or Python. They can use the variables IN, LEFT and
+// RIGHT (the input files), OUT (the output directory), TMP (a directory for temporary files), MB (the limit in MiB), KEY
+// (the key's column) and COLUMN (its number).
 type tool struct {
 	name, extension string
 	isPython        bool
 	settings        string            // first lines of each command
-	jobs            map[string]string // by kind of job
-	missing         string            // why it lacks the other jobs
-	advised         string            // settings that the documentation advises if memory does not suffice
-	advisedJobs     map[string]string // jobs that advised changes
-	doc             string            // address of this advice
+	jobs            map[string]string // commands, by kind of job
+	missing         string            // why there are no commands for other jobs
+	advised         string            // settings that the tool's documentation advises if memory does not suffice
+	advisedJobs     map[string]string // commands that differ with the advised settings
+	doc             string            // URL of that advice
 }
 
 const (

@@ -20,7 +20,7 @@ func main() {
 	flag.Int64Var(&o.Rows, "rows", 1_000_000, "number of `rows`")
 	flag.Int64Var(&o.Keys, "keys", 1000, "number of distinct `keys`")
 	flag.StringVar(&o.Dist, "dist", "uniform", "distribution of keys: "+benchdata.CSVDists)
-	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`; each seed yields another file")
+	flag.Uint64Var(&o.Seed, "seed", 1, "random `seed`; different seeds yield different files")
 	flag.BoolVar(&o.Quoted, "quoted", false, "put commas and quotes into the text of every fourth row")
 	out := flag.String("o", "", "`file` to write (default: standard output)")
 	program.ParseFlags()

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// maxAboveIdle is the number of bytes of memory that the server may use in addition to its memory when idle.
+// maxAboveIdle is how many bytes of memory the server may use beyond what it uses when idle.
 const maxAboveIdle = 64 << 20
 
 func main() {
@@ -67,7 +67,7 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 	start := time.Now()
 	report, err := hostile.Run(ctx, target, n, concurrency, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {
-			current, peak, _ := procs.Memory(p.Pid()) // hostile.Run reports whether the server has ended
+			current, peak, _ := procs.Memory(p.Pid()) // ignore the error: hostile.Run notices if the server has exited
 			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, peak %d MiB\n",
 				done, float64(done)/time.Since(start).Seconds(), current>>20, peak>>20)
 		}

@@ -86,7 +86,7 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 }
 
 // run overloads the server for the duration d. Meanwhile, two honest clients repeatedly get one
-// byte, on old and new connections. One has the attackers' address, and one has another address.
+// byte, on old and new connections. One shares the attackers' address, and the other does not.
 func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
 	if err != nil {
