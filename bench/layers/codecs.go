@@ -100,11 +100,11 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	return nil
 }
 
-// codecFigures holds the results of one setting on one sample with one length of values. The
+// codecFigures holds the results of one setting on one sample with one value length. The
 // speeds are in MB per second of CPU time.
 type codecFigures struct{ ratio, compress, decompress float64 }
 
-// measureCodec appends a sample in values of piece bytes to one key, and reads it back. It repeats
+// measureCodec appends a sample in values of piece bytes to one key and reads it back. It repeats
 // this if the sample is small. The times include memory copies.
 func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	ctx := context.Background()

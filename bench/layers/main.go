@@ -35,8 +35,8 @@ const uniform = "v"
 type row struct {
 	format  compress.Format
 	peer    string // the class in Python's partd, or "" if it has none
-	value   int    // bytes of a value
-	batch   int    // values per Append
+	value   int    // bytes per value
+	batch   int    // values per append
 	total   int    // bytes of all values
 	target  string
 	uniform bool // values contain only the letter v, not text

@@ -40,9 +40,8 @@ func runOne(spec, data string) error {
 	return nil
 }
 
-// runFormat appends values of value bytes in batches, until they have total bytes, and then reads
-// all keys. The values are consecutive parts of text. At the end of text, they continue at its
-// start.
+// runFormat appends total bytes in batches of values and then reads all keys. value is the length of
+// a value. Values are consecutive pieces of text, which starts again when it is used up.
 func runFormat(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
 	store, err := compress.New(partd.NewDict(), format, nil)

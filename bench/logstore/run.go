@@ -12,16 +12,16 @@ import (
 )
 
 type result struct {
-	AppendSec    float64 // time of append calls and of the final flush
-	WriteSec     float64 // AppendSec plus the time of generating entries
+	AppendSec    float64 // time of the append calls and the final flush
+	WriteSec     float64 // AppendSec plus the time to generate entries
 	ScanSec      float64
-	P99Micros    float64 // 99th percentile of the latency of appends
+	P99Micros    float64 // 99th percentile of the append latency
 	MaxMillis    float64 // maximum latency of an append
-	CPUSec       float64 // CPU time of generating and appending entries
+	CPUSec       float64 // CPU time to generate and append entries
 	ScanCPUSec   float64
 	WrittenBytes int64 // bytes written to the disk while appending, as counted by the kernel
 	VmHWM        int64 // peak resident memory, in bytes
-	ScanRead     int64 // bytes of the values that the timed scan read
+	ScanRead     int64 // bytes of values that the timed scan read
 }
 
 // measure runs a store in this process. The process must do nothing else, because measure reports

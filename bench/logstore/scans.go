@@ -23,8 +23,8 @@ var scanLoads = []struct {
 // scanTime is the time of one scan of a store, in seconds.
 type scanTime struct{ cpu, wall float64 }
 
-// compareScans writes the entries of each load to hash files and to a log store. It reads both
-// stores in turns, so that other load on the machine affects both.
+// compareScans writes the entries of each load to hash files and to a log store. It alternates
+// between the two when reading, so that other load on the machine affects both.
 func (f *flags) compareScans() error {
 	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios compare CPU time; the one for two cores compares elapsed time.\n",
 		f.bytes.String(), f.value, f.memory.String(), f.rounds)

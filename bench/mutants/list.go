@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// mutant is one entry of a list. The first fields hold the entry's fields; name is "mutant".
+// mutant is one entry of a list. Its first fields are those of the entry; name is the field "mutant".
 type mutant struct {
 	name, why, in, old, new, test, found, survives string
 
@@ -76,7 +76,7 @@ func (m *mutant) writeBaseline(finder string) error {
 	return os.WriteFile(m.list, []byte(strings.Join(m.lines, "\n")), 0o666)
 }
 
-// apply returns the path of m's file, and its content with the old snippet replaced by the new one.
+// apply returns the path of m's file and the file's content, with the old snippet replaced by the new one.
 func (m *mutant) apply(root string) (path string, content []byte, err error) {
 	file, function, _ := strings.Cut(m.in, " ")
 	path = filepath.Join(root, file)
@@ -91,8 +91,8 @@ func (m *mutant) apply(root string) (path string, content []byte, err error) {
 	snippet := regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(m.old)), `\s+`))
 	count, start, end := 0, 0, 0
 	for _, p := range places {
-		for _, found := range snippet.FindAllIndex(source[p[0]:p[1]], -1) {
-			count, start, end = count+1, p[0]+found[0], p[0]+found[1]
+		for _, match := range snippet.FindAllIndex(source[p[0]:p[1]], -1) {
+			count, start, end = count+1, p[0]+match[0], p[0]+match[1]
 		}
 	}
 	if count != 1 || start == end {

@@ -20,17 +20,17 @@
 //	test: . TestFileSyncNewKeyFirst|TestFileEveryPowerLoss
 //	found: TestFileSyncNewKeyFirst
 //
-// "in" has the source file, and perhaps the function or method to search. The old snippet must
-// occur there once, with any white space between its words. It is code only, because comments
-// change. The new snippet replaces it literally. "test" has the directory of a package and a
+// "in" names the source file and, optionally, the function or method to search. The old snippet
+// must occur there once; white space may differ. It contains only code, because comments change
+// more often. The new snippet replaces it literally. "test" names the directory of a package and a
 // pattern for go test -run. The baseline is "found" with the name of a test, or "survives" with one
 // sentence that says why no test finds the mutant.
 //
-// A mutant of a Python file has a file of python/tests and names of its tests, separated by |. These tests use a copy
-// of the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
+// For a mutant of a Python file, "test" names a file in python/tests and some of its tests, separated by |. They use a
+// copy of the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
 //
-// The command random, like the maintained tools gremlins and go-mutesting, plants mistakes at random. Those in
-// these lists are chosen.
+// The mistakes in these lists were chosen by hand. The command random plants mistakes at random, like the maintained
+// tools gremlins and go-mutesting.
 package main
 
 import (
@@ -52,11 +52,11 @@ import (
 
 var (
 	only     = flag.String("only", ".*", "run only mutants whose whole name matches this regular expression")
-	list     = flag.Bool("list", false, "print the mutants with their baselines, and run nothing")
+	list     = flag.Bool("list", false, "print the mutants with their baselines instead of running them")
 	asJSON   = flag.Bool("json", false, "print each result as a line of JSON")
 	update   = flag.Bool("update", false, "write the results into the lists as the new baseline")
 	parallel = flag.Int("parallel", 2, "number of mutants that run at the same time")
-	limit    = flag.Duration("limit", 2*time.Minute, "maximum duration of the tests of a mutant, without compilation")
+	limit    = flag.Duration("limit", 2*time.Minute, "time limit for the tests of one mutant, without compilation")
 )
 
 func main() {
@@ -76,7 +76,7 @@ func run() error {
 		return err
 	}
 	queue := make(chan *mutant, len(mutants))
-	tests := map[string]string{} // for each package, the pattern of its tests
+	tests := map[string]string{} // patterns of test names, by package directory
 	for _, m := range mutants {
 		if !pattern.MatchString(m.name) {
 			continue
@@ -128,8 +128,8 @@ func run() error {
 	return nil
 }
 
-// report prints the result of a mutant, and returns its first words. With --update, it writes a
-// result that contradicts the baseline into the list.
+// report prints the result of a mutant and returns its first words, such as "no longer found". With
+// --update, it writes a result that contradicts the baseline into the list.
 func (m *mutant) report(finder string, err error, duration time.Duration) (result string) {
 	if err == nil && *update && (m.found == "?" || (finder == "") != (m.found == "")) {
 		err = m.writeBaseline(finder)
@@ -158,17 +158,17 @@ func (m *mutant) report(finder string, err error, duration time.Duration) (resul
 	return result
 }
 
-// runTests runs tests of the package in dir. GOFLAGS are the additional flags of all Go commands, so
-// they also apply to programs that the tests build.
+// runTests runs tests of the package in dir. It adds goflags to the environment variable GOFLAGS, so
+// that they also apply to programs that the tests build.
 func runTests(dir, names, goflags string, limit time.Duration) (output string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit+10*time.Minute) // includes compilation
+	ctx, cancel := context.WithTimeout(context.Background(), limit+10*time.Minute) // the extra time is for compilation
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-timeout", limit.String(), "-run", "^("+names+")$", ".")
 	cmd.Dir = dir
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+goflags)
 	out, err := cmd.CombinedOutput()
-	if err == nil && !startedTest.Match(out) { // go test succeeds
+	if err == nil && !startedTest.Match(out) { // go test succeeds even if it runs no test
 		err = fmt.Errorf("no test in %s matches %s", dir, names)
 	}
 	return string(out), err
@@ -179,7 +179,7 @@ var (
 	startedTest = regexp.MustCompile(`(?m)^=== RUN +(\w+)$`)
 )
 
-// runMutated runs the tests of m with its source applied. It returns the name of the test that found
+// runMutated runs the tests of m with m applied. It returns the name of the test that found
 // m, or "".
 func (m *mutant) runMutated(root string) (finder string, err error) {
 	path, content, err := m.apply(root)

@@ -22,7 +22,7 @@ const (
 
 // measureJob runs a job of tasks with size bytes each through a server that has a log store, once per round: two
 // processes generate and partition rows without a store, then append them as tasks, then read and verify half of the
-// partitions each. The constants of objstore/simulate.go come from here.
+// partitions each. The constants in bench/cloudplan/simulate.go were measured by this function.
 func measureJob(ctx context.Context, name string, tasks, size, rounds int) error {
 	for range rounds {
 		p, err := startServer(ctx, "log:")
@@ -46,8 +46,8 @@ func measureJob(ctx context.Context, name string, tasks, size, rounds int) error
 	return nil
 }
 
-// runStep is one of parts processes of a step such as "append 8 1000", with 8 tasks of 1,000 bytes. It returns the
-// bytes of its rows.
+// runStep runs one part of a step such as "append 8 1000" (8 tasks of 1,000 bytes), which is divided among the given
+// number of processes. It returns the total size of its rows.
 func runStep(ctx context.Context, step, url string, part, parts int) (n int64, err error) {
 	var tasks, size int
 	if _, err := fmt.Sscan(step, &step, &tasks, &size); err != nil {
@@ -86,7 +86,7 @@ func runStep(ctx context.Context, step, url string, part, parts int) (n int64, e
 	})
 }
 
-// generate passes rows of size bytes together to add, in batches of one piece per partition.
+// generate passes rows with a total of size bytes to add, in batches with one entry per partition.
 func generate(ctx context.Context, task uint64, size int, add func(context.Context, ...partd.Entry) error) error {
 	batch := make([]partd.Entry, jobPartitions)
 	for i := range batch {
@@ -94,11 +94,11 @@ func generate(ctx context.Context, task uint64, size int, add func(context.Conte
 	}
 	random := rand.NewPCG(task, 0)
 	var row [jobRow + 4]byte
-	for left := size / jobRow; left > 0; {
+	for remaining := size / jobRow; remaining > 0; {
 		for i := range batch {
 			batch[i].Value = batch[i].Value[:0]
 		}
-		for end := max(left-batchBytes/jobRow, 0); left > end; left-- {
+		for end := max(remaining-batchBytes/jobRow, 0); remaining > end; remaining-- {
 			for i := 0; i < jobRow; i += 8 {
 				binary.LittleEndian.PutUint64(row[i:], random.Uint64())
 			}

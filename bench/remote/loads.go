@@ -23,7 +23,7 @@ const (
 	mega       = 1e6
 )
 
-// concurrently makes n concurrent calls of f, and returns the seconds until the last one returns.
+// concurrently makes n concurrent calls of f and returns the seconds until the last one returns.
 func concurrently(n int, f func(i int) error) (float64, error) {
 	errs := make([]error, n)
 	start := time.Now()
@@ -125,15 +125,15 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 }
 
 const (
-	largeKeys     = 256
-	largeRounds   = 4   // values of largeBytes for each key; all values together have 1 GiB
-	largeOfPython = 128 // number of values of largeBytes for Python's server
-	largeInFlight = 4   // concurrent requests
+	largeKeys        = 256
+	largeRounds      = 4   // values of largeBytes per key; all values have 1 GiB in total
+	largePythonCount = 128 // number of values of largeBytes in runs with Python's server
+	largeInFlight    = 4   // concurrent requests
 )
 
 func largeKey(i int) string { return fmt.Sprint("large", i%largeKeys) }
 
-// appendLarge appends values of 1 MiB, and returns the rate in MB/s.
+// appendLarge appends values of 1 MiB and returns the rate in MB/s.
 func appendLarge(ctx context.Context, url string) (float64, error) {
 	return withClient(ctx, url, func(c client) (float64, error) { return appendLargeValues(ctx, c, largeRounds) })
 }
@@ -148,13 +148,13 @@ func appendLargeValues(ctx context.Context, c client, rounds int) (float64, erro
 func appendLargeRaw(ctx context.Context, url string) (float64, error) {
 	value := strings.Repeat("v", largeBytes)
 	return withPeers(ctx, url, 1, func(peers []*hostile.Peer) (float64, error) {
-		return measure(1, largeOfPython, largeBytes, func(_, i int) error {
+		return measure(1, largePythonCount, largeBytes, func(_, i int) error {
 			return peers[0].Ask([]string{"ack"}, "append", largeKey(i), value)
 		})
 	})
 }
 
-// getLarge reads values of 1 MiB, and returns the rate in MB/s.
+// getLarge reads values of 1 MiB and returns the rate in MB/s.
 func getLarge(ctx context.Context, url string) (float64, error) {
 	return withClient(ctx, url, func(c client) (float64, error) {
 		if _, err := appendLargeValues(ctx, c, 1); err != nil {
@@ -179,7 +179,7 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 		return 0, err
 	}
 	return withPeers(ctx, url, 1, func(peers []*hostile.Peer) (float64, error) {
-		return measure(1, largeOfPython, largeBytes, func(_, i int) error {
+		return measure(1, largePythonCount, largeBytes, func(_, i int) error {
 			values, err := peers[0].Get(largeKey(i))
 			return errors.Join(err, checkLarge(i, values))
 		})

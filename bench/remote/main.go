@@ -31,34 +31,34 @@ import (
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 )
 
-// row is one comparison. ours and peer run a load at the server at url, and return MB/s.
+// row is one line of the table. ours and peer run its load against the server at url and return the rate in MB/s.
 type row struct {
 	name   string
-	target string // MB/s, or the ratio to Python's server, that partd-server should reach
-	store  string // the store of partd-server
+	target string // goal for partd-server: a rate in MB/s or, with "x", a multiple of the peer's rate
+	store  string // kind of the store that partd-server uses, such as "log:"
 	ours   func(ctx context.Context, url string) (float64, error)
-	peer   func(ctx context.Context, url string) (float64, error) // nil if there is no comparison with Python's server
+	peer   func(ctx context.Context, url string) (float64, error) // runs with Python's server; nil if there is no comparison
 }
 
 func rows() []row {
-	const batches, batchesOfPython = 4000, 400 // numbers of batches of 100 kB
-	small := func(connections, inFlight int) func(context.Context, string) (float64, error) {
+	const batches, pythonBatches = 4000, 400 // numbers of batches of 100 kB
+	appendSmallOurs := func(connections, inFlight int) func(context.Context, string) (float64, error) {
 		return func(ctx context.Context, url string) (float64, error) {
 			return appendSmall(ctx, url, connections, inFlight, batches)
 		}
 	}
-	smallPeer := func(connections int) func(context.Context, string) (float64, error) {
+	appendSmallPeer := func(connections int) func(context.Context, string) (float64, error) {
 		return func(ctx context.Context, url string) (float64, error) {
-			return appendRaw(ctx, url, connections, batchesOfPython)
+			return appendRaw(ctx, url, connections, pythonBatches)
 		}
 	}
 	return []row{
-		{"append 1,000 keys of 100 B, Go client, 1 connection", ">= 500", "mem:", small(1, 4), smallPeer(1)},
-		{"append 1,000 keys of 100 B, Go client, 4 connections", ">= 800", "mem:", small(4, 4), smallPeer(4)},
-		{"the same, 1 connection, one request at a time", "-", "mem:", small(1, 1), smallPeer(1)},
-		{"append 1,000 keys of 100 B, Go client, 1 connection, log", "-", "log:", small(1, 4), nil},
-		{"append 1,000 keys of 100 B, Go client, 4 connections, log", "-", "log:", small(4, 4), nil},
-		{"append 1,000 keys of 100 B, Go client, 1 connection, TLS", ">= 220", "mem:", overTLS(small(1, 4)), nil},
+		{"append 1,000 keys of 100 B, Go client, 1 connection", ">= 500", "mem:", appendSmallOurs(1, 4), appendSmallPeer(1)},
+		{"append 1,000 keys of 100 B, Go client, 4 connections", ">= 800", "mem:", appendSmallOurs(4, 4), appendSmallPeer(4)},
+		{"append 1,000 keys of 100 B, Go client, 1 connection, no pipelining", "-", "mem:", appendSmallOurs(1, 1), appendSmallPeer(1)},
+		{"append 1,000 keys of 100 B, Go client, 1 connection, log", "-", "log:", appendSmallOurs(1, 4), nil},
+		{"append 1,000 keys of 100 B, Go client, 4 connections, log", "-", "log:", appendSmallOurs(4, 4), nil},
+		{"append 1,000 keys of 100 B, Go client, 1 connection, TLS", ">= 220", "mem:", overTLS(appendSmallOurs(1, 4)), nil},
 		{"get values of 1 MiB, Go client, TLS", ">= 220", "mem:", overTLS(getLarge), nil},
 		{"append 1,000 keys of 100 B, Python's client", ">= 1.5 x", "mem:", pythonClient, pythonClient},
 		{"append values of 1 MiB, Go client", ">= 1500", "mem:", appendLarge, appendLargeRaw},
@@ -71,7 +71,7 @@ func main() {
 	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
-	tasks := flag.Int("tasks", 8, "tasks of 256 MB in a job")
+	tasks := flag.Int("tasks", 8, "`number` of 256 MB tasks in the job")
 	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -85,7 +85,7 @@ func main() {
 			err = measureReaders(ctx, name, store, 4000, *rounds)
 		}
 	}
-	if name := "a job of tasks"; err == nil && strings.Contains(name, *filter) {
+	if name := fmt.Sprintf("a job of %d tasks", *tasks); err == nil && strings.Contains(name, *filter) {
 		err = measureJob(ctx, name, *tasks, 256e6, *rounds)
 	}
 	program.ExitOnError(err)
@@ -113,14 +113,14 @@ func compare(ctx context.Context, rounds int, filter, file string) error {
 		slices.Sort(ours)
 		slices.Sort(theirs)
 		figure := benchdata.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
-		list := []benchdata.Figure{figure.WithRuns(ours)}
+		figures := []benchdata.Figure{figure.WithRuns(ours)}
 		peer, ratio := "-", "-"
 		if len(theirs) > 0 {
 			peer, ratio = formatSpread(theirs), fmt.Sprintf("%.1f", program.Median(ours)/program.Median(theirs))
 			figure.Contender = "Python's server"
-			list = append(list, figure.WithRuns(theirs))
+			figures = append(figures, figure.WithRuns(theirs))
 		}
-		if err := benchdata.AppendFigures(file, list...); err != nil {
+		if err := benchdata.AppendFigures(file, figures...); err != nil {
 			return err
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, formatSpread(ours), peer, ratio, r.target)

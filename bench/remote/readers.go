@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// readerEnv is the environment variable that makes this program a reader, or a process of the step of a job that it
-// names. The arguments are URL PART PARTS.
+// readerEnv is the environment variable that turns this program into a process of a readerGroup. Its value is "1", or
+// the step of a job. The arguments of the process are URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
 // readIfChild does nothing unless a readerGroup started this process. Otherwise, it scans a part
@@ -60,7 +60,7 @@ type readerGroup struct {
 	cpu          []float64 // CPU time of the readers and the server
 	processes    int
 	parts, reads int    // reads is the number of times that the group reads the whole store
-	step         string // of a job, if not empty
+	step         string // argument of runStep; "" to scan the store
 }
 
 func (r *readerGroup) run(ctx context.Context, server *program.Server, total int64) error {
@@ -95,8 +95,8 @@ func (r *readerGroup) run(ctx context.Context, server *program.Server, total int
 	return nil
 }
 
-// measureReaders fills a server's store, and measures how fast one process and four processes
-// read it, in turns.
+// measureReaders fills a server's store and measures how fast one process and four processes
+// read it, alternating between them.
 func measureReaders(ctx context.Context, name, store string, batches, rounds int) (err error) {
 	p, err := startServer(ctx, store)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // overTLS returns a function that runs a load over TLS. The function starts a TLS server in this
-// process. It ignores the URL that it gets, because the server at that URL does not use TLS.
+// process. It ignores its URL argument, because the server at that URL does not use TLS.
 func overTLS(load func(context.Context, string) (float64, error)) func(context.Context, string) (float64, error) {
 	return func(ctx context.Context, _ string) (rate float64, err error) {
 		dir, err := os.MkdirTemp("", "partd-bench-*")

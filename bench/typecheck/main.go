@@ -1,6 +1,6 @@
 // Command typecheck checks the types of a module's packages for another platform, without cgo. With --tests, it also
-// checks the tests. It reads the source of all imported packages, and is much faster than go build and go vet, which
-// compile them.
+// checks the tests. It only parses and checks the imported packages, so it is much faster than go build and go vet,
+// which compile them.
 //
 //	go run -C bench ./typecheck [--tests] GOOS DIRECTORY...
 package main
@@ -40,8 +40,8 @@ func main() {
 	}
 }
 
-// listed is a package that go list prints.
-type listed struct {
+// listedPackage holds the output of go list for a package.
+type listedPackage struct {
 	ImportPath, Dir string
 	GoFiles         []string
 	ImportMap       map[string]string // from an import path in the source to the path of a test variant or vendored package
@@ -66,7 +66,7 @@ func check(dir, goos string, tests bool) error {
 	}
 	c := checker{files: token.NewFileSet(), checked: map[string]*types.Package{"unsafe": types.Unsafe}}
 	for list := json.NewDecoder(out); ; { // go list prints a package after the packages that it imports
-		var p listed
+		var p listedPackage
 		err := list.Decode(&p)
 		if err == io.EOF {
 			break
@@ -74,7 +74,7 @@ func check(dir, goos string, tests bool) error {
 		if err != nil {
 			return errors.Join(err, cmd.Wait())
 		}
-		if p.ImportPath != "unsafe" && !strings.HasSuffix(p.ImportPath, ".test") { // go test generates the latter
+		if p.ImportPath != "unsafe" && !strings.HasSuffix(p.ImportPath, ".test") { // go test generates those packages
 			c.check(&p)
 		}
 	}
@@ -91,7 +91,7 @@ type checker struct {
 	errs    []error
 }
 
-func (c *checker) check(p *listed) {
+func (c *checker) check(p *listedPackage) {
 	inModule := p.Module != nil && p.Module.Main
 	if p.Error != nil {
 		c.errs = append(c.errs, fmt.Errorf("%s: %s", p.ImportPath, p.Error.Err))
@@ -112,7 +112,7 @@ func (c *checker) check(p *listed) {
 				path = mapped
 			}
 			if c.checked[path] == nil {
-				return nil, fmt.Errorf("package %s has errors, or is not listed", path)
+				return nil, fmt.Errorf("package %s has errors, or go list omits it", path)
 			}
 			return c.checked[path], nil
 		}),
@@ -121,7 +121,7 @@ func (c *checker) check(p *listed) {
 	if p.Module != nil && p.Module.GoVersion != "" {
 		config.GoVersion = "go" + p.Module.GoVersion
 	}
-	path, _, _ := strings.Cut(p.ImportPath, " ") // a variant for tests is "path [path.test]"
+	path, _, _ := strings.Cut(p.ImportPath, " ") // the import path of a variant for tests is "path [path.test]"
 	c.checked[p.ImportPath], _ = config.Check(path, c.files, syntax, nil)
 	if inModule {
 		c.count++

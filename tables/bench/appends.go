@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// appendsBench measures appends to tables of our own.
+// appendsBench measures appends to our tables.
 type appendsBench struct {
 	*bench
 	streamRows int
@@ -34,12 +34,12 @@ func (b *appendsBench) measureOne() error {
 	return b.reportPeers("one", []string{"pyiceberg"}, func(peer, _ string) (string, string) { return job, peer })
 }
 
-// measureMany measures creating many tables by an append of one row each, and then appending another row to each.
+// measureMany measures how long it takes to create many tables of one row each, and then to append a row to each.
 func (b *appendsBench) measureMany() error {
 	row := trades(0, 1)
 	for _, n := range []int{1, 1000, 10_000} {
 		err := b.withStore(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
-			for _, job := range []string{"make each of %d tables by 1 row", "append 1 row to each of %d tables"} {
+			for _, job := range []string{"create each of %d tables with 1 row", "append 1 row to each of %d tables"} {
 				elapsed, err := seconds(func() error {
 					return repeat(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), nil, row) })
 				})
@@ -57,46 +57,46 @@ func (b *appendsBench) measureMany() error {
 	return nil
 }
 
-// measureGrowing appends rows to one table, and reports whether appends become slower as the table grows.
+// measureGrowing appends rows to one table and reports the time per append as the table grows.
 func (b *appendsBench) measureGrowing() error {
 	return b.withStore(&tables.Options{}, func(s *tables.Store) error {
 		row := trades(0, 1)
-		done := 0
+		appended := 0
 		for _, upTo := range []int{1, 10, 100, 1000, 10_000} {
-			n := upTo - done
+			n := upTo - appended
 			elapsed, err := seconds(func() error { return repeat(n, func(int) error { return b.put(s, "t", nil, row) }) })
 			if err != nil {
 				return err
 			}
-			b.report(fmt.Sprintf("append rows %d to %d of a table", done+1, upTo), "tables", elapsed/float64(n), 1)
-			done = upTo
+			b.report(fmt.Sprintf("append rows %d to %d of a table", appended+1, upTo), "tables", elapsed/float64(n), 1)
+			appended = upTo
 		}
 		return nil
 	})
 }
 
-// measureBulk appends many rows at once, and reads one column with a filter. Its peers are pyarrow,
+// measureBulk appends many rows at once and reads one column with a filter. Its peers are pyarrow,
 // DuckDB, pyiceberg, DuckLake, Quack, and DuckDB's Iceberg reader on our files.
 func (b *appendsBench) measureBulk() error {
 	batch := trades(0, b.rows)
 	if err := b.writeRows(batch); err != nil {
 		return err
 	}
-	var reading float64
-	appending, err := b.medianInStore(nil, func(s *tables.Store) (elapsed float64, err error) {
+	var readSeconds float64
+	appendSeconds, err := b.medianInStore(nil, func(s *tables.Store) (elapsed float64, err error) {
 		elapsed, err = seconds(func() error { return b.put(s, "t", nil, batch) })
 		if err != nil {
 			return elapsed, err
 		}
-		reading, err = b.median(func() error { return b.scan(s) })
+		readSeconds, err = b.median(func() error { return b.scan(s) })
 		return elapsed, err
 	})
 	if err != nil {
 		return err
 	}
 	jobs := map[string]string{"append": fmt.Sprintf("append %d rows at once", b.rows), "read": fmt.Sprintf("read a column of %d rows by a filter", b.rows)}
-	b.report(jobs["append"], "tables", appending, b.rounds)
-	b.report(jobs["read"], "tables", reading, b.rounds)
+	b.report(jobs["append"], "tables", appendSeconds, b.rounds)
+	b.report(jobs["read"], "tables", readSeconds, b.rounds)
 	describe := func(peer, name string) (string, string) { return jobs[name], peer }
 	if err := b.reportPeers("bulk", []string{"pyarrow", "duckdb", "pyiceberg", "ducklake", "quack"}, describe); err != nil {
 		return err

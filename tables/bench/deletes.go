@@ -14,7 +14,7 @@ import (
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
-// useVectors makes corrections of a table write deletion vectors.
+// useVectors sets a table's properties so that corrections of it write deletion vectors.
 func (b *bench) useVectors(s *tables.Store, name string) error {
 	properties := iceberg.Properties{"write.merge.mode": table.WriteModeMergeOnRead, table.WriteDeleteModeKey: table.WriteModeMergeOnRead}
 	_, err := partdiceberg.Commit(b.ctx, s, partdiceberg.Change{Bucket: "b", Table: name, Updates: []table.Update{
@@ -23,7 +23,7 @@ func (b *bench) useVectors(s *tables.Store, name string) error {
 	return err
 }
 
-// measureDeletes compares queries of a table of which 1 % of the rows were deleted with a table without deleted rows.
+// measureDeletes compares queries of a table that has lost 1 % of its rows with queries of a table without deletions.
 func (b *sqlBench) measureDeletes() error {
 	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{}, func(s *tables.Store) error {
 		for _, name := range []string{"plain", "deleted"} {

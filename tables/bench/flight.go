@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// flightBench measures Flight.
+// flightBench measures puts and gets over Flight.
 type flightBench struct{ *bench }
 
 // measureFlight measures puts and gets over Flight: it runs the client of shoots, a small Flight server for data

@@ -61,7 +61,7 @@ func (b *hitsBench) measureHits() error {
 	if err := b.makeHits(path); err != nil {
 		return err
 	}
-	engineOptions := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // a server also uses Processes
+	engineOptions := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // Processes is set, as in a server
 	return b.withSQL(engineOptions, tables.Options{}, func(s *tables.Store) error {
 		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
 			contenders, err := b.loadHits(s, conn, path)
@@ -168,7 +168,7 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns sql, with every column converted to text, which is empty for NULL.
+// withTextColumns wraps sql in a query that converts every column to text, and NULL to "".
 func withTextColumns(sql string) string {
 	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
 }
@@ -312,7 +312,7 @@ func (b *hitsBench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, er
 	return csv.NewReader(f).ReadAll()
 }
 
-// iceberg folds the only table of a store, and returns the path of its Iceberg metadata file.
+// iceberg writes the store's only table to Iceberg files and returns the path of its metadata file.
 func (b *bench) iceberg(s *tables.Store) (string, error) {
 	if _, err := s.Fold(b.ctx, nil); err != nil {
 		return "", err

@@ -30,12 +30,12 @@ type column struct {
 }
 
 var (
-	short   = arrow.PrimitiveTypes.Int16
-	integer = arrow.PrimitiveTypes.Int32
-	long    = arrow.PrimitiveTypes.Int64
-	text    = arrow.BinaryTypes.String
-	moment  = &arrow.TimestampType{Unit: arrow.Microsecond}
-	words   = strings.Fields("amber basin cedar delta ember fjord grove haven inlet jetty knoll lagoon maple north ocean prairie " +
+	short     = arrow.PrimitiveTypes.Int16
+	integer   = arrow.PrimitiveTypes.Int32
+	long      = arrow.PrimitiveTypes.Int64
+	text      = arrow.BinaryTypes.String
+	timestamp = &arrow.TimestampType{Unit: arrow.Microsecond}
+	words     = strings.Fields("amber basin cedar delta ember fjord grove haven inlet jetty knoll lagoon maple north ocean prairie " +
 		"quartz ridge slope tundra upland valley willow xenon yonder zephyr anchor bridge canyon desert estuary forest")
 )
 
@@ -49,7 +49,7 @@ const hitsDays = 30
 // like most columns of ClickBench.
 var hitsColumns = append([]column{
 	{"watch_id", long, func(h *hit) int64 { return hashID(1, h.row) }, nil},
-	{"event_time", moment, (*hit).time, nil},
+	{"event_time", timestamp, (*hit).time, nil},
 	{"event_date", arrow.FixedWidthTypes.Date32, func(h *hit) int64 { return h.time() / 86_400_000_000 }, nil},
 	{"user_id", long, func(h *hit) int64 { return hashID(2, h.user) }, nil},
 	{"client_ip", integer, func(h *hit) int64 { return 10 + hashID(3, h.user*4+h.uniform(0, 4))%(1<<31-10) }, nil},
@@ -80,7 +80,7 @@ func fillerColumns() (all []column) {
 	for _, group := range []struct {
 		kind arrow.DataType
 		n    int
-	}{{short, 37}, {integer, 16}, {long, 2}, {moment, 2}, {text, 23}} {
+	}{{short, 37}, {integer, 16}, {long, 2}, {timestamp, 2}, {text, 23}} {
 		for range group.n {
 			k := len(all)
 			c := column{name: fmt.Sprintf("rest_%d", k), kind: group.kind}
@@ -118,7 +118,7 @@ func skewed(bits, n int64) int64 {
 	return int64(float64(n) * u * u * u)
 }
 
-// uniform returns a uniformly distributed number below n, which depends on the row and on column.
+// uniform returns a uniformly distributed number below n, which depends only on the row and the column.
 func (h *hit) uniform(column int, n int64) int64 {
 	return hashID(uint64(column), int64(h.randomBits>>1)) % n
 }

@@ -37,7 +37,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// bench has what all benchmarks share: options, stores, peers in Python, and the report.
+// bench holds what all benchmarks share: the options, stores, Python peers and the report.
 type bench struct {
 	ctx     context.Context
 	dir     string
@@ -152,7 +152,7 @@ func inTurns(rounds int, pause time.Duration, functions ...func() error) ([]floa
 	return medians, nil
 }
 
-// median calls f in each round, and returns its median time in seconds.
+// median calls f in each round and returns its median time in seconds.
 func (b *bench) median(f func() error) (float64, error) {
 	medians, err := inTurns(b.rounds, 0, f)
 	if err != nil {
@@ -161,7 +161,7 @@ func (b *bench) median(f func() error) (float64, error) {
 	return medians[0], nil
 }
 
-// medianInStore calls f with a new store in each round, and returns the median of the results.
+// medianInStore calls f with a new store in each round and returns the median of the results.
 func (b *bench) medianInStore(o *tables.Options, f func(*tables.Store) (float64, error)) (float64, error) {
 	results := make([]float64, b.rounds)
 	for i := range results {
@@ -185,9 +185,9 @@ func repeat(n int, f func(i int) error) error {
 	return nil
 }
 
-// report prints the median time of a contender at a job, and writes it to the file of --figures. If our own time
-// (contender "tables") was reported earlier, report also prints the ratio to our time. If our time with syncs was
-// reported as well, it prints the ratio to that time too.
+// report prints a contender's median time for a job and writes it to the file of --figures. If our own time
+// (contender "tables") was reported earlier, report also prints the ratio to it, and likewise the ratio to our time
+// with syncs.
 func (b *bench) report(job, contender string, seconds float64, runs int) {
 	fmt.Printf("%s: %s %.4g ms", job, contender, 1000*seconds)
 	if suffix, ok := strings.CutPrefix(contender, "tables"); ok {
@@ -209,7 +209,7 @@ func (b *bench) writeFigure(f benchdata.Figure) {
 	}
 }
 
-// reportPeers runs peers.py for each peer, and reports the times that it prints. describe returns the job and the
+// reportPeers runs peers.py for each peer and reports the times that it prints. describe returns the job and the
 // contender for a time with the given name.
 func (b *bench) reportPeers(work string, peers []string, describe func(peer, name string) (job, contender string), args ...string) error {
 	for _, peer := range peers {
@@ -225,7 +225,7 @@ func (b *bench) reportPeers(work string, peers []string, describe func(peer, nam
 	return nil
 }
 
-// runPeer runs peers.py in a peer's Python environment, and returns the seconds of each operation by name.
+// runPeer runs peers.py in a peer's Python environment and returns the seconds that each operation took, by name.
 func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error) {
 	var times map[string]float64
 	err := b.runPython("peers.py", peer, &times, append([]string{peer}, args...)...)
@@ -233,7 +233,7 @@ func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error)
 }
 
 // runPython runs a script in a peer's Python environment. The script's first arguments are the subcommand, the
-// directory and the number of rounds. runPython decodes the script's output to result, unless result is nil.
+// directory and the number of rounds. runPython decodes the script's output into result, unless result is nil.
 func (b *bench) runPython(script, peer string, result any, args ...string) error {
 	python, err := procs.PythonPath(peer)
 	if err != nil {

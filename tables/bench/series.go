@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// seriesTables is the number of small tables to write, and to search by metadata.
+// seriesTables is the number of small tables to write and to search by metadata.
 const seriesTables = 1000
 
 type results struct {
@@ -33,7 +33,7 @@ type results struct {
 	err     error
 }
 
-// measure runs f in each round, and records its median time. It does nothing after an error.
+// measure runs f in each round and records its median time. It does nothing after an error.
 func (m *results) measure(name string, rounds int, f func(round int) error) {
 	if m.err != nil {
 		return
@@ -47,7 +47,7 @@ func (m *results) measure(name string, rounds int, f func(round int) error) {
 	m.Seconds[name] = medians[0]
 }
 
-// measureReading measures the reading of rows, and records their number and the sum of their values.
+// measureReading measures how long it takes to read rows, and records their number and the sum of their values.
 func (m *results) measureReading(name, rows, sum string, rounds int, open func() (array.RecordReader, error)) {
 	m.measure(name, rounds, func(int) error {
 		r, err := open()
@@ -106,15 +106,15 @@ func (b *seriesBench) measureSeries() error {
 	return nil
 }
 
-func (b *seriesBench) reportSeries(who string, m *results) {
+func (b *seriesBench) reportSeries(contender string, m *results) {
 	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n",
-		b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
+		b.seriesRows, contender, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
 	for _, name := range slices.Sorted(maps.Keys(m.Seconds)) {
-		b.report(name, who, m.Seconds[name], b.rounds)
+		b.report(name, contender, m.Seconds[name], b.rounds)
 	}
 }
 
-// readParquet reads a file that series.py wrote into memory, and returns its batches.
+// readParquet returns the batches of a file that series.py wrote. It reads the whole file into memory.
 func (b *seriesBench) readParquet(name string) (all []arrow.RecordBatch, err error) {
 	err = b.withParquet(filepath.Join(b.dir, name+".parquet"), func(r array.RecordReader) error {
 		for r.Next() {
@@ -134,7 +134,7 @@ func (b *seriesBench) measureOurSeries(appendedRows int, sync bool) (*results, e
 		series := &tables.Settings{Time: "at"}
 		base, err := b.readParquet("base")
 		if err == nil {
-			// not with the file's schema, which has other metadata
+			// put uses the schema of the batches, because the file's schema has other metadata.
 			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...)
 		}
 		if err != nil {

@@ -39,7 +39,7 @@ func (b *sqlBench) measureSQL() error {
 	})
 }
 
-// eachBatch runs a query, and calls f for each batch of its result.
+// eachBatch runs a query and calls f for each batch of its result.
 func (b *bench) eachBatch(ctx context.Context, s *tables.Store, sql string, f func(arrow.RecordBatch) error) error {
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {

@@ -31,7 +31,7 @@ type statementsBench struct {
 }
 
 // measureStatements measures SQL statements over Flight that look up one row each, with one and with eight clients. Its
-// peers are a client of ADBC in Python on our server, Quack and shoots.
+// peers are Python's ADBC client on our server, Quack and shoots.
 func (b *statementsBench) measureStatements() error {
 	return b.withPoints(b.rows, func(port int) error {
 		for _, isPrepared := range []bool{false, true} {
@@ -75,7 +75,7 @@ func (b *statementsBench) withPoints(n int, f func(port int) error) error {
 	if err := b.writeRows(batch); err != nil {
 		return err
 	}
-	// as partd-tables serve --memory 4GiB
+	// The limits are those of partd-tables serve --memory 4GiB.
 	engine := &duck.Options{TempDir: b.dir, Memory: 512 << 20, Total: 2 << 30, Processes: true}
 	return b.withSQL(engine, tables.Options{}, func(s *tables.Store) error {
 		if err := b.put(s, "points", nil, batch); err != nil {
@@ -100,7 +100,7 @@ func points(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// timePerStatement runs statements from n clients for a second, and returns the seconds divided by the number of
+// timePerStatement runs statements from n clients for a second and returns the seconds divided by the number of
 // statements.
 func (b *statementsBench) timePerStatement(address string, n int, isPrepared bool) (float64, error) {
 	clients, errs := make([]*lookupClient, n), make([]error, n)
@@ -130,7 +130,7 @@ func (b *statementsBench) timePerStatement(address string, n int, isPrepared boo
 // lookupClient looks up rows of the table "points".
 type lookupClient struct {
 	c        *flightsql.Client
-	prepared *flightsql.PreparedStatement // nil for a client that sends SQL each time
+	prepared *flightsql.PreparedStatement // nil if the client sends SQL each time
 }
 
 func newLookupClient(ctx context.Context, address string, isPrepared bool) (*lookupClient, error) {

@@ -19,7 +19,7 @@ type upsertBench struct {
 }
 
 // measureUpsert upserts rows by time into a table of ten times as many rows. Half of them replace rows that are spread
-// over the table. It does so by deletion vectors, and by rewriting files. Its peers are pyiceberg and DuckLake's MERGE.
+// over the table. It measures deletion vectors and rewritten files. Its peers are pyiceberg and DuckLake's MERGE.
 func (b *upsertBench) measureUpsert() error {
 	base, changes := trades(0, 10*b.upsertRows), changedTrades(b.upsertRows)
 	for name, rows := range map[string]arrow.RecordBatch{"rows": base, "changes": changes} {

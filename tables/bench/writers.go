@@ -17,16 +17,16 @@ import (
 // writersBench measures concurrent writers.
 type writersBench struct{ *bench }
 
-// measureWriters appends single rows, each synced, from several concurrent writers: to one table, and
-// to one table per writer. The cases take turns.
+// measureWriters appends single rows, each synced, from several concurrent writers: first to one table, and
+// then to one table per writer. In each round, every number of writers runs once.
 func (b *writersBench) measureWriters() error {
-	const during = 2 * time.Second
+	const testDuration = 2 * time.Second
 	counts := []int{1, 8, 32}
 	for _, ownTables := range []bool{false, true} {
 		times := map[int][]float64{} // seconds per row
 		for range b.rounds {
 			for _, n := range counts {
-				elapsed, err := b.writeConcurrently(n, ownTables, during)
+				elapsed, err := b.writeConcurrently(n, ownTables, testDuration)
 				if err != nil {
 					return err
 				}
@@ -40,8 +40,8 @@ func (b *writersBench) measureWriters() error {
 	return b.measureSync()
 }
 
-// writeConcurrently makes n writers append single rows, and returns the seconds divided by the number of rows.
-func (b *writersBench) writeConcurrently(n int, ownTables bool, during time.Duration) (elapsed float64, err error) {
+// writeConcurrently runs n writers that append single rows, and returns the seconds divided by the number of rows.
+func (b *writersBench) writeConcurrently(n int, ownTables bool, testDuration time.Duration) (elapsed float64, err error) {
 	err = b.withStore(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)
 		name := func(i int) string {
@@ -59,7 +59,7 @@ func (b *writersBench) writeConcurrently(n int, ownTables bool, during time.Dura
 		start := time.Now()
 		for i := range n {
 			wg.Go(func() {
-				for time.Since(start) < during && errs[i] == nil {
+				for time.Since(start) < testDuration && errs[i] == nil {
 					errs[i] = b.put(s, name(i), nil, row)
 					rows.Add(1)
 				}

@@ -9,8 +9,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// bareFiles reads hash files with minimal work for grouping: it verifies no checksums, and treats
-// keys with the same hash as equal. It shows how fast a store could read at best.
+// bareFiles reads hash files with minimal work for grouping: it verifies no checksums and treats
+// keys with the same hash as equal. Its speed is an upper bound for other stores.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
@@ -19,7 +19,7 @@ type bareRef struct {
 	dataLen uint32
 }
 
-// key returns the entry's key, and the position of its value in data, the file's content.
+// key returns the entry's key and the position of its value in data, which is the file's content.
 func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 	k, n := binary.Uvarint(data[r.offset:])
 	keyAt := int(r.offset) + n
@@ -78,13 +78,13 @@ func (h *hashFiles) eachGroup(handle func(data []byte, group []bareRef) error) e
 	})
 }
 
-// streamedFiles reads hash files with little memory: it passes on entries directly from the file's
-// content, without a second copy.
+// streamedFiles reads hash files with little memory: it passes entries to handle directly from the
+// file's content, without a second copy.
 type streamedFiles struct{ *hashFiles }
 
 func (h *streamedFiles) Scan(handle func(key string, b []byte, isFirst bool) error) error {
 	return h.eachGroup(func(data []byte, group []bareRef) error {
-		for len(group) > 0 { // usually once, because the keys of a group rarely differ
+		for len(group) > 0 { // usually one iteration, because keys with equal hashes rarely differ
 			first, _ := group[0].key(data)
 			key, isFirst := string(first), true
 			others := group[:0]

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// Check reads all values of t, and compares them with the values written.
+// Check reads all values of t and compares them with the values written.
 func (l *Load) Check(t Target) error {
 	c := &checker{l: l}
 	err := t.Scan(func(key string, b []byte, isFirst bool) error {

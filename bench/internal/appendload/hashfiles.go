@@ -15,7 +15,7 @@ import (
 
 // hashFiles is the baseline. It distributes entries over 256 files by the hash of the key. Each
 // file has a buffer of 64 KiB, which is lost in a crash. To read, it loads one file at a time into
-// memory, and groups the entries by key.
+// memory and groups the entries by key.
 type hashFiles struct {
 	files [256]*os.File
 	bufs  [256][]byte

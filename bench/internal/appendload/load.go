@@ -1,4 +1,4 @@
-// Package appendload generates entries for benchmarks of stores, and adapts the stores compared.
+// Package appendload generates entries for benchmarks of stores and adapts the stores to one interface.
 package appendload
 
 import (
@@ -17,7 +17,7 @@ import (
 type Load struct {
 	Keys    uint64 // number of distinct keys
 	Entries uint64
-	Value   int // bytes of a value
+	Value   int // bytes per value
 	Batch   int // entries per append
 	dist    string
 	pattern []byte  // pseudorandom bytes; each value is a piece of it
@@ -53,7 +53,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// keyOf returns the index of the key of entry number i.
+// keyOf returns the index of the key that entry number i has.
 func (l *Load) keyOf(i uint64) uint64 {
 	u := mix(i)
 	switch l.dist {
@@ -83,14 +83,14 @@ func putKey(b []byte, index uint64) {
 	}
 }
 
-// Written has the times of Write.
+// Written holds the durations that Write measured.
 type Written struct {
-	Total     time.Duration // of generating and appending all entries, and of the flush
-	Appending time.Duration // Total without generating entries
+	Total     time.Duration // time to generate, append and flush all entries
+	Appending time.Duration // Total without the time to generate entries
 	P99, Max  time.Duration // latencies of appends
 }
 
-// Write appends all entries to t, and flushes it.
+// Write appends all entries to t and flushes it.
 func (l *Load) Write(t Target) (w Written, err error) {
 	f := l.newFiller()
 	times := make([]time.Duration, 0, l.Entries/uint64(l.Batch)+1)

@@ -13,10 +13,10 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// Target is a store.
+// Target is a store under test.
 type Target interface {
 	Append(entries []partd.Entry) error
-	// Flush writes everything, and waits for background work.
+	// Flush writes all data and waits for background work.
 	Flush() error
 	// Scan calls handle for every key. It may pass a value b in several parts; isFirst is true
 	// for the first part.
@@ -24,7 +24,7 @@ type Target interface {
 	Close() error
 }
 
-// Names are the names of the stores that Open opens.
+// Names lists the stores that Open supports.
 var Names = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-streamed", "hashfiles-log", "pebble-best"}
 
 // Open creates a store in an empty directory. The options are for logstore.
@@ -49,7 +49,7 @@ func Open(name, dir string, o *logstore.Options) (Target, error) {
 	return nil, fmt.Errorf("unknown store %q: use %v", name, Names)
 }
 
-// LogStore is package logstore.
+// LogStore adapts a [logstore.Store] to Target.
 type LogStore struct{ S *logstore.Store }
 
 func (t *LogStore) Append(entries []partd.Entry) error {

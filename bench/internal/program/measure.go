@@ -22,7 +22,7 @@ import (
 type Usage struct {
 	Seconds float64
 	CPU     float64      // CPU seconds of all processes of the command
-	Memory  int64        // peak memory in bytes: the largest total of the peaks (VmHWM) of the processes that ran at one poll
+	Memory  int64        // peak memory in bytes: the maximum, over all polls, of the sum of the running processes' peaks (VmHWM)
 	Trace   [][2]float64 // memory over time, as {seconds since the start, bytes} pairs
 	Stdout  string
 	Stderr  string
@@ -85,8 +85,8 @@ const (
 	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch polls the memory of a process and its descendants until done is closed. It calls check with the total at each
-// poll, and returns the largest total of the peaks, and the totals over time. It reads /proc because a child's
+// watch polls the memory of a process and its descendants until done is closed. At each poll, it calls check with the
+// total. It returns the largest sum of the processes' peaks, and the totals over time. It reads /proc because a child's
 // getrusage also counts memory that the parent had when it forked.
 func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64, trace [][2]float64) {
 	known := map[int]bool{pid: true}

@@ -29,9 +29,8 @@ func ExitOnError(err error) {
 	}
 }
 
-// ParseFlags parses the flags, and exits with code 2 if other arguments follow them. Because "go run -C bench" changes
-// the working directory, but not PWD, ParseFlags changes back to the directory of the caller, to which paths are
-// relative.
+// ParseFlags parses the flags and exits with code 2 if other arguments follow. It first returns to the caller's working
+// directory, to which paths are relative: "go run -C bench" changes the working directory, but leaves PWD unchanged.
 func ParseFlags() {
 	if dir := os.Getenv("PWD"); dir != "" {
 		ExitOnError(os.Chdir(dir))
@@ -43,12 +42,12 @@ func ParseFlags() {
 	}
 }
 
-// Compare is the main function of a program that prints a table, and makes each run in a separate
+// Compare is the main function of a program that prints a table and does each run in a separate
 // process. It calls runOne if the flag --run names a run, and otherwise compare.
 func Compare(runOne func(run string) error, compare func(rounds int, only string) error) {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	only := flag.String("only", "", "run only rows whose name contains this text")
-	run := flag.String("run", "", "make one run and print its figures (used internally)")
+	run := flag.String("run", "", "do only this run and print its figures (used internally)")
 	ParseFlags()
 	switch {
 	case *rounds < 1:
@@ -60,8 +59,8 @@ func Compare(runOne func(run string) error, compare func(rounds int, only string
 	}
 }
 
-// InTurns makes each measurement once per round, and returns the results of each. Each round starts
-// with a different measurement. A measurement that returns ErrNoPython has no results.
+// InTurns does each measurement once per round and returns the results by measurement. Each round
+// starts with a different measurement. A measurement that returns ErrNoPython has no results.
 func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error) {
 	results := make([][]T, len(measurements))
 	for round := range rounds {
@@ -79,7 +78,7 @@ func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error
 	return results, nil
 }
 
-// Scan runs a command, and parses the values that it prints, separated by blanks.
+// Scan runs a command and parses the blank-separated values that it prints.
 func Scan(cmd *exec.Cmd, values ...any) error {
 	out, err := cmd.Output()
 	if err != nil {
@@ -100,7 +99,7 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// PeerPython returns the path of the Python that .ci/peers installs for a peer, as the default of a flag. The file may
+// PeerPython returns the path of the Python that .ci/peers installs for a peer, for use as a flag's default. The file may
 // not exist.
 func PeerPython(peer string) string {
 	path, _ := procs.PythonPath(peer)

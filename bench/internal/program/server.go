@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// serverEnv is the environment variable that makes a benchmark program the server.
+// serverEnv is the environment variable that turns a benchmark program into the server.
 const serverEnv = "PARTD_BENCH_SERVER"
 
 // ServeIfChild runs partd-server instead of the benchmark if StartServer started this process.
@@ -21,7 +21,7 @@ func ServeIfChild() {
 	}
 }
 
-// Server is a process of partd-server with a store of its own.
+// Server is a partd-server process with its own store.
 type Server struct {
 	*procs.Server
 	Dir string // holds the store

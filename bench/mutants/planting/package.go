@@ -1,5 +1,5 @@
 // Package planting plants mistakes in Go packages: changed operators, limits that are off by one, negated conditions,
-// swapped arguments and removed statements. All mutants are compiled at once; a file says which one a program applies.
+// swapped arguments and removed statements. All mutants are compiled at once; a file selects the one that programs apply.
 package planting
 
 import (
@@ -36,15 +36,15 @@ func Load(dir string) (*Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	type listed struct {
+	type packageInfo struct {
 		Dir, ImportPath, Name, Export string
 		GoFiles                       []string
 		DepOnly                       bool
 	}
 	exports := map[string]string{}
-	var target listed
+	var target packageInfo
 	for d := json.NewDecoder(bytes.NewReader(out)); ; {
-		var l listed
+		var l packageInfo
 		if err := d.Decode(&l); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {

@@ -13,40 +13,40 @@ import (
 	"strings"
 )
 
-// Planted are mutants in copies of their packages' files.
+// Planted is a set of mutants in copies of their packages' files.
 type Planted struct {
 	Mutants []*Mutant
 	temp    string
 }
 
-// Plant gives numbers to the first of the mutants that do not overlap, at most n, and writes copies of their packages
-// to the directory temp.
+// Plant numbers the first n candidates that do not overlap, or all if there are fewer. It writes copies of their
+// packages, with these mutants, to the directory temp.
 func Plant(temp string, candidates []*Mutant, n int) (*Planted, error) {
 	p := &Planted{temp: temp}
-	last := map[*Package][]*Mutant{}
+	chosen := map[*Package][]*Mutant{}
 	for _, m := range candidates {
-		overlaps := slices.ContainsFunc(last[m.pkg], func(o *Mutant) bool { return m.start < o.end && o.start < m.end })
+		overlaps := slices.ContainsFunc(chosen[m.pkg], func(o *Mutant) bool { return m.start < o.end && o.start < m.end })
 		if len(p.Mutants) < n && !overlaps {
 			p.Mutants = append(p.Mutants, m)
-			last[m.pkg] = append(last[m.pkg], m)
+			chosen[m.pkg] = append(chosen[m.pkg], m)
 			m.Number = len(p.Mutants)
 		}
 	}
 	return p, p.write()
 }
 
-// Overlay returns the path of the list of copies, for go's flag -overlay.
+// Overlay returns the path of the JSON file that lists the copies, for go's flag -overlay.
 func (p *Planted) Overlay() string { return filepath.Join(p.temp, "overlay.json") }
 
-// Apply makes programs that start from now on apply the mutant with this number. With 0, they apply no mutant. A file
-// says so, because tests start programs without the environment.
+// Apply selects the mutant that programs apply if they start after this call; 0 selects none. Apply writes the number to
+// a file, not to an environment variable, because tests start programs without their environment.
 func (p *Planted) Apply(number int) error {
 	return os.WriteFile(filepath.Join(p.temp, "number"), []byte(strconv.Itoa(number)), 0o666)
 }
 
 var errorLine = regexp.MustCompile(`(?m)^(?:.*/)?([^/:\n]+\.go):(\d+)(?::\d+)?: `)
 
-// Go runs a go command in dir with the mutants. It removes mutants that do not compile, and then runs it again.
+// Go runs a go command in dir with the mutants. It removes mutants that do not compile and retries the command.
 func (p *Planted) Go(dir string, args ...string) error {
 	for {
 		cmd := exec.Command("go", slices.Insert(slices.Clone(args), 1, "-overlay", p.Overlay())...)
@@ -106,7 +106,7 @@ func (p *Planted) write() (err error) {
 	}
 	for pkg, mutants := range byPackage {
 		add(filepath.Join(pkg.dir, "partd_mutant.go"), fmt.Appendf(nil, helperSource, pkg.name, filepath.Join(p.temp, "number")))
-		slices.SortFunc(mutants, func(a, b *Mutant) int { return int(b.start - a.start) }) // from the end, so that earlier offsets stay right
+		slices.SortFunc(mutants, func(a, b *Mutant) int { return int(b.start - a.start) }) // from the end, so that earlier offsets stay valid
 		for path, content := range pkg.content {
 			content = slices.Clone(content)
 			for _, m := range mutants {
@@ -117,6 +117,6 @@ func (p *Planted) write() (err error) {
 			add(path, content)
 		}
 	}
-	list, _ := json.Marshal(map[string]any{"Replace": replace}) // strings cannot fail
+	list, _ := json.Marshal(map[string]any{"Replace": replace}) // encoding strings cannot fail
 	return errors.Join(err, os.WriteFile(p.Overlay(), list, 0o666))
 }

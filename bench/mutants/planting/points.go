@@ -8,17 +8,17 @@ import (
 	"go/types"
 )
 
-// Mutant is a place in the source with the text that replaces it. The new text does the same as the old one unless the
-// mutant is applied.
+// Mutant is a place in the source with the text that replaces it. Unless the mutant is applied, the new text behaves
+// like the old one.
 type Mutant struct {
 	Number     int
 	Kind       string
 	pkg        *Package
 	start, end token.Pos
-	newText    string // with numberMark for the number, once or more
+	newText    string // with numberMark wherever the mutant's number belongs
 }
 
-// Place returns the file and the lines of a mutant.
+// Place returns the file of a mutant and its first and last line.
 func (m *Mutant) Place() (file string, first, last int) {
 	from, to := m.pkg.files.Position(m.start), m.pkg.files.Position(m.end)
 	return from.Filename, from.Line, to.Line
@@ -28,7 +28,7 @@ func (m *Mutant) String() string {
 	return m.Kind + ": " + m.pkg.text(m.start, m.end)
 }
 
-// numberMark stands for the number of a mutant, which is known later. It occurs in no source file.
+// numberMark is a placeholder for a mutant's number, which Plant assigns. It occurs in no source file.
 const numberMark = "\x00"
 
 var swappedOperators = map[token.Token]token.Token{
@@ -114,7 +114,7 @@ func (p *Package) swappedOperator(e *ast.BinaryExpr) []*Mutant {
 	return []*Mutant{m}
 }
 
-// offByOne returns a mutant of a literal number whose value need not be constant.
+// offByOne returns a mutant that adds 1 to an integer literal, unless its value must be constant or could overflow.
 func (p *Package) offByOne(l *ast.BasicLit, parent ast.Node) []*Mutant {
 	t, ok := p.info.TypeOf(l).(*types.Basic)
 	if l.Kind != token.INT || !ok || t.Info()&types.IsInteger == 0 || t.Info()&types.IsUntyped != 0 {
@@ -128,19 +128,19 @@ func (p *Package) offByOne(l *ast.BasicLit, parent ast.Node) []*Mutant {
 			return nil
 		}
 	}
-	if v, ok := constant.Int64Val(p.info.Types[l].Value); !ok || v > 100 && t.Info()&types.IsInteger != 0 && p.fits(t) < v+1 {
+	if v, ok := constant.Int64Val(p.info.Types[l].Value); !ok || v > 100 && t.Info()&types.IsInteger != 0 && p.maxSigned(t) < v+1 {
 		return nil
 	}
 	return []*Mutant{{Kind: "off by one", start: l.Pos(), end: l.End(), newText: fmt.Sprintf("partdPick[%s](%s, %s, %[3]s+1)", t.Name(), numberMark, l.Value)}}
 }
 
-// fits returns the largest value that every integer of a type's size can have.
-func (p *Package) fits(t *types.Basic) int64 {
+// maxSigned returns the largest value of a signed integer of t's size.
+func (p *Package) maxSigned(t *types.Basic) int64 {
 	return 1<<(8*p.sizes.Sizeof(t)-1) - 1
 }
 
-// swappedArguments returns a mutant for each two neighboring arguments that can be swapped without calling anything
-// twice.
+// swappedArguments returns a mutant for each pair of neighboring arguments that can be swapped. It omits arguments with
+// calls, because a mutant evaluates both arguments twice.
 func (p *Package) swappedArguments(c *ast.CallExpr) (all []*Mutant) {
 	s, ok := p.info.TypeOf(c.Fun).(*types.Signature)
 	if !ok || s.Variadic() || s.Params().Len() != len(c.Args) {

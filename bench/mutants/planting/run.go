@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// RunTests runs a compiled test binary in dir, and returns its output. After the limit, it kills the tests and their
-// children, and returns [context.DeadlineExceeded]. Programs that the tests build have the same mutants. p can be nil.
+// RunTests runs a compiled test binary in dir and returns its output. After the limit, it kills the tests and their
+// children and returns [context.DeadlineExceeded]. Programs that the tests build have the same mutants, unless p is nil.
 func (p *Planted) RunTests(binary, dir string, limit time.Duration, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

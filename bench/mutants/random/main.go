@@ -6,8 +6,8 @@
 //
 // The tests of the package run first, and then, for mutants that survive them, those of the packages in --tests. All
 // mutants of a package are compiled into one test binary, which applies the mutant whose number is in a file (tests
-// start programs without the environment). The program prints the mutants that survive, and the share of those found. It changes no source
-// file. Some survivors change nothing that a caller could notice; a person has to tell.
+// start programs without their environment). The program prints the mutants that survive and the share of those found.
+// It changes no source file. Some survivors do not change what a caller can observe; a person must judge that.
 package main
 
 import (
@@ -28,9 +28,9 @@ var (
 	in    = flag.String("in", "", "directories of the packages, separated by commas")
 	count = flag.Int("count", 30, "number of mutants of each package")
 	seed  = flag.Uint64("seed", 1, "seed for the choice of mutants")
-	tests = flag.String("tests", "", "directories of further packages whose tests run, separated by commas")
+	tests = flag.String("tests", "", "directories of additional packages whose tests run, separated by commas")
 	names = flag.String("run", ".", "run only tests whose names match this regular expression")
-	limit = flag.Duration("limit", time.Minute, "maximum duration of the tests of one package, beyond five times the duration without a mutant")
+	limit = flag.Duration("limit", time.Minute, "time limit for a package's tests with a mutant, in addition to five times their duration without one")
 )
 
 func main() {
@@ -61,7 +61,7 @@ func run(dirs []string) error {
 	return nil
 }
 
-// measure plants mutants in the package in dir, and returns how many were found and planted.
+// measure plants mutants in the package in dir and returns how many were found and planted.
 func measure(root, dir string) (found, total int, err error) {
 	p, err := planting.Load(filepath.Join(root, dir))
 	if err != nil {

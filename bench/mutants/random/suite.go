@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// suite is the compiled tests of a package.
+// suite holds the compiled tests of a package.
 type suite struct {
 	dir, binary string
 	planted     *planting.Planted
@@ -24,7 +24,7 @@ func (s *suite) run(number int, limit time.Duration) (output []byte, err error) 
 	return s.planted.RunTests(s.binary, s.dir, limit, "-test.failfast", "-test.run", *names)
 }
 
-// runUnchanged measures how long the tests take, and returns an error if they fail.
+// runUnchanged measures how long the tests take without a mutant and returns an error if they fail.
 func (s *suite) runUnchanged() error {
 	const longest = 10 * time.Minute
 	start := time.Now()
@@ -38,7 +38,7 @@ func (s *suite) runUnchanged() error {
 
 var failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 
-// find returns the test that finds a mutant, "timeout" or "crash", or "" if none does.
+// find returns the test that finds a mutant, "timeout" or "crash" if no test reports it, or "" if it survives.
 func (s *suite) find(number int) string {
 	out, err := s.run(number, 5*s.duration+*limit)
 	if err == nil {

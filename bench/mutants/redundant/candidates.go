@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// test is a measured test.
+// test is a measurement test.
 type test struct {
 	dir, name string
 	lines     int
 	seconds   float64
 	covers    []string
-	keep      string // why it is no candidate, or ""
+	keep      string // why it must stay; "" for a candidate
 }
 
-// readTests returns all tests that were measured, and why some of them are no candidates.
+// readTests returns all measurement tests and marks those that must stay.
 func readTests(root, state string) (tests []*test, err error) {
 	named, err := namedTests(root)
 	if err != nil {
@@ -36,7 +36,7 @@ func readTests(root, state string) (tests []*test, err error) {
 		if err != nil {
 			return nil, err
 		}
-		var m measured
+		var m measurement
 		if err := json.Unmarshal(content, &m); err != nil {
 			return nil, err
 		}
@@ -92,11 +92,11 @@ func namedTests(root string) (map[string]bool, error) {
 	return named, nil
 }
 
-// function is a function of a package's tests.
+// function is a function in a package's test files.
 type function struct {
-	lines  int
-	uses   []string // names that it mentions
-	starts bool
+	lines           int
+	uses            []string // names that it mentions
+	startsProcesses bool
 }
 
 func readSources(dir string) (map[string]*function, error) {
@@ -121,7 +121,7 @@ func readSources(dir string) (map[string]*function, error) {
 				switch n := n.(type) {
 				case *ast.SelectorExpr:
 					if x, ok := n.X.(*ast.Ident); ok && (x.Name == "exec" || x.Name == "procs" || x.Name == "syscall") {
-						s.starts = true
+						s.startsProcesses = true
 					}
 				case *ast.Ident:
 					s.uses = append(s.uses, n.Name)
@@ -134,7 +134,7 @@ func readSources(dir string) (map[string]*function, error) {
 	return sources, nil
 }
 
-// startsProcess reports whether a function uses the packages for processes, by itself or by the functions that it
+// startsProcess reports whether a function uses a package for processes, directly or in the functions that it
 // mentions.
 func startsProcess(sources map[string]*function, name string, seen map[string]bool) bool {
 	s := sources[name]
@@ -142,12 +142,12 @@ func startsProcess(sources map[string]*function, name string, seen map[string]bo
 		return false
 	}
 	seen[name] = true
-	return s.starts || slices.ContainsFunc(s.uses, func(used string) bool { return startsProcess(sources, used, seen) })
+	return s.startsProcesses || slices.ContainsFunc(s.uses, func(used string) bool { return startsProcess(sources, used, seen) })
 }
 
-// candidates returns the tests without which each block is still covered as often as least says, or by all other tests.
+// candidates returns tests that can be removed together: other tests still cover each block of the product.
 // It tries long tests first, because their removal saves most.
-func candidates(tests []*test) (found []*test) {
+func candidates(tests []*test) (removable []*test) {
 	times := map[string]int{}
 	for _, t := range tests {
 		for _, b := range t.covers {
@@ -162,9 +162,9 @@ func candidates(tests []*test) (found []*test) {
 		for _, b := range t.covers {
 			times[b]--
 		}
-		found = append(found, t)
+		removable = append(removable, t)
 	}
-	return found
+	return removable
 }
 
 func inProduct(block string) bool { return !strings.Contains(block, "/testutil/") }

@@ -7,13 +7,13 @@
 //	go run -C bench ./mutants/redundant --state DIR --each 8 --only chosen.txt
 //	go run -C bench ./mutants/redundant --state DIR --each 30 --random internal/base/where,filter
 //
-// With --module, it runs the tests of the module one at a time, and keeps what they cover in --state. With --each, it
+// With --module, it runs the tests of the module one at a time and saves what they cover in --state. With --each, it
 // compares all tests in --state. It never lists a test that starts processes, or whose name is in a document, in the
 // lists of mutants, or in .ci. For each other test, it plants some mutants in the code that the fewest other tests
-// cover, and runs first the tests that would stay. The list is a suggestion: no mutant shows what a test says about
-// concurrency, memory or a format.
+// cover, and first runs the tests that would stay. The list is a suggestion: mutants do not show what a test checks
+// about concurrency, memory or a format.
 //
-// With --random, it plants mutants anywhere in some packages instead, and prints the mutants that no test finds.
+// With --random, it plants mutants anywhere in some packages instead and prints the mutants that no test finds.
 package main
 
 import (
@@ -31,15 +31,15 @@ import (
 )
 
 var (
-	module = flag.String("module", "", "directory of a module whose tests are measured")
-	in     = flag.String("in", "./...", "patterns of the packages of --module, separated by commas")
-	state  = flag.String("state", "", "directory for what was measured; a second run continues there")
-	limit  = flag.Duration("limit", 2*time.Minute, "maximum duration of a test that is measured")
-	each   = flag.Int("each", 0, "number of mutants for each test that is a candidate; 0 only measures")
-	seed   = flag.Uint64("seed", 1, "seed for the choice of mutants")
-	random = flag.String("random", "", "directories of packages, separated by commas: plant --each random mutants in each, and print the mutants that no test finds")
-	only   = flag.String("only", "", "file whose lines begin with a directory, a tab, and a test's name: these tests are the candidates")
-	most   = flag.Duration("most", 10*time.Second, "maximum duration, without mutants, of the tests that look for a mutant; they are the quickest of those that cover it")
+	module       = flag.String("module", "", "directory of a module whose tests are measured")
+	in           = flag.String("in", "./...", "patterns of the packages of --module, separated by commas")
+	state        = flag.String("state", "", "directory for the measurements; a second run continues there")
+	limit        = flag.Duration("limit", 2*time.Minute, "time limit for each measured test")
+	each         = flag.Int("each", 0, "number of mutants for each candidate; 0 only measures")
+	seed         = flag.Uint64("seed", 1, "seed for the choice of mutants")
+	random       = flag.String("random", "", "directories of packages, separated by commas: plant --each random mutants in each and print those that no test finds")
+	only         = flag.String("only", "", "file whose lines begin with a directory, a tab, and a test's name: these tests are the candidates")
+	maxPerMutant = flag.Duration("most", 10*time.Second, "maximum total duration, without mutants, of the tests that run for each mutant; the quickest tests that cover it run")
 )
 
 func main() {
@@ -94,7 +94,7 @@ func measureAll(root string) error {
 	return errors.Join(errs...)
 }
 
-// compare prints the list.
+// compare prints the list of tests that could be removed.
 func compare(root string) error {
 	tests, err := readTests(root, *state)
 	if err != nil {
@@ -137,14 +137,14 @@ func compare(root string) error {
 	for _, t := range tests {
 		if p.candidates[t] {
 			n, lines = n+1, lines+t.lines
-			fmt.Printf("%s\t%s\t%d lines\t%.1f s\tothers cover its %d blocks, and find all %d mutants in them; most are in %s\n", t.dir, t.name, t.lines, t.seconds, len(t.covers), p.mutants[t], strings.Join(p.nearest(t), ", "))
+			fmt.Printf("%s\t%s\t%d lines\t%.1f s\tother tests cover its %d blocks and find all %d mutants in them, most of all %s\n", t.dir, t.name, t.lines, t.seconds, len(t.covers), p.mutants[t], strings.Join(p.nearest(t), ", "))
 		}
 	}
 	fmt.Printf("%d of %d tests, %d lines\n", n, len(tests), lines)
 	return nil
 }
 
-// nearest returns the tests that cover most of a test's blocks that few tests cover.
+// nearest returns the three tests that share the most blocks with t, among the blocks that few tests cover.
 func (p *proof) nearest(t *test) (names []string) {
 	shared := map[*test]int{}
 	for _, b := range t.covers {

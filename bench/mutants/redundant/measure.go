@@ -17,18 +17,18 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// measured is what each test of one package covers.
-type measured struct {
+// measurement records what each test of one package covers.
+type measurement struct {
 	Dir    string   // relative to the project's root
-	Blocks []string // as in a profile: file:line.column,line.column
+	Blocks []string // as in a coverage profile: file:line.column,line.column
 	Tests  []testRun
 }
 
 type testRun struct {
 	Name    string
 	Seconds float64
-	Passed  bool // and not skipped
-	Covers  []int
+	Passed  bool  // false for skipped tests
+	Covers  []int // indices in Blocks
 }
 
 // packagesWithTests returns the directories of the module's packages that have test files.
@@ -55,16 +55,16 @@ func packagesWithTests(module string, patterns []string) (dirs []string, err err
 	}
 }
 
-// measure runs the tests of the package in dir one at a time, and returns the blocks of the module that each covers.
-// It keeps the result in the directory state, and reads it from there if it exists.
-func measure(root, dir, state string) (*measured, error) {
+// measure runs the tests of the package in dir one at a time and returns the blocks of the module that each covers.
+// It saves the result in the directory state. If a saved result exists there, measure returns that instead.
+func measure(root, dir, state string) (*measurement, error) {
 	rel, err := filepath.Rel(root, dir)
 	if err != nil {
 		return nil, err
 	}
 	saved := filepath.Join(state, strings.ReplaceAll(rel, "/", "_")+".json")
 	if content, err := os.ReadFile(saved); err == nil {
-		m := &measured{}
+		m := &measurement{}
 		return m, json.Unmarshal(content, m)
 	}
 	temp, err := os.MkdirTemp("", "redundant")
@@ -82,7 +82,7 @@ func measure(root, dir, state string) (*measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &measured{Dir: rel}
+	m := &measurement{Dir: rel}
 	numbers := map[string]int{}
 	for _, name := range names {
 		t := testRun{Name: name}
@@ -98,7 +98,7 @@ func measure(root, dir, state string) (*measured, error) {
 		}
 		m.Tests = append(m.Tests, t)
 	}
-	content, _ := json.Marshal(m) // a struct of texts and numbers cannot fail
+	content, _ := json.Marshal(m) // encoding strings and numbers cannot fail
 	return m, os.WriteFile(saved, content, 0o666)
 }
 
@@ -119,7 +119,7 @@ func testNames(binary, dir string) ([]string, error) {
 	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return name == "TestMain" }), err
 }
 
-// readProfile returns the numbers of the blocks that a profile counts, and gives new blocks the next numbers.
+// readProfile returns the numbers of the blocks that were executed. It numbers new blocks and appends them to blocks.
 func readProfile(path string, numbers map[string]int, blocks *[]string) (covers []int, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {

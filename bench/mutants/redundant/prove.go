@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// proof plants mutants in blocks that candidates cover, and looks for mutants that only candidates find.
+// proof plants mutants in blocks that candidates cover and looks for mutants that only candidates find.
 type proof struct {
 	root       string
 	temp       string
@@ -25,7 +25,7 @@ type proof struct {
 	blocks     map[*planting.Mutant]string
 	covering   map[string][]*test // by block
 	binaries   map[string]string  // by directory
-	mutants    map[*test]int      // how many mutants are in its blocks, and found by tests that stay
+	mutants    map[*test]int      // number of mutants in the test's blocks that tests outside candidates find
 }
 
 func newProof(root, temp string, tests []*test) *proof {
@@ -40,7 +40,7 @@ func newProof(root, temp string, tests []*test) *proof {
 
 const modulePath = "github.com/go-partd/partd/"
 
-// plant chooses mutants: for each candidate, some in the blocks that the fewest other tests cover.
+// plant plants up to the given number of mutants per candidate, in those of its blocks that the fewest tests cover.
 func (p *proof) plant(each int) error {
 	places, err := p.mutantsByBlock()
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *proof) plant(each int) error {
 	r := rand.New(rand.NewPCG(*seed, 0))
 	var chosen []*planting.Mutant
 	p.blocks = map[*planting.Mutant]string{}
-	for _, c := range p.tests { // in their order, so that the seed decides
+	for _, c := range p.tests { // not over the map, so that the seed determines the choice
 		if !p.candidates[c] {
 			continue
 		}
@@ -160,7 +160,7 @@ func (p *proof) build() error {
 	return nil
 }
 
-// run removes the candidates that are the only tests to find a mutant.
+// run removes from the candidates each test that is the only one to find a mutant.
 func (p *proof) run() error {
 	p.mutants = map[*test]int{}
 	for i, m := range p.planted.Mutants {
@@ -174,7 +174,7 @@ func (p *proof) run() error {
 	return p.planted.Apply(0)
 }
 
-// judge says which tests find a mutant. It tries the tests that stay before the candidates.
+// judge describes which tests find a mutant. It tries candidates last; one that finds it is no candidate any more.
 func (p *proof) judge(m *planting.Mutant) string {
 	covering := p.covering[p.blocks[m]]
 	if p.finds(slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return p.candidates[t] })) {
@@ -199,7 +199,7 @@ func (p *proof) finds(tests []*test) bool {
 	total := 0.0
 	for i, t := range slices.SortedFunc(slices.Values(tests), func(a, b *test) int { return cmp.Compare(a.seconds, b.seconds) }) {
 		total += t.seconds
-		if i > 0 && total > most.Seconds() {
+		if i > 0 && total > maxPerMutant.Seconds() {
 			break
 		}
 		seconds[t.dir] += t.seconds

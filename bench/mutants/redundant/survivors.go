@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// survivors plants random mutants in packages, and prints the mutants that no test finds. It takes tests from the
-// package and from the three other packages whose tests cover most of it, because building all takes long.
+// survivors plants random mutants in packages and prints those that no test finds. It runs only the tests of the package
+// and of the three other packages whose tests cover most of it, because building all tests takes long.
 func survivors(all *proof, dirs []string) error {
 	total, found := 0, 0
 	for _, dir := range dirs {
@@ -33,21 +33,21 @@ func survivors(all *proof, dirs []string) error {
 		if err := p.build(); err != nil {
 			return err
 		}
-		here := 0
+		foundInPackage := 0
 		for _, m := range p.planted.Mutants {
 			if err := p.planted.Apply(m.Number); err != nil {
 				return err
 			}
 			if p.finds(p.covering[p.blocks[m]]) {
-				here++
+				foundInPackage++
 				continue
 			}
 			file, line, _ := m.Place()
 			name, _ := filepath.Rel(p.root, file)
 			fmt.Printf("%s:%d: survives %d tests: %s\n", name, line, len(p.covering[p.blocks[m]]), m)
 		}
-		fmt.Printf("%-44s %d of %d mutants found\n", dir, here, len(p.planted.Mutants))
-		total, found = total+len(p.planted.Mutants), found+here
+		fmt.Printf("%-44s %d of %d mutants found\n", dir, foundInPackage, len(p.planted.Mutants))
+		total, found = total+len(p.planted.Mutants), found+foundInPackage
 		for _, binary := range p.binaries {
 			os.Remove(binary)
 		}
@@ -56,8 +56,8 @@ func survivors(all *proof, dirs []string) error {
 	return nil
 }
 
-// testsOf returns the tests in dir, and in the three other directories whose tests cover most blocks of the package in
-// dir.
+// testsOf returns the tests in dir and in the three other directories whose tests cover the most blocks of the package
+// in dir.
 func (p *proof) testsOf(dir string) (tests []*test) {
 	covered := map[string]int{}
 	for _, t := range p.tests {
@@ -68,11 +68,11 @@ func (p *proof) testsOf(dir string) (tests []*test) {
 		}
 	}
 	covered[dir] = math.MaxInt
-	most := slices.SortedFunc(maps.Keys(covered), func(a, b string) int {
+	byCoverage := slices.SortedFunc(maps.Keys(covered), func(a, b string) int {
 		return cmp.Or(cmp.Compare(covered[b], covered[a]), strings.Compare(a, b))
 	})
 	for _, t := range p.tests {
-		if slices.Contains(most[:min(4, len(most))], t.dir) {
+		if slices.Contains(byCoverage[:min(4, len(byCoverage))], t.dir) {
 			tests = append(tests, t)
 		}
 	}
