@@ -203,9 +203,9 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 // forgetWaste updates j.reclaim and the size of the store after a merge. mu must be held.
 func (j *mergeJob) forgetWaste() {
 	r := j.reclaim
-	for _, g := range j.inputs() {
-		r.wasted -= r.waste[g.location()].sum()
-		delete(r.waste, g.location())
+	for _, seg := range j.inputs() {
+		r.wasted -= r.waste[seg.location()].sum()
+		delete(r.waste, seg.location())
 	}
 	for _, n := range j.freed {
 		r.garbage += n

@@ -89,12 +89,12 @@ func (rc *reclaimer) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	}
 	files := rc.reclaim.groupByFile(rc.segments.list)
 	best, tooLarge := -1, int64(0)
-	for i, u := range files {
+	for i, f := range files {
 		switch {
-		case u.gain == 0:
-		case u.live > room:
-			tooLarge = u.live
-		case best < 0 || float64(u.gain)*float64(files[best].live+1) > float64(files[best].gain)*float64(u.live+1):
+		case f.gain == 0:
+		case f.live > room:
+			tooLarge = f.live
+		case best < 0 || float64(f.gain)*float64(files[best].live+1) > float64(files[best].gain)*float64(f.live+1):
 			best = i
 		}
 	}

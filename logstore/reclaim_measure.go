@@ -96,8 +96,8 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 	j.plan()
 	rc.merging.bytes, rc.merging.memory = j.inputBytes, j.limit
 	scale := make([]float64, len(v.segments))
-	for i, g := range v.segments {
-		scale[i] = float64(g.End-g.Start) / float64(g.UncompressedLen())
+	for i, seg := range v.segments {
+		scale[i] = float64(seg.End-seg.Start) / float64(seg.UncompressedLen())
 	}
 	rc.locks.mu.Unlock()
 
@@ -124,10 +124,10 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 	r := rc.reclaim
 	oldDead := r.dead()
 	r.waste, r.wasted, r.garbage = map[segmentLocation]waste{}, 0, 0
-	for i, g := range v.segments {
+	for i, seg := range v.segments {
 		w := m.waste[i]
 		w.bytes, w.marks = int64(float64(w.bytes)*scale[i]), int64(float64(w.marks)*scale[i])
-		r.waste[g.location()] = w
+		r.waste[seg.location()] = w
 		r.wasted += w.sum()
 	}
 	total := sizeOf(rc.segments.list)

@@ -119,12 +119,12 @@ func (p *suspicion) observe(n float64, r *reclaiming) {
 // bytesByPart returns the bytes of the segments in each of 2^bits parts of the hash space.
 func bytesByPart(list []*storedSegment, bits uint8) []int64 {
 	weights := make([]int64, 1<<bits)
-	for _, g := range list {
+	for _, seg := range list {
 		for p := range weights {
-			weights[p] += g.rangesLen(segment.HashBounds(p, p+1, bits)) >> (max(bits, g.Bits) - g.Bits)
+			weights[p] += seg.rangesLen(segment.HashBounds(p, p+1, bits)) >> (max(bits, seg.Bits) - seg.Bits)
 		}
-		for i := range g.Hot {
-			weights[segment.RangeIndex(g.Hot[i].Hash, bits)] += int64(g.Hot[i].Len)
+		for i := range seg.Hot {
+			weights[segment.RangeIndex(seg.Hot[i].Hash, bits)] += int64(seg.Hot[i].Len)
 		}
 	}
 	return weights
@@ -139,14 +139,14 @@ type fileSegments struct {
 // groupByFile sums up the waste of segments by file. The segments in a file must be adjacent.
 func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
-	for i, g := range segments {
-		if i == 0 || segments[i-1].file != g.file {
+	for i, seg := range segments {
+		if i == 0 || segments[i-1].file != seg.file {
 			list = append(list, fileSegments{first: i})
 		}
-		u, w := &list[len(list)-1], r.waste[g.location()]
-		u.end = i + 1
-		u.gain += w.bytes + w.blobs
-		u.live += g.StoredLen() - w.bytes
+		f, w := &list[len(list)-1], r.waste[seg.location()]
+		f.end = i + 1
+		f.gain += w.bytes + w.blobs
+		f.live += seg.StoredLen() - w.bytes
 	}
 	return list
 }
@@ -170,8 +170,8 @@ func (r *reclaiming) start(ss *segmentList, files *fileSet, partBits uint8) {
 		r.blobs[i] = blobs / int64(len(r.blobs))
 	}
 	ss.size.Store(sizeOf(ss.list) + blobs)
-	for _, g := range ss.list {
-		if g.ledger.Marks > 0 {
+	for _, seg := range ss.list {
+		if seg.ledger.Marks > 0 {
 			r.suspect.possible = float64(ss.size.Load())
 		}
 	}

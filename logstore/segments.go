@@ -217,7 +217,7 @@ type segmentLocation struct {
 	start int64
 }
 
-func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
+func (seg *storedSegment) location() segmentLocation { return segmentLocation{seg.file, seg.Start} }
 
 func ledgerOf(segments []*storedSegment) (l segment.Ledger) {
 	for _, seg := range segments {

@@ -25,7 +25,7 @@ type writeAhead struct {
 }
 
 type walFile struct {
-	log   *writeAhead
+	wal   *writeAhead
 	f     vfs.File
 	path  string
 	epoch uint64
@@ -39,7 +39,7 @@ const walStep = 1 << 20
 
 // grow extends the file at least to end.
 func (w *walFile) grow(end int64) error {
-	step := w.log.step
+	step := w.wal.step
 	if end <= w.size && w.size%step == 0 {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (wal *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walFile{log: wal, f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
+	w := &walFile{wal: wal, f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
 	if err := w.grow(walHeaderLen); err != nil {
 		return nil, err
 	}
@@ -114,16 +114,16 @@ func (wal *writeAhead) syncIfDurable(f vfs.File) error {
 func (w *walFile) write(b *batch, h recordHeader) error {
 	h.epoch, h.crc = w.epoch, b.crc
 	b.buf = slices.Grow(b.buf, pageLen) // space for padding
-	rec := h.put(b.buf, w.log.format, w.end)
+	rec := h.put(b.buf, w.wal.format, w.end)
 	if err := w.grow(w.end + int64(len(rec))); err != nil {
 		return err
 	}
 	if _, err := w.f.WriteAt(w.pad(rec), w.end); err != nil {
 		head := rec[:len(rec)-len(b.entries())]
-		if undoErr := w.log.undoWrite(w.f, head, w.end); undoErr != nil {
-			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
+		if undoErr := w.wal.undoWrite(w.f, head, w.end); undoErr != nil {
+			return maybeApplied{errors.Join(w.wal.poison(err), undoErr)}
 		}
-		w.log.punch(w.f, w.end, w.size-w.end)
+		w.wal.punch(w.f, w.end, w.size-w.end)
 		return err
 	}
 	w.end += int64(len(rec))

@@ -18,7 +18,7 @@ func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 		return err
 	}
 	targets, parts, _ := split(s, entries, func(e *partd.Entry) *string { return &e.Key })
-	return s.do(ctx, "append", change, targets, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
+	return s.do(ctx, "append", writable, targets, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
 }
 
 // BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or less if an open store
@@ -46,7 +46,7 @@ func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
 func (s *Shards) set(ctx context.Context, op, key string, value []byte,
 	set func(context.Context, partd.Partd, string, []byte) error,
 ) error {
-	return s.do(ctx, op, change, s.shardOf(key), func(_ int, store partd.Partd) error { return set(ctx, store, storedKey(key), value) })
+	return s.do(ctx, op, writable, s.shardOf(key), func(_ int, store partd.Partd) error { return set(ctx, store, storedKey(key), value) })
 }
 
 // Delete removes keys. Within each shard, it removes all of them or none.
@@ -55,18 +55,18 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 		return err
 	}
 	targets, parts, _ := splitKeys(s, keys)
-	return s.do(ctx, "delete", change, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
+	return s.do(ctx, "delete", writable, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
 // Drop removes every key and then writes the shard lists again, even if ctx has ended. Drop is not
 // atomic: if an append runs concurrently, its entries may be removed from some shards and remain on
 // others.
 func (s *Shards) Drop(ctx context.Context) error {
-	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
+	err := s.do(ctx, "drop", writable, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.current.Load()
 		if known == nil { // a concurrent Drop failed and reset current: check the store again
-			return s.ensure(ctx, sh, read)
+			return s.ensure(ctx, sh, readable)
 		}
 		text, err := readList(ctx, store)
 		if err != nil {
@@ -107,7 +107,7 @@ func (s *Shards) Flush(ctx context.Context) error {
 
 // Sync waits until all changes that returned before the call are durable on every shard.
 func (s *Shards) Sync(ctx context.Context) error {
-	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
+	return s.do(ctx, "sync", readable, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
 
 func (s *Shards) shardOf(key string) []*shard {

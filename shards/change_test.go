@@ -43,14 +43,14 @@ func TestJoinedErrors(t *testing.T) {
 		n                          need
 		wantUnsupported, wantDoubt bool
 	}{
-		{[]error{nil, unsupported, nil}, read, true, false},
-		{[]error{nil, unsupported, down}, read, false, false}, // callers may ignore ErrUnsupported
+		{[]error{nil, unsupported, nil}, readable, true, false},
+		{[]error{nil, unsupported, down}, readable, false, false}, // callers may ignore ErrUnsupported
 		{[]error{unsupported, unsupported, down}, strict, false, false},
 		{[]error{unsupported, unsupported, unsupported}, lenient, true, false},
-		{[]error{unsupported, unsupported, unsupported}, change, true, false},
-		{[]error{nil, unsupported, unsupported}, change, false, true},
-		{[]error{down, unsupported, down}, change, false, false},
-		{[]error{nil, down, down}, change, false, true},
+		{[]error{unsupported, unsupported, unsupported}, writable, true, false},
+		{[]error{nil, unsupported, unsupported}, writable, false, true},
+		{[]error{down, unsupported, down}, writable, false, false},
+		{[]error{nil, down, down}, writable, false, true},
 	} {
 		err := joinErrors(names, c.errs, c.n)
 		if err == nil || errors.Is(err, errors.ErrUnsupported) != c.wantUnsupported || errors.Is(err, partd.ErrUnknownOutcome) != c.wantDoubt {

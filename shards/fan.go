@@ -61,12 +61,12 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 		return canceled.Err(ctx)
 	}
 	isUnlisted := func(sh *shard) bool { return !sh.isListed() }
-	if (n != change || s.idsExchanged.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
+	if (n != writable || s.idsExchanged.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
 		return nil
 	}
-	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.ensure(ctx, sh, min(n, read)) }), strict)
+	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.ensure(ctx, sh, min(n, readable)) }), strict)
 	switch {
-	case err != nil || n != change:
+	case err != nil || n != writable:
 	case slices.ContainsFunc(targets, isUnlisted):
 		err = s.writeLists(ctx)
 	case !s.idsExchanged.Load() && !slices.ContainsFunc(s.shards, isUnlisted):
@@ -83,20 +83,20 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err
 	}
-	checkErr := s.ensure(ctx, sh, read)
+	checkErr := s.ensure(ctx, sh, readable)
 	if checkErr == nil && sh.instance() > oldInstance+1 {
 		checkErr = fmt.Errorf("%w, or another store may have answered: its server restarted more than once", ErrStoreMismatch)
 	}
-	if checkErr != nil && n == change {
+	if checkErr != nil && n == writable {
 		checkErr = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, checkErr)
 	}
 	return errors.Join(err, checkErr)
 }
 
-// joinErrors joins the errors of shards, adding the shards' names. If n is change and some shards
-// succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if one shard
-// lacks an ability and another one fails, the result does not wrap ErrUnsupported. The same is true
-// for other errors of a flush that partd.Close ignores.
+// joinErrors joins the errors of shards, adding the shards' names. If n is writable (for a change) and
+// some shards succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if
+// one shard lacks an ability and another one fails, the result does not wrap ErrUnsupported. The same
+// is true for other errors of a flush that partd.Close ignores.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
@@ -121,7 +121,7 @@ func joinErrors(shards []*shard, errs []error, n need) error {
 			}
 		}
 	}
-	partial := n == change && len(succeeded) > 0
+	partial := n == writable && len(succeeded) > 0
 	switch {
 	case n == lenient && len(unsupported) < len(errs):
 		unsupported = nil

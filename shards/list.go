@@ -62,14 +62,14 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 type need int
 
 const (
-	lenient need = iota // the shard is open; ErrUnsupported is ignored unless all shards return it
-	strict              // the shard is open
-	read                // the shard's store has this client's shard list, or no list and, as far as known, no keys
-	change              // the shard's store has this client's shard list
+	lenient  need = iota // the shard is open; ErrUnsupported is ignored unless all shards return it
+	strict               // the shard is open
+	readable             // the shard's store has this client's shard list, or no list and, as far as known, no keys
+	writable             // the shard's store has this client's shard list
 )
 
 // ensure brings sh into the state n. If another call failed while this one waited for sh.openLock, ensure returns that
-// error instead of trying again, unless the other call had n == change or its ctx had ended.
+// error instead of trying again, unless the other call had n == writable or its ctx had ended.
 func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
@@ -93,7 +93,7 @@ func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 		return *lastErr
 	}
 	err := s.openAndRecognize(ctx, sh, n)
-	if err != nil && n != change && ctx.Err() == nil {
+	if err != nil && n != writable && ctx.Err() == nil {
 		sh.lastErr.Store(&err)
 	}
 	return err
@@ -137,7 +137,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		if err == nil && list == "" {
 			list, err = findList(ctx, *store)
 		}
-		if err == nil && list == "" && n == change {
+		if err == nil && list == "" && n == writable {
 			list, err = writeList(ctx, *store, sh.signature())
 		}
 		if err == nil && list != "" {
@@ -151,10 +151,10 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 // write to the shards in the same order. So if two clients have different but overlapping lists, only
 // one client succeeds.
 func (s *Shards) writeLists(ctx context.Context) error {
-	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, read) })
+	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, readable) })
 	err := joinErrors(s.shards, errs, strict)
 	for i := 0; i < len(s.shards) && err == nil; i++ {
-		err = joinErrors(s.shards[i:i+1], []error{s.ensure(ctx, s.shards[i], change)}, strict)
+		err = joinErrors(s.shards[i:i+1], []error{s.ensure(ctx, s.shards[i], writable)}, strict)
 	}
 	if err == nil {
 		err = s.exchangeIDs(ctx)

@@ -119,7 +119,7 @@ func TestInterruptedFirstChange(t *testing.T) {
 		stores := dicts(3)
 		s := shardsOver(t, abc, stores)
 		for _, sh := range s.shards[:done] {
-			must.Do(t, s.ensure(t.Context(), sh, change))
+			must.Do(t, s.ensure(t.Context(), sh, writable))
 		}
 		want := fill(t, shardsOver(t, abc, stores), 50)
 		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {

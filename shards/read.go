@@ -17,7 +17,7 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	targets, parts, shardIndex := splitKeys(s, keys)
 	results := make([][][]byte, len(targets))
-	err := s.do(ctx, "get", read, targets, func(i int, store partd.Partd) (err error) {
+	err := s.do(ctx, "get", readable, targets, func(i int, store partd.Partd) (err error) {
 		results[i], err = store.Get(ctx, parts[i]...)
 		return err
 	})
@@ -34,7 +34,7 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // Open returns a reader of the key's current value.
 func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err error) {
 	var oldInstance uint64
-	err = s.do(ctx, "open", read, s.shardOf(key), func(_ int, store partd.Partd) error {
+	err = s.do(ctx, "open", readable, s.shardOf(key), func(_ int, store partd.Partd) error {
 		oldInstance = s.shardOf(key)[0].seenInstance()
 		r, err = partd.Open(ctx, store, storedKey(key))
 		return err
@@ -45,7 +45,7 @@ func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err err
 		}
 		return nil, err
 	}
-	return &reader{r, func() error { return s.checkUnchanged(ctx, s.shardOf(key)[0], read, oldInstance, nil) }}, nil
+	return &reader{r, func() error { return s.checkUnchanged(ctx, s.shardOf(key)[0], readable, oldInstance, nil) }}, nil
 }
 
 // HasKey reports whether the key exists.
@@ -53,7 +53,7 @@ func (s *Shards) HasKey(ctx context.Context, key string) (exists bool, err error
 	if err := storekit.CheckKeys("has", []string{key}); err != nil {
 		return false, err
 	}
-	err = s.do(ctx, "has", read, s.shardOf(key), func(_ int, store partd.Partd) (err error) {
+	err = s.do(ctx, "has", readable, s.shardOf(key), func(_ int, store partd.Partd) (err error) {
 		exists, err = partd.Has(ctx, store, storedKey(key))
 		return err
 	})
@@ -150,7 +150,7 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	for _, sh := range shares {
 		targets = append(targets, sh.shard)
 	}
-	if err := s.prepare(ctx, read, targets); err != nil {
+	if err := s.prepare(ctx, readable, targets); err != nil {
 		yield(zero, errorf(op, err))
 		return
 	}
@@ -172,7 +172,7 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 				return
 			}
 		}
-		if err := s.checkUnchanged(ctx, sh.shard, read, oldInstance, nil); err != nil {
+		if err := s.checkUnchanged(ctx, sh.shard, readable, oldInstance, nil); err != nil {
 			yield(zero, errorf(op, &Error{sh.name, err}))
 			return
 		}
@@ -182,7 +182,7 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 // Stat returns the sum of the stores' statistics, without the shard lists.
 func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 	stats := make([]partd.Stats, len(s.shards))
-	err = s.do(ctx, "stat", read, s.shards, func(i int, store partd.Partd) error {
+	err = s.do(ctx, "stat", readable, s.shards, func(i int, store partd.Partd) error {
 		st, err := partd.Stat(ctx, store)
 		if err != nil {
 			return err
@@ -211,7 +211,7 @@ func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error)
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {
 		results[i], err = partd.Check(ctx, store)
-		return errors.Join(err, s.ensure(ctx, s.shards[i], read))
+		return errors.Join(err, s.ensure(ctx, s.shards[i], readable))
 	})
 	for _, f := range results {
 		total.Records += f.Records

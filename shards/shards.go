@@ -132,7 +132,7 @@ func (s *Shards) checkStores(ctx context.Context) error {
 		if sh.store.Load() == nil {
 			return nil
 		}
-		if err := s.ensure(ctx, sh, read); errors.Is(err, ErrStoreMismatch) {
+		if err := s.ensure(ctx, sh, readable); errors.Is(err, ErrStoreMismatch) {
 			return err
 		}
 		return nil

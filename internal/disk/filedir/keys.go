@@ -124,14 +124,14 @@ type openedFile struct {
 	size int64
 }
 
-func (n *openedFile) close() error { return closeOnce(&n.file) }
+func (f *openedFile) close() error { return closeOnce(&f.file) }
 
-func readOpened(n openedFile) ([]byte, error) {
-	if n.file == nil || n.size == 0 {
+func readOpened(f openedFile) ([]byte, error) {
+	if f.file == nil || f.size == 0 {
 		return nil, nil
 	}
-	value := make([]byte, n.size)
-	return value, readFull(n.file, value, 0)
+	value := make([]byte, f.size)
+	return value, readFull(f.file, value, 0)
 }
 
 func truncatedError(offset, size int64) error {
@@ -170,12 +170,12 @@ func (t *tree) openKeyValue(key string) (openedFile, error) {
 }
 
 func (t *tree) readValue(key string) ([]byte, error) {
-	n, err := t.openKeyValue(key)
+	f, err := t.openKeyValue(key)
 	if err != nil {
 		return nil, err
 	}
-	value, err := readOpened(n)
-	return value, errors.Join(err, n.close())
+	value, err := readOpened(f)
+	return value, errors.Join(err, f.close())
 }
 
 func (t *tree) keyOf(name string) (string, error) {
@@ -192,19 +192,19 @@ func (t *tree) keyOf(name string) (string, error) {
 	}
 	keyName, _ := names.KeyFile(name)
 	path := t.path(keyName)
-	n, err := t.openValue(keyName)
+	f, err := t.openValue(keyName)
 	if err != nil {
 		return "", err
 	}
-	if n.file == nil {
+	if f.file == nil {
 		return "", t.corrupt(path, -1, fmt.Errorf("%w: it should contain the key of the value in %s", fs.ErrNotExist, name))
 	}
-	if n.size > maxKeyLen {
-		err = t.corrupt(path, maxKeyLen, fmt.Errorf("it has %d bytes, but the maximum length of a key is %d", n.size, maxKeyLen))
-		return "", errors.Join(err, n.close())
+	if f.size > maxKeyLen {
+		err = t.corrupt(path, maxKeyLen, fmt.Errorf("it has %d bytes, but the maximum length of a key is %d", f.size, maxKeyLen))
+		return "", errors.Join(err, f.close())
 	}
-	text, err := readOpened(n)
-	if err := errors.Join(err, n.close()); err != nil {
+	text, err := readOpened(f)
+	if err := errors.Join(err, f.close()); err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(text)

@@ -152,14 +152,14 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 	keys := make([]string, to-from)
 	open := func(i int) (openedFile, error) {
 		name := list.name(from + i)
-		n, err := d.tree.openValue(name)
-		if err == nil && n.file != nil {
+		f, err := d.tree.openValue(name)
+		if err == nil && f.file != nil {
 			keys[i], err = d.tree.keyOf(name)
 			if err != nil {
-				err = errors.Join(err, n.close())
+				err = errors.Join(err, f.close())
 			}
 		}
-		return n, err
+		return f, err
 	}
 	return d.eachOpened(ctx, to-from, open, func(i int, file *openedFile) error {
 		if file.file == nil {
@@ -169,27 +169,27 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 	})
 }
 
-func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byte, visit Visit) error {
+func (d *Dir) scanFile(ctx context.Context, key string, f *openedFile, buf []byte, visit Visit) error {
 	for offset, last := int64(0), false; !last; {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		p := buf[:min(int64(len(buf)), n.size-offset)]
-		err := readFull(n.file, p, offset)
+		p := buf[:min(int64(len(buf)), f.size-offset)]
+		err := readFull(f.file, p, offset)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			if offset > 0 {
-				return d.KeyError(key, truncatedError(offset, n.size))
+				return d.KeyError(key, truncatedError(offset, f.size))
 			}
 			// A Python process overwrote the value. No chunk of it was visited yet, so read it again.
 			p, err = d.readAgain(ctx, key)
 			if err == nil {
-				n.size = int64(len(p))
+				f.size = int64(len(p))
 			}
 		}
 		if err != nil {
 			return err
 		}
-		last = offset+int64(len(p)) == n.size
+		last = offset+int64(len(p)) == f.size
 		if !visit(key, offset, p, last) {
 			return errStopped
 		}

@@ -96,12 +96,12 @@ func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err err
 	if err := d.begin(ctx, false); err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	n, err := d.tree.openKeyValue(key)
+	f, err := d.tree.openKeyValue(key)
 	d.end()
 	if err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	return &Reader{dir: d, fail: fail, key: key, openedFile: n}, nil
+	return &Reader{dir: d, fail: fail, key: key, openedFile: f}, nil
 }
 
 // Has reports whether a key exists.
@@ -110,9 +110,9 @@ func (d *Dir) Has(ctx context.Context, key string) (bool, error) {
 		return false, d.KeyError(key, err)
 	}
 	defer d.end()
-	n, err := d.tree.openKeyValue(key)
-	exists := n.file != nil
-	return exists, d.KeyError(key, errors.Join(err, n.close()))
+	f, err := d.tree.openKeyValue(key)
+	exists := f.file != nil
+	return exists, d.KeyError(key, errors.Join(err, f.close()))
 }
 
 // Reader reads the value that a key had when the reader was opened.
