@@ -4,8 +4,8 @@
 //
 // Appends are buffered in memory and uploaded as segments that readers do not see yet. Flush,
 // Sync and Close commit all of them at once, by creating the next object of a log. The creation
-// fails if the object already exists. So flushes order the changes of all processes, and a
-// process that dies loses only changes that no successful Flush covers. Every read flushes
+// fails if the object already exists. Flushes therefore order the changes of all processes, and a
+// process that dies loses only the changes since its last successful Flush. Every read flushes
 // first, then reads the log to its end. docs/dev/format.md in the repository describes the objects.
 //
 // Pop and Apply are not supported. Segments are never merged: values that a Set or Delete

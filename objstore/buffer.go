@@ -66,8 +66,8 @@ func (b *buffer) add(ctx context.Context, kind segment.Kind, entries []partd.Ent
 	return nil
 }
 
-// put adds a value to t, and divides a value that is too long for one entry into several. If t is the
-// active table, put replaces t when it is full. Any other table must have enough space.
+// put adds a value to t, as several entries if it is too long for one. If t is the active table, put
+// replaces t when it is full. Any other table must have enough space.
 func (b *buffer) put(ctx context.Context, t *table, kind segment.Kind, key string, value []byte) error {
 	if kind == segment.KindAppend && len(value) == 0 {
 		return nil
@@ -89,7 +89,7 @@ func (b *buffer) put(ctx context.Context, t *table, kind segment.Kind, key strin
 	}
 }
 
-// seal replaces the active table with an empty one, and encodes and uploads the full table in the
+// seal replaces the active table with an empty one. It encodes and uploads the full table in the
 // background. mu must be held.
 func (b *buffer) seal(ctx context.Context) error {
 	u := &b.uploads
@@ -103,7 +103,7 @@ func (b *buffer) seal(ctx context.Context) error {
 	p := u.start(t)
 	b.pending = append(b.pending, p)
 	if len(u.arenas) == 0 {
-		<-p.encodingDone // need not check ctx, because encoding takes little time
+		<-p.encodingDone // without checking ctx, because encoding takes little time
 		u.returnArena(t.arena)
 		t.arena = nil
 	}
@@ -123,9 +123,9 @@ func (b *buffer) sealInline(ctx context.Context) error {
 	return nil
 }
 
-// sealAll turns the active table into a pending piece, a segment that is not yet committed. It returns
-// all pending pieces, and for each current upload a channel that is closed when the upload ends. mu
-// must be held.
+// sealAll turns the active table into a pending piece, which is a segment that is not yet committed. It
+// returns all pending pieces and, for each current upload, a channel that is closed when the upload
+// ends. mu must be held.
 func (b *buffer) sealAll(ctx context.Context) (pieces []*piece, uploadsDone []chan struct{}, err error) {
 	inline := func(p *piece) bool { return p.part.inline }
 	switch {
@@ -161,7 +161,7 @@ func (b *buffer) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	return p, b.uploads.upload(ctx, p, data)
 }
 
-// waitPieces waits until the pieces that sealAll returned are uploaded. Appends may continue meanwhile.
+// waitPieces waits until the pieces that sealAll returned are uploaded. Appends may continue during the wait.
 func (b *buffer) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []chan struct{}) error {
 	for _, d := range uploadsDone {
 		if err := canceled.Wait(ctx, d); err != nil {
@@ -179,7 +179,7 @@ func (b *buffer) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []
 	return b.uploads.wait(ctx, len(b.uploads.running)-n)
 }
 
-// forget removes the first n pending pieces, which are committed now.
+// forget removes the first n pending pieces, which have been committed.
 func (b *buffer) forget(ctx context.Context, n int) error {
 	if err := b.mu.lock(context.WithoutCancel(ctx)); err != nil {
 		return err

@@ -29,7 +29,7 @@ type catalog struct {
 	mu         ctxMutex // guards the fields below
 	nextNumber uint64
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	// segments is appended to or replaced; its elements do not change, because views share them.
+	// segments may be appended to or replaced, but its elements must not change, because views share them.
 	segments []*committedSegment
 	drops    int
 	memory   atomic.Int64 // bytes used by segments
@@ -46,11 +46,11 @@ func (c *catalog) init(o *objects) {
 	c.objects, c.mu, c.seqs = o, make(ctxMutex, 1), map[writerID]uint64{}
 }
 
-// refresh reads the log to its end. It reads on after the highest listed number, because the
-// listing may be stale. A missing record up to that number is an error. The first missing record
-// after that number is the end of the log.
+// refresh reads the log to its end. Because the listing may be stale, it continues after the highest
+// listed number. A missing record up to that number is an error. The first missing record after that
+// number is the end of the log.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
-	if err := c.mu.lock(ctx); err != nil { // can take long, because another refresh may be waiting for the bucket
+	if err := c.mu.lock(ctx); err != nil { // may block for long, because another refresh may be waiting for the bucket
 		return view{}, err
 	}
 	defer c.mu.unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// Check reads the log and all committed segments, and verifies all checksums and ledgers;
+// Check reads the log and all committed segments and verifies all checksums and ledgers;
 // see [partd.Checker].
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	result := partd.CheckResult{Sum: new(partd.Sum)}

@@ -35,14 +35,14 @@ type commitment struct {
 // isWaiting reports whether startWaiting was called for the record.
 func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 
-// twoWinnersError returns the error for a log object that contained c's record, and that another
-// writer then replaced.
+// twoWinnersError returns the error for a log object that contained c's record until another writer
+// replaced it.
 func (c *commitment) twoWinnersError() error {
-	return fmt.Errorf("%w: %s contained this writer's record, and now contains another writer's: %w",
+	return fmt.Errorf("%w: %s contained this writer's record, but now contains another writer's: %w",
 		partd.ErrUnknownOutcome, objectPath(c.bucket, logName(c.number)), errTwoWinners)
 }
 
-// createOnce makes one request to create an object, and updates c.isUnknown.
+// createOnce makes one request to create an object and updates c.isUnknown.
 func (c *commitment) createOnce(ctx context.Context, name string, data []byte) error {
 	if age := age(c.oldestObject) + c.opts.hooks.segmentAge; !c.oldestObject.IsZero() && age > sweepAge/2 {
 		return fmt.Errorf("%w: %w: the data was appended %v ago and never flushed: "+
@@ -53,7 +53,7 @@ func (c *commitment) createOnce(ctx context.Context, name string, data []byte) e
 	case err == nil || errors.Is(err, fs.ErrExist):
 	case !isOutcomeKnown(err):
 		c.isUnknown = true
-	default: // the bucket refused the request, but check whether the object exists nonetheless
+	default: // the bucket refused the request, but the object may exist nonetheless
 		_, readErr := c.readPart(ctx, name, 0, 1)
 		if readErr == nil {
 			return fs.ErrExist
@@ -81,7 +81,7 @@ func (c *commitment) readBack(ctx context.Context) (isMine bool, err error) {
 	return isMine, err
 }
 
-// holdsRecord makes one request, and reports whether the log's object c.number is c's record, or a
+// holdsRecord makes one request and reports whether the log's object c.number is c's record or a
 // group that names c's record.
 func (c *commitment) holdsRecord(ctx context.Context) (bool, error) {
 	limit := int64(recordHeadLen)

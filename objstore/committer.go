@@ -19,7 +19,7 @@ type committer struct {
 	lastSeq    uint64
 	nextNumber uint64      // all lower numbers of the log are in use
 	commitment *commitment // a commit with unknown outcome, or nil
-	brokenErr  error       // set when the bucket violated the rules of Bucket.Create; then the store no longer writes
+	brokenErr  error       // set when the bucket has violated the rules of Bucket.Create; the store then stops writing
 }
 
 // commit adds a record with the given operation and pieces to the log. mu must be held.
@@ -50,7 +50,7 @@ func (m *committer) commit(ctx context.Context, op operation, pieces []*piece) e
 	return m.finish(ctx)
 }
 
-// finish continues the current commit, until it is certain whether the log contains the record. mu
+// finish continues the current commit until it is certain whether the log contains the record. mu
 // must be held.
 func (m *committer) finish(ctx context.Context) error {
 	if m.brokenErr != nil {
@@ -77,7 +77,7 @@ func (m *committer) finish(ctx context.Context) error {
 	return nil
 }
 
-// attempt tries to create the object with the record's number, and reports whether the log now
+// attempt tries to create the object with the record's number and reports whether the log now
 // contains the record.
 func (c *commitment) attempt(ctx context.Context) (isMine bool, err error) {
 	if c.isWaiting() {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// Counter is a bucket that passes requests to another bucket, and counts them.
+// Counter is a bucket that counts requests and passes them to another bucket.
 type Counter struct {
 	Bucket
 	put, get, list, deletes atomic.Int64

@@ -52,7 +52,7 @@ func OpenDirectory(dir string) (*Directory, error) {
 		return nil, err
 	}
 	isNew := !exists(root)
-	parents := []string{filepath.Dir(root)} // even if root is old: the process that created it may not have synced its name
+	parents := []string{filepath.Dir(root)} // synced even if root exists, because its creator may not have synced its name
 	for d := parents[0]; !exists(d); d = filepath.Dir(d) {
 		parents = append(parents, filepath.Dir(d))
 	}
@@ -61,7 +61,7 @@ func OpenDirectory(dir string) (*Directory, error) {
 	}
 	for _, parent := range parents {
 		if err := (vfs.OS{}).SyncDir(parent); err != nil && (isNew || !errors.Is(err, fs.ErrPermission)) {
-			return nil, fmt.Errorf("make the name of the bucket's directory durable: %w", err)
+			return nil, fmt.Errorf("syncing the parent of the bucket's directory: %w", err)
 		}
 	}
 	return &Directory{dir}, nil

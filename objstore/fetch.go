@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// sequentialReader makes the body of a response an io.ReaderAt. Each read must begin where the last one ended.
+// sequentialReader adapts a response body to io.ReaderAt. Each read must begin where the last one ended.
 type sequentialReader struct {
 	r   io.ReadCloser
 	off int64
@@ -55,11 +55,11 @@ func (v view) open(ctx context.Context, g *committedSegment, first, end int) (*s
 	return r, b.r, nil
 }
 
-// read opens the hash ranges [first, end) of a segment, and passes their reader to use. If the request or use
-// fails, read repeats both, until a time limit expires. If progress is not nil, use may increase *progress to
-// restart the limit.
+// read opens the hash ranges [first, end) of a segment and passes their reader to handle. If the request or
+// handle fails, read retries both until a time limit expires. If progress is not nil, handle may increase
+// *progress to restart the limit.
 func (v view) read(
-	ctx context.Context, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error,
+	ctx context.Context, g *committedSegment, first, end int, progress *int, handle func(*segment.Reader) error,
 ) error {
 	if g.Offsets[first] == g.Offsets[end] {
 		return nil
@@ -69,8 +69,8 @@ func (v view) read(
 		if err != nil {
 			return err
 		}
-		defer c.Close() //nolint:errcheck // if use succeeded, it has verified the data
-		return use(r)
+		defer c.Close() //nolint:errcheck // if handle succeeded, it has verified the data
+		return handle(r)
 	})
 	return v.catalog.explainMissing(ctx, v, g, err)
 }
@@ -94,7 +94,7 @@ func (v view) load(ctx context.Context, g *committedSegment, first, end int, b [
 var errStop = errors.New("the consumer stopped the iteration")
 
 // stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an
-// error. If it must repeat a request, it skips entries that f already received.
+// error. When it repeats a request, it skips the entries that f has already received.
 func (v view) stream(ctx context.Context, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
 	// passed is the number of entries passed to f. If f is slow, the server may close connections, so read
 	// retries as long as f makes progress.

@@ -155,7 +155,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 // valueReader reads the value of a single key.
 type valueReader struct {
 	storeClosed *atomic.Bool
-	next        func() (partd.Value, error, bool) // starts the scan of the key
+	next        func() (partd.Value, error, bool) // the first call starts the scan of the key
 	stop        func()
 	value       partd.Value
 	started     bool

@@ -39,8 +39,8 @@ type groups struct {
 	ledger segment.Ledger
 }
 
-// ref is an element of the linked list of a key's entries: the entry's position in the arena, and
-// the index of the next ref plus one, or 0 at the end.
+// ref is an element of the linked list of a key's entries. off is the entry's position in the arena.
+// next is the index of the next ref plus one, or 0 at the end.
 type ref struct{ off, next uint32 }
 
 // group is a key with its value.
@@ -48,13 +48,13 @@ type group struct {
 	entryOffset       uint32 // position in the arena of an entry with this key
 	hash              uint32 // lower half of the hash
 	firstRef, lastRef uint32 // indices of the key's first and last ref, plus one
-	skippedSegment    int32  // index plus one of a segment of a SetOnce that had no effect, because the key existed
+	skippedSegment    int32  // index plus one of the segment of a SetOnce that had no effect because the key existed; 0 if none
 	exists            bool
 	size              int64
 }
 
 // entryOverhead is the maximum memory for an entry in addition to its bytes: a ref, a group and slots.
-// They are in slices that double when they grow, so a part of each slice can be unused.
+// Their slices double when they grow, so up to half of each slice can be unused.
 const entryOverhead = 2*8 + 2*32 + 4*4
 
 // maxArena is the maximum size of an arena, because positions have 32 bits.

@@ -32,7 +32,7 @@ func (j Job) Plan() (Plan, error) {
 	return w.estimate(j), nil
 }
 
-// divide computes how writers and readers divide the job.
+// divide computes the segments, passes and requests into which writers and readers divide the job.
 func (j Job) divide(o Options) work {
 	size, writers := o.tableSize(), int64(j.Writers)
 	perWriter := (j.Bytes + writers - 1) / writers
@@ -40,7 +40,7 @@ func (j Job) divide(o Options) work {
 	w.commits = writers * max(w.Segments/writers/int64(o.maxPending()), 1)
 	segmentSize := j.Bytes / w.Segments
 
-	// All segments are alike, so one represents all.
+	// All segments are alike, so a single one stands for all of them.
 	bits := uint8(0)
 	for n := segmentSize / o.hooks.rangeBytes; n > 1 && bits < maxBits; n >>= 1 {
 		bits++
@@ -123,9 +123,9 @@ const (
 	prefixesOfStore = 256.0 // seg/00 to seg/ff
 )
 
-// planFlushes returns the requests and seconds, without uploads, if all writers commit at the same
-// moment. The formula was fitted to measurements in which the log accepted ten objects a second and
-// a request took 40 to 100 ms.
+// planFlushes estimates the requests and seconds of the commits, without uploads, if all writers commit
+// at the same time. The formula was fitted to measurements in which the log accepted ten objects a second
+// and a request took 40 to 100 ms.
 func planFlushes(writers int64) (r Requests, seconds float64) {
 	n, digits := float64(writers), math.Log10(float64(writers))
 	r = Requests{Put: int64(n * (1 + 1.2*digits)), Get: int64(n * (1 + 2.8*digits)), List: int64(n * (1 + 0.8*digits))}

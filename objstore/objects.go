@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// objects reads and creates the store's objects in the bucket, and retries failed requests. Its
+// objects reads and creates the store's objects in the bucket and retries failed requests. Its
 // fields do not change after Open.
 type objects struct {
 	bucket Bucket
@@ -67,8 +67,8 @@ func (o *objects) listLog(ctx context.Context, after string) (highest uint64, la
 	return highest, largest, err
 }
 
-// Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
-// time limit expires. size is the number of bytes that a request transfers. Because connections can
+// Retry calls f, which makes one request to a bucket, until f succeeds or fails permanently, or until
+// the time limit expires. size is the number of bytes that a request transfers. Because connections can
 // hang, each call to f may take only as long as limit, plus a second for each MiB of size. If progress
 // is not nil, f may increase *progress, which restarts the time limit.
 func Retry(

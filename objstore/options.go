@@ -37,7 +37,7 @@ type Options struct {
 	hooks hooks
 }
 
-// hooks change limits, in tests.
+// hooks lets tests change limits.
 type hooks struct {
 	keyHash    func(key string) uint64 // hash function for keys
 	segmentAge time.Duration           // added to the age of segments

@@ -154,7 +154,7 @@ func (sc *scanner) run(
 	return nil
 }
 
-// readInPasses yields the keys of an interval. It splits the interval into parts that fit the budget,
+// readInPasses yields the keys of an interval. It splits the interval into parts that fit the budget
 // and reads each part from all segments before the next.
 func (sc *scanner) readInPasses(ctx context.Context, iv interval) error {
 	lo, isDone := iv.lo, false

@@ -88,7 +88,7 @@ func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, byt
 	return l
 }
 
-// emit groups loaded entries by key, and yields each key's value.
+// emit groups loaded entries by key and yields each key's value.
 func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 	gs := &sc.groups
 	if err := gs.load(sc.view, l); err != nil {
@@ -147,7 +147,7 @@ type scanDisk struct {
 	used atomic.Int64 // bytes that readers have reserved for files in temp
 }
 
-// reserve reserves n more bytes of the disk limit, and adds them to *reserved, the number of bytes
+// reserve reserves n more bytes of the disk limit and adds them to *reserved, the number of bytes
 // that the reader already has.
 func (d *scanDisk) reserve(n int64, reserved *int64) error {
 	if used := d.used.Add(n); used > d.opts.Disk {
@@ -180,7 +180,7 @@ func (d *scanDisk) checkFree(need int64) error {
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
-// fileError wraps an error from the temporary file, and adds advice for the user.
+// fileError wraps an error from the temporary file and adds advice for the user.
 func (d *scanDisk) fileError(err error) error {
 	if err == nil {
 		return nil

@@ -40,8 +40,8 @@ func (sh share) times(n int64) share {
 // outsideBytes returns the approximate size of the entries in the given hash range that are outside of iv.
 func (g *committedSegment) outsideBytes(iv interval, rangeIndex int) float64 {
 	lo, hi := segment.HashBounds(rangeIndex, rangeIndex+1, g.Bits)
-	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
-	return float64(g.Offsets[rangeIndex+1]-g.Offsets[rangeIndex]) * (1 - insideBytes/(float64(hi-lo)+1))
+	insideHashes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
+	return float64(g.Offsets[rangeIndex+1]-g.Offsets[rangeIndex]) * (1 - insideHashes/(float64(hi-lo)+1))
 }
 
 // passes returns how many passes a reader needs without a disk. budget is the memory for each pass,

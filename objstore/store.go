@@ -61,7 +61,7 @@ func (s *Store) MemoryUsed() int64 {
 	return n
 }
 
-// Open opens the store in a bucket, and creates it if it does not exist. It returns an error if
+// Open opens the store in a bucket or creates it if it does not exist. It returns an error if
 // the bucket violates the rules of Bucket.Create, because a store there would lose data.
 func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	o, err := opts.withDefaults()

@@ -13,8 +13,8 @@ import (
 )
 
 // readStore reads the object STORE, which identifies the store. If the store is not read-only, readStore
-// creates a missing object. It then tries to create the object again with the same content, to test
-// that the bucket refuses this.
+// creates the object if it is missing, and then tests that the bucket refuses to create it again with
+// the same content.
 func (o *objects) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := o.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !o.opts.ReadOnly {
@@ -78,8 +78,8 @@ func (o *objects) hasRecords(ctx context.Context) (bool, error) {
 	return exists, err
 }
 
-// To test the bucket, Open creates the same object raceCreators times at once, and repeats this
-// with raceRounds objects. Only one creation of each object may succeed.
+// To test the bucket, Open tries to create each of raceRounds objects raceCreators times at once. Only
+// one creation of each object may succeed.
 const (
 	raceRounds   = 3
 	raceCreators = 4

@@ -111,7 +111,7 @@ func (u *uploads) makeRoom(ctx context.Context) error {
 	return nil
 }
 
-// start encodes and uploads t in the background, and resets t once it is encoded.
+// start encodes and uploads t in the background. It resets t once it is encoded.
 func (u *uploads) start(t *table) *piece {
 	lastIndex := len(u.encoders) - 1
 	p := &piece{createdAt: time.Now(), encoder: u.encoders[lastIndex]}
@@ -184,7 +184,7 @@ func (u *uploads) wait(ctx context.Context, limit int) error {
 	return nil
 }
 
-// encodeInline waits until an encoder is free, and encodes t.
+// encodeInline waits until an encoder is free and encodes t.
 func (u *uploads) encodeInline(ctx context.Context, t *table) (p *piece, err error) {
 	if err := u.wait(ctx, maxUploads-1); err != nil {
 		return nil, err

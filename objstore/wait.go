@@ -17,8 +17,8 @@ import (
 //
 // Several groups may name the same record: readers apply it at the first group and ignore it in
 // later ones. A group does not contain copies of the records, because one request must be able to
-// create it, and a record may contain 4 MiB of footers. Separate logs for each writer are no
-// alternative, because they would not order Sets, Deletes and Drops of different writers.
+// create it, and a record may contain 4 MiB of footers. A separate log for each writer would not
+// work, because separate logs would not order the Sets, Deletes and Drops of different writers.
 
 const (
 	// A writer creates a waiting record after lossesBeforeWait lost attempts. A single loss may only
@@ -78,7 +78,7 @@ func (c *commitment) isInGroup(ctx context.Context) (bool, error) {
 	}
 }
 
-// confirmInGroup pauses, and then reports whether the other writer's group in the log object c.number
+// confirmInGroup pauses and then reports whether the other writer's group in the log object c.number
 // still names c. If a faulty bucket let two writers create the object, the second one may have
 // replaced the group.
 func (c *commitment) confirmInGroup(ctx context.Context) (bool, error) {

@@ -100,7 +100,7 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 	return nil
 }
 
-// loadAndYield loads an interval that fits in memory, and yields its keys.
+// loadAndYield loads an interval that fits in memory and yields its keys.
 func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, size int64) error {
 	l := &loadedInterval{interval: iv, arena: make([]byte, 0, size)}
 	err := src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {

@@ -40,11 +40,11 @@ import (
 func Schemes() []stores.Scheme {
 	commonOptions := []stores.Option{
 		{Name: "memory", Usage: "SIZE", Default: "512MiB", Help: "maximum memory", Check: check(stores.ParseSize)},
-		{Name: "segment", Usage: "SIZE", Default: "64MiB", Help: "maximum data to collect before an upload; at most a seventh of memory", Check: check(stores.ParseSize)},
-		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, with which a large store is read in one pass; 0: no files, and many passes", Check: check(diskSize)},
+		{Name: "segment", Usage: "SIZE", Default: "64MiB", Help: "size of the data to buffer before an upload; at most a seventh of memory", Check: check(stores.ParseSize)},
+		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, which let a large store be read in one pass; 0: no files but many passes", Check: check(diskSize)},
 		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory for readers' temporary files"},
-		{Name: "readonly", Usage: "true|false", Default: "false", Help: "create no objects", Check: check(strconv.ParseBool)},
-		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: check(retryTime)},
+		{Name: "readonly", Usage: "true|false", Default: "false", Help: "open for reading only; needs no permission to write to the bucket", Check: check(strconv.ParseBool)},
+		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a failed request", Check: check(retryTime)},
 		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", Help: "server, such as http://127.0.0.1:7070"},
 	}
 	scheme := func(name, help string, options ...stores.Option) stores.Scheme {

@@ -30,7 +30,7 @@ func newSweep(set *stores.Set) *cobra.Command {
 		Short: "Delete unused segments from a bucket",
 		Long: `Delete unused segments of a store in a bucket. Segments are unused if their writer
 died before it committed them, or if the store was dropped. Segments that are less
-than 24 hours old stay. Others may use the store at the same time.`,
+than 24 hours old stay. Other processes may use the store at the same time.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
@@ -55,7 +55,7 @@ than 24 hours old stay. Others may use the store at the same time.`,
 	return cmd
 }
 
-// storeFlag adds the required --store flag to a command, and returns the flag's value.
+// storeFlag adds the required flag --store to a command and returns a pointer to its value.
 func storeFlag(cmd *cobra.Command, usage string) *string {
 	url := cmd.Flags().String("store", "", usage)
 	if err := cmd.MarkFlagRequired("store"); err != nil {

@@ -21,7 +21,7 @@ func newRemove() *cobra.Command {
 		Use:   "remove --store URL",
 		Short: "Delete all objects below a prefix of a bucket",
 		Long: `Delete all objects below s3://BUCKET/PREFIX, whose names begin with PREFIX/: the store
-there, and all stores below it. Nobody may use them meanwhile. This cannot be undone.`,
+there, and all stores below it, which must not be in use. This cannot be undone.`,
 		Example: "  partd-cloud remove --store s3://bucket/jobs/7?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
@@ -47,7 +47,7 @@ there, and all stores below it. Nobody may use them meanwhile. This cannot be un
 	return cmd
 }
 
-// retry calls request until it succeeds, fails permanently, or made no progress for a minute. request
+// retry calls request until it succeeds, fails permanently, or makes no progress for a minute. request
 // may increase *done to report progress.
 func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, time.Minute, 0, done, request)
