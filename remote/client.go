@@ -10,7 +10,7 @@ import (
 )
 
 // Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends all
-// calls over one connection, and reconnects when the connection breaks. A call ends when its
+// calls over one connection and reconnects when the connection breaks. A call ends when its
 // context ends. If its context ends after a change was sent, the error wraps
 // [partd.ErrUnknownOutcome].
 type Client struct{ exchange }
@@ -43,9 +43,9 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Instance returns the number of times that the client has reached a new server process, not
-// counting the first. The number grows before the client handles the first answer from the new
-// process, because that process may serve another store.
+// Instance returns how often the client has found the server restarted. The count grows before the
+// client handles the first answer from the new process, because that process may serve another
+// store.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *Client) NewSession(ctx context.Context) (uint64, error) {
 	return session, c.wrapError("new session", err)
 }
 
-// EndSession forgets a session. Sessions of other clients are not affected.
+// EndSession makes the server forget a session. Sessions of other clients are not affected.
 func (c *Client) EndSession(ctx context.Context, session uint64) error {
 	req := newCall(opEndSession)
 	req.session = session
@@ -84,8 +84,8 @@ func (c *Client) SessionToken(ctx context.Context, session uint64) (partd.Sessio
 	return partd.SessionToken{}, c.wrapError("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
 }
 
-// CheckSession presents the token of another client's session to the server. If it succeeds, this
-// client may also use the session.
+// CheckSession presents the token of another client's session to the server. If the server accepts
+// it, this client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	req := newSessionRequest(session, token)
 	if err := c.do(ctx, req); err != nil {
@@ -137,8 +137,7 @@ func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	return result, c.wrapError("verify", errors.Join(errs...))
 }
 
-// Namespaces lists the server's namespaces in which the user has the admin right, except the
-// default one.
+// Namespaces lists the namespaces for which the user has the admin right, except the default one.
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
 	for lastName, more := "", true; more; {

@@ -28,7 +28,7 @@ type call struct {
 	finished     bool
 	done         chan struct{}
 	err          error
-	mustRenumber bool // the change was not applied, and must get a new number
+	mustRenumber bool // the change was not applied and must get a new number
 	replyFlags   uint8
 	reply        []byte // body of the reply, owned by the caller
 }
@@ -46,7 +46,7 @@ func newSessionRequest(session uint64, token partd.SessionToken) *call {
 }
 
 func (req *call) parts() [][]byte {
-	var head [headRoom]byte
+	var head [headerSpace]byte
 	return req.frame(req.request.append(zmtp.AppendHeader(head[:0], requestLen+req.size(), false)))
 }
 
@@ -58,7 +58,7 @@ func (req *call) lostError(cause error) error {
 	return cause
 }
 
-// callTable holds the calls waiting for answers, and numbers them. It is guarded by exchange.mu.
+// callTable numbers calls and holds those waiting for answers. It is guarded by exchange.mu.
 type callTable struct {
 	unanswered    map[uint64]*call // by number
 	lastNumber    uint64           // number of the last call
@@ -83,7 +83,7 @@ func (t *callTable) complete(req *call, err error) {
 	close(req.done)
 }
 
-// settle ends a call that the server has answered, or that cannot be sent again.
+// settle ends a call that the server has answered or that cannot be resent.
 func (t *callTable) settle(req *call, err error) {
 	if req.isNumbered {
 		err = t.ops.handleReply(req, err)
@@ -91,7 +91,7 @@ func (t *callTable) settle(req *call, err error) {
 	t.complete(req, err)
 }
 
-// failAll ends the session, and ends all calls with err.
+// failAll ends the session and fails all calls with err.
 func (t *callTable) failAll(err error) {
 	for _, req := range t.unanswered {
 		t.complete(req, req.lostError(err))
@@ -99,7 +99,7 @@ func (t *callTable) failAll(err error) {
 	t.ops.renew()
 }
 
-// failBound ends the calls that only the broken connection l could carry.
+// failBound fails the calls that only the broken connection l could carry.
 func (t *callTable) failBound(l *link, err error) {
 	for _, req := range t.unanswered {
 		switch {
@@ -112,8 +112,7 @@ func (t *callTable) failBound(l *link, err error) {
 	}
 }
 
-// loseSession ends the session and the calls that need it, because the new server process does not
-// know the session.
+// loseSession ends a session that the new server process does not know, and the calls that need it.
 func (t *callTable) loseSession() {
 	for _, req := range t.unanswered {
 		if req.isNumbered {

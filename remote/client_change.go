@@ -17,7 +17,7 @@ func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 }
 
 // BatchBytes returns the recommended maximum size of one Append, in bytes: 4 MiB, or a sixteenth of the
-// server's message limit if that is less. [partd.Buffer] makes appends that are up to eight times as large.
+// server's message limit if that is less. [partd.Buffer] makes appends up to eight times as large.
 func (c *Client) BatchBytes() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
-// change sends a change, repeatedly if necessary, until the server answers. The server applies it
-// only once.
+// change sends a change, repeatedly if necessary, until the server answers. The server applies the
+// change only once.
 func (x *exchange) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	req, err := newChange(op, entries, keys)
 	if err != nil {
@@ -81,7 +81,7 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 	need := len(b.buf) + 4
 	for i := range entries {
 		need += entryHeaderLen + len(entries[i].Key)
-		if n := len(entries[i].Value); n < byRef {
+		if n := len(entries[i].Value); n < minRefLen {
 			need += n
 		}
 	}
@@ -93,7 +93,7 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 		keyLen, valueLen := len(key), len(value)
 		buf = append(buf, byte(keyLen), byte(keyLen>>8), byte(valueLen), byte(valueLen>>8), byte(valueLen>>16), byte(valueLen>>24))
 		buf = append(buf, key...)
-		if valueLen < byRef {
+		if valueLen < minRefLen {
 			buf = append(buf, value...)
 			continue
 		}
@@ -111,7 +111,7 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 		return false, c.wrapError("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
 			op.Change, tag.Session, tag.Number))
 	}
-	req, err := newChange(mutation(op.Change), op.Entries, op.Keys)
+	req, err := newChange(operationOf(op.Change), op.Entries, op.Keys)
 	if err != nil {
 		return false, err
 	}
@@ -141,16 +141,16 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	result, more := req.reply, req.replyFlags&flagMore != 0
 	for more {
-		p := newCall(opPopRead)
-		p.session, p.seq = req.session, req.seq
-		p.u64(uint64(len(result)))
-		if err := c.do(ctx, p); err != nil {
+		page := newCall(opPopRead)
+		page.session, page.seq = req.session, req.seq
+		page.u64(uint64(len(result)))
+		if err := c.do(ctx, page); err != nil {
 			return nil, c.wrapError("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 		}
-		if len(p.reply) == 0 {
+		if len(page.reply) == 0 {
 			return nil, c.badReply("pop", errShort)
 		}
-		result, more = append(result, p.reply...), p.replyFlags&flagMore != 0
+		result, more = append(result, page.reply...), page.replyFlags&flagMore != 0
 	}
 	values, err := parsePopped(result, len(keys))
 	if err != nil {
@@ -167,11 +167,11 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-func parsePopped(result []byte, keys int) ([][]byte, error) {
+func parsePopped(result []byte, keyCount int) ([][]byte, error) {
 	d := &decoder{b: result}
 	n := d.count(8, 0)
-	if d.err == nil && n != keys {
-		d.fail(fmt.Errorf("%d values for %d keys", n, keys))
+	if d.err == nil && n != keyCount {
+		d.fail(fmt.Errorf("%d values for %d keys", n, keyCount))
 	}
 	values := make([][]byte, 0, n)
 	for range n {

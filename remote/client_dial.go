@@ -18,24 +18,24 @@ import (
 // ClientOptions configures [Dial]. Nil and zero values mean the defaults.
 type ClientOptions struct {
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
-	// means one minute. A later call makes the client try again, for the same time.
+	// means one minute. A later call makes the client try again for the same time.
 	RetryFor time.Duration
 	// Namespace selects one of the server's stores. The default namespace is used
 	// unless this option or the URL names one.
 	Namespace string
-	// Token identifies the client to a server that has users. Over tcp://, others could read the
-	// token, so the client sends it only to this machine, unless InsecureToken is set.
+	// Token identifies the client to a server that has users. Others could read it on its way over
+	// tcp://, so the client sends it over tcp:// only to this machine, unless InsecureToken is set.
 	Token         string
 	InsecureToken bool
-	// TLS is for tls:// only. By default, an authority that the system trusts must have
-	// signed the server's certificate. The certificate must contain the host name of
-	// the URL, or ServerName if that is set.
+	// TLS configures connections to tls:// URLs. By default, the server's certificate must be
+	// signed by an authority that the system trusts. It must contain the URL's host name, or
+	// ServerName if that is set.
 	TLS *tls.Config
 	// Logger receives messages about broken connections. Nil means no logging.
 	Logger *slog.Logger
 }
 
-// dialer opens connections to one server. Its fields do not change.
+// dialer opens connections to one server. Its fields do not change after init.
 type dialer struct {
 	url  string
 	addr address
@@ -46,11 +46,11 @@ type dialer struct {
 }
 
 const (
-	dialTimeout  = 10 * time.Second // for one attempt to connect
+	dialTimeout  = 10 * time.Second // limit for one attempt to connect
 	defaultRetry = time.Minute
 
-	// maxSilence is how long the server may acknowledge nothing that was sent, or have no room for more. It is as long
-	// as the keep-alive probes take to detect a dead server, and longer than servers wait for memory by default.
+	// maxSilence is how long sent data may stay unacknowledged, or the server's receive buffer full. It is as long as
+	// keep-alive probes take to detect a dead server, and longer than servers wait for memory by default.
 	maxSilence = 45 * time.Second
 )
 
@@ -62,7 +62,7 @@ func (d *dialer) init(url string, opts *ClientOptions) error {
 	o := *cmp.Or(opts, new(ClientOptions))
 	if addr.namespace != "" {
 		if o.Namespace != "" && o.Namespace != addr.namespace {
-			return fmt.Errorf("remote: the namespace is %q in %s, and %q in ClientOptions", addr.namespace, url, o.Namespace)
+			return fmt.Errorf("remote: the namespace is %q in %s, but %q in ClientOptions", addr.namespace, url, o.Namespace)
 		}
 		o.Namespace = addr.namespace
 	}
@@ -103,8 +103,8 @@ func (d *dialer) badReply(op string, err error) error {
 // maxReply is the maximum length of a reply, in bytes: a page, the headers of its items and one key.
 const maxReply = defaultPage + 1<<20
 
-// connect opens a connection over which requests may use the given session, and returns it with its
-// writeToken held.
+// connect opens a connection over which requests may use the given session. It returns the connection
+// with its writeToken held.
 func (d *dialer) connect(ctx context.Context, session uint64, p *proofs) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -220,7 +220,7 @@ func (l *link) parseHello(frame []byte, url string) error {
 	l.instance, l.maxMessage, l.pageSize = d.u64(), int64(d.u64()), int(d.u32())
 	_ = d.u32() // maximum number of handles
 	if d.err != nil || version != protocolVersion || l.maxMessage < minMessage || l.pageSize < 1 || l.pageSize > defaultPage {
-		return fmt.Errorf("%w: version %d, messages of %d bytes, pages of %d", errHello, version, l.maxMessage, l.pageSize)
+		return fmt.Errorf("%w: it offers version %d, messages of up to %d bytes, and pages of up to %d bytes", errHello, version, l.maxMessage, l.pageSize)
 	}
 	return nil
 }

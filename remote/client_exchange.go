@@ -25,7 +25,7 @@ type exchange struct {
 	mu         sync.Mutex // locked after a link's writeToken and a call's writeMu, before proofs.mu
 	closed     bool
 	link       *link    // nil while there is no connection
-	attempt    *attempt // the attempt to connect that is in progress, or nil
+	attempt    *attempt // the attempt to connect in progress, or nil
 	outage     outage
 	instance   uint64 // identifies the server process of the last connection
 	maxMessage int64  // message limit of the last connection
@@ -33,7 +33,7 @@ type exchange struct {
 	calls      callTable
 }
 
-const closeTimeout = 2 * time.Second // for ending the session or closing a reader on the server
+const closeTimeout = 2 * time.Second // limit for ending the session or closing a reader on the server
 
 // begin opens the first connection.
 func (x *exchange) begin(ctx context.Context) error {
@@ -51,7 +51,7 @@ func (x *exchange) begin(ctx context.Context) error {
 	return nil
 }
 
-// end ends the session and the connection, and fails the calls in progress.
+// end ends the session, closes the connection and fails the calls in progress.
 func (x *exchange) end() {
 	x.mu.Lock()
 	if x.closed || x.calls.unanswered == nil {
@@ -93,7 +93,7 @@ func (x *exchange) checkUsable(ctx context.Context) error {
 	return canceled.Err(ctx)
 }
 
-// forget removes a call, whose answer is then ignored.
+// forget removes a call, so that its answer is ignored.
 func (x *exchange) forget(req *call) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -106,9 +106,8 @@ func (x *exchange) failAll(err error) {
 	x.calls.failAll(err)
 }
 
-// do sends a call and waits for its answer. When do returns, the caller's memory that req refers to
-// is no longer in use. req itself may be reused only after success: an abandoned change still
-// awaits its answer.
+// do sends a call and waits for its answer. When do returns, req no longer uses the caller's memory.
+// req itself may be reused only after success: an abandoned change still awaits its answer.
 func (x *exchange) do(ctx context.Context, req *call) error {
 	if err := x.checkUsable(ctx); err != nil {
 		return err
@@ -219,9 +218,8 @@ func (x *exchange) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers assigns req its numbers. req is the next call to be sent over l. The caller must hold
-// l.writeToken. If req must wait first, assignNumbers returns a channel that is closed when the caller
-// may try again.
+// assignNumbers numbers req, the next call to be sent over l. l.writeToken must be held. If req must
+// wait first, assignNumbers returns a channel that is closed when the caller may try again.
 func (x *exchange) assignNumbers(ctx context.Context, l *link, req *call) (wait <-chan struct{}, err error) {
 	if err := l.checkSize(req); err != nil {
 		return nil, err
@@ -231,8 +229,8 @@ func (x *exchange) assignNumbers(ctx context.Context, l *link, req *call) (wait 
 		switch {
 		case err == nil:
 		case req.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
-			// The store has no space for a session, but Drop would free space. So send Drop
-			// without a session, and only over this connection.
+			// The store has no space for a session, but Drop frees space. So send Drop without a
+			// session and only over this connection.
 			req.isNumbered, req.boundLink, req.session, req.seq = false, l, 0, 0
 		default:
 			return nil, err
@@ -274,7 +272,7 @@ func (x *exchange) abandon(ctx context.Context, req *call) error {
 	l := req.link
 	x.mu.Unlock()
 	if len(req.refs) > 0 {
-		// If a goroutine is still writing the caller's memory, break the connection to stop it.
+		// If a goroutine is still sending from the caller's memory, break the connection to stop it.
 		if !req.writeMu.TryLock() {
 			l.abort()
 			req.writeMu.Lock()

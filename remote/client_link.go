@@ -18,26 +18,26 @@ import (
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
-// link is one connection to the server. The exchange reads its replies.
+// link is a connection to the server. A goroutine of the exchange reads its replies.
 type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
-	proofs *proofs // the client's
+	proofs *proofs // session tokens of the client
 
 	// writeToken is a lock for writing to nc. Acquire it before a call's writeMu.
 	writeToken chan struct{}
 	dead       atomic.Bool
 	done       chan struct{} // closed when the goroutine that reads replies has ended
 
-	useful bool // the connection has delivered an answer; guarded by exchange.mu
+	hasAnswered bool // an answer has arrived over the connection; guarded by exchange.mu
 
 	instance   uint64 // identifies the server process
 	maxMessage int64
 	pageSize   int
 }
 
-// command answers a PING with a PONG, unless another goroutine is writing a message: that message
-// already shows that the client is alive.
+// command answers a PING with a PONG unless another goroutine is writing a message, because that
+// message already shows that the client is alive.
 func (l *link) command(body []byte) error {
 	pong, err := zmtp.Pong(body)
 	if err != nil || pong == nil {
@@ -59,7 +59,7 @@ func (l *link) abort() {
 	hangUp(l.nc)
 }
 
-// write returns the parts that it could not write.
+// write writes the parts of a message and returns those that it could not write.
 func (l *link) write(parts [][]byte) (unwritten net.Buffers, err error) {
 	if len(parts) == 1 {
 		n, err := l.nc.Write(parts[0])
@@ -71,9 +71,9 @@ func (l *link) write(parts [][]byte) (unwritten net.Buffers, err error) {
 }
 
 const (
-	// sendGrace is how long a call may still be written after its context has ended.
+	// sendGrace is how long writing a call may continue after the call's context has ended.
 	sendGrace = 100 * time.Millisecond
-	// stallTimeout is how long the server may read nothing while the rest of an interrupted call is written.
+	// stallTimeout is how long the server may read nothing while finish writes the rest of a call.
 	stallTimeout = 10 * time.Second
 )
 
@@ -89,17 +89,17 @@ func (l *link) send(ctx context.Context, req *call) error {
 	return err
 }
 
-// sendUntil is like send, but returns a copy of what is not written within sendGrace after ctx is
-// done. The caller must pass it to finish. A TLS connection breaks instead, because the rest of a message
-// cannot follow an interrupted write.
+// sendUntil is like send, but if sendGrace is exceeded, it keeps the connection and returns a copy of
+// the unwritten rest, which the caller must pass to finish. It still breaks a TLS connection, over
+// which nothing can be sent after an interrupted write.
 func (l *link) sendUntil(ctx context.Context, req *call) (rest []byte, err error) {
-	written, watched := make(chan struct{}), make(chan struct{})
+	writeDone, watchDone := make(chan struct{}), make(chan struct{})
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, func() {
-			defer close(watched)
+			defer close(watchDone)
 			select {
-			case <-written:
+			case <-writeDone:
 			case <-time.After(sendGrace):
 				if _, isTLS := l.nc.(*tls.Conn); isTLS || l.nc.SetWriteDeadline(time.Now()) != nil {
 					l.abort()
@@ -108,9 +108,9 @@ func (l *link) sendUntil(ctx context.Context, req *call) (rest []byte, err error
 		})
 	}
 	unwritten, err := l.writeCall(req)
-	close(written)
+	close(writeDone)
 	if !stop() {
-		<-watched
+		<-watchDone
 		_ = l.nc.SetWriteDeadline(time.Time{}) // fails only if the connection is broken
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && !l.dead.Load() {
@@ -122,8 +122,8 @@ func (l *link) sendUntil(ctx context.Context, req *call) (rest []byte, err error
 	return nil, err
 }
 
-// finish writes the rest of an interrupted call and releases l.writeToken. Breaking the connection instead would end
-// the scans of other goroutines. finish works in the background, because the caller of the call no longer waits.
+// finish writes the rest of an interrupted call and then releases l.writeToken. Breaking the connection instead would
+// end the scans of other goroutines. finish writes in the background, because the call's caller no longer waits.
 func (l *link) finish(rest []byte) {
 	if len(rest) == 0 {
 		<-l.writeToken
@@ -167,14 +167,14 @@ func (l *link) notify(ctx context.Context, req *call) {
 
 // checkSize returns an error if a call exceeds the server's message limit.
 func (l *link) checkSize(req *call) error {
-	if size := int64(headRoom + req.size()); size > l.maxMessage {
-		return fmt.Errorf("%w: the message has %d bytes, and the server accepts %d: split the operation", partd.ErrTooLarge, size, l.maxMessage)
+	if size := int64(headerSpace + req.size()); size > l.maxMessage {
+		return fmt.Errorf("%w: the message has %d bytes, but the server accepts at most %d: split the operation", partd.ErrTooLarge, size, l.maxMessage)
 	}
 	return nil
 }
 
-// proof is a session's token, and the last connection over which it was presented. A
-// server rejects requests for a session whose token it has not seen.
+// proof is a session's token and the last connection over which it was presented. A server rejects
+// requests for a session until the token was presented over the same connection.
 type proof struct {
 	token partd.SessionToken
 	link  *link
@@ -182,7 +182,7 @@ type proof struct {
 
 // proofs holds the session tokens that a client may use.
 type proofs struct {
-	mu        sync.Mutex // locked last
+	mu        sync.Mutex // acquired after all other locks
 	bySession map[uint64]*proof
 }
 
@@ -204,21 +204,21 @@ func (p *proofs) remove(session uint64) {
 func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f := p.bySession[session]; f != nil {
-		return f.token, true
+	if entry := p.bySession[session]; entry != nil {
+		return entry.token, true
 	}
 	return token, false
 }
 
 // present returns the token that must be sent over l before a request for a session. It returns
-// false if the token is unknown, or was already presented over l.
+// false if the token is unknown or was already presented over l.
 func (p *proofs) present(session uint64, l *link) (token partd.SessionToken, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.bySession[session]
-	if f == nil || f.link == l {
+	entry := p.bySession[session]
+	if entry == nil || entry.link == l {
 		return token, false
 	}
-	f.link = l
-	return f.token, true
+	entry.link = l
+	return entry.token, true
 }

@@ -44,7 +44,7 @@ func TestTooLargeChanges(t *testing.T) {
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, &ClientOptions{RetryFor: time.Second})
-	largest := bytes.Repeat([]byte("v"), 1<<20+headerRoom-headRoom-4-entryHeaderLen-1)
+	largest := bytes.Repeat([]byte("v"), 1<<20+messageOverhead-headerSpace-4-entryHeaderLen-1)
 	must.Do(t, c.Append(ctx, partd.Entry{Key: "l", Value: largest}))
 	session := must.Get(c.NewSession(ctx))(t)
 	tooLarge := partd.Entry{Key: "x", Value: append(largest, 'v')}
@@ -57,7 +57,7 @@ func TestTooLargeChanges(t *testing.T) {
 			return err
 		},
 	} {
-		if err := change(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "the server accepts 1179648: split the operation") {
+		if err := change(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "the server accepts at most 1179648: split the operation") {
 			t.Errorf("%s = %v, want ErrTooLarge with the limit", name, err)
 		}
 	}

@@ -25,8 +25,8 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // breaks, it yields an error that wraps [ErrLost].
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
-// ScanPart is like Scan, but yields only one part of the keys. The division into parts is the same
-// for all clients.
+// ScanPart is like Scan, but yields only one part of the keys. All clients divide the keys into the
+// same parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := storekit.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -70,7 +70,7 @@ func listPages[V any](ctx context.Context, c *exchange, req *call, minSize int, 
 	}
 	pages := newPager(ctx, c, opNext, req.link, handle)
 	defer pages.close()
-	defer pages.link.reader.Reuse(nil) // keep no memory of a page after the listing
+	defer pages.link.reader.Reuse(nil) // free the memory of the last page
 	for {
 		d := &decoder{b: page}
 		for range d.count(minSize, 0) {
@@ -90,7 +90,7 @@ func listPages[V any](ctx context.Context, c *exchange, req *call, minSize int, 
 		if pages.ended() {
 			return
 		}
-		pages.link.reader.Reuse(page) // its items are valid only until the next iteration step
+		pages.link.reader.Reuse(page) // its items were valid only until now
 		var err error
 		page, err = pages.next()
 		if err != nil {
@@ -111,7 +111,7 @@ type pager struct {
 	lastPage uint64       // number of the last requested page
 	pending  *call        // the request for the next page; nil before requestNext
 	err      error        // error from requesting or receiving a page
-	stopped  *atomic.Bool // set when the handle need no longer be kept open
+	stopped  *atomic.Bool // set when keepOpen must no longer keep the handle open
 }
 
 // keepInterval is the interval at which a client tells the server that it still uses a handle.
@@ -119,8 +119,8 @@ const keepInterval = handleIdle / 4
 
 // newPager returns a pager for a handle. The handle stays open until ctx ends, the pager is closed,
 // or the last page is read.
-func newPager(ctx context.Context, c *exchange, op operation, via *link, handle uint64) pager {
-	p := pager{c: c, ctx: ctx, op: op, link: via, handle: handle, stopped: new(atomic.Bool)}
+func newPager(ctx context.Context, c *exchange, op operation, l *link, handle uint64) pager {
+	p := pager{c: c, ctx: ctx, op: op, link: l, handle: handle, stopped: new(atomic.Bool)}
 	if handle != 0 {
 		p.keepOpen()
 	}
@@ -145,7 +145,7 @@ func (p pager) keepOpen() {
 
 func (p *pager) ended() bool { return p.handle == 0 }
 
-// requestNext requests the next page, unless it was already requested or there is none.
+// requestNext requests the next page unless it was already requested or the last page was read.
 func (p *pager) requestNext() {
 	if p.ended() || p.pending != nil || p.err != nil {
 		return
@@ -199,5 +199,5 @@ func (p *pager) close() {
 	req.u64(p.handle)
 	p.handle = 0
 	p.stopped.Store(true)
-	_ = p.c.do(ctx, req) // the server closes the handle when the connection ends
+	_ = p.c.do(ctx, req)
 }

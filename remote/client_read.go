@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxKeysLen  = 64 << 10 // total length of the keys in a request, in bytes
-	maxRestarts = 100      // number of times that Get starts again after a broken connection
+	maxKeysLen    = 64 << 10 // total length of the keys in a request, in bytes
+	maxGetRetries = 100      // number of times that Get retries after a broken connection
 )
 
 // Get returns the value of each key, in the order of keys.
@@ -24,22 +24,22 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, c.wrapError("get", err)
 	}
 	values := make([][]byte, 0, len(keys))
-	restarts := 0
+	retries := 0
 	for len(values) < len(keys) {
-		more, err := c.getBatch(ctx, keys[len(values):])
-		if errors.Is(err, ErrLost) && restarts < maxRestarts {
-			restarts++
+		batch, err := c.getBatch(ctx, keys[len(values):])
+		if errors.Is(err, ErrLost) && retries < maxGetRetries {
+			retries++
 			continue
 		}
 		if err != nil {
 			return nil, c.wrapError("get", err)
 		}
-		values = append(values, more...)
+		values = append(values, batch...)
 	}
 	return values, nil
 }
 
-// getBatch returns the values of the first keys, as many as fit in a reply, but at least one.
+// getBatch returns the values of the first keys: at least one value, and as many as fit in a reply.
 func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {

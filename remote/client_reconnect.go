@@ -30,14 +30,14 @@ type outage struct {
 // record records that a connection failed without delivering an answer.
 func (o *outage) record(err error) {
 	o.err = err
-	if o.since.IsZero() { // no pause after the first failure, which may be accidental
+	if o.since.IsZero() { // no pause after the first failure, which may be an accident
 		o.since = time.Now()
 		return
 	}
 	o.backoff = min(max(firstBackoff, 2*o.backoff), lastBackoff)
 }
 
-// pause returns how long to wait before connecting, or an error if the client must give up.
+// pause returns how long to wait before connecting, or an error if the client should give up.
 func (o *outage) pause(retryFor time.Duration) (time.Duration, error) {
 	if !o.since.IsZero() && (time.Since(o.since) > retryFor || errors.Is(o.err, errHello) || errors.Is(o.err, errRefused)) {
 		return 0, o.err
@@ -61,7 +61,7 @@ func (x *exchange) startAttempt() *attempt {
 	return x.attempt
 }
 
-// reconnect connects, resends unanswered calls, and then admits new calls. A connection that ends
+// reconnect connects, resends unanswered calls and then admits new calls. A connection that ends
 // before it delivers an answer counts as a failed attempt. Otherwise the client would forever resend
 // a request that makes the server hang up.
 func (x *exchange) reconnect(current *attempt) {
@@ -128,7 +128,7 @@ func (x *exchange) resend(l *link, req *call) error {
 		x.mu.Unlock()
 		return nil
 	}
-	if err := l.checkSize(req); err != nil && !req.abandoned { // the new server process has a lower limit
+	if err := l.checkSize(req); err != nil && !req.abandoned { // the new server process has a smaller message limit
 		x.calls.settle(req, req.lostError(err))
 		x.mu.Unlock()
 		return nil
@@ -152,7 +152,7 @@ func (x *exchange) resend(l *link, req *call) error {
 	return l.send(x.life, empty)
 }
 
-// useLink makes new calls use a connection, and releases its writeToken.
+// useLink makes new calls use a connection and releases its writeToken.
 func (x *exchange) useLink(l *link) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -193,7 +193,7 @@ func (x *exchange) giveUp(current *attempt, err error) {
 	x.failAll(err)
 }
 
-// readReplies completes the calls that are answered over a connection, until it breaks.
+// readReplies handles the replies that arrive over a connection until the connection breaks.
 func (x *exchange) readReplies(l *link) {
 	var err error
 	for err == nil {
@@ -218,11 +218,11 @@ func (x *exchange) readReply(l *link) error {
 }
 
 // handleReply completes the call that a reply belongs to. If owned is true, the call may keep body
-// without copying it. After an error, the connection must end.
+// without copying it. After an error, the caller must end the connection.
 func (x *exchange) handleReply(l *link, r reply, body []byte, owned bool) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	l.useful, x.outage = true, outage{}
+	l.hasAnswered, x.outage = true, outage{}
 	req := x.calls.unanswered[r.number]
 	if req == nil {
 		return nil // abandoned
@@ -258,7 +258,7 @@ func (x *exchange) handleLoss(l *link, err error) {
 		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
 	}
 	x.link = nil
-	if !l.useful {
+	if !l.hasAnswered {
 		x.outage.record(err)
 	}
 	x.calls.failBound(l, err)

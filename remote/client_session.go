@@ -45,8 +45,7 @@ func (x *exchange) ensureSession(ctx context.Context, l *link) error {
 	return nil
 }
 
-// parseSession parses the answer to a request for a new session, and remembers the
-// session's token.
+// parseSession parses the answer to a request for a new session and stores the session's token.
 func (x *exchange) parseSession(req *call) (session uint64, storeKeeps bool, err error) {
 	d := &decoder{b: req.reply}
 	session, storeKeeps = d.u64(), d.bool()
@@ -58,8 +57,8 @@ func (x *exchange) parseSession(req *call) (session uint64, storeKeeps bool, err
 	return session, storeKeeps, nil
 }
 
-// endOwnSession asks the server to end the client's session, and waits at most closeTimeout for
-// the answer. If the request is lost, the server forgets the session later.
+// endOwnSession asks the server to end the client's session and waits at most closeTimeout for the
+// answer. If the request is lost, the server forgets the session later.
 func (x *exchange) endOwnSession(l *link, session uint64) {
 	if session == 0 {
 		return
@@ -80,8 +79,8 @@ func (x *exchange) endOwnSession(l *link, session uint64) {
 	}
 }
 
-// addConfirmation records that the server may delete a pop's result, and returns the current connection.
-// The client tells the server before it sends its next call.
+// addConfirmation records that the server may delete a pop's result and returns the current connection.
+// The client tells the server so before it sends its next call.
 func (x *exchange) addConfirmation(req *call) *link {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall lacks.
 const tcpUserTimeout = 18
 
-// limitSilence makes a new TCP connection fail after maxSilence. Without it, the kernel sends unacknowledged data again
-// for about 15 minutes, and meanwhile sends no keep-alive probes.
+// limitSilence makes a new TCP connection fail after maxSilence. Otherwise the kernel would retransmit unacknowledged
+// data for about 15 minutes, during which it sends no keep-alive probes.
 func limitSilence(network, _ string, c syscall.RawConn) (err error) {
 	if network == "unix" {
 		return nil

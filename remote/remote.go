@@ -13,15 +13,15 @@
 //
 // # Exactly once
 //
-// A client numbers every change. After a broken connection or a server restart it sends the
-// change again until the server answers, and the server applies it once. If the store keeps the
+// A client numbers every change. After a broken connection or a server restart, it resends the
+// change until the server answers, and the server applies the change once. If the store keeps the
 // numbers with its data ([partd.Applier]), this also holds across server restarts. For other
-// stores the server remembers the numbers only while it runs: if it restarts before it answers a
-// change, the change returns an error that wraps [partd.ErrUnknownOutcome]. A Pop returns this error
-// with any store, because the server keeps popped values for the client only in memory.
+// stores, the server remembers the numbers only while it runs: if it restarts before it answers a
+// change, the change returns an error that wraps [partd.ErrUnknownOutcome]. A Pop then returns this
+// error for any store, because the server keeps popped values for the client only in memory.
 //
-// After a broken connection, clients also repeat requests that only read. But a listing or a
-// reader in progress ends with an error that wraps [ErrLost].
+// After a broken connection, clients also resend requests that only read. But a listing or a
+// reader in progress fails with an error that wraps [ErrLost].
 //
 // docs/dev/invariants.md in the repository lists what must hold (R1 to R8).
 //

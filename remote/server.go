@@ -21,22 +21,22 @@ import (
 
 // Server serves one store to many processes. Use [NewServer].
 type Server struct {
-	*space   // the default namespace
-	spaces   spaces
-	opts     ServerOptions
-	instance uint64 // identifies this server process
-	budget   budget
-	handles  handleTable
-	crowded  atomic.Bool // set while more than turnThreshold connections are open
-	checking semaphore   // limits checksum verification to one request at a time
-	logins   ratelimit.Logins
-	recorder audit.Recorder
-	meters   meters
+	*space    // the default namespace
+	spaces    spaces
+	opts      ServerOptions
+	instance  uint64 // identifies this server process
+	budget    budget
+	handles   handleTable
+	manyConns atomic.Bool // set while more than turnThreshold connections are open
+	checking  semaphore   // held by the one request that may verify checksums
+	logins    ratelimit.Logins
+	recorder  audit.Recorder
+	meters    meters
 
-	// base is the context for changes. Only the end of Shutdown cancels it, so a client that
-	// disconnects does not interrupt its changes.
-	base   context.Context
-	cancel context.CancelFunc
+	// changeCtx is the context for changes. Only Shutdown cancels it, so a client that disconnects
+	// does not interrupt its changes.
+	changeCtx context.Context
+	cancel    context.CancelFunc
 
 	closeOnce      sync.Once
 	closeRequested chan struct{}
@@ -48,7 +48,7 @@ type Server struct {
 	conns        map[*conn]struct{}
 	handshaking  []*conn // connections during their handshake, oldest first
 	lastID       atomic.Uint64
-	running      sync.WaitGroup // connections
+	running      sync.WaitGroup // counts connections
 	shutdownOnce sync.Once
 	shutdownErr  error
 }
@@ -68,7 +68,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.budget.init(&o)
-	s.handles = handleTable{budget: &s.budget, patience: o.StallTimeout}
+	s.handles = handleTable{budget: &s.budget, maxWait: o.StallTimeout}
 	s.budget.reap = s.handles.reap
 	if o.Namespaces != nil {
 		o.Namespaces.WhenFull(s.handles.endIdle)
@@ -79,7 +79,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	s.spaces.named = map[string]*space{}
 	s.space = s.spaces.newSpace("", store, o.SpaceLimit)
 	s.spaces.defaultSpace = s.space
-	s.base, s.cancel = context.WithCancel(context.Background())
+	s.changeCtx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -87,7 +87,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 // The program should then call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
-// Serve accepts connections on l until ctx is done or Shutdown is called. It then closes l, and
+// Serve accepts connections on l until ctx is done or Shutdown is called. It then closes l and
 // returns nil. If Shutdown was already called, Serve returns at once. Open connections are served
 // until Shutdown. Serve may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
@@ -95,8 +95,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.Ser
 // ServeWith is Serve with options.
 func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptions) error {
 	o := *cmp.Or(opts, new(ServeOptions))
-	if s.base == nil || l == nil {
-		return &partd.Error{Op: "serve", Err: errors.New("Serve needs a server from NewServer, and a listener")}
+	if s.changeCtx == nil || l == nil {
+		return &partd.Error{Op: "serve", Err: errors.New("Serve needs a server from NewServer and a listener")}
 	}
 	s.mu.Lock()
 	closing := s.closing
@@ -113,7 +113,7 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close() // usually the listener is already closed, so ignore the error
+		_ = l.Close() // ignore the error, because the listener is usually closed already
 	}()
 	wait := time.Duration(0)
 	for {
@@ -151,18 +151,18 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// Shutdown stops accepting connections, flushes the store, finishes the requests that have arrived,
-// closes the connections, and flushes, syncs and closes the store. It disconnects peers that have
-// not received their answers within DrainTimeout. If ctx ends first, Shutdown interrupts requests
-// and returns an error, but still closes the store. Later calls return the result of the first
-// call.
+// Shutdown stops accepting connections, flushes the store, finishes the requests that have arrived
+// and closes the connections. It then flushes, syncs and closes the store. Peers that have not
+// received their answers within DrainTimeout are disconnected. If ctx ends first, Shutdown
+// interrupts requests and returns an error, but still closes the store. Later calls return the
+// result of the first call.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.shutdownOnce.Do(func() { s.shutdownErr = s.shutDown(ctx) })
 	return s.shutdownErr
 }
 
 func (s *Server) shutDown(ctx context.Context) error {
-	if s.base == nil {
+	if s.changeCtx == nil {
 		return nil // not from NewServer
 	}
 	s.mu.Lock()
@@ -188,7 +188,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	// Flush acknowledged changes first, so that they survive if the process is killed
 	// while peers delay the shutdown.
 	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.opts.Logger.Warn("cannot flush the store; the server will try again before closing it", "error", err)
+		s.opts.Logger.Warn("cannot flush the store: the server will try again before closing it", "error", err)
 	}
 	var errs []error
 	select {
@@ -231,13 +231,13 @@ func closeStore(ctx context.Context, store partd.Partd) error {
 	return errors.Join(errs...)
 }
 
-// dropGrace is how long readers may continue after a drop.
+// dropGrace is how long open readers may continue after their store was dropped.
 const dropGrace = 10 * time.Second
 
-// recordChange handles the outcome of a change. After a drop or on a full disk, it closes
-// readers that keep deleted files on disk.
+// recordChange handles the outcome of a change. Readers keep deleted files on disk, so it closes
+// them some time after a drop or, if the disk is full, at once.
 func (s *Server) recordChange(p *space, change partd.Change, err error) {
-	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // Namespaces reopens the stores of other namespaces
+	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // for other namespaces, Namespaces reopens the store
 		s.meters.needsReopen.Store(&err)
 	}
 	switch {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/server/ratelimit"
 )
 
-// Rights are the rights of a user in a namespace.
+// Rights is a set of a user's rights in a namespace.
 type Rights uint8
 
 // The rights. No right includes another.
@@ -56,7 +56,7 @@ func ParseRights(s string) (r Rights, err error) {
 
 // Identity identifies an authenticated client.
 type Identity struct {
-	User  string // owner of sessions, and name in the log
+	User  string // owns the client's sessions and appears in the log
 	Grant string // how the [Authorizer] identifies the credential; not secret
 }
 
@@ -64,8 +64,8 @@ type Identity struct {
 // implements it with a file or a map.
 type Authorizer interface {
 	// Authenticate identifies a client by its token or, if token is empty, by its verified
-	// certificate. certificate is nil if the client has none. Only the log shows the error. The
-	// running time must not depend on how much of the token is correct.
+	// certificate. certificate is nil if the client has none. The error is logged and not sent to
+	// the client. The running time must not depend on how much of the token is correct.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
 	// Rights returns a user's current rights in a namespace. "" is the default namespace.
 	// The server calls Rights for each request.
@@ -75,16 +75,16 @@ type Authorizer interface {
 // ServeOptions configures [Server.ServeWith]. Nil and zero values mean the defaults.
 type ServeOptions struct {
 	// Namespace is the namespace for all clients of the listener. If it is empty, Go clients choose
-	// a namespace, and Python's clients get the default one.
+	// a namespace, and Python's clients use the default one.
 	Namespace string
 	// Trusted admits clients without credentials, with every right except admin. Use it if the
 	// listener itself controls who may connect, for example with a Unix socket's permissions.
 	Trusted bool
 }
 
-// access holds the identity of a connection's client, its rights and its namespace. Only the conn's
-// goroutine changes it. Goroutines that answer requests also read user and space, which are fixed
-// before those goroutines start.
+// access holds the identity of a connection's client and the connection's namespace. Only the conn's
+// goroutine changes it. Goroutines that answer requests also read user and space, which no longer
+// change once those goroutines start.
 type access struct {
 	peer       *transport
 	listener   ServeOptions
@@ -93,8 +93,8 @@ type access struct {
 	enterSpace func(namespace string) (*space, error)
 
 	user           Identity
-	authenticated  bool   // the credential was accepted, or none is needed
-	trusted        bool   // no credential is needed although the server has users
+	authenticated  bool   // the credential was accepted, or the client needs none
+	trusted        bool   // the client needs no credential although the server has users
 	namespaceFixed bool   // the connection's namespace can no longer change
 	namespace      string // "" until namespaceFixed is set
 	space          *space // the default space until namespaceFixed is set
@@ -120,7 +120,7 @@ func (a *access) requireRights(required Rights, action string) error {
 	if a.rights()&required != 0 {
 		return nil
 	}
-	if action == opFlush.String() && a.rights() != 0 { // no attack: partd.Close flushes, also for clients that only read
+	if action == opFlush.String() && a.rights() != 0 { // do not log: partd.Close flushes even for clients that may only read
 		return errDenied
 	}
 	a.peer.meters.deniedRequests.Add(1)
@@ -129,7 +129,7 @@ func (a *access) requireRights(required Rights, action string) error {
 	return errDenied
 }
 
-// authenticate checks a client's credential, and sets the connection's namespace, which cannot
+// authenticate checks a client's credential and sets the connection's namespace, which cannot
 // change afterwards.
 func (a *access) authenticate(namespace, credential string) error {
 	if a.listener.Namespace != "" && namespace == "" {
@@ -171,7 +171,7 @@ func (a *access) authenticate(namespace, credential string) error {
 	if a.namespaceFixed && (namespace != a.namespace || user != a.user) {
 		return fmt.Errorf("%w: a connection cannot change its user or namespace: open another one", ErrBadRequest)
 	}
-	if !a.namespaceFixed { // otherwise, it is the same, and other goroutines can read it
+	if !a.namespaceFixed { // otherwise the user is the same, and other goroutines may be reading it
 		a.user = user
 	}
 	a.authenticated, a.trusted = true, trusted
@@ -179,19 +179,19 @@ func (a *access) authenticate(namespace, credential string) error {
 	return a.bind(namespace)
 }
 
-const guessPause = 250 * time.Millisecond
+const guessPause = 250 * time.Millisecond // delay after a wrong credential
 
-// rejectCredential logs and counts a wrong credential, pauses, and returns the error for the client.
+// rejectCredential logs and counts a wrong credential, pauses and returns the error for the client.
 func (a *access) rejectCredential(namespace string, cause error) error {
 	a.peer.meters.wrongCredentials.Add(1)
 	a.logins.RecordFailure(a.peer.tenant.name)
 	a.peer.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(a.peer.nc), "reason", cause)
-	_ = canceled.Wait(a.peer.ctx, time.After(guessPause)) // the client gets errDenied, even if the pause is cut short
+	_ = canceled.Wait(a.peer.ctx, time.After(guessPause)) // return errDenied even if the pause is cut short
 	return errDenied
 }
 
-// If the client has not chosen a namespace, bindDefault binds the connection to the listener's
-// namespace, or to the default one if the listener has none.
+// bindDefault binds the connection, unless its client has chosen a namespace, to the listener's
+// namespace or, if the listener has none, to the default one.
 func (a *access) bindDefault() error {
 	if a.namespaceFixed || a.rights() == 0 {
 		return nil // requireRights will refuse the request
@@ -212,7 +212,7 @@ func (a *access) bind(namespace string) error {
 	return nil
 }
 
-// audit writes a line about a request to the audit log. The line contains no keys, values or credentials.
+// audit writes a line about a request to the audit log. The line has no keys, values or credentials.
 func (a *access) audit(e audit.Entry, arrived time.Time, number uint64, err error) {
 	r := a.recorder
 	if r.Out == nil {
@@ -276,7 +276,7 @@ func (a *access) auditPython(command string, frames [][]byte, arrived time.Time,
 		e.Operation = "unknown"
 	}
 	if len(frames) == 1 && err == nil && (command == "append" || command == "get" || command == "delete") {
-		return // a request without keys does nothing
+		return // without keys, the request does nothing
 	}
 	for _, f := range frames {
 		e.Received += int64(len(f))

@@ -5,12 +5,13 @@ import (
 	"slices"
 )
 
-// turnThreshold is the number of connections above which the connections of a tenant take turns:
-// see [tenant.takeTurn].
+// turnThreshold is the number of connections above which the connections of a tenant (a peer) take
+// turns: see [tenant.takeTurn].
 const turnThreshold = 32
 
-// admit starts a connection. At MaxConnections, it evicts a connection of the tenant (peer) with
-// the most connections. At most a quarter of MaxConnections may be in their handshake.
+// admit starts a connection. If MaxConnections are open, it evicts a connection of the tenant with
+// the most connections. At most a quarter of MaxConnections may be in their handshake: beyond that,
+// admit evicts the oldest handshake of a tenant.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.listener = o
@@ -28,7 +29,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 		n := len(s.conns)
 		s.mu.Unlock()
 		s.meters.refusedConns.Add(1)
-		s.opts.Logger.Warn("connection refused: too many are open, and all are in use", "peer", peerName(nc), "connections", n)
+		s.opts.Logger.Warn("connection refused: too many connections are open, and all are in use", "peer", peerName(nc), "connections", n)
 		c.discard()
 		return
 	}
@@ -38,7 +39,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	s.meters.acceptedConns.Add(1)
 	s.conns[c] = struct{}{}
 	s.budget.add(c.tenant, connections, 1)
-	s.crowded.Store(len(s.conns) > turnThreshold)
+	s.manyConns.Store(len(s.conns) > turnThreshold)
 	s.handshaking = append(s.handshaking, c)
 	s.running.Go(c.run)
 	s.mu.Unlock()
@@ -67,8 +68,8 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns the connection of owner to evict, or nil. sameTenant means that it must make
-// room for another connection of owner. mu must be held.
+// leastUseful returns the connection of owner to evict, or nil. sameTenant means that the eviction
+// makes room for another connection of owner. mu must be held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	var best *conn
 	for c := range s.conns {
@@ -82,8 +83,8 @@ func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	return best
 }
 
-// closeHolder closes the connection of owner that has the most sessions open.
-func (s *Server) closeHolder(owner *tenant) {
+// evictSessionHolder closes the connection of owner that has the most open sessions.
+func (s *Server) evictSessionHolder(owner *tenant) {
 	s.mu.Lock()
 	var heaviest *conn
 	for c := range s.conns {
@@ -97,8 +98,8 @@ func (s *Server) closeHolder(owner *tenant) {
 	}
 }
 
-// oldestHandshake selects the tenant with the most connections in their handshake, and returns the
-// oldest of these connections. mu must be held.
+// oldestHandshake returns the oldest connection in its handshake, among those of the tenant with the
+// most such connections. mu must be held.
 func (s *Server) oldestHandshake() *conn {
 	counts := map[*tenant]int{}
 	var heaviest *tenant
@@ -121,12 +122,12 @@ func (s *Server) forget(c *conn) {
 	s.removeConn(c)
 }
 
-// removeConn removes a connection from the lists. mu must be held.
+// removeConn removes a connection from s. mu must be held.
 func (s *Server) removeConn(c *conn) {
 	s.removeHandshaking(c)
 	if _, isOpen := s.conns[c]; isOpen {
 		delete(s.conns, c)
 		s.budget.add(c.tenant, connections, -1)
-		s.crowded.Store(len(s.conns) > turnThreshold)
+		s.manyConns.Store(len(s.conns) > turnThreshold)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
-// answerBuilder is an answer that the server is making, with its share of the memory.
+// answerBuilder builds an answer and holds the answer's share of the memory budget.
 type answerBuilder struct {
 	allowance
 	builder
@@ -14,8 +14,8 @@ type answerBuilder struct {
 	pageSize int // approximate maximum size of the body
 }
 
-// drop ends the use of the answer. Spare buffers are not charged to the budget, so large ones are kept only while little
-// of it is in use.
+// drop releases the answer's memory. Pooled buffers are not charged to the budget, so drop keeps a large one only while
+// little of the budget is in use.
 func (a *answerBuilder) drop() {
 	if a.account.budget.isCrowded() {
 		a.recycle()
@@ -28,36 +28,36 @@ func (a *answerBuilder) drop() {
 func (a *answerBuilder) parts(r reply) [][]byte {
 	a.trim(int64(cap(a.buf) + a.bytes))
 	r.flags |= a.flags
-	var head [headRoom]byte
+	var head [headerSpace]byte
 	return a.frame(r.append(zmtp.AppendHeader(head[:0], replyLen+a.size(), false)))
 }
 
-// fill builds the body of an answer. Unless the operation's cost is immediate, fill must not use
-// the request's body, because the next message may overwrite it.
-type fill func(a *answerBuilder) error
+// answerFunc builds the body of an answer. Unless the operation's cost is immediate, it must not use
+// the request's body, because the next message may overwrite that body.
+type answerFunc func(a *answerBuilder) error
 
 // allowance is an answer's share of the memory budget.
 type allowance struct {
-	account   *account
-	ctx       context.Context
-	total     int64 // bytes charged to the account
-	continues bool  // the answer is a page of an open handle that uses much memory until its last page
-	// minFirstRaise is the minimum size of the first raise, in bytes. It prevents answers from holding a
+	account         *account
+	ctx             context.Context
+	total           int64 // bytes charged to the account
+	fromLargeHandle bool  // the answer is a page from an open handle whose reader uses much memory
+	// minFirstRaise is the minimum size of the first raise, in bytes. It keeps answers from holding a
 	// little memory while they wait for more.
 	minFirstRaise int64
 }
 
-// freeBytes is how many bytes each answer may use for free.
+// freeBytes is the number of bytes that each answer may use without charge.
 const freeBytes = 16 << 10
 
-// raise raises the allowance to the given number of bytes, and waits until memory is available.
+// raise raises the allowance to the given number of bytes. It waits until the memory is available.
 func (a *allowance) raise(bytes int64) error {
 	bytes -= freeBytes
 	if bytes <= a.total {
 		return nil
 	}
 	d := finish
-	if a.minFirstRaise > 0 && a.total == 0 && !a.continues { // the answer holds nothing yet, so it blocks nobody while it waits
+	if a.minFirstRaise > 0 && a.total == 0 && !a.fromLargeHandle { // the answer holds no memory yet, so others need not wait for it
 		d = admission
 		if err := a.account.waitPermit.acquire(a.ctx); err != nil {
 			return err

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// budget divides the server's memory among connections. It embeds the quotas whose mu guards it.
+// budget divides the server's memory among connections. The mu of its quotas guards it.
 type budget struct {
 	quotas
 
@@ -17,17 +17,17 @@ type budget struct {
 	peak     int64 // recent maximum of used[memory]
 	// releasePending is set while a timer is waiting to call releaseMemory.
 	releasePending bool
-	elder          *account // the one growing account that may always grow further, or nil
+	elder          *account // the one growing account that may always grow further (see growth), or nil
 	grownBytes     int64    // bytes held by the other growing accounts
 
 	// The fields below can be read without mu.
 	inUse                atomic.Int64 // copy of used[memory]
 	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
 
-	reap func() // closes the least recently used reader
+	reap func() // closes the least recently used reader if it is idle
 }
 
-// queue describes the requests waiting for memory. The requests themselves are in the tenants' lists.
+// queue describes the requests waiting for memory. The tenants' lists hold the requests themselves.
 // quotas.mu guards both.
 type queue struct {
 	waiting   int
@@ -41,7 +41,7 @@ type queue struct {
 type waiter struct {
 	account  *account
 	arrival  uint64
-	position *list.Element // position in the tenant's list of requests with this demand
+	position *list.Element // in the tenant's list of requests with this demand
 	bytes    int64
 	demand   demand
 	since    time.Time
@@ -51,24 +51,24 @@ type waiter struct {
 
 // account counts the memory that a connection holds.
 type account struct {
-	budget   *budget
-	tenant   *tenant
-	patience time.Duration // how long a request for memory may wait
-	evict    func()        // closes the connection
-	received func() int64  // returns the bytes that have arrived; the field is guarded by quotas.mu
-	sent     atomic.Int64  // bytes that the peer has received
-	working  atomic.Int32  // number of running changes, which cannot be interrupted
-	filling  atomic.Int32  // number of answers in preparation, which the peer cannot speed up
+	budget    *budget
+	tenant    *tenant
+	maxWait   time.Duration // maximum time that a request for memory may wait
+	evict     func()        // closes the connection
+	received  func() int64  // returns the bytes that have arrived; the field is guarded by quotas.mu
+	sent      atomic.Int64  // bytes that the peer has received
+	pins      atomic.Int32  // number of running changes and of waits for a handle, during which the connection must not be evicted
+	preparing atomic.Int32  // number of answers in preparation, which the peer cannot speed up
 
-	waitPermit semaphore // held by the one answer that may wait for memory
+	waitPermit semaphore // held by the one answer that may wait for its first memory
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64   // bytes held for messages whose requests are not yet answered; included in heldBytes
-	lastProgress int64   // value of progress() when it last grew by slowBytes, or when the account last got memory
+	messageBytes int64   // bytes held for messages whose requests are not yet answered; included in heldBytes
+	lastProgress int64   // progress() when it had last grown by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
-	growing      bool    // holds memory for a message with more frames to come (see growth)
-	waiting      int     // number of waiting requests for memory, plus other reasons to wait (see addWaits)
+	growing      bool    // the account holds memory for a message with more frames to come (see growth)
+	waiting      int     // number of waiting requests for memory and of other reasons to wait (see addWaits)
 	growth       *waiter // the waiting request whose demand is growth, or nil
 	evicted      bool
 }
@@ -87,7 +87,7 @@ func (b *budget) isCrowded() bool { return b.inUse.Load() > b.limit[memory]/8 }
 const releaseAfter = time.Second
 
 // releaseMemory returns memory to the operating system after a period of high use. Otherwise the
-// process might keep it until a garbage collection minutes later.
+// process might keep that memory until a garbage collection minutes later.
 func (b *budget) releaseMemory() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,8 +100,8 @@ func (b *budget) releaseMemory() {
 	go debug.FreeOSMemory()
 }
 
-// pageSize returns the page size for answers, at most maxSize. The size decreases as memory fills up.
-// Otherwise the pages of many slow clients could use all memory.
+// pageSize returns the page size for answers, at most maxSize. The size decreases as memory fills up,
+// so that the pages of many slow clients cannot use all memory.
 func (b *budget) pageSize(maxSize int) int {
 	unused := b.limit[memory]*3/8 - b.inUse.Load()
 	return min(maxSize, max(int(unused/8), minPage))
@@ -122,8 +122,8 @@ func (b *budget) addMemory(t *tenant, n int64) {
 	}
 }
 
-// tryHandle adds a reader or a listing, or returns the exhausted resource. If no other handle is
-// open, tryHandle ignores the limit on handleBytes.
+// tryHandle counts a new handle (a reader or a listing), or returns the exhausted resource. If no
+// other handle is open, tryHandle ignores the limit on handleBytes.
 func (b *budget) tryHandle(t *tenant, bytes int64) (full resource, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,7 +143,7 @@ func (b *budget) dropHandle(t *tenant, bytes int64) {
 	b.countHandle(t, -1, -bytes)
 }
 
-// countHandle adds n handles, which may be -1, with their memory. mu must be held.
+// countHandle adds n handles, which may be negative, and their memory. mu must be held.
 func (b *budget) countHandle(t *tenant, n, bytes int64) {
 	b.count(t, handleBytes, bytes)
 	b.addMemory(t, bytes)
@@ -151,9 +151,9 @@ func (b *budget) countHandle(t *tenant, n, bytes int64) {
 }
 
 // newAccount returns the account for a new connection.
-func (b *budget) newAccount(t *tenant, patience time.Duration, evict func()) *account {
+func (b *budget) newAccount(t *tenant, maxWait time.Duration, evict func()) *account {
 	a := &account{
-		budget: b, tenant: t, patience: patience, evict: evict,
+		budget: b, tenant: t, maxWait: maxWait, evict: evict,
 		received: func() int64 { return 0 }, waitPermit: make(semaphore, 1),
 	}
 	b.mu.Lock()
@@ -171,11 +171,11 @@ func (a *account) close() {
 
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
-// restartIdleTime makes the peer's idle time start now. mu must be held.
+// restartIdleTime restarts the peer's idle time. mu must be held.
 func (a *account) restartIdleTime() { a.lastProgress, a.idleTicks = a.progress(), 0 }
 
 // markGrowing records that an account's message is growing. If there is no elder, the account
-// becomes the elder, whose message may always grow. mu must be held.
+// becomes the elder. mu must be held.
 func (b *budget) markGrowing(a *account) {
 	switch {
 	case b.elder == nil:
@@ -198,7 +198,7 @@ func (b *budget) charge(a *account, bytes int64) {
 	if a.growing && b.elder != a {
 		b.grownBytes += bytes
 	}
-	if a.growing && bytes < 0 && a.heldBytes <= keepBuffer+freeBytes {
+	if a.growing && bytes < 0 && a.heldBytes <= maxPooledBuffer+freeBytes {
 		a.growing = false
 		if b.elder == a {
 			b.elder = nil
@@ -218,15 +218,15 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// addWaits adds n, which may be negative, to the number of reasons why the account waits. While there
-// is any such reason, a lack of progress is not the peer's fault.
+// addWaits adds n, which may be negative, to the number of things that the account waits for. While
+// it waits for any, a lack of progress is not the peer's fault.
 func (a *account) addWaits(n int) {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	a.waiting += n
 }
 
-// takeMessage takes memory for a message, which is held until the request is answered.
+// takeMessage takes memory for a message. The account holds it until the request is answered.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err != nil {
@@ -234,13 +234,13 @@ func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error 
 	}
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	a.message += bytes
+	a.messageBytes += bytes
 	return nil
 }
 
 func (a *account) giveMessage(bytes int64) {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
-	a.message -= bytes
+	a.messageBytes -= bytes
 	a.budget.charge(a, -bytes)
 }

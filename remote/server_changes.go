@@ -10,14 +10,14 @@ import (
 
 // change applies a change before the next message is read, because a session's changes must be
 // applied in order.
-func (c *conn) change(r request, d *decoder) (fill, error) {
+func (c *conn) change(r request, d *decoder) (answerFunc, error) {
 	body, allowance := d.remaining(), d.allowance
 	return func(a *answerBuilder) error {
-		if cap(a.buf) > freeBytes { // hold no large recycled buffer while the change runs: the answer has no body
+		if cap(a.buf) > freeBytes { // the answer has no body, so hold no large recycled buffer while the change runs
 			a.drop()
-			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
+			a.builder = builder{buf: make([]byte, headerSpace, 4<<10)}
 		}
-		if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items, as the client claims
+		if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items that the client claims
 			if err := c.enterLarge(); err != nil {
 				return err
 			}
@@ -29,8 +29,8 @@ func (c *conn) change(r request, d *decoder) (fill, error) {
 			return err
 		}
 		c.hasRequested.Store(true)
-		c.account.working.Add(1)
-		defer c.account.working.Add(-1)
+		c.account.pins.Add(1)
+		defer c.account.pins.Add(-1)
 		applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
 		if !applied {
 			a.flags |= flagKnown
@@ -39,20 +39,20 @@ func (c *conn) change(r request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// apply applies a change, exactly once if it belongs to a session.
+// apply applies a change. If the change belongs to a session, it is applied exactly once.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	s, base := c.space, c.base
+	s, ctx := c.space, c.changeCtx
 	if tag.Session == 0 {
-		applied, err = withinLimit(s.sessions.limit, op, func() (bool, error) { return true, op.Do(base, s.store) })
+		applied, err = withinLimit(s.sessions.limit, op, func() (bool, error) { return true, op.Do(ctx, s.store) })
 	} else {
-		applied, err = s.sessions.apply(base, &c.sessions, tag, op)
+		applied, err = s.sessions.apply(ctx, &c.sessions, tag, op)
 	}
-	s.changes.Add(1) // before answering, so that a stat after the answer includes the change
+	s.changes.Add(1) // before the answer, so that a later stat includes the change
 	c.server.recordChange(s, op.Change, err)
 	return applied, err
 }
 
-// dropEntries ends the use of a change's entries, which point into its message. It keeps no memory of a large batch.
+// dropEntries clears the entries of a change, which point into its message. It frees the slice of a large batch.
 func (c *conn) dropEntries() {
 	if cap(c.entries) > 16<<10 {
 		c.entries = nil
@@ -84,9 +84,9 @@ func (c *conn) parseChange(change operation, body []byte, allowance *allowance) 
 	return op, nil
 }
 
-// pop records a pop, in order of arrival. The returned function runs the pop, concurrently with
-// other requests.
-func (c *conn) pop(r request, d *decoder) (fill, error) {
+// pop records a pop in order of arrival. The returned function runs the pop concurrently with other
+// requests.
+func (c *conn) pop(r request, d *decoder) (answerFunc, error) {
 	s := c.space
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance
 	switch {
@@ -104,14 +104,14 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	}
 	return func(a *answerBuilder) error {
 		result.once.Do(func() {
-			values, err := s.popValues(c.base, allowance, keys)
+			values, err := s.popValues(c.changeCtx, allowance, keys)
 			s.pops.finish(r.session, r.seq, result, values, err)
 		})
 		return result.wait(a, 0)
 	}, nil
 }
 
-func (c *conn) popRead(r request, d *decoder) (fill, error) {
+func (c *conn) popRead(r request, d *decoder) (answerFunc, error) {
 	offset := d.u64()
 	return func(a *answerBuilder) error {
 		result := c.space.pops.find(r.session, r.seq)
@@ -122,6 +122,6 @@ func (c *conn) popRead(r request, d *decoder) (fill, error) {
 	}, nil
 }
 
-func (c *conn) popDone(r request, _ *decoder) (fill, error) {
+func (c *conn) popDone(r request, _ *decoder) (answerFunc, error) {
 	return func(*answerBuilder) error { c.space.pops.acknowledge(r.session, r.seq); return nil }, nil
 }

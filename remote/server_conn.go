@@ -15,8 +15,7 @@ import (
 )
 
 // conn is a client's connection to the server. Its goroutine reads messages and applies changes in
-// the order of arrival. A few other goroutines answer requests that only read, which can take
-// longer.
+// order of arrival. A few other goroutines answer slower requests, such as those that only read.
 type conn struct {
 	transport
 	access
@@ -33,9 +32,9 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	c := &conn{server: s, pageSize: minPage}
 	t := &c.transport
 	t.nc, t.id, t.openedAt, t.reads = nc, id, time.Now(), make(semaphore, maxReads)
-	t.opts, t.meters, t.budget, t.base = &s.opts, &s.meters, &s.budget, s.base
+	t.opts, t.meters, t.budget, t.changeCtx = &s.opts, &s.meters, &s.budget, s.changeCtx
 	t.lastUsed.Store(t.openedAt.UnixNano())
-	t.ctx, t.cancel = context.WithCancel(s.base)
+	t.ctx, t.cancel = context.WithCancel(s.changeCtx)
 	t.tenant = s.budget.acquire(peerOf(nc))
 	t.account = s.budget.newAccount(t.tenant, s.opts.StallTimeout, t.evict)
 	c.access = access{peer: t, logins: &s.logins, recorder: &s.recorder, space: s.space}
@@ -47,7 +46,7 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 		c.handles.space = p
 		return p, nil
 	}
-	c.sessions = connSessions{peer: t, closeHolder: s.closeHolder}
+	c.sessions = connSessions{peer: t, evictSessionHolder: s.evictSessionHolder}
 	h := &c.handles
 	h.table, h.tenant, h.space, h.open = &s.handles, t.tenant, s.space, map[uint64]*openHandle{}
 	return c
@@ -59,9 +58,9 @@ func (c *conn) newAnswer() *answerBuilder {
 	}
 	if cap(a.buf) > freeBytes {
 		// The recycled buffer may be larger than this answer needs, and a slow peer could
-		// tie it up for a long time.
+		// keep it in use for a long time.
 		if c.Crowded() {
-			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
+			a.builder = builder{buf: make([]byte, headerSpace, 4<<10)}
 		} else {
 			a.force(int64(cap(a.buf)))
 		}
@@ -79,7 +78,7 @@ func (c *conn) run() {
 		c.running.Wait()
 	}
 	c.cancel()
-	_ = c.nc.Close() // ignore the error: the connection is no longer needed
+	_ = c.nc.Close() // ignore the error, because the connection is no longer needed
 	c.running.Wait()
 	c.handles.close()
 	c.space.sessions.forgetAll(&c.sessions)
@@ -136,7 +135,7 @@ func (c *conn) serve() error {
 			continue
 		}
 		c.lastUsed.Store(time.Now().UnixNano())
-		if c.server.crowded.Load() {
+		if c.server.manyConns.Load() {
 			c.tenant.takeTurn()
 		}
 		if isRequest(frames[0]) {
@@ -150,8 +149,8 @@ func (c *conn) serve() error {
 	}
 }
 
-// handshake does the TLS handshake, if the listener uses TLS, and then the ZMTP handshake. It
-// returns bytes that the peer sent after the handshake.
+// handshake performs the TLS handshake, if the listener uses TLS, and then the ZMTP handshake. It
+// returns the bytes that it has read beyond the handshake.
 func (c *conn) handshake() (buffered []byte, err error) {
 	timeout := c.opts.HandshakeTimeout
 	if s, ok := c.nc.(*tls.Conn); ok {

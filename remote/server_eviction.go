@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// This file has the policy for sharing resources: who waits, who may take what, and who is evicted.
-// All connections of a peer are one tenant.
+// This file decides how tenants share resources: which requests wait, and which connections, readers
+// and sessions are evicted. All connections of a peer are one tenant.
 //
 //   - While a resource lasts, each tenant gets what it requests.
 //   - If a resource is exhausted, the heaviest tenant gives way: the one that holds the most of it. A
 //     tenant that would exceed its fair share, or become the heaviest, gives way to itself (heaviest).
-//   - In favor of another tenant, something is evicted at once. In favor of the same tenant, it must
-//     have been idle for a while. Anything that the server is working on counts as not idle.
-//   - If nothing can be evicted, the request waits (memory, readers), or fails (connections, sessions,
+//   - For another tenant's request, the victim is evicted at once. For a request of the same tenant,
+//     it must have been idle for a while. While the server works on it, it is not idle.
+//   - If nothing can be evicted, the request waits (memory, readers) or fails (connections, sessions,
 //     pops).
 //
 // Callers: server_admit.go for connections, server_handles.go for readers and listings,
@@ -22,8 +22,8 @@ import (
 // results of Pop.
 
 // heaviest returns the tenant that must give up some of r so that t can get n more: the tenant that
-// holds the most. It returns t itself if n more would exceed t's fair share, or make t the
-// heaviest. mu must be held.
+// holds the most. It returns t itself if n more would exceed t's fair share or make t the heaviest.
+// mu must be held.
 func (q *quotas) heaviest(r resource, t *tenant, n int64) *tenant {
 	heaviest, holders := t, int64(1)
 	for _, o := range q.tenants {
@@ -47,15 +47,15 @@ func (q *quotas) findHeaviest(r resource, t *tenant, n int64) *tenant {
 	return q.heaviest(r, t, n)
 }
 
-// slowAfter is how long a reader, or a connection without requests, must be idle before it gives way
-// to the same tenant.
+// slowAfter is how long a reader, or a connection without requests, must be idle before it is evicted
+// for the same tenant.
 const slowAfter = time.Second
 
-// Connections: the tenant with the most connections gives way. Connections that never sent a request
-// go first, then the connection that was idle longest. If too many connections are in their handshake,
+// Connections: the tenant with the most connections loses one. Connections that never sent a request
+// go first, then the one that has been idle longest. If too many connections are in their handshake,
 // the oldest handshake of the tenant with the most gives way (oldestHandshake in server_admit.go).
 
-// connUse is what a connection is used for.
+// connUse records what a connection is used for.
 type connUse struct {
 	tenant       *tenant      // the peer, which may have other connections
 	account      *account     // counts the memory that the connection holds
@@ -72,10 +72,10 @@ func (u *connUse) givesWay(handshakeTimeout time.Duration) bool {
 		minIdle = 10 * handshakeTimeout
 	}
 	idle := time.Duration(time.Now().UnixNano() - u.lastUsed.Load())
-	return idle >= minIdle && u.account.working.Load() == 0 && len(u.reads) == 0
+	return idle >= minIdle && u.account.pins.Load() == 0 && len(u.reads) == 0
 }
 
-// isLessUseful reports whether u is evicted before v, a connection of the same tenant.
+// isLessUseful reports whether u is to be evicted before v, a connection of the same tenant.
 func (u *connUse) isLessUseful(v *connUse) bool {
 	if a, b := u.hasRequested.Load(), v.hasRequested.Load(); a != b {
 		return !a
@@ -83,13 +83,13 @@ func (u *connUse) isLessUseful(v *connUse) bool {
 	return u.lastUsed.Load() < v.lastUsed.Load()
 }
 
-// Readers and listings: the tenant that has the most loses its least recently used one. While memory is
+// Readers and listings: the tenant with the most loses its least recently used one. While memory is
 // short, reap closes idle readers of all tenants. While too many stores are open, endIdle closes idle
-// readers outside the default namespace. Both are in server_handles.go.
+// readers outside the default namespace. Both functions are in server_handles.go.
 
-// readerToClose returns the tenant that must lose a reader so that t can open one, and how long the
-// reader must have been idle. t's own readers must have been idle for slowAfter. So must another
-// tenant's only reader, unless t has waited long.
+// readerToClose returns the tenant that must lose a reader so that t can open one, and how long that
+// reader must have been idle: slowAfter for t's own readers and, unless t has waited long, for
+// another tenant's only reader.
 func (q *quotas) readerToClose(full resource, t *tenant, waitedLong bool) (owner *tenant, minIdle time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -100,12 +100,12 @@ func (q *quotas) readerToClose(full resource, t *tenant, waitedLong bool) (owner
 	return owner, 0
 }
 
-// Sessions: the tenant with the most sessions loses a session that was never used or is not open. If it
-// has no such session, reserve closes its connection with the most sessions, unless the new session is
+// Sessions: the tenant with the most sessions loses one that was never used or is not open. If it has
+// no such session, reserve closes its connection with the most sessions, unless the new session is
 // for the same tenant.
 
-// oldest returns the session to forget first, or nil. A session that is open on a connection must be
-// unused for slowAfter.
+// oldest returns the session to forget first, or nil. A session that is open on a connection qualifies
+// only if it has been unused for slowAfter.
 func (f *forgettable) oldest() *knownSession {
 	for _, l := range []*list.List{&f.unused, &f.openUnused, &f.closedUsed} {
 		first := l.Front()
@@ -122,9 +122,9 @@ func (f *forgettable) oldest() *knownSession {
 
 // Results of Pop are never evicted, because a result exists nowhere else.
 
-// popsMustWait reports whether results must be confirmed before a session may pop more. The limit on
-// all retained bytes is lower for a tenant that retains more. The limit is higher for a tenant or a
-// session that retains nothing, so that other tenants and sessions cannot block it.
+// popsMustWait reports whether results must be confirmed before a session may pop more. The more a
+// tenant retains, the lower is its limit on the retained bytes of all tenants. The limit is higher for
+// a tenant or a session that retains nothing, so that others cannot block it.
 func (q *quotas) popsMustWait(owner *tenant, sessionBytes int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -140,7 +140,7 @@ func (q *quotas) popsMustWait(owner *tenant, sessionBytes int64) bool {
 	return q.used[popBytes] > limit
 }
 
-// Memory: server_memory_queue.go keeps the waiting requests. mu must be held when calling the functions
+// Memory: server_memory_queue.go queues the waiting requests. mu must be held when calling the functions
 // below.
 
 // A connection that holds memory must transfer slowBytes within slowTimeout. Otherwise it may be
@@ -148,12 +148,12 @@ func (q *quotas) popsMustWait(owner *tenant, sessionBytes int64) bool {
 const (
 	slowBytes    = 64 << 10
 	slowTimeout  = 2 * time.Second
-	maxIdleTicks = int(slowTimeout / tickInterval) // counted in ticks, because a busy machine delays ticks
+	maxIdleTicks = int(slowTimeout / tickInterval) // in ticks rather than time, because a busy machine delays ticks
 )
 
 // next returns the tenant's request to grant next, or nil. Requests whose demand is finish come
-// first, then the elder's request, and then the oldest request. The elder precedes older requests
-// because other accounts may be waiting for it.
+// first, then the request of the elder (see growth), and then the oldest request. The elder precedes
+// older requests because other accounts may be waiting for its message to finish.
 func (b *budget) next(t *tenant) *waiter {
 	firstOf := func(d demand) *waiter {
 		if e := t.waiting[d].Front(); e != nil {
@@ -174,7 +174,7 @@ func (b *budget) next(t *tenant) *waiter {
 	return w
 }
 
-// isGrantedBefore reports whether w comes before other, a request from another tenant. Requests
+// isGrantedBefore reports whether w is granted before other, a request from another tenant. Requests
 // with the demand finish come first, then requests of the tenant that holds less memory.
 func (b *budget) isGrantedBefore(w, other *waiter) bool {
 	if x, y := w.demand == finish, other.demand == finish; x != y {
@@ -186,7 +186,7 @@ func (b *budget) isGrantedBefore(w, other *waiter) bool {
 	return w.arrival < other.arrival
 }
 
-// reservedBytes returns how much memory is set aside for requests whose demand is finish.
+// reservedBytes returns the size of the memory set aside for requests whose demand is finish.
 func (b *budget) reservedBytes() int64 { return b.limit[memory] / 8 }
 
 // ceiling returns the total usage up to which w may be granted. If other connections of w's tenant
@@ -202,10 +202,11 @@ func (b *budget) ceiling(w *waiter) int64 {
 	return limit
 }
 
-// mayGrow reports whether w, a request with the demand growth, may be granted without preventing the
-// elder's message from finishing. The elder may need more than half of the memory, and cannot use
-// three eighths: the reserve, an eighth for the connections' next messages, and an eighth for messages
-// that have just begun. So all other growing accounts share a sixteenth.
+// mayGrow reports whether w, a request with the demand growth, leaves enough memory for the elder's
+// message to arrive completely. That message may need nine sixteenths of the memory (see
+// messageLimit). Three eighths are unavailable to it: the reserve, an eighth for the connections' next
+// messages, and an eighth for messages that have just begun. So all other growing accounts share a
+// sixteenth.
 func (b *budget) mayGrow(w *waiter) bool {
 	if b.elder == nil || b.elder == w.account {
 		return true
@@ -219,11 +220,10 @@ func (b *budget) mayGrow(w *waiter) bool {
 
 // pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
 // the heaviest tenant, it picks the one that has made no progress for the longest time. The account
-// must have been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader
-// holds most of its memory and w has not waited for long. pickVictim spares accounts for which the
-// server is preparing an answer, and accounts of w's tenant if all idle ones together hold too
-// little for w. If all accounts wait, pickVictim picks the account of w's tenant with the most
-// recent progress.
+// must have been idle for more than maxIdleTicks if that tenant is w's own, or if the tenant's only
+// reader holds most of its memory and w has not waited for long. pickVictim spares accounts that the
+// server is working for, and w's own tenant if all its idle accounts together hold too little for w.
+// If all accounts wait, pickVictim picks the account of w's tenant with the most recent progress.
 func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := b.heaviest(memory, requester, w.bytes)
@@ -231,7 +231,7 @@ func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 	allWait := true
 	maxIdle := maxIdleTicks
 	isReader := heaviest.used[openHandles] == 1 && heaviest.used[handleBytes] > heaviest.used[memory]/2
-	if heaviest != requester && (!isReader || time.Since(w.since) > w.account.patience/2) {
+	if heaviest != requester && (!isReader || time.Since(w.since) > w.account.maxWait/2) {
 		maxIdle = -1
 	}
 	var latest *account
@@ -244,7 +244,7 @@ func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		isBusy := a.working.Load() > 0 || a.filling.Load() > 0 && a.waiting == 0
+		isBusy := a.pins.Load() > 0 || a.preparing.Load() > 0 && a.waiting == 0
 		if a.tenant != heaviest || isBusy || heaviest == requester && a.waiting > 0 {
 			if a.tenant == requester && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
 				latest = a
@@ -274,7 +274,7 @@ func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 // pickElder returns the elder if it must be evicted so that w can grow. Otherwise it returns nil.
 func (b *budget) pickElder(w *waiter) *account {
 	e, requester := b.elder, w.account.tenant
-	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < evictAfter {
+	if e.evicted || e.waiting > 0 || e.pins.Load() > 0 || time.Since(w.since) < evictAfter {
 		return nil
 	}
 	isSlow := e.idleTicks > maxIdleTicks

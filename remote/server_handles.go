@@ -14,18 +14,18 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// handleTable holds the open readers and listings of all connections. It limits their
-// number, and closes idle ones.
+// handleTable holds the handles (open readers and listings) of all connections. It limits their
+// number and closes idle ones.
 type handleTable struct {
 	budget *budget
 
-	patience time.Duration
-	evicted  atomic.Int64
+	maxWait time.Duration // maximum time that a handle may wait for admission
+	evicted atomic.Int64  // number of handles closed for other peers
 
 	mu        sync.Mutex // locked after openHandle.mu
 	open      list.List  // of *openHandle, the least recently used first
 	waiting   list.List  // of *openHandle, in order of arrival
-	lastGrant time.Time  // when a handle was last admitted
+	lastGrant time.Time  // time of the last admission
 }
 
 const handlePoll = 50 * time.Millisecond // retry interval while all handles are in use
@@ -48,8 +48,8 @@ type openHandle struct {
 	id       uint64
 	bytes    int64 // memory that the reader uses
 	opened   time.Time
-	lastUsed time.Time     // guarded by the table's mu, like place
-	place    *list.Element // position in the table's list
+	lastUsed time.Time     // guarded, like place, by the table's mu
+	place    *list.Element // in the table's list open
 
 	mu       sync.Mutex // held while a page is read; locked before the other mutexes
 	lastPage uint64     // number of the last page read
@@ -59,8 +59,8 @@ type openHandle struct {
 	timer    *time.Timer
 }
 
-// add opens a handle for the second and later pages, and returns the handle's ID. page adds a page
-// to an answer, and closer closes the reader or listing.
+// add opens a handle for the second and later pages and returns the handle's ID. page adds the next
+// page to an answer, and closer closes the reader or listing.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	n := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
@@ -88,9 +88,9 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuil
 	return n.id, nil
 }
 
-// admit adds a handle to the table. At a limit, it evicts an idle handle or waits until one ends.
-// The handles of a tenant are admitted in order of arrival. A handle fails if it has waited longer
-// than the table's patience, and no handle of any tenant was admitted during that time.
+// admit adds a handle to the table. If a limit is reached, it evicts an idle handle or waits until one
+// ends. The handles of a tenant are admitted in order of arrival. admit fails if the handle has waited
+// longer than maxWait and no handle of any tenant was admitted during that time.
 func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	t.mu.Lock()
 	place, begin := t.waiting.PushBack(n), time.Now()
@@ -107,12 +107,12 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 			if ok {
 				break
 			}
-			owner, minIdle := t.budget.readerToClose(full, n.owner.tenant, time.Since(begin) >= t.patience/2)
+			owner, minIdle := t.budget.readerToClose(full, n.owner.tenant, time.Since(begin) >= t.maxWait/2)
 			if t.evict(t.leastRecentlyUsed(owner, minIdle)) {
 				continue
 			}
 		}
-		if ctx.Err() != nil || time.Since(begin) > t.patience && time.Since(lastGrant) > t.patience {
+		if ctx.Err() != nil || time.Since(begin) > t.maxWait && time.Since(lastGrant) > t.maxWait {
 			return fmt.Errorf("%w: the maximum number of readers and listings is open, and all of them are in use", ErrBusy)
 		}
 		_ = canceled.Wait(ctx, time.After(handlePoll)) // the loop checks ctx
@@ -120,7 +120,7 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastGrant = time.Now()
-	n.lastUsed = t.lastGrant // not n.opened, because a handle that waited for long must not be evicted at once
+	n.lastUsed = t.lastGrant // not n.opened, because a handle that has waited long must not be evicted at once
 	n.place = t.open.PushBack(n)
 	return nil
 }
@@ -138,7 +138,7 @@ func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext b
 	return t.lastGrant, true
 }
 
-// find returns the first handle that matches, or nil. It begins with the least recently used one.
+// find returns the least recently used handle that matches, or nil.
 func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *openHandle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,7 +151,7 @@ func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *
 }
 
 // leastRecentlyUsed returns the least recently used handle of owner, or of any tenant if owner is
-// nil. The handle must not be in use, and must have been idle for minIdle. leastRecentlyUsed returns
+// nil. The handle must not be in use and must have been idle for minIdle. leastRecentlyUsed returns
 // nil if no handle qualifies.
 func (t *handleTable) leastRecentlyUsed(owner *tenant, minIdle time.Duration) *openHandle {
 	return t.find(func(n *openHandle, idle time.Duration) bool {
@@ -178,8 +178,8 @@ func (t *handleTable) endIdle() {
 	t.evict(t.find(func(n *openHandle, idle time.Duration) bool { return n.owner.space.name != "" && idle > slowAfter }))
 }
 
-// closeDropped closes handles that were opened before the store was dropped, because they keep
-// deleted files on disk. It spares handles that were used within minIdle.
+// closeDropped closes the handles of p that were opened before the given time of a drop, because they
+// keep deleted files on disk. It spares handles that were used within minIdle.
 func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Duration) {
 	var toClose []*openHandle
 	t.mu.Lock()
@@ -207,8 +207,8 @@ func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duratio
 	}
 }
 
-// read adds the next page of a handle to an answer. The page number must be one more than in the
-// previous call, because pages are not kept.
+// read adds the next page of a handle to an answer. pageNumber must be one more than in the previous
+// call, because pages are not kept.
 func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
@@ -225,10 +225,10 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.lastPage = pageNumber
 	if n.bytes > int64(a.pageSize) {
-		// The budget already counts this handle's bytes. Few handles with such large pages fit in
-		// memory, and readers that wait for a handle may hold the rest of the memory. So this page
-		// must not wait for memory as new readers do.
-		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
+		// The budget already counts this handle's bytes. Few handles of this size fit in memory, and
+		// readers that wait for a handle may hold the rest of the memory. So this page must not wait
+		// for memory as new readers do.
+		a.minFirstRaise, a.fromLargeHandle = int64(a.pageSize+a.pageSize/2), true
 	}
 	more, err := n.nextPage(a)
 	h.table.markUsed(n, true, 0)
@@ -278,7 +278,7 @@ func (h *handles) remove(id uint64) bool {
 	delete(h.open, id)
 	h.mu.Unlock()
 	if n != nil {
-		_ = n.closeReader() // ignore the error, because closing a reader cannot lose data
+		_ = n.closeReader() // closing a reader cannot lose data
 	}
 	return n != nil
 }

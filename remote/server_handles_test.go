@@ -59,7 +59,7 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 1})
-		table := &handleTable{budget: &q, patience: time.Minute}
+		table := &handleTable{budget: &q, maxWait: time.Minute}
 		peer := q.acquire("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		closer := func() error { return nil }

@@ -19,7 +19,7 @@ import (
 
 // Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or ipc:///PATH, a
 // Unix socket that only its owner may use (mode 0600). Listen replaces the socket of a killed
-// server. A socket in use, or a file that is not a socket, is an error.
+// server, but fails if the socket is in use or the file is not a socket.
 func Listen(rawURL string) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	if err != nil {
@@ -43,7 +43,7 @@ func Listen(rawURL string) (net.Listener, error) {
 }
 
 // listenUnix listens on a socket file. It locks the directory while it checks whether the socket
-// is in use. Otherwise two servers that start at the same time could remove each other's socket.
+// is in use. Otherwise two servers that start at the same time could remove each other's sockets.
 func listenUnix(path string) (net.Listener, error) {
 	if runtime.GOOS == "windows" {
 		return nil, fmt.Errorf("a Unix socket needs flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
@@ -82,8 +82,8 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// lockTimeout limits the wait for the directory's lock, because anyone who can read the directory
-// can hold its lock.
+// lockTimeout limits the wait for the directory's lock. Anyone who can read the directory can hold
+// that lock forever.
 const lockTimeout = 5 * time.Second
 
 // unixListener is a listener that removes its socket file on Close, unless another file
@@ -106,7 +106,7 @@ func (o *unixListener) Close() (err error) {
 	return errors.Join(err, o.Listener.Close())
 }
 
-// removeStale removes a socket file that no process listens on.
+// removeStale removes a socket file on which no process listens.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +129,7 @@ func removeStale(path string) error {
 }
 
 // ListenTLS listens at a URL, tls://HOST:PORT, and accepts TLS 1.3 or later. Accept returns
-// before the TLS handshake, which the server does within its HandshakeTimeout.
+// before the TLS handshake, which the server performs within its HandshakeTimeout.
 func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	switch {
@@ -147,7 +147,7 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	return tlsListener{tls.NewListener(l, withSecureSettings(config))}, nil
 }
 
-// withSecureSettings returns a copy of config with the settings that clients and servers share.
+// withSecureSettings returns a copy of config with the settings of all clients and servers.
 func withSecureSettings(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.MinVersion = tls.VersionTLS13
@@ -165,7 +165,7 @@ func withSecureSettings(config *tls.Config) *tls.Config {
 	return config
 }
 
-// tlsListener is a TLS listener whose address has the network tls, so that [URL] returns a tls:// URL.
+// tlsListener is a TLS listener. Its address has the network tls, so that [URL] returns a tls:// URL.
 type tlsListener struct{ net.Listener }
 
 func (l tlsListener) Addr() net.Addr { return tlsAddr{l.Listener.Addr()} }
@@ -179,5 +179,5 @@ func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
 		nc = s.NetConn() // closing s itself would first send a message
 	}
-	_ = nc.Close() // ignore the error: the connection is abandoned
+	_ = nc.Close() // ignore the error, because the connection is abandoned
 }

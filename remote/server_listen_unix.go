@@ -5,5 +5,5 @@ package remote
 import "syscall"
 
 // makePrivate makes a socket accessible only to its owner. It ignores errors, because some systems
-// cannot do that before the socket is bound.
+// cannot change the mode before the socket is bound.
 func makePrivate(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }

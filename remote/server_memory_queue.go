@@ -9,26 +9,26 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// This file has the queue of requests for memory. A message of one piece announces its length, and
-// asks once for that much memory (admission). A message of several pieces (frames) asks again for each
-// frame, while it holds the memory of the earlier frames (growth). An answer asks while the server
-// builds it (finish).
+// This file has the queue of requests for memory. A message of one frame requests all its memory at
+// once (demand admission). A message of several frames makes a request for each frame while it holds
+// the memory of the earlier frames (growth). An answer requests memory while the server builds it
+// (finish).
 //
-// A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand, and
-// is granted when memory is given back. While requests are waiting, tick runs ten times a second: it
-// fails requests that waited too long, and evicts connections to make room. server_eviction.go decides
-// which request is next, what it may take, and who is evicted for it.
+// A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand until
+// memory is given back. While requests are waiting, tick runs ten times a second: it fails requests
+// that have waited too long and evicts connections to make room. server_eviction.go decides which
+// request is next, how much memory it may take, and which connection is evicted for it.
 
 const (
 	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval     = 100 * time.Millisecond // time between ticks while requests are waiting
-	maxEvictionDepth = 16                     // maximum number of a tenant's admission requests for which a tick also makes room
+	maxEvictionDepth = 16                     // maximum number of a tenant's admission requests for which one tick makes room
 )
 
-// take reserves bytes of memory for the account, and waits until they are available. The tenant
-// with the least memory is served first, and each tenant's requests are granted in order of arrival.
-// A request fails if it has waited longer than the account's patience (its time limit) and the
-// server has granted no request of any account during that time.
+// take reserves bytes of memory for the account. It waits until they are available. The tenant with
+// the least memory is served first, and each tenant's requests are granted in order of arrival. A
+// request fails if it has waited longer than the account's maxWait and the server has granted no
+// request of any account during that time.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	b := a.budget
 	maximum := b.limit[memory]
@@ -37,16 +37,16 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	}
 	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	b.mu.Lock()
-	if total := a.message + bytes; total > maximum { // waiting would not help
+	if total := a.messageBytes + bytes; total > maximum { // waiting would not help
 		b.mu.Unlock()
-		return fmt.Errorf("%w: the request needs %d bytes, and the server's memory allows %d: split the request", partd.ErrTooLarge, total, maximum)
+		return fmt.Errorf("%w: the request needs %d bytes, but the server's memory allows only %d: split the request", partd.ErrTooLarge, total, maximum)
 	}
 	b.enqueue(w)
 	b.grant()
 	b.startTicking()
 	b.mu.Unlock()
 	select {
-	case <-w.done: // granted at once, so this is no wait that the statistics count
+	case <-w.done: // granted at once, so the statistics count no wait
 		return w.err
 	default:
 	}
@@ -64,10 +64,10 @@ func (b *budget) wait(ctx context.Context, w *waiter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
-	case <-w.done: // granted while the lock was not held
+	case <-w.done: // granted before mu was locked
 	default:
 		b.giveUp(w)
-		b.grant() // other requests may have waited for this one
+		b.grant() // other requests may have been waiting for this one
 	}
 }
 
@@ -77,7 +77,7 @@ func (b *budget) giveUp(w *waiter) {
 	b.dequeue(w)
 }
 
-// enqueue adds a request to the lists. mu must be held.
+// enqueue adds a request to the queue. mu must be held.
 func (b *budget) enqueue(w *waiter) {
 	q, t := &b.queue, w.account.tenant
 	q.arrivals++
@@ -92,7 +92,7 @@ func (b *budget) enqueue(w *waiter) {
 	}
 }
 
-// dequeue removes a request from the lists, and ends its wait. mu must be held.
+// dequeue removes a request from the queue and ends its wait. mu must be held.
 func (b *budget) dequeue(w *waiter) {
 	q, t := &b.queue, w.account.tenant
 	t.waiting[w.demand].Remove(w.position)
@@ -142,7 +142,7 @@ func (b *budget) startTicking() {
 }
 
 // tick runs periodically while requests are waiting. It fails requests that have waited too long,
-// grants requests that fit, and evicts accounts to make room for each tenant's next request.
+// grants requests that fit and evicts accounts to make room for each tenant's next request.
 func (b *budget) tick() {
 	b.mu.Lock()
 	b.countIdleTime()
@@ -166,8 +166,8 @@ func (b *budget) tick() {
 // countIdleTime adds a tick to the idle time of all accounts without progress. mu must be held.
 func (b *budget) countIdleTime() {
 	for a := range b.accounts {
-		// Ignore progress of less than slowBytes: the data may just have moved to the
-		// system's socket buffers, while the peer reads nothing.
+		// Ignore progress of less than slowBytes: the data may only have moved to the system's
+		// socket buffers while the peer reads nothing.
 		a.idleTicks++
 		if a.progress()-a.lastProgress >= slowBytes {
 			a.restartIdleTime()
@@ -178,13 +178,13 @@ func (b *budget) countIdleTime() {
 // failLate fails requests that have waited too long. mu must be held.
 func (b *budget) failLate() {
 	for t := range b.queue.tenants {
-		for d := range demands {
+		for d := range numDemands {
 			for e := t.waiting[d].Front(); e != nil; {
 				w := e.Value.(*waiter)
 				e = e.Next()
 				now := time.Now()
-				if now.Sub(w.since) <= w.account.patience || now.Sub(b.queue.lastGrant) <= w.account.patience {
-					break // the other requests arrived even later
+				if now.Sub(w.since) <= w.account.maxWait || now.Sub(b.queue.lastGrant) <= w.account.maxWait {
+					break // the requests after it arrived even later
 				}
 				b.giveUp(w)
 			}

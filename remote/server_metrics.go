@@ -11,8 +11,8 @@ import (
 
 // WriteMetrics writes the server's metrics in the Prometheus text format.
 func (s *Server) WriteMetrics(to io.Writer) error {
-	if s.base == nil || to == nil {
-		return errors.New("WriteMetrics needs a server from NewServer, and a writer")
+	if s.changeCtx == nil || to == nil {
+		return errors.New("WriteMetrics needs a server from NewServer and a writer")
 	}
 	m, w := &s.meters, metrics.NewWriter(to)
 	w.Begin("partd_requests_total", metrics.Counter, "Requests answered, by protocol, operation and result.")
@@ -66,7 +66,7 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 	return w.Flush()
 }
 
-// Ready returns an error if the server cannot serve: it does not listen, or its store
+// Ready returns an error if the server cannot serve because it does not listen or because its store
 // must be reopened.
 func (s *Server) Ready() error {
 	s.mu.Lock()
@@ -84,7 +84,7 @@ func (s *Server) Ready() error {
 	return nil
 }
 
-// meters counts what a server does.
+// meters counts the requests and events of a server.
 type meters struct {
 	goOperations [lastOperation + 1]meter       // by operation; index 0 is for unknown operations
 	python       [len(pythonCommands) + 1]meter // by command; index 0 is for unknown commands
@@ -92,14 +92,14 @@ type meters struct {
 	bytesSent        atomic.Int64
 	acceptedConns    atomic.Int64
 	refusedConns     atomic.Int64 // connections refused because there were too many
-	evictedConns     atomic.Int64 // connections closed in favor of other peers
+	evictedConns     atomic.Int64 // connections closed because others needed their resources
 	faultyConns      atomic.Int64 // connections closed because the peer violated the protocol or stalled
 	failedTLS        atomic.Int64 // connections with a failed TLS handshake
 	wrongCredentials atomic.Int64
 	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
 	storeErrors      atomic.Int64
-	needsReopen      atomic.Pointer[error] // error from a change that failed because the store must be reopened
-	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
+	needsReopen      atomic.Pointer[error] // error of a change that failed because the store must be reopened
+	evictedSessions  atomic.Int64          // sessions forgotten to make room for others
 }
 
 // meter counts the requests of one kind.
@@ -116,8 +116,8 @@ func (m *meter) observe(start time.Time, failed bool) {
 	m.durations.Observe(time.Since(start))
 }
 
-// pythonCommands lists the commands of Python's protocol, each with its own meter. Unknown commands
-// share the first meter, so that peers cannot create labels.
+// pythonCommands lists the commands of Python's protocol. Each has a meter. Unknown commands share
+// the first meter, so that peers cannot create labels.
 var pythonCommands = [...]string{"syn", "append", "iset", "get", "delete", "drop", "close"}
 
 func (m *meters) meter(op operation) *meter {

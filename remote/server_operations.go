@@ -7,16 +7,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// service describes how the server answers an operation of the Go client's protocol.
+// service describes how the server performs an operation of the Go client's protocol.
 type service struct {
-	// needs is a set of rights; the user must have at least one of them. Only hello needs none.
+	// needs is a set of rights, of which the user must have at least one. Only hello needs none.
 	needs Rights
 	cost  cost
 	// anySession permits requests for a session that is not open on the connection.
 	anySession bool
 	// prepare decodes the request and returns the function that answers it. Requests are
 	// prepared in order of arrival.
-	prepare func(c *conn, r request, d *decoder) (fill, error)
+	prepare func(c *conn, r request, d *decoder) (answerFunc, error)
 }
 
 // cost estimates how long an answer takes. It decides which goroutine builds the answer.
@@ -27,12 +27,12 @@ const (
 	immediate cost = iota
 	// concurrent answers are built by one of a few other goroutines.
 	concurrent
-	// inTurn answers are concurrent, but so expensive for the store that each peer can have only
+	// inTurn answers are concurrent, but so expensive for the store that each peer may run only
 	// maxSlowOps of them at a time.
 	inTurn
 )
 
-// services lists the operations.
+// services lists the services, by operation.
 var services = [lastOperation + 1]service{
 	opAppend:      {RightAppend, immediate, false, (*conn).change},
 	opSetOnce:     {RightAppend, immediate, false, (*conn).change},
@@ -58,7 +58,7 @@ var services = [lastOperation + 1]service{
 	opNamespaces:  {RightAdmin, inTurn, false, (*conn).namespaces},
 	opStat:        {RightRead, inTurn, false, (*conn).stat},
 	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Flush(c.ctx, c.space.store) })},
-	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.base, c.space.store) })},
+	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.changeCtx, c.space.store) })},
 }
 
 // service returns the service for an operation. For an unknown operation, it returns a service
@@ -67,41 +67,41 @@ func (op operation) service() service {
 	if op <= lastOperation && services[op].needs != 0 || op == opHello {
 		return services[op]
 	}
-	return service{needs: AllRights, prepare: func(*conn, request, *decoder) (fill, error) {
+	return service{needs: AllRights, prepare: func(*conn, request, *decoder) (answerFunc, error) {
 		return nil, fmt.Errorf("%w: unknown operation %s", ErrBadRequest, op)
 	}}
 }
 
 // withoutBody returns the prepare function for an operation whose request has no body.
-func withoutBody(f func(c *conn, a *answerBuilder) error) func(*conn, request, *decoder) (fill, error) {
-	return func(c *conn, _ request, _ *decoder) (fill, error) {
+func withoutBody(f func(c *conn, a *answerBuilder) error) func(*conn, request, *decoder) (answerFunc, error) {
+	return func(c *conn, _ request, _ *decoder) (answerFunc, error) {
 		return func(a *answerBuilder) error { return f(c, a) }, nil
 	}
 }
 
-func (c *conn) ping(_ request, d *decoder) (fill, error) {
+func (c *conn) ping(_ request, d *decoder) (answerFunc, error) {
 	body := d.remaining()
 	return func(a *answerBuilder) error { a.appendData(body); return nil }, nil
 }
 
-func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
+func (c *conn) readHandle(_ request, d *decoder) (answerFunc, error) {
 	id, pageNumber := d.u64(), d.u64()
 	return func(a *answerBuilder) error { return c.handles.read(a, id, pageNumber) }, nil
 }
 
-func (c *conn) keepHandle(_ request, d *decoder) (fill, error) {
+func (c *conn) keepHandle(_ request, d *decoder) (answerFunc, error) {
 	id := d.u64()
 	return func(*answerBuilder) error { c.handles.resetIdleTimer(id); return nil }, nil
 }
 
-func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
+func (c *conn) closeHandle(_ request, d *decoder) (answerFunc, error) {
 	id := d.u64()
 	return func(*answerBuilder) error { c.handles.remove(id); return nil }, nil
 }
 
 // hello authenticates the client and tells it the server's limits. If the request names a session
 // with the right token, the connection may use the session. A wrong token is not an error here.
-func (c *conn) hello(_ request, d *decoder) (fill, error) {
+func (c *conn) hello(_ request, d *decoder) (answerFunc, error) {
 	// Check the versions first, because they determine the layout of the other fields.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
 		version, side := lowest, "server"
@@ -142,7 +142,7 @@ func (c *conn) useSession(session uint64, token partd.SessionToken) error {
 }
 
 // abilities returns a set of bits, one for each optional interface that the store implements. A
-// store that wraps another one implements all these interfaces, even if some of its methods then
+// store that wraps another one implements all these interfaces, although some of its methods may
 // fail because the wrapped store lacks the ability.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, supported := range []bool{
@@ -162,9 +162,9 @@ func implements[Ability any](store partd.Partd) bool {
 	return ok
 }
 
-// beginSession creates a session or, if the request names an existing session, permits the
-// connection to use it.
-func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
+// beginSession creates a session or, if the request names an existing session, lets the connection
+// use that session.
+func (c *conn) beginSession(_ request, d *decoder) (answerFunc, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answerBuilder) error {
 		if id != 0 {
@@ -173,7 +173,7 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err
 		}
-		x, token, err := c.space.sessions.issue(c.base, &c.sessions, c.user.User)
+		x, token, err := c.space.sessions.issue(c.changeCtx, &c.sessions, c.user.User)
 		c.tenant.turns.release()
 		if err != nil {
 			return err
@@ -186,6 +186,6 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-func (c *conn) endSession(r request, _ *decoder) (fill, error) {
-	return func(*answerBuilder) error { return c.space.sessions.end(c.base, &c.sessions, r.session) }, nil
+func (c *conn) endSession(r request, _ *decoder) (answerFunc, error) {
+	return func(*answerBuilder) error { return c.space.sessions.end(c.changeCtx, &c.sessions, r.session) }, nil
 }

@@ -19,12 +19,12 @@ type ServerOptions struct {
 	// that a value of MaxMessage bytes fits with its key.
 	MaxMessage int64
 	// MaxConnections is the maximum number of connections. 0 means 1,024. At the maximum, a new
-	// connection replaces a connection from a peer that has more connections, or an idle
-	// connection from the same peer. If all are in use, the new connection is closed.
+	// connection replaces one from a peer that has more connections, or an idle one from the same
+	// peer. If all of them are in use, the new connection is closed.
 	MaxConnections int
 	// MaxHandles is the maximum number of open readers and listings of all clients together. 0
 	// means 1,024. At the maximum, a request for another one waits, or the server closes the least
-	// recently used reader or listing of the peer that has the most.
+	// recently used one of the peer that has the most.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.
@@ -35,7 +35,7 @@ type ServerOptions struct {
 	// stop the server. With it, Python's clients, which cannot authenticate, need a trusted
 	// listener: see [ServeOptions].
 	Authorizer Authorizer
-	// Namespaces manages the stores other than the default one; nil means that there are none.
+	// Namespaces manages the stores other than the default one. Nil means that there are no others.
 	// Shutdown also closes these stores.
 	Namespaces Namespaces
 	// AllowClose permits clients to ask the server to stop, with the close command of Python's
@@ -46,22 +46,21 @@ type ServerOptions struct {
 	HandshakeTimeout time.Duration
 	// IdleTimeout limits how long a connection may go without a message. 0 means no limit.
 	IdleTimeout time.Duration
-	// StallTimeout limits the time for receiving or sending each 512 KiB of a
-	// message, plus a second for each 16 KiB. It also limits how long a message
-	// may wait for memory; clients on Linux give up a connection that takes no
-	// data for 45 seconds. 0 means 30 seconds.
+	// StallTimeout, plus a second for each 16 KiB, is the time allowed for receiving or sending
+	// each 512 KiB of a message. StallTimeout also limits how long a message may wait for memory; clients
+	// on Linux give up a connection that takes no data for 45 seconds. 0 means 30 seconds.
 	StallTimeout time.Duration
 	// DrainTimeout limits how long Shutdown waits, after flushing the store, for
 	// requests in progress and for peers to receive their answers. 0 means 10 seconds.
 	DrainTimeout time.Duration
 
-	// SpaceLimit decides whether the default store may grow by an append or a set; nil
-	// admits everything.
+	// SpaceLimit decides whether an append or a set may make the default store grow. Nil means no
+	// limit.
 	SpaceLimit SpaceLimit
 
-	// Audit receives a line of JSON at the end of each request that reads or changes data, or
-	// begins a connection. docs/operations.md lists the fields. Audit must not block. Nil means no
-	// audit log.
+	// Audit receives a line of JSON at the end of each request that reads or changes data or begins
+	// a connection. docs/operations.md lists the fields. Audit must not block. Nil means no audit
+	// log.
 	Audit io.Writer
 
 	// Logger receives messages about misbehaving peers and errors from the store. Nil means no
@@ -73,7 +72,7 @@ const (
 	defaultMaxMessage     = 256 << 20
 	defaultMemory         = 512 << 20
 	minMessage            = 128 << 10 // enough for a key and its value
-	headerRoom            = 128 << 10 // enough for a key and the headers of a message
+	messageOverhead       = 128 << 10 // enough for a key and the headers of a message
 	defaultMaxConnections = 1024
 	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
@@ -84,14 +83,14 @@ const (
 	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
-	frameMemory = 256     // a message may have Memory/frameMemory frames, each of which needs at most frameMemory/2 bytes besides its data
+	frameMemory = 256     // a message may have Memory/frameMemory frames; each needs at most frameMemory/2 bytes besides its data
 	defaultPage = 4 << 20 // approximate maximum size of a reply
 	minPage     = 64 << 10
 )
 
 // messageLimit returns the maximum length of a message, including its headers. It is at most nine
 // sixteenths of Memory, which one growing message can always get (see mayGrow).
-func (o *ServerOptions) messageLimit() int64 { return o.MaxMessage + min(headerRoom, o.Memory/16) }
+func (o *ServerOptions) messageLimit() int64 { return o.MaxMessage + min(messageOverhead, o.Memory/16) }
 
 func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	c := *cmp.Or(o, new(ServerOptions))
@@ -139,8 +138,8 @@ type Namespaces interface {
 	SpaceLimit(name string) SpaceLimit
 	// List returns the first namespaces whose names are greater than after, at most limit.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
-	// WhenFull registers endIdle, which closes an idle reader. Readers keep stores open. So if the
-	// maximum number of stores is open, Namespaces calls endIdle before it opens another one.
+	// WhenFull registers endIdle, which closes an idle reader, because readers keep stores open. If
+	// the maximum number of stores is open, Namespaces calls endIdle before it opens another one.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error
@@ -155,11 +154,11 @@ type NamespaceInfo struct {
 
 const (
 	maxSessions     = 4096 // maximum number of sessions that the server remembers
-	maxConnSessions = 1024 // maximum number of open sessions of one connection
+	maxConnSessions = 1024 // maximum number of open sessions on one connection
 )
 
-// SpaceLimit decides whether a store may grow. It may enforce a quota or a minimum of
-// free disk space. Only appends and sets need space.
+// SpaceLimit decides whether a store may grow. It can enforce a quota or a minimum of free disk
+// space. The server asks it only about appends and sets.
 type SpaceLimit interface {
 	// Admit decides whether a change may add the given numbers of entries and bytes. If err is nil,
 	// the server later passes admitted to Done. Otherwise the server does not apply the change, and
@@ -190,7 +189,7 @@ func withinLimit(limit SpaceLimit, op partd.Operation, do func() (bool, error)) 
 	}
 	admitted, err := limit.Admit(len(op.Entries), bytes)
 	if err != nil {
-		return false, &partd.Error{Op: mutation(op.Change).String(), Err: &limitError{err}}
+		return false, &partd.Error{Op: operationOf(op.Change).String(), Err: &limitError{err}}
 	}
 	defer limit.Done(admitted)
 	return do()

@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// get answers with the values of as many keys as fit in a page, but at least one. For a value
-// that is larger than a page, it answers with a handle.
-func (c *conn) get(_ request, d *decoder) (fill, error) {
+// get answers with the values of as many keys as fit in a page, but at least one. If the first value
+// is larger than a page, it answers with a handle.
+func (c *conn) get(_ request, d *decoder) (answerFunc, error) {
 	keys := d.keys()
 	return func(a *answerBuilder) error {
 		count := a.reserveU32()
@@ -29,7 +29,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				a.setU32(length, uint32(len(v.data)))
 				if len(a.buf) == length+4 { // readValue has not added the data
 					a.appendData(v.data)
-					a.force(int64(cap(a.buf) + a.bytes)) // getValue has charged only the last value
+					a.force(int64(cap(a.buf) + a.bytes)) // readValue has charged only the last value
 				}
 				a.setU32(count, uint32(i+1))
 				continue
@@ -60,8 +60,8 @@ func closeRest(v loadedValue) error {
 	return v.rest.Close()
 }
 
-// open answers with the first page of a value, and a handle if there is more.
-func (c *conn) open(_ request, d *decoder) (fill, error) {
+// open answers with the first page of a value and, if there are more pages, a handle.
+func (c *conn) open(_ request, d *decoder) (answerFunc, error) {
 	key := d.key()
 	return func(a *answerBuilder) error {
 		idOffset := len(a.buf) // a.buf[idOffset:] begins with the handle's ID
@@ -72,7 +72,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		}
 		a.buf = v.buf
 		more := v.rest != nil
-		isInAnswer := len(a.buf) > idOffset+8 // readValue appended data after the ID, which has 8 bytes
+		isInAnswer := len(a.buf) > idOffset+8 // readValue has appended data after the ID, which has 8 bytes
 		if !isInAnswer {                      // v.data is in the store's own memory
 			first := v.data[:min(len(v.data), a.pageSize)]
 			v.data = v.data[len(first):]
@@ -94,9 +94,9 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// addValue opens a handle for the rest of a value, and returns the handle's ID.
+// addValue opens a handle for the rest of a value and returns the handle's ID.
 func (c *conn) addValue(v loadedValue) (id uint64, err error) {
-	// Until the handle is closed, count the data as memory that the connection uses.
+	// The data counts as memory that the connection uses until the handle is closed.
 	held := c.newAllowance()
 	held.force(int64(len(v.data)))
 	page := func(a *answerBuilder) (bool, error) {
@@ -122,18 +122,18 @@ func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	})
 }
 
-// addHandle calls handles.add. Meanwhile it protects the connection from eviction, because it is not
-// the peer's fault that the waiting answer holds its reader's memory.
+// addHandle calls handles.add. During the call, the connection is not evicted, because it is not the
+// peer's fault that the waiting answer holds its reader's memory.
 func (c *conn) addHandle(listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
-	c.account.working.Add(1)
-	defer c.account.working.Add(-1)
+	c.account.pins.Add(1)
+	defer c.account.pins.Add(-1)
 	return c.handles.add(c.ctx, listing, page, closer)
 }
 
-// answerListing answers with the first page of the listing seq, and a handle if there is more. item
-// adds *v to the answer. If only a part of it fits, item leaves the rest in *v and returns false.
+// answerListing answers with the first page of the listing seq and, if there are more pages, a handle.
+// item adds *v to the answer. If only a part of *v fits, item leaves the rest in *v and returns false.
 func answerListing[V any](c *conn, a *answerBuilder, seq iter.Seq2[V, error], item func(a *answerBuilder, v *V) (done bool)) error {
-	id := len(a.buf)
+	idOffset := len(a.buf)
 	a.u64(0)
 	if err := a.raise(c.handles.cost(true) + freeBytes); err != nil {
 		return err
@@ -177,7 +177,7 @@ func answerListing[V any](c *conn, a *answerBuilder, seq iter.Seq2[V, error], it
 	if err != nil {
 		return err
 	}
-	a.setU64(id, handle)
+	a.setU64(idOffset, handle)
 	a.flags |= flagMore
 	return nil
 }
@@ -190,8 +190,8 @@ func (c *conn) openKeys(a *answerBuilder) error {
 	})
 }
 
-// scan answers with the chunks of one part of the keys. It divides chunks that are larger than a page.
-func (c *conn) scan(_ request, d *decoder) (fill, error) {
+// scan answers with the chunks of one part of the keys. It splits chunks that do not fit in a page.
+func (c *conn) scan(_ request, d *decoder) (answerFunc, error) {
 	part, parts := int(d.u32()), int(d.u32())
 	if err := storekit.CheckPart(part, parts); d.err == nil && err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
@@ -202,7 +202,7 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 			last := n == len(k.Data)
 			if len(a.buf)+n > a.pageSize/8 { // allocate a whole page now, instead of copying the buffer at each growth
 				const lastKey = 4 << 10
-				a.reserve(headRoom + a.pageSize + lastKey)
+				a.reserve(headerSpace + a.pageSize + lastKey)
 				a.force(int64(cap(a.buf)))
 			}
 			a.bool(last && k.Last)

@@ -18,10 +18,10 @@ import (
 // ack is the answer to every successful request from a Python client.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
-// handlePython answers a message of Python's protocol. If it returns an error, the connection must
-// end. It answers a failed request with a frame "error CODES: …", followed by ack. Python's client reads
-// a pending ack at the start of each call. So its next call reads the error frame, and raises an
-// error; the call after that reads ack, and continues.
+// handlePython answers a message of Python's protocol. If it returns an error, the caller must end the
+// connection. It answers a failed request with a frame "error CODES: …", followed by ack. Python's
+// client reads the answer to a request only at the start of its next call. That call then reads the
+// error frame and raises an error; the call after it reads ack and succeeds.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
@@ -67,7 +67,7 @@ var pythonRights = map[string]Rights{
 }
 
 // checkPythonRights returns an error if the client lacks the right to run the command. The command
-// syn needs no right. An unknown command needs none either, because it fails anyway.
+// syn needs no right, and neither does an unknown command, which fails anyway.
 func (c *conn) checkPythonRights(command string) error {
 	needs, known := pythonRights[command]
 	switch {
@@ -95,13 +95,13 @@ func (c *conn) pythonError(command string, err error) error {
 	return c.write(append(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:]...))
 }
 
-// maxSkipped limits how much of an oversized message the server skips in order to answer it, in
-// multiples of the message limit.
+// maxSkipped limits how much of an oversized message the server reads and discards in order to answer
+// it, in multiples of the message limit.
 const maxSkipped = 3
 
-// refuse handles a message that is too large. If the message is a change from a Python client,
-// refuse answers with an error, because the client would wait forever if the connection were closed.
-// For any other message it returns cause, which ends the connection.
+// refuse handles a message that was not read because of cause, for example its size. If the message is
+// a change from a Python client, refuse answers with an error, because the client would wait forever
+// after a closed connection. Otherwise it returns cause, which ends the connection.
 func (c *conn) refuse(cause error) error {
 	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
 		return cause
@@ -118,8 +118,8 @@ func (c *conn) refuse(cause error) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	c.hasRequested.Store(true)
-	c.account.working.Add(1) // prevents eviction: if the connection were closed while the change waits for memory, the client would wait forever
-	defer c.account.working.Add(-1)
+	c.account.pins.Add(1) // prevents an eviction while the change waits for memory, because the client would then wait forever
+	defer c.account.pins.Add(-1)
 	allowance := c.newAllowance()
 	defer allowance.release()
 	if len(args) > manyKeys {
@@ -171,8 +171,8 @@ func toStrings(frames [][]byte) []string {
 	return keys
 }
 
-// pythonGet writes the values as frames of one message. Without keys it writes nothing,
-// because ZeroMQ has no message without frames.
+// pythonGet writes the values as frames of one message. Without keys, it writes nothing, because
+// ZeroMQ has no message without frames.
 func (c *conn) pythonGet(keys [][]byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
@@ -193,11 +193,11 @@ type frameWriter struct {
 	out      *transport
 	space    *space
 	buf      []byte
-	value    []byte // buffer for a value
-	pageSize int    // longer values are streamed if their readers can rewind
+	value    []byte // buffer for a value or its first bytes
+	pageSize int    // a longer value is streamed if its reader can rewind
 }
 
-const batchSize = 64 << 10
+const batchSize = 64 << 10 // size in bytes at which buf is written
 
 func (w *frameWriter) frame(body []byte, more bool) error {
 	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
@@ -214,8 +214,8 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 }
 
 // storedValue writes one value as a frame. A frame begins with its length, so storedValue reads a
-// large value twice, the first time to learn its length. If the reader cannot be rewound, it reads
-// the value into memory.
+// large value twice: the first time to learn its length. If the reader cannot rewind, storedValue
+// reads the whole value into memory.
 func (w *frameWriter) storedValue(a *allowance, key string, more bool) error {
 	v, err := w.space.readValue(w.out.ctx, key, w.value[:0], w.pageSize, a)
 	if err != nil {
@@ -234,7 +234,7 @@ func (w *frameWriter) storedValue(a *allowance, key string, more bool) error {
 	limit := int(w.out.opts.Memory / 4)
 	data, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
-		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
+		err = fmt.Errorf("%w: the value has more than %d bytes, a quarter of the server's memory, and the store cannot read it twice", partd.ErrTooLarge, limit)
 	}
 	if err := errors.Join(err, v.rest.Close()); err != nil {
 		return err
@@ -242,9 +242,9 @@ func (w *frameWriter) storedValue(a *allowance, key string, more bool) error {
 	return w.frame(data, more)
 }
 
-// lengthOf reads r to its end and returns the number of bytes. That can take long, so lengthOf
-// waits for one of the tenant's permits for slow operations, and counts the bytes as sent, so that
-// the connection does not look stalled.
+// lengthOf reads r to its end and returns the number of bytes. Because that can take long, lengthOf
+// waits for one of the tenant's permits for slow operations. It counts the bytes as sent, so that the
+// connection does not look stalled.
 func (w *frameWriter) lengthOf(r io.Reader) (int64, error) {
 	if err := w.out.tenant.turns.acquire(w.out.ctx); err != nil {
 		return 0, err
@@ -257,11 +257,10 @@ type sentCounter struct{ *transport }
 
 func (p sentCounter) Write(b []byte) (int, error) {
 	p.account.sent.Add(int64(len(b)))
-	return len(b), p.ctx.Err() // stop if the connection has ended
+	return len(b), p.ctx.Err() // the error stops io.Copy if the connection has ended
 }
 
-// stream writes a frame with the content of a reader, which it reads twice. rewinder is the same
-// reader as r.
+// stream reads r twice and writes its content as a frame. rewinder is the same reader as r.
 func (w *frameWriter) stream(r io.Reader, rewinder storekit.Rewinder, more bool) error {
 	size, err := w.lengthOf(r)
 	if err == nil {

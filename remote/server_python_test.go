@@ -68,10 +68,10 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		p := openPeer(t, url)
 		ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
 		for _, large := range [][]byte{
-			message("append", "k", strings.Repeat("v", 3*(minMessage+headerRoom)-2000)),
+			message("append", "k", strings.Repeat("v", 3*(minMessage+messageOverhead)-2000)),
 			message("append", "k", value, "k2", value, "k3", value),
 			joinBytes(moreFrame("append"), moreFrame("k"), moreFrame(value), moreFrame("k2"), moreFrame(value), ping, message("k3", "")),
-			message("iset", "k", strings.Repeat("v", minMessage+headerRoom)),
+			message("iset", "k", strings.Repeat("v", minMessage+messageOverhead)),
 			message("delete", value, value),
 		} {
 			p.send(large, message("append", "small", "v"))

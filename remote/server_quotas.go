@@ -18,65 +18,64 @@ const (
 	memory        resource = iota // bytes of messages, answers and open handles
 	connections                   // open connections
 	openHandles                   // open readers and listings
-	handleBytes                   // bytes of open handles, a part of memory
+	handleBytes                   // bytes of open handles; included in memory
 	knownSessions                 // sessions that the server remembers
 	popBytes                      // bytes of retained Pop results
-	resources
+	numResources
 )
 
-// demand is the purpose of a request for memory. It determines how much must remain free.
+// demand is the purpose of a request for memory. It determines how much memory must remain free.
 type demand int
 
 const (
-	// admission is for a message that needs no more memory afterwards to arrive completely.
+	// admission is for a message that needs no more memory after this to arrive completely.
 	admission demand = iota
-	// growth is for a message whose frames each announce their own length. Such a message holds
-	// memory while it waits for the memory of its next frame. The server limits the total memory of
-	// such messages, so that at least one of them can finish: the elder's (see markGrowing).
+	// growth is for a message of several frames, which holds memory while it waits for the memory of
+	// its next frame. The server limits the total memory of such messages, so that at least one can
+	// always finish: the message of the elder, the one account that may always grow (see markGrowing).
 	growth
 	// finish is for answering a message. Answers free memory when they complete, so the server keeps a
 	// reserve for them.
 	finish
-	demands
+	numDemands
 )
 
-// tenant is a peer (an address, or the user of a Unix socket), with the amount of each resource
-// that it uses. All connections of a peer share one tenant.
+// tenant is a peer (an address or the user of a Unix socket) and the amount of each resource that it
+// uses. All connections of a peer share one tenant.
 type tenant struct {
 	name string
 	refs int // number of connections
-	used [resources]int64
+	used [numResources]int64
 
 	turnMu       sync.Mutex // held while takeTurn runs
 	messageCount uint       // number of calls to takeTurn; guarded by turnMu
 	turns        semaphore  // limits slow operations
 	large        semaphore  // limits changes of more than manyKeys keys
 
-	waiting     [demands]list.List // waiting requests for memory, by demand
-	waiterCount int                // number of requests in the waiting lists
+	waiting     [numDemands]list.List // waiting requests for memory, by demand
+	waiterCount int                   // number of requests in the waiting lists
 
 	sessions forgettable // guarded by sessions.mu
 }
 
 // forgettable lists the sessions of a tenant that the server may forget, oldest first.
 type forgettable struct {
-	unused     list.List // never used, and not open on any connection
-	openUnused list.List // never used, but open on a connection
-	closedUsed list.List // used, and not open on any connection
+	unused     list.List // sessions that were never used and are not open on any connection
+	openUnused list.List // sessions that were never used, but are open on a connection
+	closedUsed list.List // used sessions that are not open on any connection
 }
 
-// quotas counts how much of each of the server's resources every tenant holds, and limits the
-// totals.
+// quotas counts how much of each resource every tenant holds and limits the totals.
 type quotas struct {
-	limit [resources]int64
+	limit [numResources]int64
 
 	mu      sync.Mutex // locked last, after any other mutex of the server
-	used    [resources]int64
+	used    [numResources]int64
 	tenants map[string]*tenant
 }
 
 func (q *quotas) init(o *ServerOptions) {
-	q.limit = [resources]int64{
+	q.limit = [numResources]int64{
 		memory: o.Memory, connections: int64(o.MaxConnections), openHandles: int64(o.MaxHandles),
 		handleBytes: o.Memory / 4, knownSessions: maxSessions, popBytes: o.Memory / 4,
 	}
@@ -106,7 +105,7 @@ func (q *quotas) release(t *tenant) {
 
 // forget removes a tenant if it has no connection and holds nothing. mu must be held.
 func (q *quotas) forget(t *tenant) {
-	if t.refs == 0 && t.used == [resources]int64{} {
+	if t.refs == 0 && t.used == [numResources]int64{} {
 		delete(q.tenants, t.name)
 	}
 }
@@ -143,9 +142,9 @@ func (q *quotas) tryAdd(t *tenant, r resource, n int64) bool {
 const messagesPerTurn = 8
 
 // takeTurn counts a message from the tenant and, at every messagesPerTurn-th message, yields to the
-// scheduler. It holds turnMu while it yields, so the tenant's other connections wait for the mutex,
-// and not in the scheduler's queue. Otherwise the other tenants would wait for hundreds of
-// goroutines of one tenant.
+// scheduler. It holds turnMu while it yields, so the tenant's other connections wait for the mutex
+// rather than in the scheduler's queue. Otherwise other tenants would wait for hundreds of goroutines
+// of one tenant.
 func (t *tenant) takeTurn() {
 	t.turnMu.Lock()
 	defer t.turnMu.Unlock()
@@ -159,8 +158,8 @@ func (t *tenant) takeTurn() {
 // processor busy for a long time, so each tenant may run only one at a time.
 const manyKeys = 1 << 14
 
-// maxSlowOps is the maximum number of concurrent slow operations of a tenant, for example listings
-// that cause a flush.
+// maxSlowOps is the maximum number of slow operations that a tenant may run at a time, for example
+// listings that cause a flush.
 const maxSlowOps = 2
 
 // semaphore has as many permits as the channel's capacity.

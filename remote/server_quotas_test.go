@@ -126,7 +126,7 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 			s.budget.mu.Unlock()
 			runtime.Gosched()
 		}
-		if !c.hasRequested.Load() || name != "get" && c.account.working.Load() == 0 {
+		if !c.hasRequested.Load() || name != "get" && c.account.pins.Load() == 0 {
 			t.Errorf("%s: the connection of the waiting request counts as unused or may be evicted", name)
 		}
 		other.give(s.opts.Memory)

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// request answers a message in the Go client's protocol. If it returns an error, the connection
-// must end.
+// request answers a message in the Go client's protocol. If it returns an error, the caller must end
+// the connection.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
 		return fmt.Errorf("a request has %d frames instead of one", len(frames))
@@ -48,7 +48,7 @@ func (c *conn) request(frames [][]byte) error {
 		return c.fail(r, err)
 	}
 	_, streams := c.space.store.(partd.Opener)
-	if s.cost == immediate || r.op == opGet && !streams { // a store that does not stream has all values in memory, so get is fast
+	if s.cost == immediate || r.op == opGet && !streams { // a store that cannot stream has all values in memory, so get is fast
 		defer allowance.release()
 		return c.answerWith(r, f)
 	}
@@ -71,21 +71,21 @@ func (c *conn) fail(r request, err error) error {
 }
 
 // answerWith sends the answer that f builds or, if f fails, an answer with f's error. If it returns
-// an error, the connection must end.
-func (c *conn) answerWith(r request, f fill) error {
+// an error, the caller must end the connection.
+func (c *conn) answerWith(r request, f answerFunc) error {
 	a := c.newAnswer()
 	defer a.drop()
-	c.account.filling.Add(1)
+	c.account.preparing.Add(1)
 	status, err := uint8(statusOK), f(a)
-	c.account.filling.Add(-1)
+	c.account.preparing.Add(-1)
 	defer func() { c.auditRequest(r, a.size(), err) }()
 	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
-		return err // send no answer, so that the client repeats the request over another connection
+		return err // send no answer, so that the client resends the request over another connection
 	}
 	defer func() { c.meters.meter(r.op).observe(r.arrived, err != nil) }()
 	if err != nil {
 		c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
-		a.builder, a.flags, status = builder{buf: a.buf[:headRoom]}, 0, statusError
+		a.builder, a.flags, status = builder{buf: a.buf[:headerSpace]}, 0, statusError
 		a.buf = appendError(a.buf, err)
 	}
 	if r.number == 0 {
@@ -94,9 +94,9 @@ func (c *conn) answerWith(r request, f fill) error {
 	return c.write(a.parts(reply{op: r.op, status: status, number: r.number})...)
 }
 
-// answerAsync answers in another goroutine, and then releases the allowance. If too many requests
+// answerAsync answers in another goroutine, which then releases the allowance. If too many requests
 // are being answered, it waits.
-func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
+func (c *conn) answerAsync(r request, allowance *allowance, f answerFunc) error {
 	if err := c.reads.acquire(c.ctx); err != nil {
 		allowance.release()
 		return err
@@ -111,9 +111,8 @@ func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// withTurn returns a fill that waits for one of the tenant's permits for slow operations, and then
-// calls f.
-func (c *conn) withTurn(f fill) fill {
+// withTurn returns an answerFunc that calls f with one of the tenant's permits for slow operations.
+func (c *conn) withTurn(f answerFunc) answerFunc {
 	return func(a *answerBuilder) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err

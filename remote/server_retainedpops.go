@@ -12,8 +12,8 @@ import (
 )
 
 // retainedPops keeps the results of Pop until the client confirms them, so that the server can
-// resend an answer that was lost with its connection. A result is forgotten with its session, and
-// when the server stops.
+// resend an answer that was lost with its connection. Results are forgotten when their session or the
+// server ends.
 type retainedPops struct {
 	quotas *quotas
 	lost   *lostPops
@@ -24,8 +24,8 @@ type retainedPops struct {
 }
 
 type popSession struct {
-	lostResult bool   // an unconfirmed result of the session was discarded
-	highest    uint64 // highest pop number so far
+	lostResult bool   // an unconfirmed result of the session was dropped
+	highest    uint64 // highest number of a pop so far
 	bytes      int64  // size of the results
 	results    map[uint64]*popResult
 }
@@ -50,7 +50,7 @@ func (p *retainedPops) init(l *quotas, lost *lostPops) {
 	p.quotas, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
-// limit returns the total size in bytes that retained results may have.
+// limit returns the maximum total size of retained results, in bytes.
 func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
 // register adds an existing session that a client continues on a new connection.
@@ -70,7 +70,7 @@ func (p *retainedPops) begin(session uint64) {
 	p.session(session).lostResult = false
 }
 
-// session returns a session, and adds it if necessary. mu must be held.
+// session returns a session. It adds the session if necessary. mu must be held.
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
@@ -106,7 +106,7 @@ func (p *retainedPops) drop(r *popResult) {
 		r.timer.Stop()
 		p.retain(r, -r.bytes)
 		r.bytes = 0
-	default: // the pop is still running; finish will drop the result
+	default: // the pop is still running: finish will drop the result
 	}
 }
 
@@ -120,7 +120,7 @@ func (p *retainedPops) find(session, number uint64) *popResult {
 	return nil
 }
 
-// acknowledge forgets the result of a pop, which the client has confirmed.
+// acknowledge forgets the result of a pop that the client has confirmed.
 func (p *retainedPops) acknowledge(session, number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,7 +130,7 @@ func (p *retainedPops) acknowledge(session, number uint64) {
 	}
 }
 
-// retain adds bytes, which may be negative, to the retained bytes of a result. mu must be held.
+// retain adds bytes, which may be negative, to the counts of retained bytes. mu must be held.
 func (p *retainedPops) retain(r *popResult, bytes int64) {
 	p.keptBytes += bytes
 	r.session.bytes += bytes
@@ -157,8 +157,8 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim records a pop before it runs. It must be called in the order in which pops arrive. If
-// resent is true, the pop may have arrived before.
+// claim records a pop before it runs and returns its result, which finish will complete. claim must
+// be called in the order in which pops arrive. If resent is true, the pop may have arrived before.
 func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,11 +184,11 @@ func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool)
 	return r, nil
 }
 
-// finish stores the outcome of a pop. If the session has ended, it discards the result.
+// finish stores the outcome of a pop. If the session has ended, it drops the result.
 func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
 	r.err = err
 	if err == nil {
-		r.retain(values)
+		r.encode(values)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,15 +204,15 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 	}
 }
 
-func (r *popResult) retain(values [][]byte) {
-	size := headRoom + 4 // the exact capacity, because the buffer is not charged
+func (r *popResult) encode(values [][]byte) {
+	size := headerSpace + 4 // the exact size, because the buffer's spare capacity would not be charged
 	for _, v := range values {
 		size += 8
-		if len(v) < byRef {
+		if len(v) < minRefLen {
 			size += len(v)
 		}
 	}
-	b := builder{buf: make([]byte, headRoom, size)}
+	b := builder{buf: make([]byte, headerSpace, size)}
 	b.u32(uint32(len(values)))
 	for _, v := range values {
 		b.u64(uint64(len(v)))
@@ -222,7 +222,7 @@ func (r *popResult) retain(values [][]byte) {
 	r.pieces = b.body()
 }
 
-// wait waits for the result, and answers with the page that begins at offset.
+// wait waits for the result and answers with the page that begins at offset.
 func (r *popResult) wait(a *answerBuilder, offset uint64) error {
 	if err := canceled.Wait(a.ctx, r.done); err != nil {
 		return err
@@ -241,13 +241,13 @@ func (r *popResult) wait(a *answerBuilder, offset uint64) error {
 	return nil
 }
 
-// lostPops remembers the sessions for which the server dropped a pop's result before the client
-// confirmed that result. If such a session resends a pop whose result the server does not have, the
-// pop may already have run. In any other session, such a pop has never arrived before.
+// lostPops remembers the sessions for which the server dropped an unconfirmed result. If such a
+// session resends a pop whose result the server does not have, the pop may already have run. In any
+// other session, such a pop has never arrived before.
 type lostPops struct {
 	mu       sync.Mutex // locked after retainedPops.mu
 	sessions map[uint64]struct{}
-	tooMany  bool // there are too many sessions to remember them individually
+	tooMany  bool // there are too many sessions to remember each of them
 }
 
 func (l *lostPops) add(session uint64) {

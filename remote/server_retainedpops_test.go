@@ -75,7 +75,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 // if the server has forgotten the namespace, and that pops of other sessions still run.
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+		q := quotas{tenants: map[string]*tenant{}, limit: [numResources]int64{popBytes: 1 << 20}}
 		peer, lost := q.acquire("peer"), &lostPops{}
 		var oldPops, newPops retainedPops
 		oldPops.init(&q, lost)
@@ -150,7 +150,7 @@ func TestPopIsConfirmed(t *testing.T) {
 
 // TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
 func TestForgottenPops(t *testing.T) {
-	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+	q := quotas{tenants: map[string]*tenant{}, limit: [numResources]int64{popBytes: 1 << 20}}
 	var p retainedPops
 	p.init(&q, &lostPops{})
 	peer := q.acquire("peer")

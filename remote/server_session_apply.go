@@ -29,21 +29,21 @@ func (s *sessions) apply(ctx context.Context, c *connSessions, tag partd.Tag, op
 	x.owner = c.peer.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
 	// An operation may already have been applied if it is resent, or if its session began on another
-	// server and has not applied anything here. Do not check the limit for such an operation: the
-	// limit could reject an operation that was applied.
-	if !x.counted || tag.Number <= x.applied {
+	// server and has not applied anything here. Do not check the limit for such an operation, because
+	// an operation that was applied must not be rejected.
+	if !x.appliedKnown || tag.Number <= x.applied {
 		applied, err = do()
 	} else {
 		applied, err = withinLimit(s.limit, op, do)
 	}
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.counted, x.applied = true, max(x.applied, tag.Number)
+		x.appliedKnown, x.applied = true, max(x.applied, tag.Number)
 	}
 	return applied, err
 }
 
-// applyTo applies an operation exactly once. The keeper, which is the store or the server's memory,
-// knows what was already applied. mu must be held.
+// applyTo applies an operation exactly once. The keeper (the store or the server's memory) knows which
+// operations were already applied. x.mu must be held.
 func (x *knownSession) applyTo(ctx context.Context, s *sessions, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	applied, err = s.currentKeeper().Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
@@ -52,7 +52,7 @@ func (x *knownSession) applyTo(ctx context.Context, s *sessions, c *connSessions
 	return applied, err
 }
 
-// use records that a session has been used, so that unused sessions are forgotten before it.
+// use marks a session as used, so that unused sessions are forgotten before it.
 func (s *sessions) use(x *knownSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +67,7 @@ func (s *sessions) use(x *knownSession) {
 type memorySessions struct {
 	store partd.Partd
 
-	mu         sync.Mutex // no other mutex is locked while it is held
+	mu         sync.Mutex // while it is held, no other mutex is locked
 	lastIssued uint64     // number of the last session
 	table      map[uint64]*memorySession
 }
@@ -75,7 +75,7 @@ type memorySessions struct {
 // memorySession is guarded by knownSession.mu.
 type memorySession struct {
 	last      sessiontab.Operation // last operation applied
-	uncertain error                // error from last if its outcome is unknown
+	uncertain error                // error of last if its outcome is unknown
 }
 
 func (m *memorySessions) NewSession(context.Context) (uint64, error) {
@@ -102,8 +102,8 @@ func (m *memorySessions) Apply(ctx context.Context, tag partd.Tag, op partd.Oper
 	case x == nil:
 		return false, sessiontab.ExpiredError(tag.Session)
 	case tag.Number > x.last.Number && x.uncertain != nil:
-		// Reject this operation: from its success the client would conclude that the operation
-		// before it, whose outcome is unknown, was applied.
+		// Reject this operation: from its success, the client would conclude that the operation before
+		// it, whose outcome is unknown, was applied.
 		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}

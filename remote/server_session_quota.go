@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// reserve counts one more session in the quotas. At maxSessions, it ends a forgettable session of
-// the tenant with the most sessions. If that tenant has no forgettable session, reserve closes one
-// of its connections, unless c has the same tenant.
+// reserve counts one more session in the quotas. If there are maxSessions already, it ends a
+// forgettable session of the tenant with the most sessions. If that tenant has no forgettable session,
+// reserve closes one of its connections, unless c has the same tenant.
 func (s *sessions) reserve(ctx context.Context, c *connSessions) error {
 	if len(c.open) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
@@ -27,7 +27,7 @@ func (s *sessions) reserve(ctx context.Context, c *connSessions) error {
 		if heaviest == c.peer.tenant || time.Since(begin) > time.Second {
 			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, maxSessions)
 		}
-		c.closeHolder(heaviest)
+		c.evictSessionHolder(heaviest)
 		if err := canceled.Wait(ctx, time.After(handlePoll)); err != nil {
 			return err
 		}
@@ -45,16 +45,15 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 	if x.home == s {
 		return true, keeper.EndSession(ctx, x.id)
 	}
-	// The session belongs to another store, which may be busy or broken and must not block the
-	// new session. Ignore its error: the other store forgets the session itself when it has too
-	// many sessions.
+	// The session belongs to another store, which may be busy or broken and must not block the new
+	// session. Ignore its error, because a store with too many sessions forgets the oldest itself.
 	ctx, cancel := context.WithTimeout(ctx, slowAfter)
 	defer cancel()
 	_ = keeper.EndSession(ctx, x.id)
 	return true, nil
 }
 
-// forgetOne forgets a session of owner and returns it, or returns nil if none can be forgotten.
+// forgetOne forgets a session of owner and returns it. It returns nil if none can be forgotten.
 func (s *sessions) forgetOne(owner *tenant) *knownSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +73,8 @@ func (s *sessions) remove(x *knownSession) {
 	}
 }
 
-// moveToList moves a session to the end of dest or, if dest is nil, removes it from its list. mu must
-// be held.
+// moveToList moves a session to the end of dest or, if dest is nil, only removes it from its list. mu
+// must be held.
 func (s *sessions) moveToList(x *knownSession, dest *list.List) {
 	if x.list != nil {
 		x.list.Remove(x.place)

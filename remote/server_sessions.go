@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// sessions applies numbered operations exactly once. A connection can use only sessions that it has
-// begun, or whose token it has presented.
+// sessions applies the numbered operations of a store's sessions exactly once. A connection can use
+// only sessions that it has begun or whose token it has presented.
 type sessions struct {
-	pops   *retainedPops // of the same store
+	pops   *retainedPops // results of pops from the same store
 	store  partd.Partd
 	limit  SpaceLimit // nil if nothing limits the store
 	quotas *quotas
@@ -27,14 +27,14 @@ type sessions struct {
 
 	mu     *sync.Mutex              // shared by all spaces; locked after knownSession.mu
 	table  map[uint64]*knownSession // known sessions, by number
-	keeper partd.Applier            // remembers which operations were applied: the store or, if it cannot, memory
+	keeper partd.Applier            // remembers which operations were applied: the store or, if the store cannot, memory
 	memory memorySessions
 }
 
 // knownSession is the server's record of a session.
 type knownSession struct {
 	id     uint64
-	home   *sessions // the sessions of the same store
+	home   *sessions // the store's sessions, to which this one belongs
 	tenant *tenant
 	ended  atomic.Bool // the client has ended the session, perhaps over another connection
 
@@ -42,28 +42,28 @@ type knownSession struct {
 	conns int  // number of connections that have the session open
 	used  bool // an operation or a pop may have used the session
 	begun time.Time
-	place *list.Element // position in list
+	place *list.Element // element of list
 	list  *list.List    // one of the tenant's lists; nil if the session must be kept
 
-	// mu is held while an operation is applied, and locked before sessions.mu.
+	// mu is held while an operation is applied. It is locked before sessions.mu.
 	mu sync.Mutex
 	// owner is the id of the newest connection that has used the session. Operations from older
 	// connections are rejected, because the client has abandoned those connections.
 	owner uint64
 
-	counted bool   // whether applied is valid: the session began in this process, or has applied an operation in it
-	applied uint64 // highest operation number that may have been applied
+	appliedKnown bool   // applied is valid, because the session began or has applied an operation in this process
+	applied      uint64 // highest operation number that may have been applied
 }
 
 // connSessions holds the sessions that a connection may use. Only the conn's goroutine uses it.
 type connSessions struct {
-	peer        *transport
-	open        map[uint64]*knownSession // by number
-	closeHolder func(owner *tenant)      // closes the connection of owner that has the most sessions open
+	peer               *transport
+	open               map[uint64]*knownSession // by number
+	evictSessionHolder func(owner *tenant)      // closes the connection of owner that has the most open sessions
 }
 
 // init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.
-// incarnation differs between server processes, so a new process does not reuse numbers.
+// incarnation differs between server processes, so that a new process does not reuse numbers.
 func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit, q *quotas, mu *sync.Mutex, incarnation uint32) {
 	s.store, s.pops, s.limit, s.quotas, s.mu = store, pops, limit, q, mu
 	s.table = map[uint64]*knownSession{}
@@ -76,12 +76,12 @@ func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit,
 	_, _ = rand.Read(s.secret[:]) // never returns an error
 }
 
-// issue begins a session, and returns it with its token.
+// issue begins a session and returns it with its token.
 func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *knownSession, token partd.SessionToken, err error) {
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &knownSession{home: s, tenant: c.peer.tenant, begun: time.Now(), counted: true}
+	x = &knownSession{home: s, tenant: c.peer.tenant, begun: time.Now(), appliedKnown: true}
 	defer func() {
 		if err != nil {
 			s.quotas.add(c.peer.tenant, knownSessions, -1)
@@ -90,8 +90,8 @@ func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *
 	keeper := s.currentKeeper()
 	x.id, err = keeper.NewSession(ctx)
 
-	// If the store is a Client, its server counts all sessions against one connection. If
-	// there are too many, end a session and retry.
+	// If the store is a Client, its server counts all sessions against that client's connection and
+	// returns ErrBusy if there are too many. Then end a session and retry.
 	for errors.Is(err, ErrBusy) {
 		if ended, e := s.endForgettable(ctx, s.quotas.findHeaviest(knownSessions, c.peer.tenant, 0)); !ended || e != nil {
 			break
@@ -102,7 +102,7 @@ func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *
 		// A store that wraps another one has the methods of partd.Applier even if the wrapped store
 		// does not.
 		s.mu.Lock()
-		if len(s.table) == 0 { // otherwise, the store has kept sessions, so the error has another reason
+		if len(s.table) == 0 { // otherwise the store keeps sessions, so the error has another reason
 			s.keeper = &s.memory
 		}
 		keeper = s.keeper
@@ -136,7 +136,7 @@ func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, er
 	return storekit.NewSessionToken(s.secret[:], id), nil
 }
 
-// tokenFor derives from token a token that is valid only for user.
+// tokenFor derives a token that is valid only for user.
 func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 	if user == "" {
 		return token
@@ -147,7 +147,7 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 }
 
 // check returns an error unless token belongs to this session and user.
-func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
+func (s *sessions) checkToken(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
 		issued, err := s.token(ctx, id)
 		if err != nil {
@@ -189,12 +189,12 @@ func (s *sessions) open(c *connSessions, x *knownSession) {
 	s.placeInList(x)
 }
 
-// authorize permits a connection to use a session, after checking the token that the connection sent.
+// authorize lets a connection use a session after checking the token that the connection sent.
 func (s *sessions) authorize(ctx context.Context, c *connSessions, user string, id uint64, token partd.SessionToken) error {
 	if id == 0 || c.open[id] != nil {
 		return nil
 	}
-	if err := s.check(ctx, user, id, token); err != nil {
+	if err := s.checkToken(ctx, user, id, token); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// space is the store of one namespace, with the server's state for it.
+// space is the store of one namespace and the server's state for it.
 type space struct {
 	name     string
 	store    partd.Partd
@@ -27,7 +27,7 @@ type space struct {
 // spaces holds the namespaces that connections use, and those with pop results that a client has
 // not confirmed.
 type spaces struct {
-	sessions    sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
+	sessions    sync.Mutex // guards the sessions of all spaces, because a tenant's lists hold sessions of several spaces
 	lost        lostPops
 	quotas      *quotas
 	incarnation uint32 // differs between server processes; see sessions.init
@@ -73,7 +73,7 @@ func errNoNamespaces(name string) error {
 	return fmt.Errorf("this server has no namespaces, but the client asked for %q: %w", truncate(name), errors.ErrUnsupported)
 }
 
-// release records that a connection of p has ended, and forgets unused spaces.
+// release records that a connection of p has ended and forgets unused spaces.
 func (s *spaces) release(p *space) {
 	if p == s.defaultSpace {
 		return
@@ -90,7 +90,7 @@ func (s *spaces) release(p *space) {
 	}
 }
 
-// close drops all pop results, and closes the stores of all namespaces except the default.
+// close drops all results of pops and closes the stores of all namespaces except the default one.
 func (s *spaces) close(ctx context.Context) error {
 	s.defaultSpace.pops.close()
 	s.mu.Lock()
@@ -104,9 +104,9 @@ func (s *spaces) close(ctx context.Context) error {
 	return s.namespaces.Close(ctx)
 }
 
-// statistics caches the last answer to stat, because some stores must read everything to compute
-// the answer. A change by this server invalidates the answer. Because other processes may also
-// change the store, the answer also expires after ten times the time that computing it took.
+// statistics caches the last answer to stat, because some stores must read all their data to compute
+// it. A change by this server invalidates the answer. Because other processes may also change the
+// store, the answer expires after ten times the time that computing it took.
 type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
 	counting semaphore     // held while computing the answer
@@ -117,7 +117,7 @@ type statistics struct {
 	duration      time.Duration
 }
 
-// get returns the statistics of store, and counts them if necessary.
+// get returns the statistics of store. It computes them if necessary.
 func (m *statistics) get(ctx context.Context, store partd.Partd) (partd.Stats, error) {
 	if err := m.counting.acquire(ctx); err != nil {
 		return partd.Stats{}, err

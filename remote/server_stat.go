@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func (c *conn) stat(r request, _ *decoder) (fill, error) {
+func (c *conn) stat(r request, _ *decoder) (answerFunc, error) {
 	return func(a *answerBuilder) error {
 		st, err := c.space.statistics.get(c.ctx, c.space.store)
 		if err != nil {
@@ -46,7 +46,7 @@ func (c *conn) verify(a *answerBuilder) error {
 	return nil
 }
 
-// damages returns all CorruptErrors in a check's error. It converts other errors to a CorruptError
+// damages returns all CorruptErrors in the error of a check. It converts other errors to CorruptErrors
 // without a path.
 func damages(err error) []*partd.CorruptError {
 	switch e := err.(type) {
@@ -69,7 +69,7 @@ func damages(err error) []*partd.CorruptError {
 
 const listPageSize = 500
 
-func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
+func (c *conn) namespaces(_ request, d *decoder) (answerFunc, error) {
 	lastName := d.text()
 	return func(a *answerBuilder) error {
 		if c.opts.Namespaces == nil {
@@ -94,7 +94,7 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 		}
 		lastName = ""
 		if len(visible) > 0 {
-			lastName = visible[len(visible)-1].Name // tell the client no name that it may not see
+			lastName = visible[len(visible)-1].Name // do not reveal a name that the user may not see
 		}
 		a.buf = appendText(a.buf, lastName)
 		a.u32(uint32(len(visible)))

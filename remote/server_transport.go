@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
-// transport is the server's end of a connection: it writes to the peer, and counts what the peer
-// uses. The parts of a conn share it.
+// transport is the server's end of a connection. It writes to the peer and counts the resources that
+// the peer uses. The parts of a conn share it.
 type transport struct {
 	connUse
 	nc       net.Conn
@@ -24,15 +24,15 @@ type transport struct {
 	meters   *meters
 	budget   *budget
 
-	base   context.Context // context for changes; see Server
-	ctx    context.Context // context for requests that only read; ends with the connection
-	cancel context.CancelFunc
-	reader *zmtp.Reader
+	changeCtx context.Context // context for changes; see Server
+	ctx       context.Context // context for requests that only read; ends with the connection
+	cancel    context.CancelFunc
+	reader    *zmtp.Reader
 
 	writeMu sync.Mutex // locked before quotas.mu
 }
 
-// release gives back what the connection uses.
+// release releases the connection's account and tenant.
 func (t *transport) release() {
 	t.account.close()
 	t.budget.release(t.tenant)
@@ -47,7 +47,7 @@ func peerName(nc net.Conn) string {
 
 func (t *transport) abort() {
 	t.cancel()
-	hangUp(t.nc) // the connection's goroutine then fails to read, and ends
+	hangUp(t.nc) // the connection's goroutine then fails to read and ends
 }
 
 func (t *transport) evict() {
@@ -81,7 +81,7 @@ func (t *transport) writeParts(parts ...[]byte) error {
 func (t *transport) writeStep(step net.Buffers) error {
 	timeout := t.opts.StallTimeout
 	_, isTLS := t.nc.(*tls.Conn)
-	if isTLS { // a TLS connection is unusable after a missed deadline, so allow enough time for the whole step
+	if isTLS { // after a missed deadline, a TLS connection is unusable, so allow enough time for the whole step
 		size := 0
 		for _, p := range step {
 			size += len(p)
@@ -106,7 +106,7 @@ func (t *transport) newAllowance() *allowance {
 	return &allowance{account: t.account, ctx: t.ctx}
 }
 
-// enterLarge waits until the peer has no other change with many keys running. Call it before taking
+// enterLarge waits until the peer is running no other change with many keys. Call it before taking
 // memory for the change, because the running change may need that memory.
 func (t *transport) enterLarge() error {
 	t.account.addWaits(1)
@@ -114,9 +114,9 @@ func (t *transport) enterLarge() error {
 	return t.tenant.large.acquire(t.ctx)
 }
 
-// maxSmallFrame is the maximum size of a frame that may take memory with the demand admission, as
+// maxSmallFrame is the maximum size of a frame whose memory is requested with the demand admission, as
 // if it were the last frame of its message. Larger frames must leave room for the elder's message
-// to finish (see mayGrow).
+// (see mayGrow).
 const maxSmallFrame = 64 << 10
 
 // Take takes memory for arriving data. If whole is true, the message needs no further memory.
@@ -137,13 +137,13 @@ func (t *transport) Crowded() bool { return t.budget.isCrowded() }
 // caused the failure.
 func (t *transport) logFault(peerLevel slog.Level, message string, err error, more ...any) {
 	level := slog.LevelError
-	if isPeerFault(err) || t.base.Err() != nil {
+	if isPeerFault(err) || t.changeCtx.Err() != nil {
 		level = peerLevel
 	} else {
 		t.meters.storeErrors.Add(1)
 	}
 	if isCancelled(err) || errors.Is(err, errDenied) {
-		level = slog.LevelDebug // the client disconnected, the server is stopping, or the refusal is already logged
+		level = slog.LevelDebug // the client has disconnected, the server is stopping, or the refusal is already logged
 	}
 	t.opts.Logger.Log(context.Background(), level, message, append(more, "peer", peerName(t.nc), "error", err)...)
 }

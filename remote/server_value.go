@@ -12,7 +12,7 @@ import (
 
 // loadedValue is a whole value or its first bytes.
 type loadedValue struct {
-	data []byte        // a part of buf, or of the store's own memory
+	data []byte        // a part of buf or of the store's own memory
 	buf  []byte        // the caller's buffer, possibly reallocated
 	rest io.ReadCloser // the rest of the value; nil if data is the whole value
 }
@@ -51,8 +51,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	return v, r.Close()
 }
 
-// getValue gets a whole value. It can charge the value's memory only afterwards, because only then
-// is its size known. If the memory in use then exceeds the budget, later calls wait for memory.
+// getValue gets a whole value. It can charge the value's memory only afterwards, when the size is
+// known. If the memory in use then exceeds the budget, later calls wait for memory.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (loadedValue, error) {
 	if err := a.raise(freeBytes + 1); err != nil {
 		return loadedValue{}, err
@@ -70,7 +70,7 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, limit int,
 	return loadedValue{data: values[0], buf: buf}, nil
 }
 
-// copyValue appends a whole value to buf, because buffers are reused and Get allocates new memory. It
+// copyValue appends a whole value to buf. Unlike Get, it allocates no memory if buf is large enough. It
 // returns false if the value is longer than limit, or if buf would become too large to be reused.
 func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit int, a *allowance) (v loadedValue, ok bool, err error) {
 	for start := len(buf); ; {
@@ -82,7 +82,7 @@ func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit
 		case length <= int64(len(dst)):
 			buf = buf[:start+int(length)]
 			return loadedValue{data: buf[start:], buf: buf}, true, nil
-		case length > int64(min(limit, keepBuffer-start)):
+		case length > int64(min(limit, maxPooledBuffer-start)):
 			return loadedValue{}, false, nil
 		}
 		size := cap(buf)
@@ -96,10 +96,10 @@ func copyValue(ctx context.Context, d *partd.Dict, key string, buf []byte, limit
 	}
 }
 
-// nextSize returns the size to which a full buffer of the given size should grow. The steps are
-// large, because each one copies the buffer.
+// nextSize returns the size to which a full buffer of the given size should grow. The steps are large
+// because each of them copies the buffer.
 func nextSize(size int) int {
-	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
+	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, maxPooledBuffer} {
 		if size < step {
 			return step
 		}
@@ -107,8 +107,8 @@ func nextSize(size int) int {
 	return 4 * size
 }
 
-// readUpTo appends data read from r to buf, up to limit bytes, and reports whether there
-// may be more. It charges the buffer's memory to a.
+// readUpTo appends at most limit bytes from r to buf and reports whether r may have more. It charges
+// the buffer's memory to a.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit
 	for len(buf) < end {
@@ -134,8 +134,8 @@ func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, mor
 	return buf, true, nil
 }
 
-// popValues pops values from the store, and charges their memory to allowance. If the store can
-// stream values, they may be too large for memory, so popValues measures them first.
+// popValues pops values from the store and charges their memory to allowance. A store that can stream
+// values may have values too large for memory, so popValues measures them first.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		remaining := s.pops.limit()

@@ -80,7 +80,7 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 		must.Do(t, d.Append(t.Context(), partd.Entry{Key: keys[i], Value: make([]byte, size)}))
 	}
 	_ = newBuilder()
-	unused := builder{buf: make([]byte, 0, keepBuffer)}
+	unused := builder{buf: make([]byte, 0, maxPooledBuffer)}
 	unused.recycle()
 	a := c.newAnswer()
 	defer a.drop()
@@ -88,9 +88,9 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 	f := must.Get(c.get(request{}, &decoder{b: appendKeys(nil, keys)}))(t)
 	must.Do(t, f(a))
 	for _, when := range []string{"before", "while"} {
-		if a.size() < count*size || s.memoryUsed() < count*size-freeBytes || cap(a.buf) > keepBuffer {
+		if a.size() < count*size || s.memoryUsed() < count*size-freeBytes || cap(a.buf) > maxPooledBuffer {
 			t.Errorf("%s it is written, an answer of %d bytes has %d bytes charged and a buffer of %d, want at least %d, %d and at most %d",
-				when, a.size(), s.memoryUsed(), cap(a.buf), count*size, count*size-freeBytes, keepBuffer)
+				when, a.size(), s.memoryUsed(), cap(a.buf), count*size, count*size-freeBytes, maxPooledBuffer)
 		}
 		a.parts(reply{})
 	}
@@ -102,7 +102,7 @@ func TestCopiedValuesAreCharged(t *testing.T) {
 	d := partd.NewDict()
 	s, _ := serve(t, d, nil)
 	c := pipedConn(t, s)
-	for _, size := range []int{70_000, 250_000, keepBuffer - 100} {
+	for _, size := range []int{70_000, 250_000, maxPooledBuffer - 100} {
 		key := fmt.Sprint(size)
 		must.Do(t, d.Append(t.Context(), partd.Entry{Key: key, Value: make([]byte, size)}))
 		before := s.memoryUsed()

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// builder builds the body of a message, without copying large pieces. It leaves space for the headers
+// builder builds the body of a message without copying large pieces. It leaves space for the headers
 // before the body.
 type builder struct {
 	buf   []byte // space for the headers, then the body
@@ -13,27 +13,27 @@ type builder struct {
 	bytes int    // total length of refs
 }
 
-// ref is a piece of the body that belongs before buf[offset:].
+// ref is a piece of the body. It belongs before buf[offset:].
 type ref struct {
 	offset int
 	data   []byte
 }
 
 const (
-	headRoom   = 9 + requestLen // space for the longest header of ZMTP and for a request's header
-	byRef      = 16 << 10       // minimum length of a piece that is not copied
-	keepBuffer = 1<<20 + 4<<10  // maximum size of a buffer in buffers
+	headerSpace     = 9 + requestLen // space for the longest header of ZMTP and for a request's header
+	minRefLen       = 16 << 10       // minimum length of a piece that is not copied
+	maxPooledBuffer = 1<<20 + 4<<10  // maximum size of a buffer in the pool buffers
 )
 
-// buffers holds buffers for messages, of at most keepBuffer bytes each.
+// buffers holds buffers for messages, of at most maxPooledBuffer bytes each.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 func newBuilder() builder {
-	return builder{buf: (*buffers.Get().(*[]byte))[:headRoom]}
+	return builder{buf: (*buffers.Get().(*[]byte))[:headerSpace]}
 }
 
 func (b *builder) recycle() {
-	if c := cap(b.buf); c > 0 && c <= keepBuffer {
+	if c := cap(b.buf); c > 0 && c <= maxPooledBuffer {
 		buf := b.buf[:0]
 		buffers.Put(&buf)
 	}
@@ -41,7 +41,7 @@ func (b *builder) recycle() {
 }
 
 // batchBuffers holds larger buffers, of at most maxBatchBuffer bytes each, for batches of maxBatch bytes and for pages.
-// Without it, the memory of each would be new, and most of the time of an append would go into its first use.
+// Without it, each batch would use new memory, and an append would spend most of its time on page faults.
 var batchBuffers sync.Pool
 
 const maxBatchBuffer = 2 * maxBatch
@@ -51,7 +51,7 @@ func (b *builder) reserve(bytes int) {
 	if cap(b.buf) >= bytes {
 		return
 	}
-	if bytes <= keepBuffer { // later, the larger buffer takes the place of the smaller one in buffers
+	if bytes <= maxPooledBuffer { // recycle later puts the larger buffer into the pool instead of the smaller one
 		b.buf = append(make([]byte, 0, bytes), b.buf...)
 		return
 	}
@@ -69,7 +69,7 @@ func (b *builder) reserve(bytes int) {
 
 // recycleBatch is like recycle, but also keeps a larger buffer.
 func (b *builder) recycleBatch() {
-	if c := cap(b.buf); c > keepBuffer && c <= maxBatchBuffer {
+	if c := cap(b.buf); c > maxPooledBuffer && c <= maxBatchBuffer {
 		buf := b.buf
 		batchBuffers.Put(&buf)
 		b.buf = nil
@@ -77,12 +77,12 @@ func (b *builder) recycleBatch() {
 	b.recycle()
 }
 
-func (b *builder) size() int { return len(b.buf) - headRoom + b.bytes }
+func (b *builder) size() int { return len(b.buf) - headerSpace + b.bytes }
 
-// appendData adds data to the body. If data is large, it must not change until the message is
-// written, because it is not copied.
+// appendData adds data to the body. Large data is not copied, so it must not change until the message
+// is written.
 func (b *builder) appendData(data []byte) {
-	if len(data) < byRef {
+	if len(data) < minRefLen {
 		b.buf = append(b.buf, data...)
 		return
 	}
@@ -106,12 +106,12 @@ func (b *builder) setU64(offset int, v uint64) { binary.LittleEndian.PutUint64(b
 
 // frame returns the message: the headers followed by the body.
 func (b *builder) frame(headers []byte) [][]byte {
-	start := headRoom - len(headers)
+	start := headerSpace - len(headers)
 	copy(b.buf[start:], headers)
 	return b.parts(start)
 }
 
-func (b *builder) body() [][]byte { return b.parts(headRoom) }
+func (b *builder) body() [][]byte { return b.parts(headerSpace) }
 
 func (b *builder) parts(start int) [][]byte {
 	if len(b.refs) == 0 {
@@ -131,7 +131,7 @@ func (b *builder) parts(start int) [][]byte {
 	return parts
 }
 
-// cutPieces removes the first n bytes from pieces, and returns them.
+// cutPieces removes the first n bytes from pieces and returns them.
 func cutPieces(pieces *[][]byte, n int) (head [][]byte) {
 	for n > 0 && len(*pieces) > 0 {
 		p := (*pieces)[0]

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// textOf returns b as a string without a copy. b must not change while the string is in use.
+// textOf returns b as a string without copying it. b must not change while the string is in use.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 var errShort = errors.New("the message is incomplete")
@@ -68,18 +68,17 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads the number of items that follow. minSize is the minimum length of an encoded item, so
-// that count can reject an impossible number before the caller allocates memory. memory is the size
-// of a decoded item, which can be much larger. count charges the memory of all items to the
-// allowance.
-func (d *decoder) count(minSize, memory int) int {
+// count reads the number of items that follow. minSize is the minimum length of an encoded item, with
+// which count rejects an impossible number before the caller allocates memory. itemMemory is the size
+// of a decoded item, which can be much larger. count charges the memory of all items to the allowance.
+func (d *decoder) count(minSize, itemMemory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
 		d.fail(errShort)
 		return 0
 	}
 	if d.allowance != nil {
-		if err := d.allowance.raise(int64(n) * int64(memory)); err != nil {
+		if err := d.allowance.raise(int64(n) * int64(itemMemory)); err != nil {
 			d.fail(err)
 			return 0
 		}
@@ -95,12 +94,12 @@ const (
 
 const entryHeaderLen = 2 + 4
 
-// entries decodes entries, reusing the memory of the slice into. The keys and values are not
-// copied: they point into the message.
-func (d *decoder) entries(into []partd.Entry) []partd.Entry {
+// entries decodes entries and appends them to dst[:0]. The keys and values are not copied: they point
+// into the message.
+func (d *decoder) entries(dst []partd.Entry) []partd.Entry {
 	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b
-	into = into[:0]
+	dst = dst[:0]
 	for range n {
 		if len(b) < entryHeaderLen {
 			d.fail(errShort)
@@ -114,11 +113,11 @@ func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 			return nil
 		}
 		end := k + int(v)
-		into = append(into, partd.Entry{Key: textOf(b[:k]), Value: b[k:end:end]})
+		dst = append(dst, partd.Entry{Key: textOf(b[:k]), Value: b[k:end:end]})
 		b = b[end:]
 	}
 	d.b = b
-	return into
+	return dst
 }
 
 func (d *decoder) keys() []string {

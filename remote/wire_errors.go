@@ -18,18 +18,18 @@ import (
 )
 
 var (
-	// ErrBusy means that the server has too little free memory or too few free readers for a
-	// request. No part of the request was applied.
+	// ErrBusy means that the server lacks free memory or another resource, such as a reader or a
+	// session, for a request. No part of the request was applied.
 	ErrBusy = errors.New("the server is too busy for the request now: try again later")
 	// ErrLost means that a reader or a listing cannot continue, because the connection broke or
-	// the client paused too long. The caller can start reading again.
+	// the client paused too long. The caller can start again from the beginning.
 	ErrLost = errors.New("the reader or listing is no longer open on the server: begin again")
 	// ErrBadRequest means that the server does not understand a request.
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// errorsByCode maps the codes in an error reply to errors. If the original error wraps several of
-// these errors, the reply has several codes.
+// errorsByCode maps the codes in an error reply to errors. If an error wraps several of these errors,
+// its reply has several codes.
 var errorsByCode = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,
@@ -54,8 +54,8 @@ var errorsByCode = [...]error{
 
 const codeCorrupt = 7
 
-// appendError appends an encoded error: its codes; then operation, key and path of a
-// [partd.Error]; its text; then path and offset of a [partd.CorruptError].
+// appendError appends an encoded error: its codes; the operation, key and path of a [partd.Error]; its
+// text; and the path and offset of a [partd.CorruptError].
 func appendError(b []byte, err error) []byte {
 	le := binary.LittleEndian
 	codes := codesOf(err)
@@ -86,11 +86,11 @@ func appendError(b []byte, err error) []byte {
 
 // codesOf returns the codes of all errors that err wraps.
 func codesOf(err error) (codes []int) {
-	failed := errors.As(err, new(syscall.Errno))
+	hasErrno := errors.As(err, new(syscall.Errno))
 	for code, meaning := range errorsByCode {
-		// An errno such as EACCES says nothing about the client's rights or the store's abilities:
-		// a client may ignore these errors of a flush.
-		if failed && (meaning == errors.ErrUnsupported || meaning == fs.ErrPermission) {
+		// An errno such as EACCES says nothing about the client's rights or the store's abilities. A
+		// client may ignore ErrUnsupported and ErrPermission from a flush, so do not send them for it.
+		if hasErrno && (meaning == errors.ErrUnsupported || meaning == fs.ErrPermission) {
 			continue
 		}
 		if meaning != nil && errors.Is(err, meaning) || code == codeCorrupt && errors.As(err, new(*partd.CorruptError)) {
@@ -100,8 +100,8 @@ func codesOf(err error) (codes []int) {
 	return codes
 }
 
-// serverError is an error returned by the server. errors.Is and errors.As treat it like
-// the store's original error.
+// serverError is an error returned by the server. errors.Is and errors.As treat it like the store's
+// original error.
 type serverError struct {
 	text   string
 	causes []error
@@ -111,7 +111,7 @@ func (e *serverError) Error() string { return e.text }
 
 func (e *serverError) Unwrap() []error { return e.causes }
 
-// parseError decodes the error in a reply's body. op is the client's operation, and address the
+// parseError decodes the error in a reply's body. op is the client's operation. address is the
 // server's URL.
 func parseError(body []byte, op, address string) error {
 	d := &decoder{b: body}
@@ -168,7 +168,7 @@ func publicPath(path string) string {
 	return filepath.Base(path)
 }
 
-// Errors that end a request or a connection, besides those that a client recognizes.
+// Errors that end a request or a connection, besides those in errorsByCode.
 var (
 	errCommand    = errors.New("unknown command")
 	errFrames     = errors.New("wrong number of frames")

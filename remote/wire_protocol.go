@@ -20,8 +20,8 @@ const (
 	replyLen   = 16 // length of a reply's header, in bytes
 )
 
-// magic begins each message. The server also speaks the protocol of Python's partd, whose commands
-// begin with a letter, so the first byte of a message tells the two protocols apart.
+// magic begins each message. The server also speaks the protocol of Python's partd, in which messages
+// begin with a letter, so the first byte tells the two protocols apart.
 var magic = [4]byte{0, 'P', 'D', '1'}
 
 type operation uint8
@@ -67,18 +67,18 @@ func (op operation) String() string {
 	return names[op-1]
 }
 
-// isChange reports whether an operation is a change, which can have a number in a session.
+// isChange reports whether an operation is a change that can have a number in a session.
 func (op operation) isChange() bool { return op >= opAppend && op <= opDrop }
 
-// change returns the kind of a change. change and mutation require that the constants of operation
-// and of partd.Change have the same order.
+// change returns the kind of a change. change and operationOf require the constants of operation and
+// of partd.Change to be in the same order.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
-func mutation(c partd.Change) operation { return opAppend + operation(c) }
+func operationOf(c partd.Change) operation { return opAppend + operation(c) }
 
 // Flags of requests and replies.
 const (
-	flagResent = 2 // request: the pop may have arrived before
+	flagResent = 2 // request: the same pop may have arrived before
 	flagCount  = 4 // request: stat must also return the number of changes
 	flagMore   = 1 // reply: more pages follow
 	flagKnown  = 2 // reply: the change had already been applied
@@ -97,7 +97,7 @@ type request struct {
 
 	// The server sets the fields below.
 	arrived         time.Time
-	user, namespace string // those of the connection when the request arrived, for the audit log
+	user, namespace string // for the audit log: the connection's user and namespace when the request arrived
 	received, keys  int64  // number of bytes and of keys
 }
 
@@ -164,6 +164,6 @@ func checksum(op operation, body ...[]byte) uint32 {
 	return crc
 }
 
-// largeValue takes the place of a value's length in an answer to get. It means that a handle
-// follows, through which the client must read the value.
+// largeValue replaces a value's length in an answer to get. It means that a handle follows, through
+// which the client must read the value.
 const largeValue = math.MaxUint32

@@ -13,7 +13,7 @@ import (
 type address struct {
 	network, address string
 	namespace        string
-	secure           bool // with TLS
+	secure           bool // the connection uses TLS
 }
 
 const usage = "write tcp://HOST:PORT, tls://HOST:PORT, optionally with /NAMESPACE, or ipc:///PATH"
@@ -27,10 +27,10 @@ func parseURL(raw string) (address, error) {
 		if err != nil || port == "" || strings.ContainsAny(rest, "?#@") {
 			return address{}, fmt.Errorf("address %q: %s", textfmt.RedactURL(raw), usage)
 		}
-		if hasNamespace && CheckNamespace(namespace) != nil { // do not return the error, because it quotes the text, which could be a secret
+		if hasNamespace && CheckNamespace(namespace) != nil { // do not return its error, which quotes the text: the text could be a secret
 			return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", textfmt.RedactURL(raw), namespaceRule, usage)
 		}
-		if host == "*" { // ZeroMQ's name for all interfaces
+		if host == "*" { // in ZeroMQ, * means all interfaces
 			host = ""
 		}
 		return address{"tcp", net.JoinHostPort(host, port), namespace, scheme == "tls"}, nil

@@ -1,6 +1,6 @@
 // Package tokens authenticates the users of a server. A map or a file lists the users. The file has
-// the rights of each user and a salted hash of the user's token; `partd-server token add` writes
-// the file and partd-server reads the file. [Users] is a [remote.Authorizer]:
+// the rights of each user and a salted hash of the user's token. `partd-server token add` writes the
+// file, and partd-server reads it. [Users] is a [remote.Authorizer]:
 //
 //	users, err := tokens.Load("users")
 //	server, err := remote.NewServer(store, &remote.ServerOptions{Authorizer: users})
@@ -54,10 +54,10 @@ var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
 const maxToken = 128
 
-// NewGrant returns a new token and a grant for that token. The token is not stored anywhere. If byCert
-// is true, NewGrant returns a grant for a certificate, and no token.
+// NewGrant returns a new token and a grant for it. The token is not stored anywhere. If byCert is
+// true, NewGrant returns a grant for a certificate and no token.
 //
-// A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe.
+// A token has 256 random bits, so nobody can guess it even though it is stored as a fast hash.
 func NewGrant(user, namespace string, rights remote.Rights, byCert bool) (g Grant, token string, err error) {
 	g = Grant{User: user, Namespace: namespace, Rights: rights, byCert: byCert}
 	if err := g.check(); err != nil || byCert {
@@ -109,7 +109,7 @@ func Read(name string) ([]Grant, error) {
 		return nil, fmt.Errorf("%s: other users may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
 	}
 	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: the file has %d bytes, and at most %d are allowed", name, info.Size(), maxFile)
+		return nil, fmt.Errorf("%s: the file has %d bytes, but may have at most %d", name, info.Size(), maxFile)
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -120,7 +120,8 @@ func Read(name string) ([]Grant, error) {
 
 func parse(name string, text []byte) (grants []Grant, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if strings.ContainsFunc(line, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }) {
 			return nil, fmt.Errorf("%s: line %d: a control character, such as a carriage return without a line feed", name, n)
@@ -135,7 +136,7 @@ func parse(name string, text []byte) (grants []Grant, err error) {
 		grants = append(grants, g)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: after line %d: %w", name, len(grants), err)
+		return nil, fmt.Errorf("%s: line %d: %w", name, n, err)
 	}
 	return grants, nil
 }
@@ -151,7 +152,7 @@ func parseGrant(line string) (g Grant, err error) {
 		return g, errors.New("field 1 is not a user name")
 	}
 	if g.check() != nil {
-		return g, errors.New("field 2 is neither *, nor ., nor the name of a namespace")
+		return g, errors.New("field 2 is neither * nor . nor the name of a namespace")
 	}
 	g.Rights, err = remote.ParseRights(fields[2])
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Users are the users of a server, from a file or a map.
+// Users holds the users of a server, from a file or a map.
 type Users struct {
 	file     string // "" if the users are not from a file
-	allowAll bool   // anyone with a certificate may do everything
+	allowAll bool   // every user with a certificate has all rights
 	grants   atomic.Pointer[lookup]
 }
 
@@ -27,7 +27,7 @@ type lookup struct {
 
 var _ remote.Authorizer = (*Users)(nil)
 
-// Load reads the users from a file. If file is "", anyone with a certificate may do everything.
+// Load reads the users from a file. If file is "", every user with a certificate has all rights.
 func Load(file string) (*Users, error) {
 	u := &Users{file: file, allowAll: file == ""}
 	u.replace(nil)
@@ -98,8 +98,8 @@ func (u *Users) replace(grants []Grant) {
 	u.grants.Store(k)
 }
 
-// Authenticate implements [remote.Authorizer]. It compares token with the tokens of all users, so
-// that the running time does not reveal a match.
+// Authenticate implements [remote.Authorizer]. It always compares token with the tokens of all users,
+// so that the running time does not reveal a match.
 func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user remote.Identity, err error) {
 	if token == "" {
 		return u.byCertificate(certificate)

@@ -90,7 +90,7 @@ func TestDamagedFiles(t *testing.T) {
 		{strings.Replace(good, "read", secret, 1), "line 1: field 3"},
 		{strings.Replace(good, "*", "..", 1), "line 1: field 2"},
 		{strings.Replace(good, "*", secret, 1), "line 1: field 2"},
-		{strings.Repeat("x", 1<<20), "after line 0"},
+		{strings.Repeat("x", 1<<20), "line 1"},
 		{"# Users\r" + good, "line 1: a control character"},
 		{good + "\n\xef\xbb\xbf" + good, "line 2: field 1"},
 		{good + "\n" + strings.ReplaceAll(good, "", "\x00"), "line 2: a control character"},
