@@ -12,23 +12,23 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// condition is a node in a condition on the fields of a record. Fields are text, unless they are
+// condition is a node of a --where condition. A record's fields are text unless they are
 // compared with numbers, dates, true or false.
 type condition struct {
-	op      where.Operator
-	parts   []*condition
-	field   int
-	name    string // the field's column, or the part of it
-	other   int    // field to compare with instead of a value, or -1
-	part    *where.Part
-	ofOther *where.Part     // the part of other to compare with
-	values  *records.Values // how both fields are written as numbers, if other is a field and neither is a part; otherwise nil
-	kind    valueKind
-	text    []byte
-	number  aggregate.Number
-	time    where.Time
-	pattern *where.Pattern
-	in      map[string]bool // for In on text; on other kinds, In is an Or of comparisons
+	op        where.Operator
+	parts     []*condition
+	field     int
+	name      string // the field's column name, or the text of its part
+	other     int    // field to compare with instead of a value, or -1
+	part      *where.Part
+	otherPart *where.Part     // the part of the field other
+	values    *records.Values // how numbers are written; set only if two fields without parts are compared
+	kind      valueKind
+	text      []byte
+	number    aggregate.Number
+	time      where.Time
+	pattern   *where.Pattern
+	in        map[string]bool // for In on text; on other kinds, In is an Or of comparisons
 }
 
 type valueKind uint8
@@ -51,12 +51,12 @@ const (
 	no      truth = iota
 	unknown       // a field is missing
 	yes
-	invalid // a field is not of the kind with which it is compared
+	invalid // a field's value has the wrong kind
 )
 
 // newCondition compiles a condition. values says how the fields are written, and fieldOf returns the index of a column.
 func newCondition(n *where.Node, values *records.Values, fieldOf func(n *where.Node, column string) (int, error)) (c *condition, err error) {
-	c = &condition{op: n.Op, name: n.Column, other: -1, part: n.Part, ofOther: n.OtherPart}
+	c = &condition{op: n.Op, name: n.Column, other: -1, part: n.Part, otherPart: n.OtherPart}
 	if n.Part != nil {
 		c.name = n.Part.Text
 	}
@@ -94,7 +94,7 @@ func newCondition(n *where.Node, values *records.Values, fieldOf func(n *where.N
 	return c, err
 }
 
-// commonKind returns the kind of all values with which a field is compared.
+// commonKind returns the kind of the values that a field is compared with. All must have the same kind.
 func commonKind(name string, values []where.Literal) (valueKind, error) {
 	kinds := make([]valueKind, len(values))
 	for i, l := range values {
@@ -121,7 +121,7 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 	return kinds[0], nil
 }
 
-// setValues sets the values, which have the kind c.kind, that the field is compared with.
+// setValues sets the values to compare the field with. They must have the kind c.kind.
 func (c *condition) setValues(values []where.Literal) error {
 	if c.op == where.In && c.kind == isText {
 		c.in = map[string]bool{}
@@ -160,14 +160,14 @@ func (c *condition) setValue(l where.Literal) error {
 	return nil
 }
 
-// holds reports whether the condition is true for a record's fields. It returns an error if a field is present, but is
-// not of the kind that it is compared with.
+// holds reports whether the condition is true for a record's fields. It returns an error if a present field has
+// the wrong kind.
 func (c *condition) holds(fields [][]byte) (bool, error) {
 	result, bad := c.eval(fields)
 	if result == invalid {
 		value, err := cutPart(bad.part, fields[bad.field])
 		if err == nil && bad.other >= 0 {
-			_, err = cutPart(bad.ofOther, fields[bad.other])
+			_, err = cutPart(bad.otherPart, fields[bad.other])
 		}
 		if err != nil {
 			return false, err
@@ -189,7 +189,7 @@ func (c *condition) eval(fields [][]byte) (t truth, bad *condition) {
 		t, bad = c.parts[0].eval(fields)
 		return negate[t], bad
 	case where.And, where.Or:
-		table := joined[c.op]
+		table := combined[c.op]
 		for i, part := range c.parts {
 			next, partBad := part.eval(fields)
 			if i == 0 {
@@ -209,11 +209,11 @@ func (c *condition) eval(fields [][]byte) (t truth, bad *condition) {
 	return c.testValue(fields[c.field], other), c
 }
 
-// testValue tests a field, which is compared with the field other if c.other is not negative.
+// testValue tests a field's value. If c.other is not negative, other is the value to compare it with.
 func (c *condition) testValue(value, other []byte) truth {
 	value, err := cutPart(c.part, value)
 	if err == nil {
-		other, err = cutPart(c.ofOther, other)
+		other, err = cutPart(c.otherPart, other)
 	}
 	switch {
 	case err != nil:
@@ -234,7 +234,7 @@ func (c *condition) testValue(value, other []byte) truth {
 	return outcomes[c.op][order+1]
 }
 
-// outcomes has the results of comparisons whose left side is less, equal or greater.
+// outcomes[op] holds the results of a comparison if the left side is less, equal and greater.
 var outcomes = [where.Operators][3]truth{
 	where.Eq: {no, yes, no}, where.Ne: {yes, no, yes}, where.Lt: {yes, no, no},
 	where.Le: {yes, yes, no}, where.Gt: {no, no, yes}, where.Ge: {no, yes, yes},
@@ -242,9 +242,9 @@ var outcomes = [where.Operators][3]truth{
 
 var negate = [4]truth{yes, unknown, no, invalid}
 
-// joined has the results of "and" and "or" for the results of both sides. If the left side decides,
+// combined[op] holds the result of "and" or "or" for the results of both sides. If the left side decides,
 // the right side may be invalid.
-var joined = [where.Operators]*[4][4]truth{
+var combined = [where.Operators]*[4][4]truth{
 	where.And: {
 		no:      {no, no, no, no},
 		unknown: {no, unknown, unknown, invalid},
@@ -259,8 +259,8 @@ var joined = [where.Operators]*[4][4]truth{
 	},
 }
 
-// testColumns sets out[i] to the result for record first+i of columns. Column firstField+f has the
-// condition's field f.
+// testColumns sets out[i] to the result for record first+i of columns. Column firstField+f holds
+// the condition's field f.
 func (c *condition) testColumns(columns *records.Columns, firstField, first int, out []truth) {
 	if len(c.parts) > 0 {
 		c.parts[0].testColumns(columns, firstField, first, out)
@@ -270,7 +270,7 @@ func (c *condition) testColumns(columns *records.Columns, firstField, first int,
 			}
 			return
 		}
-		table := joined[c.op]
+		table := combined[c.op]
 		next := make([]truth, len(out))
 		for _, part := range c.parts[1:] {
 			part.testColumns(columns, firstField, first, next)

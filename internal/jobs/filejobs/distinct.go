@@ -11,23 +11,23 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the first
-// record for each value by its position in the input. Before the sort, each worker drops records
+// distinctEngine runs [Distinct]. It sorts the records by the fields, and then the first
+// record with each value by its position in the input. Before the sort, each worker drops records
 // whose values it has seen. Such records cannot be the first with their values, because a worker
 // receives its blocks in input order.
 type distinctEngine struct {
 	by      string
 	job     *Job
 	fields  []records.Field
-	respell bool        // whether records of JSON lines are compared by their values, not by their spelling
+	respell bool        // compare JSON records by their values, not by their spelling
 	seen    []*seenKeys // one for each worker
 	sorter  *extsort.Sorter
 	dropped int64
 }
 
 // Distinct returns an engine that drops every record that has the same values as an earlier record
-// in the fields listed in by. If by is "", it compares whole records: columns of JSON lines by their values, and
-// otherwise the text.
+// in the fields listed in by. If by is "", it compares whole records: by value if both formats are JSON lines and
+// --columns is set, otherwise as text.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
 func (d *distinctEngine) Plan(j *Job) (err error) {
@@ -78,9 +78,9 @@ func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 	return nil
 }
 
-// setSortKey makes the values of the fields the sort key. The data to sort is the record's position
-// in the input, followed by the record. If the worker has already seen the values, setSortKey
-// returns false, which drops the record.
+// setSortKey uses the values of the fields as the sort key. The sorted data is the record's position
+// in the input followed by the record. setSortKey returns false, which drops the record, if the worker
+// has already seen the values.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	switch {

@@ -17,7 +17,7 @@ import (
 // fieldName is a name in a list of fields.
 type fieldName struct {
 	text     string
-	isQuoted bool   // the name is that of a column, and not a part of a column
+	isQuoted bool   // text is a column name even if it looks like a part, such as before(x, '/')
 	suffix   string // the text after a quoted name, such as ":desc"
 	alias    string // the name in the output, or ""
 }
@@ -32,11 +32,11 @@ func (n fieldName) resolve(layout records.Layout, columns []string) (records.Fie
 	return layout.Resolve(n.text, columns)
 }
 
-// cutName cuts a column's name, a part or a quoted name from the beginning of list. If list begins with none of these,
-// the text of the name is empty, and rest is list.
+// cutName cuts a column name, a part such as before(x, '/') or a quoted name from the beginning of list. If list begins
+// with none of these, name.text is empty and rest is list.
 func cutName(list string, columns []string) (name fieldName, rest string, err error) {
-	if whole := wholeName(list, columns); whole != "" {
-		return fieldName{text: whole}, list[len(whole):], nil
+	if column := leadingColumn(list, columns); column != "" {
+		return fieldName{text: column}, list[len(column):], nil
 	}
 	if quoted, rest, ok := where.CutQuoted(list); ok {
 		return fieldName{text: quoted, isQuoted: true}, rest, nil
@@ -72,8 +72,8 @@ func splitNames(list string, columns []string) ([]fieldName, error) {
 	return names, nil
 }
 
-// finish adds the text before the next comma to a name that cutName has cut. It returns the list after the comma, and
-// whether there is a comma.
+// finish completes a name from cutName with the text before the next comma. It returns the list after the comma, and
+// reports whether there is a comma.
 func (n *fieldName) finish(list string) (rest string, more bool, err error) {
 	var plain string
 	plain, n.alias, rest, more, err = where.CutElement(list)
@@ -85,10 +85,10 @@ func (n *fieldName) finish(list string) (rest string, more bool, err error) {
 	return rest, more, err
 }
 
-// wholeName returns the longest column name at the beginning of list that ends where a name can
+// leadingColumn returns the longest column name at the beginning of list that ends where a name can
 // end, or "". A name with commas must be quoted if each of its parts between commas is also a
 // column's name.
-func wholeName(list string, columns []string) (name string) {
+func leadingColumn(list string, columns []string) (name string) {
 	isNoColumn := func(part string) bool { return !slices.Contains(columns, part) }
 	for _, c := range columns {
 		rest, ok := strings.CutPrefix(list, c)
@@ -112,7 +112,7 @@ func refuseAliases(names []fieldName) error {
 	return nil
 }
 
-// ResolveFields returns the fields named in a comma-separated list, which cannot rename them.
+// ResolveFields returns the fields named in a comma-separated list. The list must not rename fields, as "x as y" does.
 func ResolveFields(list string, layout records.Layout, columns []string) ([]records.Field, error) {
 	fields, names, err := resolveNamed(list, layout, columns)
 	if err == nil {
@@ -121,7 +121,7 @@ func ResolveFields(list string, layout records.Layout, columns []string) ([]reco
 	return fields, err
 }
 
-// resolveNamed returns the fields named in a list, and their names.
+// resolveNamed is like ResolveFields, but also returns the names, which may have aliases.
 func resolveNamed(list string, layout records.Layout, columns []string) (fields []records.Field, names []fieldName, err error) {
 	names, err = splitNames(list, columns)
 	if err != nil {
@@ -137,8 +137,8 @@ func resolveNamed(list string, layout records.Layout, columns []string) (fields 
 	return fields, names, nil
 }
 
-// AppendCSVKey appends the key of several fields: a record of CSV, without a line ending. Keys have fewer quotes than files,
-// because programs compare them and do not parse them.
+// AppendCSVKey appends the key of several fields: a CSV record without a line ending. Keys have fewer quotes than files,
+// because programs compare keys and do not parse them.
 func AppendCSVKey(dst []byte, fields [][]byte) []byte {
 	for i, f := range fields {
 		if i > 0 {
@@ -213,7 +213,7 @@ const (
 )
 
 // AppendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
-// NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number or
+// NUL inside a field is escaped by a 255 after it. bare[i] is true if field i is a JSON number or
 // boolean; bare is nil if types do not matter.
 func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	for i, f := range fields {
@@ -238,13 +238,13 @@ func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	return dst
 }
 
-// ShortKey returns the bytes that AppendKey appends for a text of n bytes, up to 6. The text and the
-// result are in the lowest bytes of word and of the returned number. It returns false if the text contains a NUL.
+// ShortKey returns the key that AppendKey appends for a text of up to 6 bytes. The text is in the n lowest bytes of word,
+// and the key is in the lowest bytes of the result. ShortKey returns false if the text contains a NUL.
 func ShortKey(word uint64, n int) (uint64, bool) {
 	const eachByte = 0x0101010101010101
-	rest := ^uint64(0) << (8 * n)
-	filled := word | rest
-	return word&^rest | EndText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
+	unused := ^uint64(0) << (8 * n)
+	filled := word | unused // of these bytes, only a NUL in the text is zero
+	return word&^unused | EndText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
 }
 
 // splitKey appends the fields of a key made by AppendKey. A field shares the
@@ -272,7 +272,7 @@ func AppendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte
 	}
 	from := len(dst)
 	dst = append(dst, key[:len(key)-2]...) // without the NUL and end byte of the last field
-	special := &plain.First                // plain.Special, after the first byte of a field
+	special := &plain.First                // the bytes that require quotes; plain.Special after a field's first byte
 	for to, i := from, 0; i < len(key); i++ {
 		c := key[i]
 		if special[c] {

@@ -33,14 +33,14 @@ type Inputs struct {
 	firstBytes []byte // the beginning of the first file that is not empty
 	hasPacked  bool   // a file is compressed
 
-	mergeWindow int // if not 0, twice the maximum zstd window of a file that is opened to be merged
+	mergeWindow int // for a merge, twice the maximum zstd window of an input; otherwise 0
 
-	otherSep string // separator of the other file of a join, if --sep cannot be set for both; otherwise ""
+	otherSep string // in a join, the other file's separator if that file has several columns, so --sep must not change; otherwise ""
 }
 
 // OpenInputs checks that each file is readable, and that all have the same header. It reads
-// only the beginning of each file. If ctx ends, even while a pipe has no writer, the caller must stop
-// using the inputs, because a goroutine may still change them.
+// only the beginning of each file. It returns when ctx ends, even while it waits for a pipe's writer. The caller must then
+// not use the inputs, because a goroutine may still change them.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
 	if err := records.CheckStreams(stdin, names...); err != nil {
@@ -85,8 +85,7 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// numberColumns names the columns by their numbers if they have no names, because JSON lines need
-// names.
+// numberColumns names unnamed columns by their numbers, from 1. Output as JSON lines needs names.
 func (in *Inputs) numberColumns(l records.Layout) {
 	if l.HasHeader() || l.Format == records.JSONL {
 		return
@@ -105,7 +104,7 @@ func (in *Inputs) firstFieldCount(l records.Layout) int {
 	return fieldCount(l, data)
 }
 
-// Select is like the function Select, with errors that name the first file.
+// Select calls the function Select for the inputs' columns. Its errors name the first file.
 func (in *Inputs) Select(layout, to records.Layout, condition, columns string) (*Selection, error) {
 	return Select(layout, to, in.Columns, condition, columns, func(flag, value string, err error) error { return in.FieldError(flag, value, layout, err) })
 }
@@ -122,13 +121,13 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 		return ""
 	}
 	for _, sep := range []string{";", "\t", "|", ","} {
-		shown := textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`))
+		quotedSep := textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`))
 		if strings.Contains(line, sep) && in.otherSep != "" {
 			return fmt.Sprintf(" (wrong separator? the other file has %q: first rewrite this file, for example by partd sort --by 1 --format csv --sep %s --to-sep %s)",
-				in.otherSep, shown, textfmt.ShellQuote(strings.ReplaceAll(in.otherSep, "\t", `\t`)))
+				in.otherSep, quotedSep, textfmt.ShellQuote(strings.ReplaceAll(in.otherSep, "\t", `\t`)))
 		}
 		if strings.Contains(line, sep) {
-			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, shown)
+			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, quotedSep)
 		}
 	}
 	return ""
@@ -158,11 +157,11 @@ func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	return err
 }
 
-// CheckSkipped returns an error if every record was bad, or every record except the first one, which
-// determined the number of fields.
+// CheckSkipped returns an error if no record is valid. Without a header, the first record determines the number
+// of fields, so it does not count as valid if all later records were bad.
 func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
 	valid := t.Records + t.Dropped
-	// If the first bad record has another number of fields, the record before it was valid.
+	// The number of fields of a bad record is wrong only in comparison with an earlier valid record.
 	isOnlyFirst := valid == 1 && l.NoHeader && errors.As(t.FirstBadErr, new(*records.CountError))
 	if t.BadRecords == 0 || valid > 0 && !isOnlyFirst {
 		return nil
@@ -171,7 +170,7 @@ func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
 	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", subject, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBadErr)
 }
 
-// open checks a file, and returns its beginning. It leaves pipes open: they can be read only once.
+// open checks a file and returns its beginning. It leaves pipes open: they can be read only once.
 func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	file := records.Input{Name: name, Size: -1}
 	f := stdin
@@ -229,8 +228,8 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	return start, nil
 }
 
-// reopen opens a file to read all of it. size is the file's size when it was checked. If the reader
-// has reached the end of the file, but has not read exactly size bytes, Close returns an error.
+// reopen opens a file to read all of it. size is the file's size when it was checked. Close
+// returns an error if the reader reached the end of the file after another number of bytes.
 func (in *Inputs) reopen(name string, size int64, encoding string, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {

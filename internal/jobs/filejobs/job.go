@@ -1,5 +1,5 @@
-// Package filejobs sorts, joins, splits and deduplicates the records of files, or selects the top
-// ones, and writes the result to files. Package group has another engine for its jobs.
+// Package filejobs sorts, joins, splits or deduplicates the records of files, or selects the top
+// records and writes the result to files. Package group implements another Engine for these jobs.
 package filejobs
 
 import (
@@ -72,10 +72,10 @@ type Engine interface {
 	Run(ctx context.Context, j *Job) error
 }
 
-// Selecter is an engine that applies the condition or the columns (or both) to the rows that it
-// produces, instead of to the input's records.
+// Selecter is an engine that applies Options.Where or Options.Columns (or both) itself, because
+// they refer to its output rows and not to the input's records.
 type Selecter interface {
-	// Selects returns the condition and the columns that still apply to the input's records.
+	// Selects returns the condition and the columns to apply to the input's records.
 	Selects(o *Options) (where, columns string)
 }
 
@@ -150,13 +150,13 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	return &j.Result, nil
 }
 
-// checkStreams returns an error if one pipe is two inputs of the engine, or an input and the output.
+// checkStreams returns an error if a pipe is used for two inputs, or for an input and the output.
 func (o *Options) checkStreams(e Engine) error {
 	names := slices.Clone(o.Files)
 	if join, ok := e.(*joinEngine); ok {
 		names = append(names, join.Right)
 	}
-	if info, err := os.Stat(o.Output); err == nil && !o.ToStdout() && info.Mode()&fs.ModeNamedPipe != 0 { // a terminal can be both
+	if info, err := os.Stat(o.Output); err == nil && !o.ToStdout() && info.Mode()&fs.ModeNamedPipe != 0 { // unlike a pipe, a terminal can be input and output
 		names = append(names, o.Output)
 	}
 	if err := records.CheckStreams(o.In, names...); err != nil {
@@ -204,13 +204,13 @@ func (j *Job) NewAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Ag
 	return a, nil
 }
 
-// Read reads the input, and calls handle from several goroutines. If handle fails, Read cancels ctx
+// Read reads the input and calls handle from several goroutines. If handle fails, Read cancels ctx
 // and waits for the other goroutines.
 func (j *Job) Read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
 	return j.readConfig(ctx, records.Config{Fields: fields}, handle)
 }
 
-// readConfig is like Read, with cfg.Fields and cfg.AllFields; it ignores the rest of cfg.
+// readConfig is like Read for cfg.Fields and cfg.AllFields. It ignores the other fields of cfg.
 func (j *Job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
@@ -242,7 +242,7 @@ type sortRecord struct {
 }
 
 // sortBy returns a function that adds the records in a block to a sorter. setKey sets the key
-// of a record, and returns false for a record that must not be sorted.
+// of a record and returns false for a record that must not be sorted.
 func (j *Job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
 	bufs := make([][]byte, j.Threads)
 	return func(b *records.Block) (err error) {
@@ -272,7 +272,7 @@ func (j *Job) IsTyped() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
-// KeyBy returns a key for the given fields, and buf, to which it may have appended the key. bare[i]
+// KeyBy returns a key for the given fields. It may append the key to buf and returns the new buf. bare[i]
 // is true if field i is a JSON number or boolean.
 func (j *Job) KeyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.IsTyped() {
@@ -304,7 +304,7 @@ func ReportTooLong(b *records.Block, err error) error {
 	return err
 }
 
-// AdviseMemory returns err, with advice if a record was too long for the memory.
+// AdviseMemory adds advice to err if a record was too long for the memory.
 func AdviseMemory(err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		err = fmt.Errorf("%w; increase --memory", err)
@@ -318,7 +318,7 @@ func ReportLongKey(b *records.Block, n, limit int) {
 		hashagg.ErrTooLarge, n, limit))
 }
 
-// adviseSpace returns err, with advice if the disk of the temporary files in one of dirs is full.
+// adviseSpace adds advice to err if the disk with the temporary files in one of dirs is full.
 func adviseSpace(err error, advice string, dirs ...string) error {
 	p, ok := errors.AsType[*fs.PathError](err)
 	if !ok || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {

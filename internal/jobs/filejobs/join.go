@@ -83,8 +83,8 @@ func (e *joinEngine) Plan(j *Job) error {
 	return nil
 }
 
-// Selects applies the condition and the columns to the left side's records if they are the rows. Otherwise,
-// joinOutput applies them to the rows.
+// Selects implements [Selecter]. In a semi or anti join, the condition and the columns apply to the left side's records,
+// which are the rows. In other joins, joinOutput applies them to the rows.
 func (e *joinEngine) Selects(o *Options) (where, columns string) {
 	if e.Kind.Pairs() {
 		return "", ""
@@ -141,8 +141,8 @@ func cutPair(list string, left, right []string) (l, r fieldName, rest string, mo
 		return l, l, rest, more, err
 	}
 	r = l
-	both := func(name string) bool { return slices.Contains(left, name) && slices.Contains(right, name) }
-	if before, after, hasEquals := strings.Cut(l.text, "="); hasEquals && !both(l.text) {
+	inBoth := func(name string) bool { return slices.Contains(left, name) && slices.Contains(right, name) }
+	if before, after, hasEquals := strings.Cut(l.text, "="); hasEquals && !inBoth(l.text) {
 		whole := l.text
 		l.text, r.text = before, after
 		for i := range whole { // use the first = that separates two column names
@@ -194,7 +194,7 @@ func (e *joinEngine) otherSide(s *joinSide) *joinSide {
 	return e.left
 }
 
-// smallerSide returns the side with the smaller file, or nil if that is too large for a table.
+// smallerSide returns the side with the smaller file, or nil if that file is too large for a table.
 // The size of a pipe is unknown, so a pipe is chosen only if the other side is also a pipe or
 // is too large.
 func (e *joinEngine) smallerSide(tableMemory int64) *joinSide {
@@ -244,7 +244,7 @@ func (e *joinEngine) runMerge(ctx context.Context, j *Job, stores [2]*joinStore,
 	return nil
 }
 
-// begin determines the columns of both sides, and writes the header.
+// begin determines the columns of both sides and writes the header.
 func (e *joinEngine) begin() error {
 	for _, s := range []*joinSide{e.left, e.right} {
 		if err := e.nameColumns(e.left.job, s); err != nil {
@@ -290,7 +290,7 @@ func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 	return nil
 }
 
-// report adds the summary lines, and adds the right side's counts to j, the job of the left side.
+// report adds the summary lines and the right side's counts to j, the job of the left side.
 func (e *joinEngine) report(j *Job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records

@@ -14,7 +14,7 @@ import (
 
 // The key fields in a record are the fields that --on names. A stored record begins with the length
 // of its key fields, plus one, as a uvarint. If the output cannot represent a record, the record is
-// stored as cannotWrite and the reason, and causes an error only if it must be written.
+// stored as cannotWrite and the reason, which becomes an error only if the record must be written.
 const cannotWrite = 0
 
 var errShortRow = errors.New("temporary data is damaged: a record is incomplete")
@@ -24,8 +24,8 @@ var errShortRow = errors.New("temporary data is damaged: a record is incomplete"
 func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched() }
 
 // appendCopied appends a record in its stored form: the key fields if storesKey says so, then the
-// other fields. It returns false if it cannot copy the fields unchanged. It also returns false if
-// there are quotes, because the output may not need them.
+// other fields. It returns false if it cannot copy the fields unchanged, or if they
+// contain quotes, because the output may not need these.
 func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byte, ok bool) {
 	if !s.canCopyFields {
 		return dst, false
@@ -92,7 +92,7 @@ func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, rec
 	return text
 }
 
-// appendFields appends the fields. The last byte of dst must be reserved for endKey.
+// appendFields does the work of appendEncoded. The last byte of dst must be reserved for endKey.
 func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, record []byte) (_ []byte, err error) {
 	var bare []bool
 	if fields == nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// joinHash joins the small side, which is in a table, with the large side. It joins the records of
-// the large side as they are read.
+// joinHash joins the small side, which is in a table, with the large side, whose records it joins as
+// they are read.
 type joinHash struct {
 	*joinEngine
 	table        *hashjoin.Table
@@ -102,7 +102,7 @@ func (p *joinProbe) addBlock(b *records.Block) error {
 	return p.join(nil)
 }
 
-// beginWith determines the columns from the large side's first record, and writes the header.
+// beginWith determines the columns from the large side's first record and writes the header.
 func (p *joinProbe) beginWith(b *records.Block) error {
 	if err := b.WaitForEarlier(); err != nil {
 		return err
@@ -139,8 +139,8 @@ func (p *joinProbe) join(fields [][]byte) error {
 	return nil
 }
 
-// joinRecord joins a record with its matches, a list in the table that begins at position. A
-// position of 0 means that there are none.
+// joinRecord joins a record with its matches, a list in the table that begins at position. Position 0
+// means that it has none.
 func (p *joinProbe) joinRecord(position int, record []byte, keyFields, fields [][]byte) error {
 	partners := 0
 	if position != 0 {

@@ -22,9 +22,9 @@ type joinSide struct {
 	isRight    bool
 	kind       mergejoin.Kind
 	matchEmpty bool            // missing and empty keys match each other
-	fields     []records.Field // the key fields, which --on names
+	fields     []records.Field // the key fields, named by --on
 
-	parts            []records.Field // the key fields that are parts of columns, which follow all other columns
+	parts            []records.Field // key fields that are parts of columns; they follow all other columns
 	columns          []string        // column names, nil if the columns are unnamed
 	keys             []int           // indexes of fields in columns; a negative index counts from the end
 	firstOtherColumn int             // output index of this side's first column that is not a key column
@@ -43,7 +43,7 @@ type joinWorker struct {
 	buf           []byte
 	splitter      *records.Splitter
 	missingFields []byte   // set by joinSide.missingFields
-	_             [64]byte // keeps workers, which are adjacent, in different cache lines
+	_             [64]byte // keeps adjacent workers in different cache lines
 }
 
 func (e *joinEngine) newSide(j *Job, names []fieldName) (*joinSide, error) {
@@ -155,7 +155,7 @@ func (s *joinSide) isKey(i, n int) bool {
 	return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n)
 }
 
-// readWith reads the side's records, and calls handle from several goroutines.
+// readWith reads the side's records and calls handle from several goroutines.
 func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) error) error {
 	cfg := records.Config{Fields: s.fields}
 	if s.splitsAllFields {
@@ -189,7 +189,7 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 	return w.key[start:], true
 }
 
-// selectKeyFields appends the current record's key fields, which --on names. b.Fields must contain
+// selectKeyFields appends the current record's key fields. b.Fields must contain
 // all fields in the record.
 func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
@@ -227,8 +227,8 @@ func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields []
 	return w.buf
 }
 
-// joinStore stores the records of a side. It starts with a table. When the records no longer
-// fit, it moves them to a sorter.
+// joinStore stores the records of a side. It may start with a table. When the records no longer
+// fit there, it moves them to the sorter.
 type joinStore struct {
 	side   *joinSide
 	sorter *extsort.Sorter
@@ -299,7 +299,7 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 }
 
 // switchToSorter moves the table's records to the sorter. The caller must hold the read lock;
-// switchToSorter releases it, so that it can lock out other goroutines, and acquires it again.
+// switchToSorter releases it to lock out other goroutines, and acquires it again before it returns.
 func (s *joinStore) switchToSorter() (err error) {
 	s.mu.RUnlock()
 	defer s.mu.RLock()

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// joinOutput writes the rows of a join, from several goroutines.
+// joinOutput writes the rows of a join from several goroutines.
 type joinOutput struct {
 	job         *Job
 	left, right *joinSide
@@ -20,8 +20,8 @@ type joinOutput struct {
 	headerSize int        // in bytes
 
 	names     []string   // names of the columns, or nil
-	selection *Selection // of rows, which are pairs of records; nil keeps all
-	dropped   int64      // number of rows that are not selected
+	selection *Selection // selects rows, each a pair of records; nil keeps all
+	dropped   int64      // number of rows that the selection dropped
 }
 
 // begin writes the header. The columns of both sides must be known.
@@ -34,7 +34,7 @@ func (o *joinOutput) begin() (err error) {
 	if err != nil {
 		return err
 	}
-	isEmpty := o.names != nil && len(o.names) == 0 // no side has even a header
+	isEmpty := o.names != nil && len(o.names) == 0 // both inputs are empty, without even a header
 	if options := &o.job.Options; (options.Where != "" || options.Columns != "") && !isEmpty {
 		layout := o.job.To
 		layout.NoHeader = layout.NoHeader || o.names == nil
@@ -65,9 +65,9 @@ type joinWriter struct {
 	buf         []byte
 	rows, bytes int64
 
-	splitter *records.Splitter // splits rows if there is a selection
-	selector *records.Selector
-	replaced []byte // a row with the selected columns
+	splitter    *records.Splitter // splits rows if there is a selection
+	selector    *records.Selector
+	selectedRow []byte // a row with the selected columns
 }
 
 type sideFields struct {
@@ -151,8 +151,8 @@ func (w *joinWriter) selectRow(from int) error {
 		keep, err = w.selector.Keep(fields)
 	}
 	if keep && err == nil && w.selector.Write != nil {
-		w.replaced, err = w.selector.Write(w.replaced[:0], fields)
-		w.buf = append(w.buf[:from], w.replaced...)
+		w.selectedRow, err = w.selector.Write(w.selectedRow[:0], fields)
+		w.buf = append(w.buf[:from], w.selectedRow...)
 	}
 	if err != nil {
 		return fmt.Errorf("the row %s: %w", QuoteShort(trimNewline(w.buf[from:])), err)
@@ -197,7 +197,7 @@ func (w *joinWriter) flush() (err error) {
 	return err
 }
 
-// verifyRows checks that want rows were written, and that their bytes add up to the output's size.
+// verifyRows checks that the writers wrote want rows, and that the rows' bytes add up to the output's size.
 func (o *joinOutput) verifyRows(want int64, writers ...*joinWriter) error {
 	var rows, bytes int64
 	for _, w := range writers {

@@ -15,14 +15,14 @@ type firstKeys struct {
 	maxBytes int64    // maximum memory in bytes
 	bytes    int64    // memory used
 	keys     [][]byte // a heap with the largest key on top
-	disabled bool     // the keys exceeded maxBytes, so all keys are accepted
+	disabled bool     // accept all keys, because they exceed maxBytes or n is too large
 	dropped  int64    // number of keys that were rejected
 }
 
-// keyOverhead is the estimated memory for a key, besides its bytes.
+// keyOverhead is the estimated memory for a key besides its bytes.
 const keyOverhead = 64
 
-// add adds a key, and reports whether it is among the n smallest so far. Of equal keys, those
+// add adds a key and reports whether it is among the n smallest so far. Of equal keys, those
 // added earlier come first.
 func (f *firstKeys) add(key []byte) bool {
 	switch {
@@ -66,7 +66,7 @@ func (f *firstKeys) Pop() any {
 }
 
 // seenKeys remembers keys and a few words of state for each. When its memory is full, it forgets
-// all keys. If only few records have had keys that it knew, it then disables itself.
+// all keys. If too few records had a known key until then, it also disables itself.
 type seenKeys struct {
 	table        *hashagg.Table
 	addedKeys    int64 // number of keys in the table
@@ -79,8 +79,8 @@ type seenKeys struct {
 // maxStateWords is the maximum size of a key's state, in words.
 const maxStateWords = 64
 
-// newSeenKeys returns a seenKeys for each thread. They share the memory. If stateWords, the size of
-// a key's state, exceeds maxStateWords, they are disabled.
+// newSeenKeys returns one seenKeys for each thread. They share the given memory. They are disabled if
+// stateWords, the size of a key's state, exceeds maxStateWords.
 func (j *Job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]*seenKeys, error) {
 	disabled := stateWords > maxStateWords
 	list := make([]*seenKeys, j.Threads)
@@ -112,7 +112,7 @@ func (s *seenKeys) forget() error {
 	return s.table.Drain(func(hashagg.Group) error { return nil })
 }
 
-// add adds a key, and reports whether it is known.
+// add adds a key and reports whether it is known.
 func (s *seenKeys) add(key []byte) (known bool, err error) {
 	state, isNew, err := s.state(key)
 	known = state != nil && !isNew
@@ -149,8 +149,8 @@ func (s *seenKeys) discardIfDisabled() error {
 
 func (s *seenKeys) canStore(key []byte) bool { return !s.disabled && len(key) <= s.table.MaxKey() }
 
-// states calls handle for each key, with the key's index in keys and its state.
-func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
+// lookup calls handle for each key, with the key's index in keys and its state.
+func (s *seenKeys) lookup(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	if !s.disabled && !slices.ContainsFunc(keys, func(key []byte) bool { return !s.canStore(key) }) {
 		return s.table.GetMany(keys, func(i int, state []uint64, isNew bool) {
 			if isNew {

@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// Memory of an input that is merged.
+// Limits of a merge: the minimum memory in bytes for each open input, and the number of open inputs.
 const (
 	minMergeShare       = 256 << 10
-	minMergeSharePacked = 20 << 20 // enough for a decoder of any format
+	minMergeSharePacked = 20 << 20 // enough to decompress any format
 	maxOpenInputs       = 1000
 )
 
@@ -25,8 +25,8 @@ const (
 type inputMerge struct {
 	*sortEngine
 	job        *Job
-	columns    []string // as in records.Config; without a header, only their number counts, which is that of the first record
-	share      int      // memory of each input in bytes
+	columns    []string // see records.Config; without a header, an empty name for each field of the first record
+	share      int      // memory for each open input in bytes
 	tallies    []records.Tally
 	first      [][]byte // JSON lines: the first record of each input
 	fieldCount atomic.Int64

@@ -86,10 +86,10 @@ type converter struct {
 	bytes    int64 // size of the written records before conversion
 }
 
-// newConverter writes the header, and returns a converter for a job's records. It must be called
+// newConverter writes the header and returns a converter for a job's records. It must be called
 // after the input was read: the columns of JSON lines are the members of the first record.
 func newConverter(j *Job, w io.Writer) (*converter, error) {
-	if j.selection.Replaces() { // reading has converted the records
+	if j.selection.Replaces() { // j.Read has already converted the records
 		_, err := w.Write(j.selection.Header)
 		return &converter{}, err
 	}
@@ -119,8 +119,8 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that returns all fields in a record, and then parts. JSON lines may lack
-// some.
+// allFields returns a splitter that yields all fields of a record, then parts. A JSON record may lack
+// some of them.
 func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {
 		return records.NewFieldSplitter(layout, columns, parts...)

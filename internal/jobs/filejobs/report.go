@@ -31,7 +31,7 @@ func (r *Result) Report(name, label string, value any) {
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
 
-// ReportSorter adds the sums that prove that a sorter lost nothing.
+// ReportSorter adds a sorter's statistics, with the checksum that proves that it lost nothing.
 func (r *Result) ReportSorter(stats extsort.Stats) {
 	r.Report("checksum", "", stats.Sum.String())
 	r.Report("proof", "proof", fmt.Sprintf("%s records in, the same number out; their hashes add up to %v, in and out",

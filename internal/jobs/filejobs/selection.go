@@ -13,21 +13,21 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// Selection is the result of --where and --columns: the records to keep, and which of their
-// columns.
+// Selection is the compiled form of --where and --columns: which records to keep, and which of
+// their columns.
 type Selection struct {
 	Header []byte // header with the kept columns
 
-	layout, to  records.Layout  // layouts of the records, and of the records that replace them
-	fields      []records.Field // the condition's fields, and then the kept columns
+	layout, to  records.Layout  // layouts of the input's records and of the records that replace them
+	fields      []records.Field // the condition's fields, then the kept columns
 	whereFields int             // number of the condition's fields
 	condition   *condition      // nil keeps all records
 	names       []string        // names of the kept columns; nil keeps all columns
 }
 
-// Select compiles a condition and a list of columns. Both may be "". columns are the names of the
-// records' columns, or nil if they have no names. A list replaces each record by a new one, with
-// the layout to. fail returns the error for a flag's value.
+// Select compiles a condition and a list of columns, each of which may be "". columns holds the names
+// of the records' columns, or nil if they are unnamed. If list is set, new records with the layout to
+// replace the input's records. fail returns the error for a flag's value.
 func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // JSON lines without records
@@ -144,8 +144,8 @@ func (s *Selection) newWriter() func(dst []byte, fields [][]byte) ([]byte, error
 	}
 }
 
-// OrderColumns returns the indexes, in names, of the columns to write, and their names in the
-// output. Without --columns, order is nil, which stands for all columns.
+// OrderColumns returns the indexes in names of the columns to write, and the columns' names in the
+// output. Without --columns, order is nil, which means all columns.
 func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) {
 	if j.Options.Columns == "" {
 		return nil, names, nil
@@ -154,14 +154,14 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	if err != nil {
 		return nil, nil, OptionErrorf("--columns: %w", err)
 	}
-	chosen := make([]string, len(list))
+	outputNames := make([]string, len(list))
 	for k, name := range list {
 		name.text += name.suffix
 		i := slices.Index(names, name.text)
 		if i < 0 {
 			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
-		order, chosen[k] = append(order, i), cmp.Or(name.alias, name.text)
+		order, outputNames[k] = append(order, i), cmp.Or(name.alias, name.text)
 	}
-	return order, chosen, nil
+	return order, outputNames, nil
 }

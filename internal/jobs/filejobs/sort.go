@@ -16,8 +16,8 @@ import (
 type sortEngine struct {
 	by         string
 	isSorted   bool     // each input is sorted already
-	names      []string // the names in by, without quotes and orders
-	spellings  []string // the elements of by
+	names      []string // the names in by without quotes and orders
+	spellings  []string // the elements of by as the user wrote them
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
@@ -158,7 +158,7 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	return s.setKey(b, r, b.Worker)
 }
 
-// setKey is like setSortKey, for the statistics of a reader.
+// setKey is like setSortKey, but updates the statistics of the given reader.
 func (s *sortEngine) setKey(b *records.Block, r *sortRecord, reader int) (bool, error) {
 	fields := b.Fields[s.firstField:]
 	s.examine(reader, fields)

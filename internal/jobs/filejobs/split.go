@@ -60,7 +60,7 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 }
 
 func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
-	// Temporary files are on the file system of Dir, so that they can be moved to Dir.
+	// Temporary files are on the file system of Dir, so that they can be renamed into Dir.
 	dir, err := output.CreateDir(s.Dir)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ type splitWriter struct {
 	buf       *bufio.Writer
 	recordBuf bytes.Buffer // a converted record
 
-	oldFields int    // number of fields in the first record of oldName if it is not yet compared, or 0
+	oldFields int    // number of fields in the first record of oldName; 0 if unknown or already compared
 	oldName   string // path of the continued file
 
 	expected    int64 // total size that the files must have
@@ -83,13 +83,13 @@ func (w *splitWriter) partName(number int) string {
 	return w.name + "~" + strconv.Itoa(number) + w.ext
 }
 
-// isKeyFile reports whether a split with the same extension could have written a file.
+// isKeyFile reports whether a split with the same extension could have written the given file.
 func (w *splitWriter) isKeyFile(file string, isDir bool) bool {
 	return !isDir && isKeyName(file, w.ext)
 }
 
-// isKeyName reports whether a split could have written a file with a name and an extension. Without an extension, names
-// with a period are not those of keys, because they could have any extension.
+// isKeyName reports whether a split whose files have the extension ext could have written the given file. If ext is "",
+// it rejects names with a period, because these may have an extension.
 func isKeyName(file, ext string) bool {
 	base, ok := strings.CutSuffix(file, ext)
 	ok = ok && (ext != "" || !strings.Contains(file, "."))
@@ -105,8 +105,8 @@ func isKeyName(file, ext string) bool {
 	return ok && (kind == names.Short || kind == names.Long)
 }
 
-// checkExtensions returns an error if the directory has a key's file in the format of this run with another extension. Such
-// a file would neither be continued nor replaced. The header must be known.
+// checkExtensions returns an error if the directory has a key file in the format of this run with another extension: this
+// run would neither continue nor replace that file. w.header must be set.
 func (w *splitWriter) checkExtensions(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +126,7 @@ func (w *splitWriter) checkExtensions(dir string) error {
 			}
 		}
 		if isSame {
-			return fmt.Errorf("%s: it has the format of this run, but another extension than %q, which is that of the first FILE or of --to-format: rename the earlier files or the first FILE, or use another --dir", path, w.ext)
+			return fmt.Errorf("%s: the file has the format of this run, but not its extension %q, which comes from the first FILE or --to-format: rename the earlier files or the first FILE, or use another --dir", path, w.ext)
 		}
 	}
 	return nil
@@ -148,7 +148,8 @@ func beginsWithLine(path string, line []byte) (bool, error) {
 }
 
 // continueFile copies the last part of the current key's file from an earlier run to f, which becomes the current file. If
-// there is no such file, it does nothing. After an error, it closes f.
+// there is no such file, it does nothing. If it fails before f is the
+// current file, it closes f.
 func (w *splitWriter) continueFile(f *os.File) (err error) {
 	old, part, err := w.dir.OpenLastPart(w.partName)
 	if err == nil && old == nil {
@@ -178,11 +179,11 @@ func (w *splitWriter) continueFile(f *os.File) (err error) {
 	return err
 }
 
-// quoteScanner finds out whether CSV ends within a quoted field. Quotes in fields without quotes are data.
+// quoteScanner determines whether CSV ends within a quoted field. Quotes inside an unquoted field are data.
 type quoteScanner struct {
 	separator     byte
 	isOpen        bool
-	isWithinField bool // the field has begun
+	isWithinField bool // a byte of the current field was read
 	wasQuoted     bool // the last byte is in a quoted field or its closing quote
 }
 
@@ -203,8 +204,8 @@ func (q *quoteScanner) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// checkColumns returns an error if a file has another header than this run writes or, without headers, if its first
-// record has another number of fields.
+// checkColumns returns an error if a file's header differs from the one that this run writes. Without headers, it sets
+// oldFields, so that add compares the numbers of fields.
 func (w *splitWriter) checkColumns(old *os.File) error {
 	start, err := records.ReadStart(old.Name(), old, w.layout, w.maxRecord)
 	if err != nil {

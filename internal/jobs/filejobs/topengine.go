@@ -14,24 +14,24 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// MaxTop is the maximum number of top records.
+// MaxTop is the maximum number of top records, and of keys that a FirstSorter remembers.
 const MaxTop = 1 << 20
 
-// FirstSorter selects the n records whose keys come first in sort order. Each worker remembers the
-// n first keys, and drops records with later keys. The remaining records are sorted. Unlike shuffle's
-// Top, it holds no records: the sorter must receive them by block, so that equal keys keep their order
-// and an error names the line.
+// FirstSorter selects the n records whose keys come first in sort order. Each worker remembers
+// the n smallest keys that it has seen and drops records with larger keys. The remaining records are sorted.
+// Unlike shuffle's TopK, it holds only keys: records go to the sorter block by block, so that records with
+// equal keys keep their order and an error names the line.
 type FirstSorter struct {
-	n       int
-	firsts  []*firstKeys // one for each worker
-	sorter  *extsort.Sorter
-	written int64
-	dropped int64
+	n          int
+	workerKeys []*firstKeys // one for each worker
+	sorter     *extsort.Sorter
+	written    int64
+	dropped    int64
 }
 
-// Open makes t select n records of a single worker, and returns the writer for them.
+// Open prepares t to select n records for a single worker. It returns the writer for the records.
 func (t *FirstSorter) Open(ctx context.Context, j *Job, n int, memory int64) (_ *extsort.Writer, err error) {
-	t.n, t.firsts = n, []*firstKeys{{n: n, maxBytes: memory / 2, disabled: n > MaxTop}}
+	t.n, t.workerKeys = n, []*firstKeys{{n: n, maxBytes: memory / 2, disabled: n > MaxTop}}
 	t.sorter, err = j.NewSorter(ctx, memory/2, false)
 	if err != nil {
 		return nil, err
@@ -39,20 +39,20 @@ func (t *FirstSorter) Open(ctx context.Context, j *Job, n int, memory int64) (_ 
 	return t.sorter.Writer()
 }
 
-// Includes reports whether a record may be among the first n, and remembers its key.
-func (t *FirstSorter) Includes(key []byte) bool { return t.firsts[0].add(key) }
+// Includes reports whether the record with a key may be among the first n. It remembers the key.
+func (t *FirstSorter) Includes(key []byte) bool { return t.workerKeys[0].add(key) }
 
 // topEngine runs [Top] or [Frequent].
 type topEngine struct {
 	FirstSorter
 	sorting sortEngine // only for Top
 
-	frequent string // the value of by for Frequent, "" for Top
-	fields   []records.Field
-	names    []string // names of the fields in the output
-	counts   *hashagg.Aggregator
-	tables   []*hashagg.Table
-	keys     [][]byte
+	frequentBy string // the argument of Frequent; "" for Top
+	fields     []records.Field
+	names      []string // names of the fields in the output
+	counts     *hashagg.Aggregator
+	tables     []*hashagg.Table
+	keyBufs    [][]byte // one for each worker
 }
 
 // Top returns an engine that writes the n records with the largest values of the fields listed in
@@ -63,23 +63,23 @@ func Top(by string, n int) Engine {
 
 // Frequent returns an engine that writes the n most frequent values of the fields listed in by.
 func Frequent(by string, n int) Engine {
-	return &topEngine{FirstSorter: FirstSorter{n: n}, frequent: by}
+	return &topEngine{FirstSorter: FirstSorter{n: n}, frequentBy: by}
 }
 
-// Selects leaves the columns to [Frequent], which writes rows of its own.
+// Selects implements [Selecter]. For [Frequent], --columns applies to the rows of counts.
 func (t *topEngine) Selects(o *Options) (where, columns string) {
-	if t.frequent != "" {
+	if t.frequentBy != "" {
 		return o.Where, ""
 	}
 	return o.Where, o.Columns
 }
 
 func (t *topEngine) Plan(j *Job) (err error) {
-	if t.frequent == "" {
+	if t.frequentBy == "" {
 		return t.sorting.Plan(j)
 	}
-	t.keys = make([][]byte, j.Threads)
-	t.fields, t.names, err = j.ResolveColumns("frequent", t.frequent)
+	t.keyBufs = make([][]byte, j.Threads)
+	t.fields, t.names, err = j.ResolveColumns("frequent", t.frequentBy)
 	return err
 }
 
@@ -90,9 +90,9 @@ func (t *topEngine) Run(ctx context.Context, j *Job) (err error) {
 		return err
 	}
 	for range j.Threads {
-		t.firsts = append(t.firsts, &firstKeys{n: t.n, maxBytes: memory / 6 / int64(j.Threads)})
+		t.workerKeys = append(t.workerKeys, &firstKeys{n: t.n, maxBytes: memory / 6 / int64(j.Threads)})
 	}
-	if t.frequent != "" {
+	if t.frequentBy != "" {
 		return t.runFrequent(ctx, j, memory/2)
 	}
 	return t.runRecords(ctx, j)
@@ -110,8 +110,8 @@ func (t *topEngine) runRecords(ctx context.Context, j *Job) error {
 	return t.WriteFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// WriteFirst calls write with the first n sorted records, and drops the others. It checks that the
-// written and the dropped records add up to total, and reports these numbers.
+// WriteFirst calls write with the first n sorted records and drops the others. It checks that the
+// written and the dropped records add up to total and reports these numbers.
 func (t *FirstSorter) WriteFirst(j *Job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.First(int64(t.n)) {
 		if err != nil {
@@ -125,7 +125,7 @@ func (t *FirstSorter) WriteFirst(j *Job, total int64, subject string, write func
 		}
 	}
 	t.dropped = t.sorter.Stats().Records - t.written
-	for _, f := range t.firsts {
+	for _, f := range t.workerKeys {
 		t.dropped += f.dropped
 	}
 	if err := t.verify(j, total, subject); err != nil {
@@ -151,7 +151,7 @@ func (t *FirstSorter) verify(j *Job, total int64, subject string) error {
 // seen n keys that sort before it.
 func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	include, err := t.sorting.setSortKey(b, r)
-	return include && t.firsts[b.Worker].add(r.key), err
+	return include && t.workerKeys[b.Worker].add(r.key), err
 }
 
 func (t *topEngine) runFrequent(ctx context.Context, j *Job, memory int64) (err error) {
@@ -168,8 +168,8 @@ func (t *topEngine) runFrequent(ctx context.Context, j *Job, memory int64) (err 
 	}
 	err = j.Read(ctx, t.fields, func(b *records.Block) error {
 		for b.Next() {
-			key, buf := j.KeyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
-			t.keys[b.Worker] = buf
+			key, buf := j.KeyBy(t.keyBufs[b.Worker][:0], b.Fields, b.Unquoted)
+			t.keyBufs[b.Worker] = buf
 			// sortCounts passes the key to the sorter twice, in the sort key and in the record,
 			// each time with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
@@ -211,7 +211,7 @@ func (t *topEngine) sortCounts(j *Job) (err error) {
 		total += int64(group.Records)
 		key = extsort.AppendUint(key[:0], ^group.Records)
 		key = append(key, group.Key...)
-		if !t.firsts[0].add(key) {
+		if !t.workerKeys[0].add(key) {
 			continue
 		}
 		if err := w.Add(key, key); err != nil {

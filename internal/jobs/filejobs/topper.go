@@ -115,13 +115,13 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	return t.sortBatch(batch, w)
 }
 
-// longRecord is the length above which a record is the last of its batch. If the sorter rejects the
-// record as too long, it is then still the block's current record, so the error names its line.
+// A record with more than longRecord bytes ends its batch. If the sorter rejects such a record as
+// too long, it is still the block's current record, so the error names its line.
 const longRecord = 1 << 10
 
 func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 	seen := t.seen[batch.worker]
-	err := seen.states(batch.groups, func(i int, first []uint64, isNew bool) {
+	err := seen.lookup(batch.groups, func(i int, first []uint64, isNew bool) {
 		order := batch.orders[i]
 		switch {
 		case batch.err != nil:
@@ -137,9 +137,9 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 	return JoinErrors(batch.err, err)
 }
 
-// addIfFirst adds a key to first, and reports whether the key may be among the first keys of its
-// group. first holds the first keys in the group as sorted words. A word holds only the beginning
-// of a long key. If words are equal, addIfFirst rejects the later key only if the words hold
+// addIfFirst adds a key to first and reports whether the key may be among the first keys of its
+// group. first holds the smallest keys of the group so far as sorted words. A word holds only
+// the beginning of a long key. If words are equal, addIfFirst rejects the later key only if the words hold
 // complete keys.
 func addIfFirst(first []uint64, isNew bool, key []byte) bool {
 	const noKey, longLen = ^uint64(0), 8
@@ -148,8 +148,8 @@ func addIfFirst(first []uint64, isNew bool, key []byte) bool {
 			first[i] = noKey
 		}
 	}
-	// A word holds the first seven bytes of a key, and its length, which is longLen for all
-	// longer keys.
+	// A word holds the first seven bytes of a key, then the key's length, or longLen if the key
+	// is longer.
 	var word [8]byte
 	copy(word[:7], key)
 	word[7] = byte(min(len(key), longLen))
