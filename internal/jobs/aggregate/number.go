@@ -182,7 +182,7 @@ func (n Number) big() *big.Int {
 	return b
 }
 
-// Compare compares n and o exactly, and returns -1, 0 or 1.
+// Compare compares n and o exactly and returns -1, 0 or 1.
 func (n Number) Compare(o Number) int {
 	switch {
 	case n.Float && o.Float:
@@ -197,7 +197,7 @@ func (n Number) Compare(o Number) int {
 	return cmp.Compare(n.Lo, o.Lo)
 }
 
-// Append appends n in decimal. A float has the fewest digits that identify it.
+// Append appends n in decimal. A float gets the fewest digits that identify it.
 func (n Number) Append(dst []byte) []byte {
 	switch {
 	case n.Float:

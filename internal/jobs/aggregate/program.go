@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Program computes, for groups of records, the aggregates that have a state of fixed size.
+// Program computes those aggregates of groups of records that have a state of fixed size.
 type Program struct {
 	Words int // number of words in a group's state; they must initially be 0
 

@@ -90,7 +90,7 @@ type Spec struct {
 	Text     string  // the spec as the user wrote it, without "as" and the name after it
 	Name     string  // name of the output column
 
-	IsQuoted, IsSecondQuoted bool // whether Field and Second were quoted, and are therefore names of whole columns
+	IsQuoted, IsSecondQuoted bool // Field or Second was quoted, so it is a column name even if it looks like a part
 }
 
 // Parse parses a comma-separated list of aggregates, such as "count,sum(x) as total". An argument in double quotes is
@@ -138,26 +138,26 @@ func Parse(list string) ([]Spec, error) {
 // argument is an argument of a function.
 type argument struct {
 	text              string
-	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name or the part
+	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name or the part, such as before(x, '/')
 }
 
-// cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is
-// one argument, which can contain commas. It returns false if the parenthesis is missing.
-func cutArguments(text string, splits bool) (args []argument, rest string, ok bool) {
+// cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splitsCommas is set, there is
+// only one argument, which can contain commas. It returns false if the parenthesis is missing.
+func cutArguments(text string, splitsCommas bool) (args []argument, rest string, ok bool) {
 	for rest = "," + text; strings.HasPrefix(rest, ","); {
 		var arg argument
-		arg, rest = cutArgument(rest[1:], splits)
+		arg, rest = cutArgument(rest[1:], splitsCommas)
 		args = append(args, arg)
 	}
 	rest, ok = strings.CutPrefix(rest, ")")
 	return args, rest, ok
 }
 
-// cutArgument cuts an argument and the spaces after it. It returns no rest if the closing parenthesis is missing.
-func cutArgument(text string, splits bool) (arg argument, rest string) {
+// cutArgument cuts an argument and the spaces after it. It returns rest = "" if the closing parenthesis is missing.
+func cutArgument(text string, splitsCommas bool) (arg argument, rest string) {
 	isEnd := func() bool {
 		rest = strings.TrimLeft(rest, " ")
-		return strings.HasPrefix(rest, ")") || splits && strings.HasPrefix(rest, ",")
+		return strings.HasPrefix(rest, ")") || splitsCommas && strings.HasPrefix(rest, ",")
 	}
 	trimmed := strings.TrimLeft(text, " ")
 	arg.text, rest, arg.isQuoted = where.CutQuoted(trimmed)
@@ -176,14 +176,14 @@ func cutArgument(text string, splits bool) (arg argument, rest string) {
 			return arg, rest
 		}
 	}
-	if splits {
+	if splitsCommas {
 		text = trimmed
 	}
 	end := closingParen(text)
 	if end < 0 {
 		return argument{}, ""
 	}
-	if comma := strings.IndexByte(text[:end], ','); splits && comma >= 0 {
+	if comma := strings.IndexByte(text[:end], ','); splitsCommas && comma >= 0 {
 		end = comma
 	}
 	return argument{text: text[:end]}, text[end:]

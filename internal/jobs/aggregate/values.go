@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// Values holds values of records, by column and record, for a [Program].
+// Values holds the parsed values of records for a [Program]. Both slices are indexed by column and record.
 type Values struct {
 	Numbers [][]Number // a boolean is 0 or 1
 	Present [][]bool   // false for each empty value
@@ -21,7 +21,7 @@ func (p *Program) NewValues(n int) *Values {
 	return v
 }
 
-// Parse checks the values in a record that are not empty, and stores them in v at index i. It returns
+// Parse parses the non-empty values in a record and stores them in v at index i. It returns
 // the column of the first invalid value, or -1.
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
 	for col, c := range p.checks {
@@ -59,7 +59,7 @@ func (c check) parse(text []byte) (n Number, ok bool) {
 func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to []uint32) bool {
 	check, to := p.checks[col], to[:len(from)]
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
-	isInt := true // whether the last number was an integer, because most columns have numbers of one kind
+	isInt := true // the last number was an integer, so the next one probably is
 	for i, start := range from {
 		end := to[i]
 		present[i] = end > start
@@ -125,8 +125,8 @@ func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok b
 	word <<= (64 - 8*n) & 63 // move the text to the highest bytes
 	decimals = -1
 	other := word ^ points
-	if found := (other - eachByte) &^ other & highBits; found != 0 {
-		shift := bits.TrailingZeros64(found) &^ 7 // position of the point
+	if pointBits := (other - eachByte) &^ other & highBits; pointBits != 0 {
+		shift := bits.TrailingZeros64(pointBits) &^ 7 // position of the point
 		decimals = 7 - shift/8
 		n--
 		// Move the digits before the point to its place.
@@ -139,6 +139,7 @@ func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok b
 	return sign, combineDigits(word), decimals, true
 }
 
+// areDigits reports whether all bytes are ASCII digits: each high half is 3, also after adding 6.
 func areDigits(word uint64) bool {
 	const upper = 0xf0 * eachByte
 	return word&upper|(word+6*eachByte)&upper>>4 == 0x33*eachByte
@@ -151,8 +152,8 @@ func combineDigits(word uint64) uint64 {
 	return word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
 }
 
-// Add adds the records, from index first on, to the states of their groups. Several records can
-// have the same state.
+// Add adds the records, starting at index first, to the states of their groups. Several records
+// can share a state.
 func (p *Program) Add(states [][]uint64, v *Values, first int) {
 	for _, s := range p.steps {
 		present, numbers := v.Present[s.col][first:first+len(states)], v.Numbers[s.col][first:first+len(states)]
@@ -207,7 +208,7 @@ type Comparison struct {
 	Invalid              byte // for a value that is neither empty nor a number
 }
 
-// CompareColumn compares the values data[from[i]:to[i]] with x, and sets each out[i] to the result in c.
+// CompareColumn compares the values data[from[i]:to[i]] with x and sets each out[i] to the result in c.
 func CompareColumn(data []byte, from, to []uint32, x Number, c Comparison, out []byte) {
 	to, out = to[:len(from)], out[:len(from)]
 	limit, isExact := x.ExactFloat64()

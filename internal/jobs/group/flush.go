@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-// flush sends every group in the hash table to the sorter, with the numbers in its lists, and empties both.
+// flush sends each group in the hash table to the sorter with the numbers in its lists. Then it empties the table and the lists.
 func (w *worker) flush() error {
 	err := w.table.Drain(func(group hashagg.Group) error { return w.sendGroup(group.Key, group.Records, group.State) })
 	w.lists.reset()
@@ -47,8 +47,8 @@ func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
 	if err := w.writer.Add(g.sortKey(w.sortKeyBuf, key, aggregatedPart), rec); err != nil {
 		return err
 	}
-	for i, listID := range state[g.program.Words:] {
-		if err := w.sendNumbers(i, w.lists.get(listID), key); err != nil {
+	for i, ref := range state[g.program.Words:] {
+		if err := w.sendNumbers(i, w.lists.get(ref), key); err != nil {
 			return err
 		}
 	}
@@ -68,8 +68,8 @@ func (w *worker) finish(index int) (err error) {
 	return filejobs.JoinErrors(err, w.lists.close())
 }
 
-// lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, the numbers
-// of batches determine that order, and the writer gets the number g.batches plus offset.
+// lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, that order is
+// the order of batch numbers, and the writer gets the number g.batches plus offset.
 func (g *engine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))

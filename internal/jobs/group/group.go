@@ -1,4 +1,4 @@
-// Package group groups the records of files by fields, and aggregates each group.
+// Package group groups the records of files by fields and aggregates each group.
 package group
 
 import (
@@ -42,19 +42,19 @@ type engine struct {
 	maxKeyLen               int   // maximum key length that the sorter accepts
 
 	numbers *hashagg.Aggregator
-	pairs   []*hashagg.Aggregator // one for each of distinctColumns, with all different pairs of a key and a value
+	pairs   []*hashagg.Aggregator // one for each of distinctColumns, with the distinct pairs of key and value
 	sorter  *extsort.Sorter
 	workers []*worker
 	batches atomic.Int64 // number of batches in the sorter, one for each block; used only if values are sorted
 }
 
-// New returns an engine that groups records by the fields listed in by, and aggregates each
+// New returns an engine that groups records by the fields listed in by and aggregates each
 // group.
 func New(by, aggregates string, top Top) filejobs.Engine {
 	return &engine{by: by, aggregates: aggregates, top: topWriter{Top: top}}
 }
 
-// Selects applies only the condition to the input's records: the columns apply to the groups' rows.
+// Selects implements [filejobs.Selecter]. The columns apply to the groups' rows.
 func (g *engine) Selects(o *filejobs.Options) (where, columns string) { return o.Where, "" }
 
 func (g *engine) Plan(j *filejobs.Job) error {
@@ -140,8 +140,8 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divideMemory divides the memory into equal shares, of which the sorter and each table get
-// several. If there is too little memory, it reduces the number of threads.
+// divideMemory divides the memory into equal shares. The sorter and each table get several
+// shares. If there is too little memory, it reduces the number of threads.
 func (g *engine) divideMemory(memory filejobs.Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // keys of this length must always be accepted

@@ -82,7 +82,7 @@ func (r *rowBuilder) addModeValue(rec []byte, sameKey bool) error {
 	return nil
 }
 
-// count counts a value, and makes it the mode if it is now more frequent than all earlier
+// count counts a value and makes it the mode if it is now more frequent than all earlier
 // values. In JSON, 1 and "1" are the same value; the mode keeps the form that came first.
 func (c *countedColumn) count(v output.Value, sameKey bool) {
 	c.values++

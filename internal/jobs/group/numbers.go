@@ -104,9 +104,9 @@ func (c *numberColumn) startSorter() (err error) {
 	return nil
 }
 
-// sortFloat sorts a large float, which is an integer, by all its digits, because the shortest text
-// that identifies it can be on the wrong side of an integer. An equal integer sorts before the
-// float.
+// sortFloat passes a float to the sorter. A large float, which is always an integer, is sorted by all
+// its digits, because its shortest text can be on the wrong side of another integer. An equal integer
+// sorts before the float.
 func (c *numberColumn) sortFloat(x float64) error {
 	c.text = strconv.AppendFloat(c.text[:0], x, 'e', -1, 64)
 	digits := c.text

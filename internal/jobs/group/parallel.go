@@ -71,7 +71,7 @@ func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	b.parts.Reset()
 }
 
-// writeParallel builds rows in several goroutines, and writes them in key order. The job must
+// writeParallel builds rows in several goroutines and writes them in key order. The job must
 // not compute quantiles.
 func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	j := g.job

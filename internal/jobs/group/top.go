@@ -15,8 +15,8 @@ import (
 
 // Top selects the groups to write: the N groups with the largest values of the aggregate
 // By, or with the smallest values if By ends in ":asc". If By is "", the first aggregate is
-// used. If N is 0, all groups are written: in key order or, if By is set, in ascending order of By, or in descending
-// order if Desc is set or By ends in ":desc".
+// used. If N is 0, all groups are written: in key order if By is "", otherwise in the order of By, which is descending if
+// Desc is set or By ends in ":desc".
 type Top struct {
 	N    int
 	By   string

@@ -101,7 +101,7 @@ func (g *engine) addBlock(b *records.Block) (err error) {
 		defer func() { err = filejobs.JoinErrors(err, w.writer.Close()) }()
 	}
 	limit := min(w.table.MaxKey(), g.maxKeyLen)
-	single := 0 // number of the next records to split one by one
+	single := 0 // number of records to split one by one before the next addColumns
 	for {
 		if len(w.keys) == batchLen {
 			if err := w.aggregate(); err != nil {
@@ -178,7 +178,7 @@ func (w *worker) aggregate() error {
 	return err
 }
 
-// add adds the batch's records, from index first on, to the states of their groups.
+// add adds the batch's records, starting at index first, to the states of their groups.
 func (w *worker) add(first int, states [][]uint64) {
 	g := w.engine
 	g.program.Add(states, w.values, first)
@@ -242,8 +242,8 @@ func (w *worker) encodeStored(values [][]byte, bare []bool) []byte {
 
 // addColumns adds records from a block to the batch, column by column, which is faster than one
 // record after another. It returns the number of records that Next must split instead, or 0. These
-// are the records in a batch that has an invalid value or a key longer than limit, or several
-// records if NextColumns cannot split the first.
+// are all records of a batch with an invalid value or a key longer than limit, or several records
+// if NextColumns cannot split the first one.
 func (w *worker) addColumns(b *records.Block, limit int) int {
 	g, c, first := w.engine, w.columns, len(w.keys)
 	n := b.NextColumns(c, batchLen-first)
@@ -267,8 +267,8 @@ func (w *worker) addColumns(b *records.Block, limit int) int {
 	return 0
 }
 
-// appendKeys appends the keys of the first n records in w.columns to w.keys. They are the same keys as
-// from job.KeyBy.
+// appendKeys appends the keys of the first n records in w.columns to w.keys. It encodes
+// them as job.KeyBy does.
 func (w *worker) appendKeys(n int) {
 	c, count := w.columns, w.engine.keyCount
 	if count == 1 {

@@ -79,7 +79,7 @@ func (g *engine) writeRows(ctx context.Context, r *rowBuilder) error {
 	return r.end(out)
 }
 
-// addBlock adds a block's records to their groups, and writes the row of each group that is
+// addBlock adds a block's records to their groups and writes the row of each group that is
 // complete.
 func (r *rowBuilder) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
@@ -223,7 +223,7 @@ func (r *rowBuilder) writeRow(w io.Writer) (err error) {
 	return err
 }
 
-// streamList writes r.outBuf, and then a list that is partly on disk.
+// streamList writes r.outBuf, then a list that is partly on disk.
 func (r *rowBuilder) streamList(w io.Writer, i int, s *spool) (err error) {
 	if r.isJSON {
 		s.buf = append(s.buf, ']')
@@ -254,7 +254,7 @@ func (r *rowBuilder) writePlain(w io.Writer) (done bool, err error) {
 	for i := range g.specs {
 		out, err = r.appendResult(append(out, r.plain.Sep), i)
 		if err != nil {
-			return false, nil // the caller tries again, and names the group in its error
+			return false, nil // the caller builds the row again and names the group in its error
 		}
 	}
 	out = append(out, '\n')

@@ -39,18 +39,18 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Reader decompresses a file. Concatenated compressed files read as one.
 type Reader struct {
-	name   string
-	format compress.Format
-	window int64 // maximum zstd window
-	src    *bufio.Reader
-	count  *counter  // counts the bytes that src has read
-	from   io.Reader // decompresses src
-	close  func()    // frees the memory of from
-	err    error
+	name    string
+	format  compress.Format
+	window  int64 // maximum zstd window
+	src     *bufio.Reader
+	count   *counter  // counts the bytes that src has read
+	decoder io.Reader // decompresses src
+	close   func()    // frees the memory of decoder
+	err     error
 }
 
 // NewReader returns a reader for a compressed file. format, from [Detect], must not be None. name
-// is the file's name: it is for errors, and determines the format of a file that has only skippable
+// is the file's name. It appears in errors and determines the format of a file that has only skippable
 // frames. window is the maximum window of zstd frames in bytes, at least [MinWindow]; a frame needs
 // this much memory.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
@@ -69,17 +69,17 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	}
 	switch r.format {
 	case compress.Gzip:
-		r.from, err = gzip.NewReader(src)
+		r.decoder, err = gzip.NewReader(src)
 	case compress.Zstd:
 		var d *zstd.Decoder
 		d, err = zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(r.window)))
 		if err == nil {
-			r.from, r.close = d, d.Close
+			r.decoder, r.close = d, d.Close
 		}
 	case compress.BZ2:
-		r.from = bzip2.NewReader(src)
+		r.decoder = bzip2.NewReader(src)
 	case compress.LZ4:
-		r.from = lz4.NewReader(src)
+		r.decoder = lz4.NewReader(src)
 	default:
 		return nil, fmt.Errorf("%s: no reader for %s data", name, format)
 	}
@@ -118,7 +118,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	n, err := r.from.Read(p)
+	n, err := r.decoder.Read(p)
 	if err == io.EOF {
 		err = r.end()
 	} else if err != nil {
@@ -128,8 +128,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end handles the end of r.from. Only skippable frames and another LZ4 frame may follow. It
-// returns nil if r.from has more data, and io.EOF at the end of the file.
+// end handles the end of r.decoder. Only skippable frames and another LZ4 frame may follow. It
+// returns nil if r.decoder has more data, and io.EOF at the end of the file.
 func (r *Reader) end() error {
 	rest, err := r.skipFrames()
 	switch {
@@ -138,7 +138,7 @@ func (r *Reader) end() error {
 	case len(rest) == 0:
 		return io.EOF
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
-		r.from = lz4.NewReader(r.src)
+		r.decoder = lz4.NewReader(r.src)
 		return nil
 	}
 	return r.explain(errors.New("other data follows"))

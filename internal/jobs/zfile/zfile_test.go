@@ -214,7 +214,7 @@ func TestLibraryStopsAfterFrame(t *testing.T) {
 		{compress.BZ2, skippable, "first", true},
 	} {
 		count := &counter{r: bytes.NewReader(c.rest)}
-		r := &Reader{name: "file", format: c.format, src: bufio.NewReader(count), count: count, from: strings.NewReader("first")}
+		r := &Reader{name: "file", format: c.format, src: bufio.NewReader(count), count: count, decoder: strings.NewReader("first")}
 		got, err := io.ReadAll(r)
 		if string(got) != c.want || (err != nil) != c.isBad || err != nil && !errors.As(err, new(*Error)) {
 			t.Errorf("%s: reading a frame and %q = %q, %v, want %q", c.format, c.rest, got, err, c.want)
