@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -101,7 +102,7 @@ func (m *changesModel) step() {
 	case 6, 7:
 		id := m.rnd.IntN(40)
 		m.must("delete rows", func(ctx context.Context) error {
-			return must.Err(m.b.Table("t").DeleteRows(ctx, tables.Between("id", int64(id), int64(id+3))))
+			return must.Err(m.b.Table("t").DeleteRows(ctx, filter.Between("id", int64(id), int64(id+3))))
 		})
 	case 8:
 		m.must("compact", func(ctx context.Context) error { return must.Err(m.s.Compact(ctx, nil)) })

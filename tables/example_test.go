@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // Trade is a row of the table.
@@ -90,7 +91,7 @@ func ExampleAnd() {
 	type price struct {
 		Price float64 `arrow:"price"`
 	}
-	where := tables.And(tables.In("sym", "A", "it's"), tables.Gt("at", nineOClock), tables.Not(tables.Like("sym", "B%")))
+	where := filter.And(filter.In("sym", "A", "it's"), filter.Gt("at", nineOClock), filter.Not(filter.Like("sym", "B%")))
 	for p, err := range tables.Rows[price](ctx, table, &tables.ScanOptions{Filter: where}) {
 		if err != nil {
 			log.Print(err)

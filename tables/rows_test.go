@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -151,7 +152,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 		t.Fatalf("Rows yielded %d rows, want %d", next, len(all))
 	}
 	next = 0
-	for r, err := range tables.Rows[row](t.Context(), table, &tables.ScanOptions{Filter: tables.And(tables.Gt("N", 100), tables.In("N", 1, 101, 60_000))}) {
+	for r, err := range tables.Rows[row](t.Context(), table, &tables.ScanOptions{Filter: filter.And(filter.Gt("N", 100), filter.In("N", 1, 101, 60_000))}) {
 		if err != nil || r.N < 101 {
 			t.Fatalf("Rows yielded %+v, error %v; want only rows that match the filter", r, err)
 		}

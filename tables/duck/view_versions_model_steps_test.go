@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -161,7 +162,7 @@ func (m *versionsModel) step() {
 		m.allow(err)
 	case 8:
 		op("delete rows")
-		_, err := m.table.DeleteRows(ctx, tables.Between("n", m.next-4, m.next-2))
+		_, err := m.table.DeleteRows(ctx, filter.Between("n", m.next-4, m.next-2))
 		m.check(err)
 	case 9, 10, 11, 12, 13:
 		m.evolve(schema, op)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -130,7 +131,7 @@ func TestFalseBounds(t *testing.T) {
 	c := recordedTables(t)
 	at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	inserted := must.Get(c.store.Bucket("").Table("duckdb_v3").At(t.Context(), tables.AtVersion(3)))(t)
-	for _, o := range []*tables.ScanOptions{{Filter: tables.Eq("ts", at)}, {TimeColumn: "ts", From: at, To: at.Add(1)}} {
+	for _, o := range []*tables.ScanOptions{{Filter: filter.Eq("ts", at)}, {TimeColumn: "ts", From: at, To: at.Add(1)}} {
 		r := must.Get(inserted.Scan(t.Context(), o))(t)
 		if count, err := tabletest.CountRows(r); err != nil || count != 1 {
 			t.Errorf("%+v: %d rows, error %v, want 1 row", o, count, err)

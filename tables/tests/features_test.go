@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -264,7 +265,7 @@ func TestTableWithoutIO(t *testing.T) {
 			"EditRules":      func() error { return table.EditRules(ctx, tables.RuleEdit{Remove: []string{"r"}}) },
 			"ChangeMetadata": func() error { return table.ChangeMetadata(ctx, tables.MetadataChange{}) },
 			"SetSettings":    func() error { return table.SetSettings(ctx, tables.Settings{}) },
-			"DeleteRows":     func() error { _, err := table.DeleteRows(ctx, tables.Eq("n", 1)); return err },
+			"DeleteRows":     func() error { _, err := table.DeleteRows(ctx, filter.Eq("n", 1)); return err },
 			"Delete":         func() error { return table.Delete(ctx) },
 			"Rename":         func() error { return table.Rename(ctx, b, "u") },
 		} {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/duck"
 )
 
@@ -103,7 +104,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 		if err != nil {
 			return err
 		}
-		for t, err := range tables.Rows[Trade](ctx, table, &tables.ScanOptions{Filter: tables.Eq("id", 7)}) {
+		for t, err := range tables.Rows[Trade](ctx, table, &tables.ScanOptions{Filter: filter.Eq("id", 7)}) {
 			if err != nil {
 				return err
 			}

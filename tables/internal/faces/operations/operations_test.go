@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -183,7 +184,7 @@ func TestDecodeParameters(t *testing.T) {
 // TestFields checks that the page about the wire lists all fields of the tickets for a scan and for resampled rows, in any
 // order, and that Python's client sends them.
 func TestFields(t *testing.T) {
-	scan := tables.ScanOptions{Columns: []string{"a"}, Filter: tables.Eq("a", 1), Limit: 1, Last: 1, Part: 1, Dictionaries: true, From: time.Unix(1, 0), To: time.Unix(1, 0), TimeColumn: "a"}
+	scan := tables.ScanOptions{Columns: []string{"a"}, Filter: filter.Eq("a", 1), Limit: 1, Last: 1, Part: 1, Dictionaries: true, From: time.Unix(1, 0), To: time.Unix(1, 0), TimeColumn: "a"}
 	tabletest.CheckSet(t, scan, "Recycle", "ChunkRows") // the JSON lacks these two
 	table := Table{"b", "n", State{new(tables.Version), "s", time.Unix(1, 0)}}
 	checkFields(t, ScanCall, Scan{Partd: ScanCall, Table: table, ScanOptions: scan}, "from", "to", "time_column", // where selects times
