@@ -94,11 +94,6 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 	return b.store().infos(ctx, b.Name(), cmp.Or(f, new(Filter)))
 }
 
-// SetMetadata replaces the bucket's own metadata, and creates the bucket if it is missing.
-func (b *Bucket) SetMetadata(ctx context.Context, m Metadata) error {
-	return b.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
-}
-
 // ChangeMetadata changes the bucket's own metadata, and creates the bucket if it is missing.
 func (b *Bucket) ChangeMetadata(ctx context.Context, c MetadataChange) error {
 	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), "", c) })

@@ -65,7 +65,7 @@ func TestMetadataExact(t *testing.T) {
 	for i := range 1000 {
 		many[fmt.Sprint("key ", i)] = i
 	}
-	must.Do(t, b.Table("a").SetMetadata(t.Context(), many))
+	must.Do(t, b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: many, Replace: true}))
 	n := 0
 	for _, err := range b.Tables(t.Context(), &tables.Filter{Metadata: many}) {
 		must.Do(t, err)
@@ -74,16 +74,16 @@ func TestMetadataExact(t *testing.T) {
 	if n != 1 {
 		t.Errorf("listing with 1000 metadata keys found %d tables, want 1", n)
 	}
-	if err := b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": "\xff"}); err == nil {
+	if err := b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": "\xff"}, Replace: true}); err == nil {
 		t.Error("SetMetadata with invalid UTF-8 succeeded, want an error")
 	}
 	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
-	must.Do(t, b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deep)}))
+	must.Do(t, b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": json.RawMessage(deep)}, Replace: true}))
 	must.Do(t, s.Close())
 	b = tabletest.Open(t, s.Dir(), nil).Bucket("b")
 	tabletest.WantRows(t, b, "a", 1)
 	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
-	if err := b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deeper)}); err == nil {
+	if err := b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": json.RawMessage(deeper)}, Replace: true}); err == nil {
 		t.Error("SetMetadata with too many levels succeeded, want an error")
 	}
 	tabletest.WantRows(t, b, "a", 1)

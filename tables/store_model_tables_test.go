@@ -373,7 +373,7 @@ func (m *model) update(ctx context.Context, _ tables.TableName) error {
 
 func (m *model) setMetadata(ctx context.Context, name tables.TableName) error {
 	meta, exists := tables.Metadata{"m": fmt.Sprint(m.next)}, m.exists(name)
-	err := m.table(name).SetMetadata(ctx, meta)
+	err := m.table(name).ChangeMetadata(ctx, tables.MetadataChange{Set: meta, Replace: true})
 	if exists && err == nil {
 		m.tables[name].meta = meta
 	}

@@ -172,11 +172,6 @@ func (t *Table) Delete(ctx context.Context) error {
 	return t.update(ctx, "delete", func(txn *Txn) error { return txn.Delete(t.Bucket().Name(), t.Name()) })
 }
 
-// SetMetadata is like Table.SetMetadata or, if name is "", Bucket.SetMetadata, but is part of the transaction.
-func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
-	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
-}
-
 // ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
@@ -207,11 +202,6 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 		return cur.Metadata(), err
 	})
 	return nil
-}
-
-// SetMetadata replaces the table's metadata.
-func (t *Table) SetMetadata(ctx context.Context, m Metadata) error {
-	return t.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
 }
 
 // ChangeMetadata changes the table's metadata in one commit.

@@ -24,7 +24,7 @@ func TestTree(t *testing.T) {
 	s.putQuery("", hostileName, "SELECT 1 AS x")
 	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
-	must.Do(t, s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}))
+	must.Do(t, s.store.Bucket("B").Table("t3").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"Exchange": "Nyse", "n": 7}, Replace: true}))
 	must.Get(s.store.Bucket("B").Snapshot(ctx, "before"))(t)
 	read := func(query string) (names []string, next *treePosition, snapshots int) {
 		_, text := s.wantGet("/api/tree?"+query, 200)

@@ -77,7 +77,7 @@ func keyedRequests() []keyedRequest {
 		{
 			name: "properties", method: "POST", path: "namespaces/ns/properties", code: 200, body: always(object{"updates": object{"k": "v"}, "removals": []string{"old", "none"}}),
 			undo: func(c *catalog) {
-				must.Do(c, c.store.Bucket("ns").SetMetadata(c.Context(), tables.Metadata{"k": "later"}))
+				must.Do(c, c.store.Bucket("ns").ChangeMetadata(c.Context(), tables.MetadataChange{Set: tables.Metadata{"k": "later"}, Replace: true}))
 			},
 			check: func(c *catalog) bool {
 				m, err := c.store.Bucket("ns").Metadata(c.Context())

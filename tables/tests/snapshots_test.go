@@ -27,7 +27,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		tabletest.Put(t, b, name, tables.PutAppend, 2) // stays in the tail
 	}
 	tabletest.Put(t, b, "none", tables.PutError) // a table without rows or synced metadata
-	must.Do(t, b.Table("deleted").SetMetadata(t.Context(), tables.Metadata{"k": "v", "n": 5}))
+	must.Do(t, b.Table("deleted").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": "v", "n": 5}, Replace: true}))
 	must.Do(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"of": []any{"bucket"}}}))
 	tabletest.Snapshot(t, b, "one")
 

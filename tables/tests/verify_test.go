@@ -184,7 +184,7 @@ func fillFlipStore(t *testing.T, s *tables.Store) {
 		}
 	}
 	tabletest.Snapshot(t, b, "s1")
-	must.Do(t, b.Table("t1").SetMetadata(t.Context(), map[string]any{"k": "v"}))
+	must.Do(t, b.Table("t1").ChangeMetadata(t.Context(), tables.MetadataChange{Set: map[string]any{"k": "v"}, Replace: true}))
 	for i := range 4 {
 		tabletest.Put(t, b, fmt.Sprint("t", i), tables.PutAppend, 1000)
 	}

@@ -194,7 +194,7 @@ func writeTables(t *testing.T, dir string) {
 	putTrades(t, b.Table("trades"), 1)
 	_, foldErr := s.Fold(t.Context(), nil)
 	_, snapshotErr := b.Snapshot(t.Context(), "before")
-	metadataErr := b.Table("trades").SetMetadata(t.Context(), tables.Metadata{"exchange": "nyse"})
+	metadataErr := b.Table("trades").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"exchange": "nyse"}, Replace: true})
 	putTrades(t, b.Table("trades"), 2) // stays in the tail
 	_, backupErr := s.Backup(t.Context(), backup, "monday")
 	deletes := openTables(t, filepath.Join(dir, "iceberg"))

@@ -40,7 +40,7 @@ func TestClean(t *testing.T) {
 	} {
 		put(t, s, "in", tables.PutReplace, batch.NewSlice(0, 2))
 		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // stays in the tail
-		must.Do(t, s.Bucket("").Table("in").SetMetadata(t.Context(), tables.Metadata{"x": "y"}))
+		must.Do(t, s.Bucket("").Table("in").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"x": "y"}, Replace: true}))
 		_, wantTypes := text(t, s, "in")
 		c.o.Source = tableName("in")
 		to := tableName("out")
