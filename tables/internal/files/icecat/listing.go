@@ -30,12 +30,17 @@ type Listed struct {
 // that is only a maximum. Commits add the property if the summary's totals do not say how many rows delete files leave.
 const RowsProperty = "partd.rows"
 
+// SummaryOf returns the properties in the summary of s, which must not be modified. s can be nil, or lack a summary.
+func SummaryOf(s *table.Snapshot) iceberg.Properties {
+	if s == nil || s.Summary == nil {
+		return nil
+	}
+	return s.Summary.Properties
+}
+
 // Totals sets the numbers of rows, bytes and files, according to a snapshot's summary.
 func (l *Listed) Totals(s *table.Snapshot) {
-	var p iceberg.Properties
-	if s.Summary != nil {
-		p = s.Summary.Properties
-	}
+	p := SummaryOf(s)
 	l.Rows, l.Bytes, l.Files = p.GetInt64("total-records", 0), p.GetInt64("total-files-size", 0), p.GetInt64("total-data-files", 0)
 	l.AtMost = p.GetInt64("total-delete-files", 0)|p.GetInt64("total-position-deletes", 0)|p.GetInt64("total-equality-deletes", 0) != 0
 	text, atMost := strings.CutPrefix(p[RowsProperty], "<=")

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
@@ -116,10 +117,7 @@ func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // number returns a snapshot's property as a number. ok is false if the snapshot lacks the property.
 func number(s *table.Snapshot, property string) (n int64, ok bool) {
-	if s.Summary == nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
+	n, err := strconv.ParseInt(icecat.SummaryOf(s)[property], 10, 64)
 	return n, err == nil
 }
 

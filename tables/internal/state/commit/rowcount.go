@@ -72,7 +72,7 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 // hasRowCount reports whether a snapshot, which can be nil, has icecat.RowsProperty. The totals of later snapshots are
 // sums that began with its totals, and can thus be equally wrong.
 func hasRowCount(s *table.Snapshot) bool {
-	return s != nil && s.Summary != nil && s.Summary.Properties[icecat.RowsProperty] != ""
+	return icecat.SummaryOf(s)[icecat.RowsProperty] != ""
 }
 
 // countRows returns the number of rows in a snapshot. atMost reports whether position or equality deletes apply; the

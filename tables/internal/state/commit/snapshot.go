@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -293,9 +294,7 @@ func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 // Totals returns a snapshot's properties for its row and file counts.
 func Totals(s *table.Snapshot) iceberg.Properties {
 	totals := iceberg.Properties{}
-	if s.Summary != nil {
-		maps.Copy(totals, s.Summary.Properties)
-		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
-	}
+	maps.Copy(totals, icecat.SummaryOf(s))
+	maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
 	return totals
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // UserProperty is the property of a snapshot's summary with the name of the user whose call to a server made the
@@ -33,12 +35,7 @@ func MayAudit(ctx context.Context) bool {
 }
 
 // UserOf returns the name of the user who made a version, or "" if it is unknown.
-func UserOf(s *table.Snapshot) string {
-	if s.Summary == nil {
-		return ""
-	}
-	return s.Summary.Properties[UserProperty]
-}
+func UserOf(s *table.Snapshot) string { return icecat.SummaryOf(s)[UserProperty] }
 
 // WithoutUsers returns meta without the names of users, for callers who may not know them.
 func WithoutUsers(meta table.Metadata) (table.Metadata, error) {

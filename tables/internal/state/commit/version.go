@@ -12,6 +12,8 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
@@ -222,8 +224,5 @@ func IsAmbiguous(meta table.Metadata) func(version int64) bool {
 }
 
 func putVersionsOf(s *table.Snapshot) []string {
-	if s.Summary == nil {
-		return nil
-	}
-	return strings.Split(s.Summary.Properties[putVersions], ",")
+	return strings.Split(icecat.SummaryOf(s)[putVersions], ",")
 }
