@@ -166,6 +166,17 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, PropertyUpdates(props, removed), "")
 }
 
+// ParseProperty parses the JSON in the named property of a table or a namespace. "" is the zero value.
+func ParseProperty[T any](name, text string) (value T, err error) {
+	if text == "" {
+		return value, nil
+	}
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		return value, fmt.Errorf("property %s: %w", name, err)
+	}
+	return value, nil
+}
+
 // PropertyUpdates returns the updates of a table's metadata that set and remove properties.
 func PropertyUpdates(set iceberg.Properties, removed []string) (updates []table.Update) {
 	if len(set) > 0 {

@@ -2,13 +2,13 @@ package definition
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -23,14 +23,8 @@ type pastSettings struct {
 	Settings string `json:"settings"` // value of SettingsProperty
 }
 
-func historyOf(meta table.Metadata) (past []pastSettings, err error) {
-	if text := meta.Properties()[HistoryProperty]; text != "" {
-		err = json.Unmarshal([]byte(text), &past)
-		if err != nil {
-			err = fmt.Errorf("property %s: %w", HistoryProperty, err)
-		}
-	}
-	return past, err
+func historyOf(meta table.Metadata) ([]pastSettings, error) {
+	return icecat.ParseProperty[[]pastSettings](HistoryProperty, meta.Properties()[HistoryProperty])
 }
 
 // ForSnapshot returns the definition that a version of a table had: its columns, and the settings that order its rows.
@@ -119,14 +113,8 @@ type Replacement struct {
 }
 
 // Replacements returns a table's replacements, in order.
-func Replacements(meta table.Metadata) (all []Replacement, err error) {
-	if text := meta.Properties()[ReplacementsProperty]; text != "" {
-		err = json.Unmarshal([]byte(text), &all)
-		if err != nil {
-			err = fmt.Errorf("property %s: %w", ReplacementsProperty, err)
-		}
-	}
-	return all, err
+func Replacements(meta table.Metadata) ([]Replacement, error) {
+	return icecat.ParseProperty[[]Replacement](ReplacementsProperty, meta.Properties()[ReplacementsProperty])
 }
 
 // WithReplacement returns after, a table's metadata with the columns of a change that replaces all rows. It adds the

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
@@ -151,13 +152,9 @@ func (c Compression) codec() string {
 const SettingsProperty = "partd.settings"
 
 // ParseSettings parses the value of SettingsProperty.
-func ParseSettings(text string) (s Settings, err error) {
-	if text != "" {
-		if err := json.Unmarshal([]byte(text), (*storedSettings)(&s)); err != nil {
-			return s, fmt.Errorf("property %s: %w", SettingsProperty, err)
-		}
-	}
-	return s, nil
+func ParseSettings(text string) (Settings, error) {
+	s, err := icecat.ParseProperty[storedSettings](SettingsProperty, text)
+	return Settings(s), err
 }
 
 // property returns the value of SettingsProperty, after checking the settings against a table's columns.

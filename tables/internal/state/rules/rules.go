@@ -128,14 +128,8 @@ type Edit struct {
 }
 
 // Parse parses rules in their stored form. "" means no rules.
-func Parse(text string) (all []Rule, err error) {
-	if text != "" {
-		err = json.Unmarshal([]byte(text), &all)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("property %s: %w", icecat.RulesProperty, err)
-	}
-	return all, nil
+func Parse(text string) ([]Rule, error) {
+	return icecat.ParseProperty[[]Rule](icecat.RulesProperty, text)
 }
 
 // MissingError is the name of a rule that an edit refers to but that does not exist.
