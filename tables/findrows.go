@@ -38,7 +38,7 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	}
 	for i, f := range datafile.ToRead(t, tasks) {
 		var key []byte
-		f = f.WithDeletes(scan.Columns, func(firstRow int64, keep []bool, columns []arrow.Array) error {
+		err := scan.Visit(ctx, f, scan.Columns, func(firstRow int64, keep []bool, columns []arrow.Array) error {
 			appendKey := k.appender(columns)
 			for j := range keep {
 				if keep[j] && k.hasKey(columns, j) {
@@ -49,14 +49,11 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 						}
 					}
 				}
-				keep[j] = false // the scan returns no rows
 			}
 			return nil
 		})
-		for _, err := range scan.Read(ctx, []datafile.File{f}) {
-			if err != nil {
-				return nil, err
-			}
+		if err != nil {
+			return nil, err
 		}
 	}
 	if err := w.Close(); err != nil {

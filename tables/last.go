@@ -4,7 +4,10 @@ import (
 	"math"
 	"slices"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -80,12 +83,9 @@ func (r *rowScan) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err
 	}
-	for b, err := range r.batches {
-		if err != nil {
-			return 0, err
-		}
+	err = batches.ForEach(r.batches, func(b arrow.RecordBatch) error {
 		count += b.NumRows()
-		b.Release()
-	}
-	return count, nil
+		return nil
+	})
+	return count, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
@@ -146,22 +147,17 @@ func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *de
 	if err := r.plan(slices.Compact(columns)); err != nil {
 		return err
 	}
-	for b, err := range r.batches {
-		if err == nil && deleted != nil {
-			var kept arrow.RecordBatch
-			kept, err = deleted.remaining(b)
-			b.Release()
-			b = kept
+	return batches.ForEach(r.batches, func(b arrow.RecordBatch) error {
+		if deleted == nil {
+			return each(b)
 		}
-		if err == nil {
-			err = each(b)
-			b.Release()
-		}
+		kept, err := deleted.remaining(b)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		defer kept.Release()
+		return each(kept)
+	})
 }
 
 // reader returns a reader of a table's files, without rows in the tail.

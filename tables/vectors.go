@@ -24,10 +24,9 @@ func (w *rewrite) canMark(tasks []table.FileScanTask) bool {
 
 // locate returns the rows that d selects in the tasks' files. The bitmaps need at most limit bytes.
 func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask, limit int64) (datafile.Deleted, error) {
-	found, columns, marking := datafile.Deleted{}, scan.Schema(), *scan
-	marking.Columns = nil // the scan returns no rows
+	found, columns := datafile.Deleted{}, scan.Schema()
 	for _, f := range datafile.ToRead(t, tasks) {
-		marked := f.WithDeletes(scan.Columns, func(firstRow int64, keep []bool, values []arrow.Array) error {
+		err := scan.Visit(ctx, f, scan.Columns, func(firstRow int64, keep []bool, values []arrow.Array) error {
 			b := array.NewRecordBatch(columns, values, int64(len(keep)))
 			defer b.Release()
 			deleted, err := d.matches(b)
@@ -35,14 +34,11 @@ func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *ta
 				if keep[i] && deleted[i] {
 					err = found.Add(f.Path, firstRow+int64(i), limit)
 				}
-				keep[i] = false
 			}
 			return err
 		})
-		for _, err := range marking.Read(ctx, []datafile.File{marked}) {
-			if err != nil {
-				return nil, err
-			}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return found, nil

@@ -242,16 +242,8 @@ func (f *scratchFile) writeBatches(ctx context.Context, stored *arrow.Schema, ro
 	if err != nil {
 		return errors.Join(err, f.out.Close())
 	}
-	for b, err := range rows {
-		if err == nil {
-			err = f.writeBatch(ctx, w, columns, b)
-			b.Release()
-		}
-		if err != nil {
-			return errors.Join(err, w.Close())
-		}
-	}
-	return w.Close()
+	err = batches.ForEach(rows, func(b arrow.RecordBatch) error { return f.writeBatch(ctx, w, columns, b) })
+	return errors.Join(err, w.Close())
 }
 
 func (f *scratchFile) writeBatch(ctx context.Context, w *pqarrow.FileWriter, columns *arrow.Schema, rows arrow.RecordBatch) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
 
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
@@ -293,15 +294,5 @@ func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, column
 		return err
 	}
 	scan := &Scan{Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Columns: columns, Rows: BatchRows}
-	for b, err := range scan.Read(ctx, []File{{Path: f.FilePath()}}) {
-		if err != nil {
-			return err
-		}
-		err = use(b)
-		b.Release()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return batches.ForEach(scan.Read(ctx, []File{{Path: f.FilePath()}}), use)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rows/batches"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
@@ -87,6 +88,16 @@ func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []boo
 	return f
 }
 
+// Visit calls visit with the given columns of a file's rows. keep says which rows are not deleted. firstRow is the
+// number of the first row in the file. Visit reads no other columns.
+func (s *Scan) Visit(ctx context.Context, f File, columns []Column, visit func(firstRow int64, keep []bool, columns []arrow.Array) error) error {
+	f = f.WithDeletes(columns, func(firstRow int64, keep []bool, columns []arrow.Array) error {
+		defer clear(keep) // the scan yields no rows
+		return visit(firstRow, keep, columns)
+	})
+	return batches.ForEach(s.Read(ctx, []File{f}), func(arrow.RecordBatch) error { return nil })
+}
+
 // DeletedRows returns, for each task, a bitmap of the rows that the task's delete files delete: bit i%64 of element
 // i/64 stands for row i. Each bitmap ends at the last deleted row, so it is empty if no row is deleted. If the bitmaps
 // need more than maxBytes, DeletedRows returns an error that wraps partd.ErrTooLarge.
@@ -106,7 +117,7 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 	}
 	err = parallel.Each(ctx, slices.Values(affected), runtime.GOMAXPROCS(0), func(ctx context.Context, i int) error {
 		deleted := Deleted{} // only for file i, because Deleted is not safe for concurrent use
-		f := files[i].WithDeletes(nil, func(firstRow int64, keep []bool, _ []arrow.Array) error {
+		err := scan.Visit(ctx, files[i], nil, func(firstRow int64, keep []bool, _ []arrow.Array) error {
 			counted := int64(len(deleted[files[i].Path]))
 			for j, kept := range keep {
 				if !kept {
@@ -114,7 +125,6 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 						return err
 					}
 				}
-				keep[j] = false // the scan returns no rows
 			}
 			grown := 8 * (int64(len(deleted[files[i].Path])) - counted)
 			if size.Add(grown) > maxBytes || firstRow/8 > maxBytes { // a damaged footer can claim any number of rows
@@ -122,13 +132,8 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 			}
 			return nil
 		})
-		for _, err := range scan.Read(ctx, []File{f}) {
-			if err != nil {
-				return err
-			}
-		}
-		bitmaps[i] = deleted[f.Path]
-		return nil
+		bitmaps[i] = deleted[files[i].Path]
+		return err
 	})
 	return bitmaps, err
 }

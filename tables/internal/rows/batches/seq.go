@@ -65,6 +65,20 @@ func Map(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Seq) Seq {
 	}
 }
 
+// ForEach calls use with each batch, and then releases it. It ends at the first error.
+func ForEach(rows Seq, use func(arrow.RecordBatch) error) error {
+	for b, err := range rows {
+		if err == nil {
+			err = use(b)
+			b.Release()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Until yields the batches that next returns, until next returns nil.
 func Until(next func() (arrow.RecordBatch, error)) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
