@@ -187,9 +187,6 @@ func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table,
 
 // countFiles returns the number of a table's data files, and how many of them are small.
 func countFiles(ctx context.Context, t *table.Table) (all, small int, err error) {
-	if t.CurrentSnapshot() == nil {
-		return 0, 0, nil
-	}
 	files, err := datafile.Files(ctx, t)
 	for _, f := range files {
 		if f.FileSizeBytes() < limitsOf(t).large {

@@ -141,9 +141,6 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 
 // removeAll plans the removal of all files.
 func (c *rowChange) removeAll(ctx context.Context) error {
-	if c.w.t.CurrentSnapshot() == nil {
-		return nil
-	}
 	tasks, err := datafile.Tasks(ctx, c.w.t)
 	if err != nil {
 		return err

@@ -117,7 +117,7 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 
 // tasks returns the table's files in this state, or nil if it has none. The result must not be modified.
 func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
-	if v.fileTasks == nil && v.t.CurrentSnapshot() != nil {
+	if v.fileTasks == nil {
 		v.fileTasks, err = datafile.Tasks(ctx, v.t, v.scanOptions()...)
 	}
 	return v.fileTasks, err

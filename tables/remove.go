@@ -38,13 +38,9 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 // such rows according to their bounds or positions, and rewrites the others. If w.vectors is set, it writes deletion
 // vectors instead, if possible.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
-	var tasks []table.FileScanTask
-	var err error
-	if w.t.CurrentSnapshot() != nil {
-		tasks, err = datafile.Tasks(ctx, w.t)
-		if err != nil {
-			return err
-		}
+	tasks, err := datafile.Tasks(ctx, w.t)
+	if err != nil {
+		return err
 	}
 	dropped := map[string]bool{}
 	drop := func(task table.FileScanTask) {

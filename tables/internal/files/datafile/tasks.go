@@ -24,7 +24,7 @@ import (
 )
 
 // Tasks returns a table version's data files in row order, with one task for each. By default, it uses the current
-// version.
+// version. A table without a current version has none.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if cached, ok := cachedTasks.Load(weak.Make(t)); ok {

@@ -38,9 +38,6 @@ func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
 // Files returns the version's files, in order of arrival.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
-	if s.table.CurrentSnapshot() == nil {
-		return nil, nil
-	}
 	tasks, err := datafile.Tasks(ctx, s.table, s.version...)
 	for _, task := range tasks {
 		files = append(files, s.File(task))
