@@ -210,19 +210,14 @@ func (p *pacer) pause(ctx context.Context) error {
 	return err
 }
 
-// rows yields batches, with a pause after each.
+// rows yields batches, with a pause before each. The work between two pauses is the use of a batch, and the reading of
+// the next one.
 func (p *pacer) rows(ctx context.Context) func(batches.Seq) batches.Seq {
-	return func(rows batches.Seq) batches.Seq {
-		return func(yield func(arrow.RecordBatch, error) bool) {
-			for b, err := range rows {
-				if !yield(b, err) || err != nil {
-					return
-				}
-				if err := p.pause(ctx); err != nil {
-					yield(nil, err)
-					return
-				}
-			}
+	return batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		if err := p.pause(ctx); err != nil {
+			b.Release()
+			return nil, err
 		}
-	}
+		return b, nil
+	})
 }
