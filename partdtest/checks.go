@@ -85,7 +85,7 @@ func checks() []check {
 		{"open-close-early", "", openCloseEarly},
 		{"flush", CanFlush, func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
 		{"sync", CanSync, func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
-		{"close", CanClose, closedOps},
+		{"close", CanClose, opsAfterClose},
 		{"close-empty", CanClose, closeUnused},
 		{"close-cancelled", CanClose, closeCancelled},
 		{"concurrent-append", "", concurrentAppend},

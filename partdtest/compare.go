@@ -68,7 +68,7 @@ var comparisons = []struct {
 // compareHas checks Has for two keys with values, two keys with empty values, and a missing key.
 func compareHas(ctx context.Context, store partd.Partd, want model) error {
 	const keysPerKind = 2
-	checked := map[bool]int{} // keys checked so far, by whether the value is empty
+	checked := map[bool]int{} // number of keys checked so far, by whether the value is empty
 	check := func(key string) error {
 		_, exists := want[key]
 		got, err := partd.Has(ctx, store, key)
@@ -192,7 +192,7 @@ func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) 
 	return values, scanInto(values, partd.Scan(ctx, store))
 }
 
-// scanParts scans the parts with the given indexes, and returns all their values. It returns an error if
+// scanParts scans the parts with the given indexes and returns all their values. It returns an error if
 // two parts contain the same key.
 func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.Seq[int]) (map[string][]byte, error) {
 	values := map[string][]byte{}

@@ -19,7 +19,7 @@ const (
 type appender struct {
 	e      *env
 	writer int
-	counts [sharedKeyCount]int // for each key, the number of pieces appended to it
+	counts [sharedKeyCount]int // number of pieces appended to each key
 	clock  *atomic.Int64       // shared by all appenders; ticks when an append begins or ends
 	spans  map[keyedPiece]span // when each piece was appended
 }
@@ -156,7 +156,7 @@ func appendWhileReading(e *env) {
 }
 
 // getReader returns a function that gets two of the shared keys. Each value must consist of whole
-// appends, and must begin with the value that an earlier call read.
+// appends and begin with the value that an earlier call read.
 func (e *env) getReader(seed uint64) func() error {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	previous := map[string][]byte{}

@@ -96,7 +96,7 @@ func (e *env) delete(keys ...string) {
 	e.model.delete(keys...)
 }
 
-// pop removes keys, and checks that Pop returns their values.
+// pop removes keys and checks that Pop returns their values.
 func (e *env) pop(keys ...string) [][]byte {
 	e.Helper()
 	values, err := partd.Pop(e.ctx, e.store, keys...)
@@ -140,7 +140,7 @@ func (e *env) checkValues(label string, keys []string, values [][]byte) {
 	}
 }
 
-// checkOpen checks that Open returns the value of a key in the model, and reads it size bytes at a
+// checkOpen checks that Open returns the value that a key has in the model. It reads size bytes at a
 // time.
 func (e *env) checkOpen(key string, size int) {
 	e.Helper()
@@ -191,12 +191,12 @@ type operation struct {
 }
 
 // expectFailures checks that each operation, if the store supports it, fails with an error that
-// isExpected accepts. rule is the text of the failure if an operation does not fail so.
+// isExpected accepts. rule follows the operation's name in the message of a test failure.
 func (e *env) expectFailures(rule string, isExpected func(error) bool, operations []operation) {
 	e.Helper()
 	for _, op := range operations {
 		if err := op.call(); !isExpected(err) && !errors.Is(err, errors.ErrUnsupported) {
-			e.Errorf("%s %s: %v", op.name, rule, err)
+			e.Errorf("%s %s, but returned the error %v", op.name, rule, err)
 		}
 		if !e.closed {
 			e.check(op.name + " must change nothing if it fails")
@@ -214,11 +214,11 @@ func (e *env) withTimeout(label string, f func() error) {
 		e.must(label, err)
 	case <-time.After(e.suite.hangTimeout):
 		e.closed = true // closing would hang too
-		e.Fatalf("%s: not finished after %v; possibly a deadlock", label, e.suite.hangTimeout)
+		e.Fatalf("%s has not finished after %v; possibly a deadlock", label, e.suite.hangTimeout)
 	}
 }
 
-// checkUsable runs f, and then checks that the store still works. label describes f.
+// checkUsable runs f and then checks that the store still works. label describes f.
 func (e *env) checkUsable(label string, f func() error) {
 	e.Helper()
 	added := entry("a", "1")
@@ -232,7 +232,7 @@ func (e *env) checkUsable(label string, f func() error) {
 	e.check("after " + label)
 }
 
-// breakOut ranges over an iterator, and breaks out of the loop when stop returns true. n is the
+// breakOut ranges over an iterator and breaks out of the loop when stop returns true. n is the
 // number of the item, from 1.
 func breakOut[T any](items iter.Seq2[T, error], stop func(n int, item T) bool) error {
 	n := 0
@@ -248,7 +248,7 @@ func breakOut[T any](items iter.Seq2[T, error], stop func(n int, item T) bool) e
 	return nil
 }
 
-// breakAfter breaks out of one new iterator for each limit, after that number of items.
+// breakAfter opens a new iterator for each limit and breaks out of it after that number of items.
 func breakAfter[T any](list func() iter.Seq2[T, error], limits ...int) error {
 	for _, limit := range limits {
 		if err := breakOut(list(), func(n int, _ T) bool { return n == limit }); err != nil {
@@ -280,7 +280,7 @@ func each[T any](name string, items iter.Seq2[T, error], visit func(T) error) er
 }
 
 // checkCancelled cancels an iterator's context after the first item. The iterator must either end
-// with a correct error, or yield all items: the results of count must then add up to total.
+// with a correct error or yield all items, so that the results of count add up to total.
 func checkCancelled[T any](e *env, name string, total int, list func(context.Context) iter.Seq2[T, error], count func(T) int) {
 	e.Helper()
 	ctx, cancel := context.WithCancelCause(e.ctx)
@@ -313,7 +313,7 @@ func runAll(fs []func() error) error {
 	return errors.Join(errs...)
 }
 
-// numbered returns n functions, of which function i calls run(i).
+// numbered returns n functions; function i calls run(i).
 func numbered(n int, run func(i int) error) []func() error {
 	fs := make([]func() error, n)
 	for i := range fs {
@@ -351,7 +351,7 @@ func (e *env) whileRunning(writers []func() error, readers ...func() error) {
 
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// randomText returns n pseudo-random bytes, which are always the same for a seed.
+// randomText returns n pseudorandom bytes that depend only on the seed.
 func randomText(n int, seed uint64) string {
 	b := make([]byte, 0, n+7)
 	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {

@@ -20,7 +20,7 @@ func longKeys() []string {
 	return append(keys, repeat("\u00e9", 256), repeat("/", 300), repeat("%", 300), "!"+repeat("k", 299), repeat("K", 300))
 }
 
-// checkDistinct changes the values of keys in several ways, and checks that the changes do not affect
+// checkDistinct changes the values of keys in several ways and checks that the changes do not affect
 // other keys.
 func (e *env) checkDistinct(keys []string) {
 	e.Helper()

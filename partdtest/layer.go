@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// layerAbility is an interface of package partd, or io.Closer.
+// layerAbility describes an interface that a layer may implement: one of package partd, or io.Closer.
 type layerAbility struct {
 	name    string
 	ability Ability // if Options.Without lists it, a layer may lack the interface

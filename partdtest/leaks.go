@@ -40,11 +40,11 @@ func (before resources) checkLeaks(t tester) {
 		time.Sleep(wait)
 	}
 	if current.files > before.files {
-		t.Errorf("%d files were open before the checks, and %d afterwards: a store has not closed its files", before.files, current.files)
+		t.Errorf("%d files were open before the checks, but %d afterwards: a store has not closed its files", before.files, current.files)
 	}
 	if current.goroutines > before.goroutines+1 {
 		stacks := make([]byte, 1<<20)
-		t.Errorf("%d goroutines ran before the checks, and %d afterwards, although every store is closed:\n%s",
+		t.Errorf("%d goroutines ran before the checks, but %d afterwards, although every store is closed:\n%s",
 			before.goroutines+1, current.goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 }

@@ -44,7 +44,7 @@ func (e *env) checkKeepsContent(name string, op func() error) {
 	e.check(name + " after Drop")
 }
 
-func closedOps(e *env) {
+func opsAfterClose(e *env) {
 	e.append(entry("a", "1"))
 	sessionOps := e.sessionOps()
 	e.withTimeout("Close", func() error { return partd.Close(e.ctx, e.store) })
@@ -80,8 +80,8 @@ func closeUnused(e *env) {
 	e.closed = true
 }
 
-// closeCancelled checks that a context that has ended keeps Close neither from closing the store nor from
-// reporting data that it could not flush.
+// closeCancelled checks that, with an ended context, Close still closes the store and reports data that it
+// could not flush.
 func closeCancelled(e *env) {
 	e.fill(30)
 	ctx, cancel := context.WithCancel(e.ctx)

@@ -14,8 +14,8 @@ import (
 type Ability string
 
 // These are the abilities, each with its interface in package partd. A store has an ability if
-// partd's function for it does not return errors.ErrUnsupported. So a store that can list can also
-// scan and stat, because partd.Scan and partd.Stat fall back to Keys.
+// partd's function for it does not return errors.ErrUnsupported. A store that can list can therefore
+// also scan and stat, because partd.Scan and partd.Stat fall back to Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
@@ -52,8 +52,8 @@ type Options struct {
 	LargeValue int
 	// Pieces is the number of appends in the check of a value with many appends. 0 means 300.
 	Pieces int
-	// Parts is the number of randomly chosen parts that are scanned by the check that divides a
-	// scan into 65,536 parts. 0 means all that it can scan within 5 seconds.
+	// Parts is how many randomly chosen parts are scanned by the check that divides a scan into
+	// 65,536 parts. 0 means as many as it can scan within 5 seconds.
 	Parts int
 	// MachineRuns limits the number of stores that StateMachine opens; 0 means no limit. Set
 	// MachineRuns if opening a store is slow. After a failure, StateMachine may open more stores,
@@ -61,8 +61,8 @@ type Options struct {
 	MachineRuns int
 }
 
-// haveFallback lists abilities that partd's functions replace with others.
-var haveFallback = []Ability{CanHas, CanOpen, CanScan, CanStat}
+// withFallback lists abilities for which partd's functions can use other abilities instead.
+var withFallback = []Ability{CanHas, CanOpen, CanScan, CanStat}
 
 // probe records in s.can the abilities of the stores that s.open returns.
 func (s *suite) probe(t tester) {
@@ -97,7 +97,7 @@ func (s *suite) probe(t tester) {
 		}
 	}
 	for _, a := range s.opts.Without {
-		if s.can[a] && !slices.Contains(haveFallback, a) {
+		if s.can[a] && !slices.Contains(withFallback, a) {
 			t.Errorf("the store can %s, but Options.Without lists it", a)
 		}
 	}

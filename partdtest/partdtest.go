@@ -42,7 +42,7 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 	}
 }
 
-// tester has the methods of testing.T that the suite uses. This package's own tests implement it, to
+// tester has the methods of testing.T that the suite uses. This package's own tests implement it to
 // record the failures of faulty stores.
 type tester interface {
 	rapid.TB

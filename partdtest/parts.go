@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// checkParts scans all parts, and checks that each key of the model is in one of them.
+// checkParts scans all parts and checks that each key of the model is in one of them.
 func (e *env) checkParts(label string, parts int) {
 	e.Helper()
 	values, err := scanParts(e.ctx, e.store, parts, allParts(parts))
@@ -47,7 +47,7 @@ func partsComplete(e *env) {
 	original := e.keysByPart(16)
 	for part, keys := range original {
 		if len(keys) > len(e.model)/2 {
-			e.Errorf("part %d of 16 has %d of %d keys, which leaves too few to the other parts", part, len(keys), len(e.model))
+			e.Errorf("part %d of 16 has %d of %d keys, which leaves too few for the other parts", part, len(keys), len(e.model))
 		}
 	}
 	compareParts := func(label string) {
@@ -79,8 +79,8 @@ func (e *env) keysByPart(parts int) [][]string {
 	return keys
 }
 
-// partsMax divides a scan into the maximum number of parts, and scans them, or only Options.Parts of them, in random
-// order. If the store is slow, partsMax stops early, and does not check that it has seen all keys.
+// partsMax divides a scan into the maximum number of parts. It scans them, or only Options.Parts of them, in random
+// order. If the store is slow, partsMax stops early and does not check that it has seen all keys.
 func partsMax(e *env) {
 	// the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
 	timeLimit := e.suite.partsTime

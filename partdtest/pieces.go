@@ -9,8 +9,8 @@ import (
 )
 
 // Concurrent writers append numbered pieces. A piece contains its writer's number and its own number,
-// and its length depends on both. So the pieces of a value can be distinguished, and missing, repeated,
-// torn or misplaced pieces can be detected.
+// and its length depends on both. The checks can therefore tell the pieces of a value apart and detect
+// missing, repeated, torn or misplaced pieces.
 
 type piece struct{ writer, number int }
 
@@ -49,7 +49,7 @@ func tornError(value, remaining []byte) error {
 	return fmt.Errorf("byte %d of %d does not begin a whole append: %q", offset, len(value), value[max(0, offset-20):min(len(value), offset+60)])
 }
 
-// checkSequence checks that each writer's pieces are numbered consecutively, and returns each
+// checkSequence checks that each writer's pieces are numbered consecutively and returns each
 // writer's next number. If fromStart is true, the first number must be 0.
 func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 	nextNumbers := map[int]int{}

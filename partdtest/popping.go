@@ -23,7 +23,7 @@ func popTwice(e *env) {
 	values := e.pop("a", "b", "a")
 	clear(values[0])
 	if string(values[2]) != "one" {
-		e.Fatalf("Pop of a key twice returned the same memory, but each value belongs to the caller")
+		e.Fatalf("Pop returned the same memory twice for a repeated key, but the caller owns each value")
 	}
 	e.check("Pop of a key twice")
 }
@@ -33,7 +33,7 @@ func popOwnership(e *env) {
 	v := e.pop("a")[0]
 	e.append(entry("a", "other"))
 	if string(v) != "first" {
-		e.Fatalf("the result of Pop belongs to the caller, but an Append changed it to %q", v)
+		e.Fatalf("an Append changed the result of Pop to %q, but the caller owns it", v)
 	}
 	overwrite(v)
 	e.check("after the caller changed the result of Pop")

@@ -18,7 +18,7 @@ import (
 // the Drop began must be gone. No append that began after the Drop may be missing.
 func concurrentDrop(e *env) {
 	const appendsPerDrop, drops, keys = 40, 8, 3
-	var acked [writers]atomic.Int64 // for each writer, the number of appends that have returned
+	var acked [writers]atomic.Int64 // number of appends of each writer that have returned
 	var allowed atomic.Int64        // number of appends that each writer may make before the next Drop
 	var stopped atomic.Bool         // set after the last Drop, or after a failure
 	allowed.Store(appendsPerDrop)
@@ -206,7 +206,7 @@ func concurrentPop(e *env) {
 	e.check("after the last Pop")
 }
 
-// concurrentPopOfOneValue pops a value in several goroutines. Exactly one of them must get it, and all of it.
+// concurrentPopOfOneValue pops a value in several goroutines. Exactly one of them must get it, as a whole.
 func concurrentPopOfOneValue(e *env) {
 	for n := range 20 {
 		want := repeat(strconv.Itoa(n), 1000)

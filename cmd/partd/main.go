@@ -1,4 +1,4 @@
-// Command partd splits large files by key into a store, and reads such stores.
+// Command partd splits large files by key into a store and reads such stores.
 // See "partd --help".
 package main
 

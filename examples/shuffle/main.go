@@ -1,4 +1,4 @@
-// Command shuffle groups 200 MB of events by user within 64 MiB of memory, and prints the
+// Command shuffle groups 200 MB of events by user within 64 MiB of memory and prints the
 // users with the longest stays.
 package main
 
@@ -69,8 +69,8 @@ func run(ctx context.Context, out io.Writer, in iter.Seq2[Event, error]) error {
 	return nil
 }
 
-// events stands for your own input, such as a file, a database or a queue. If reading fails,
-// it yields the error, which ends the shuffle.
+// events stands in for your own input, such as a file, a database or a queue. If reading your
+// input fails, yield the error, which ends the shuffle.
 func events(n int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		random := rand.New(rand.NewPCG(1, 1))

@@ -1,10 +1,10 @@
 // Command tasks counts, sorts, joins or shuffles lines in several processes that share one
 // partd-server. Each process may die and be started again. See README.md.
 //
-//	tasks map --job JOB [--side left|right] FILE     is one task: puts a file's lines into the store
-//	tasks reduce --job JOB --tasks N                 waits for N tasks, and prints the result
-//	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result, and writes a checksum of the lines it read to SHARE
-//	tasks verify --tasks N SHARE...                  fails unless the parts together read each line once
+//	tasks map --job JOB [--side left|right] FILE     runs one task: puts a file's lines into the store
+//	tasks reduce --job JOB --tasks N                 waits for N tasks and prints the result
+//	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result and writes a checksum of the lines it read to SHARE
+//	tasks verify --tasks N SHARE...                  fails unless the parts together read each line exactly once
 package main
 
 import (
@@ -81,11 +81,11 @@ func run(ctx context.Context, args []string) (err error) {
 
 var errUsage = errors.New("write tasks map FILE, tasks reduce, or tasks verify with the SHARE of each reader")
 
-// partitions is the number of keys for the lines.
+// Lines are divided into this number of partitions. Each partition is stored under a key.
 const partitions = 256
 
-// part is one of count parts of the result. It is a range of the partitions. A single part cannot
-// be verified, so its reader writes a checksum to the file share, for "tasks verify".
+// part is one of count parts of the result: a range of the partitions. A part cannot be verified
+// alone, so its reader writes a checksum to the file named by share, for "tasks verify".
 type part struct {
 	index, count int
 	share        string
@@ -99,8 +99,8 @@ func (p *part) set(text string) error {
 	return nil
 }
 
-// mapFile is a task. It appends each line of a file to the key of the line's partition. If the job
-// is "count", it does so with each word instead.
+// mapFile runs a task: it appends each line of a file to the key of the line's partition. For the
+// job "count", it appends each word to the key of the word's partition instead.
 func mapFile(ctx context.Context, store partd.Partd, job, side, name string) error {
 	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start of this program is a separate attempt at the task
 	if errors.Is(err, shuffle.ErrCommitted) {

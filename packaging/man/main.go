@@ -36,7 +36,7 @@ func writePages(cmd *cobra.Command, dir string) error {
 	return doc.GenManTree(cmd, &doc.GenManHeader{Section: "1", Source: cmd.Root().Name()}, dir)
 }
 
-// escapeTexts escapes the descriptions of a command and its subcommands, because cobra takes them for Markdown.
+// escapeTexts escapes the descriptions of a command and its subcommands, because cobra reads them as Markdown.
 // Paragraphs with indented lines keep their lines.
 func escapeTexts(cmd *cobra.Command) {
 	cmd.DisableAutoGenTag = true

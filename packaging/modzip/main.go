@@ -1,4 +1,4 @@
-// Command modzip adds a module in a directory to the directory of a module proxy:
+// Command modzip adds the module in the directory DIR to the files of a module proxy in the directory PROXY:
 //
 //	modzip PROXY VERSION TIME DIR
 package main
@@ -27,11 +27,11 @@ func main() {
 }
 
 func add(proxy, version, time, dir string) error {
-	requirements, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	goMod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
 		return err
 	}
-	m := module.Version{Path: modfile.ModulePath(requirements), Version: version}
+	m := module.Version{Path: modfile.ModulePath(goMod), Version: version}
 	escaped, err := module.EscapePath(m.Path)
 	if err != nil {
 		return err
@@ -40,16 +40,16 @@ func add(proxy, version, time, dir string) error {
 	if err != nil {
 		return err
 	}
-	at := filepath.Join(proxy, escaped, "@v")
-	if err := os.MkdirAll(at, 0o777); err != nil {
+	versionDir := filepath.Join(proxy, escaped, "@v")
+	if err := os.MkdirAll(versionDir, 0o777); err != nil {
 		return err
 	}
-	file, err := os.Create(filepath.Join(at, version+".zip"))
+	file, err := os.Create(filepath.Join(versionDir, version+".zip"))
 	if err != nil {
 		return err
 	}
 	return errors.Join(zip.CreateFromDir(file, m, dir), file.Close(),
-		os.WriteFile(filepath.Join(at, version+".mod"), requirements, 0o666),
-		os.WriteFile(filepath.Join(at, version+".info"), info, 0o666),
-		os.WriteFile(filepath.Join(at, "list"), []byte(version+"\n"), 0o666))
+		os.WriteFile(filepath.Join(versionDir, version+".mod"), goMod, 0o666),
+		os.WriteFile(filepath.Join(versionDir, version+".info"), info, 0o666),
+		os.WriteFile(filepath.Join(versionDir, "list"), []byte(version+"\n"), 0o666))
 }

@@ -37,7 +37,7 @@ func Open(t testing.TB, o *tables.Options) *tables.Store {
 	return s
 }
 
-// Put appends rows to a table, and creates the table if it does not exist. rows is a JSON array of objects, in the
+// Put appends rows to a table. It creates the table if it does not exist. rows is a JSON array of objects, in the
 // format of arrow-go's array.RecordFromJSON. A column missing from an object is null. columns has the columns of
 // rows; nil means the columns of the existing table.
 func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, rows string) tables.Version {

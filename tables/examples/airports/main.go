@@ -1,4 +1,4 @@
-// Command airports puts a CSV file into a table, and reads the table with a filter.
+// Command airports puts a CSV file into a table and reads the table with a filter.
 package main
 
 import (
