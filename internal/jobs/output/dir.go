@@ -43,7 +43,7 @@ type Dir struct {
 	names   []string
 	parents map[string]bool // directories of files
 
-	continued map[string]bool            // existing files that new ones contain
+	continued map[string]bool            // existing files that new ones continue
 	realDirs  map[string]bool            // parents of files that Commit has checked
 	spelled   map[string]map[string]bool // the names in the directories that checkSpelling has read
 }
@@ -58,9 +58,9 @@ func (d *Dir) KeepsCase() (bool, error) {
 	return len(entries) == 1 && entries[0].Name() == capitalName, err
 }
 
-// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
-// it is a file. It completes the commit of a killed run, and then returns an error that wraps [ErrFinished]. It removes the
-// leftover files of other killed runs. The directory need not exist.
+// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, or [ErrIsFile] if it is a file. If a
+// killed run has begun a commit, CheckDir completes it and returns an error that wraps [ErrFinished]. It removes leftover
+// files of other killed runs. The directory need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -92,7 +92,7 @@ func CheckDir(dir string) error {
 	return err
 }
 
-// CreateDir prepares to fill a directory, and creates its missing parents. The caller must call [Dir.Commit] or
+// CreateDir prepares to fill a directory and creates its missing parents. The caller must call [Dir.Commit] or
 // [Dir.Abort].
 func CreateDir(path string) (d *Dir, err error) {
 	d = &Dir{path: path, parents: map[string]bool{}, continued: map[string]bool{}, realDirs: map[string]bool{}, spelled: map[string]map[string]bool{}}
@@ -118,7 +118,7 @@ func CreateDir(path string) (d *Dir, err error) {
 	return d, nil
 }
 
-// Parent returns the directory in which the temporary directories are.
+// Parent returns the directory that contains the temporary directories.
 func (d *Dir) Parent() string {
 	if d.exists {
 		return d.path
@@ -143,9 +143,9 @@ func makeDirs(dir string) (undo func(), err error) {
 	}, os.MkdirAll(dir, 0o777)
 }
 
-// CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives
+// CreateFile creates a file for a key and returns its name without ext. The name is the one that [names.Scheme] gives
 // to the key. It contains the key's SHA-256 if it would be too long, or if the file system ignores case and earlier keys
-// have the names with and without escaped capitals.
+// have taken the names with and without escaped capitals.
 func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
 	name = d.nameOfKey(names.Scheme{}, key, ext)
 	f, err = d.create(name + ext)
@@ -154,7 +154,7 @@ func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
 		name = d.nameOfKey(names.Scheme{FoldsCase: true}, key, ext)
 		f, err = d.create(name + ext)
 	}
-	if errors.Is(err, fs.ErrExist) { // such as "a", after "A" in a file of that name
+	if errors.Is(err, fs.ErrExist) { // such as for the key "a" if the key "A" has taken the name
 		name = names.Hashed(key)
 		f, err = d.create(name + ext)
 	}
@@ -174,7 +174,7 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 }
 
 // CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system
-// ignores case, and another path differs only in case, the error wraps [fs.ErrExist]. For the path's parents, that
+// ignores case and another path differs only in case, the error wraps [fs.ErrExist]. For the path's parents, that
 // includes directories from earlier runs.
 func (d *Dir) CreateAt(path string) (f *os.File, err error) {
 	err = d.makeParents(path)
@@ -206,12 +206,12 @@ func (d *Dir) makeParents(path string) error {
 	return nil
 }
 
-// checkSpelling returns an error that wraps [fs.ErrExist] if the directory to fill has a name only with other capitals.
+// checkSpelling returns an error that wraps [fs.ErrExist] if the directory to fill has the name only with other capitals.
 // mu must be held.
 func (d *Dir) checkSpelling(name string) error {
 	path := filepath.Join(d.path, name)
 	if _, err := os.Lstat(path); err != nil || !d.exists {
-		return nil //nolint:nilerr // Commit returns other errors than that the name does not exist
+		return nil //nolint:nilerr // if the name exists, Commit returns the error
 	}
 	parent := filepath.Dir(path)
 	if d.spelled[parent] == nil {
@@ -267,7 +267,7 @@ func (d *Dir) publish() error {
 	if err == nil {
 		err = os.Rename(d.temp, d.path)
 	}
-	if errors.Is(err, fs.ErrExist) { // another run has meanwhile created it
+	if errors.Is(err, fs.ErrExist) { // another run has created it since CreateDir
 		err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
 	}
 	if err == nil {

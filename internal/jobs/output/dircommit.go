@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// Others says what to do with files of other keys, which earlier runs have written.
+// Others says what to do with other keys' files from earlier runs.
 type Others uint8
 
 // The values of Others.
@@ -30,7 +30,7 @@ const (
 var ErrOtherKeys = errors.New("it is a file of another key, or another part, from an earlier run")
 
 // ErrFinished is wrapped by the error of [CheckDir] after it has completed the commit of a killed run. A run that adds
-// records must then end: if it repeats the killed run, it would add all records twice.
+// records must then stop: if it repeats the killed run, it would add all records twice.
 var ErrFinished = errors.New("an earlier run was stopped while it moved its files; they are now all in place")
 
 // A commit begins when a directory with this name appears in the directory to fill. It contains the directory
@@ -54,10 +54,10 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
-// commit moves the files to the directory, which exists.
+// commit moves the files into d.path, which must exist.
 func (d *Dir) commit() error {
 	written := map[string]bool{}
-	folded := map[string][]string{} // written names by their form without case
+	folded := map[string][]string{} // names in written by their case-folded form
 	for _, name := range d.names {
 		written[name] = true
 		folded[foldCase(name)] = append(folded[foldCase(name)], name)
@@ -65,9 +65,9 @@ func (d *Dir) commit() error {
 			return err
 		}
 	}
-	removed := []string{}
+	toRemove := []string{}
 	if d.Others != KeepOthers {
-		// If the file system changes capitals, the file a.csv may be of the key A.
+		// If the file system changes capitals, the file a.csv may belong to the key A.
 		keepsCase, err := d.KeepsCase()
 		if err != nil {
 			return err
@@ -87,26 +87,26 @@ func (d *Dir) commit() error {
 			case slices.ContainsFunc(folded[foldCase(name)], func(other string) bool { return d.isSameFile(name, other) }):
 				return nil // a new file replaces it, because the file system ignores case
 			}
-			removed = append(removed, name)
+			toRemove = append(toRemove, name)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	list, err := json.Marshal(removed)
+	removedJSON, err := json.Marshal(toRemove)
 	if err != nil {
 		return err
 	}
-	parent := filepath.Dir(d.temp)
-	listPath := filepath.Join(parent, commitRemoved)
-	if err := os.WriteFile(listPath, list, 0o666); err != nil {
+	stagingDir := filepath.Dir(d.temp)
+	listPath := filepath.Join(stagingDir, commitRemoved)
+	if err := os.WriteFile(listPath, removedJSON, 0o666); err != nil {
 		return err
 	}
 	syncWith := d.syncer()
-	err = errors.Join(d.sealFiles(), d.seal(listPath, nil), syncWith(parent))
+	err = errors.Join(d.sealFiles(), d.seal(listPath, nil), syncWith(stagingDir))
 	if err == nil {
-		err = os.Rename(parent, filepath.Join(d.path, commitName))
+		err = os.Rename(stagingDir, filepath.Join(d.path, commitName))
 	}
 	if err == nil {
 		_, err = finishCommit(d.path, syncWith)
@@ -144,7 +144,7 @@ func (d *Dir) sealFiles() error {
 			for j := i; j < len(d.names) && errs[i] == nil; j += len(errs) {
 				old, err := os.Lstat(filepath.Join(d.path, d.names[j]))
 				if err != nil {
-					old = nil // there is none: checkTarget would have found other errors
+					old = nil // no file is replaced: checkTarget would have returned other errors
 				}
 				errs[i] = d.seal(filepath.Join(d.temp, d.names[j]), old)
 			}
@@ -158,7 +158,7 @@ func (d *Dir) sealFiles() error {
 	return errors.Join(err, d.syncer()(d.temp))
 }
 
-// seal gives a new file the permissions of the file that it replaces, which may be nil, and syncs it if d.Durable is set.
+// seal gives a new file the permissions of old, the file that it replaces, if any. It syncs the file if d.Durable is set.
 func (d *Dir) seal(path string, old fs.FileInfo) error {
 	if old == nil && !d.Durable {
 		return nil
@@ -179,8 +179,8 @@ func (d *Dir) seal(path string, old fs.FileInfo) error {
 	return errors.Join(err, f.Close())
 }
 
-// finishCommit completes a commit that has begun, if there is one, which hasBegun reports. A power loss can at any
-// time only repeat some of its steps.
+// finishCommit completes a commit that has begun. hasBegun reports whether there was one. Its steps can be repeated, so a
+// power loss at any time does no harm.
 func finishCommit(dir string, syncDir func(string) error) (hasBegun bool, err error) {
 	commit := filepath.Join(dir, commitName)
 	if _, err := os.Lstat(commit); errors.Is(err, fs.ErrNotExist) {
@@ -190,28 +190,28 @@ func finishCommit(dir string, syncDir func(string) error) (hasBegun bool, err er
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, os.RemoveAll(commit) // only its removal remains
 	}
-	var removed []string
+	var toRemove []string
 	if err == nil {
-		err = json.Unmarshal(list, &removed)
+		err = json.Unmarshal(list, &toRemove)
 	}
 	if err != nil {
 		return true, fmt.Errorf("%s: the list of files to remove is damaged: %w: write [] to it, so that the next run moves the new files and removes none", filepath.Join(commit, commitRemoved), err)
 	}
-	changed := map[string]bool{} // directories
+	changedDirs := map[string]bool{}
 	err = syncDir(dir)
 	if err == nil {
-		err = moveFiles(filepath.Join(commit, commitFiles), dir, changed)
+		err = moveFiles(filepath.Join(commit, commitFiles), dir, changedDirs)
 	}
-	for _, name := range removed {
+	for _, name := range toRemove {
 		if err == nil && filepath.IsLocal(name) {
 			err = removeIfExists(filepath.Join(dir, name))
 		}
 		for parent := filepath.Dir(name); err == nil && parent != "." && filepath.IsLocal(parent); parent = filepath.Dir(parent) {
 			_ = os.Remove(filepath.Join(dir, parent)) // ignore the error: the directory may not be empty
-			changed[filepath.Join(dir, parent)] = true
+			changedDirs[filepath.Join(dir, parent)] = true
 		}
 	}
-	for name := range changed {
+	for name := range changedDirs {
 		if err == nil {
 			err = syncDir(name)
 		}
@@ -228,16 +228,16 @@ func finishCommit(dir string, syncDir func(string) error) (hasBegun bool, err er
 	return true, os.RemoveAll(commit)
 }
 
-// moveFiles moves all files in a directory and its subdirectories to another one. It adds the changed directories to
-// changed.
-func moveFiles(from, to string, changed map[string]bool) error {
+// moveFiles moves all files in a directory and its subdirectories to another one. It adds the changed directories
+// to changedDirs.
+func moveFiles(from, to string, changedDirs map[string]bool) error {
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		target := filepath.Join(to, strings.TrimPrefix(path, from))
 		if e.IsDir() {
-			changed[target] = true
+			changedDirs[target] = true
 			return os.MkdirAll(target, 0o777)
 		}
 		return os.Rename(path, target)

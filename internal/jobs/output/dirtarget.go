@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// CheckInputs returns an error if one of the input files, or of the directories with inputs, is where a job that fills a
-// directory could replace it.
+// CheckInputs returns an error if an input file or a directory of inputs is in the output directory dir, where the job
+// could replace it.
 func CheckInputs(dir string, files []string) error {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err == nil {
@@ -26,7 +26,7 @@ func CheckInputs(dir string, files []string) error {
 			path, err = filepath.Abs(path)
 		}
 		if err != nil {
-			continue // such as the standard input; opening the file reports other errors
+			continue // not a path, such as "-" for the standard input; opening the file reports other errors
 		}
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			path = filepath.Join(path, "file")
@@ -35,8 +35,8 @@ func CheckInputs(dir string, files []string) error {
 		if err != nil || !filepath.IsLocal(rel) {
 			continue
 		}
-		if parent := filepath.Dir(rel); parent == "." || strings.Contains(parent, "=") { // = as with --hive
-			return fmt.Errorf("the input %s is in the directory for the files, which could replace it: use another directory", file)
+		if parent := filepath.Dir(rel); parent == "." || strings.Contains(parent, "=") { // key=value, as --hive names directories
+			return fmt.Errorf("the input %s is in the output directory, so the job could replace it: use another output directory", file)
 		}
 	}
 	return nil
@@ -53,8 +53,8 @@ func (d *Dir) isSameFile(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-// checkTarget returns an error if a new file cannot be moved to its name, or would replace a file that this run does
-// not know.
+// checkTarget returns an error if a new file cannot be moved to its name, or would replace a file that this run
+// does not continue.
 func (d *Dir) checkTarget(name string) error {
 	for i, c := range name {
 		if c != '/' || d.realDirs[name[:i]] {
@@ -73,12 +73,12 @@ func (d *Dir) checkTarget(name string) error {
 	}
 	exists, err := d.checkRegular(name)
 	if err == nil && exists && d.Others == KeepOthers && !d.continued[name] {
-		err = fmt.Errorf("%s already exists, and would be replaced instead of continued", filepath.Join(d.path, name))
+		err = fmt.Errorf("%s already exists and would be replaced instead of continued", filepath.Join(d.path, name))
 	}
 	return err
 }
 
-// checkRegular reports whether a file exists in the directory, and returns an error if it is not a regular file.
+// checkRegular reports whether a file exists in the directory and returns an error if it is not a regular file.
 func (d *Dir) checkRegular(name string) (exists bool, err error) {
 	path := filepath.Join(d.path, name)
 	info, err := os.Lstat(path)
@@ -104,7 +104,7 @@ func (d *Dir) Existing(name string) string {
 	return path
 }
 
-// Continue allows a new file to replace an existing one, which it must contain. It returns an error if the existing
+// Continue allows a new file to replace an existing one, whose content the new file must include. It returns an error if the existing
 // file is not a regular one, or may belong to another key because the file system ignores case.
 func (d *Dir) Continue(name string) error {
 	if _, err := d.checkRegular(name); err != nil {
@@ -112,7 +112,7 @@ func (d *Dir) Continue(name string) error {
 	}
 	parent := filepath.Dir(d.temp)
 	if _, err := os.Lstat(filepath.Join(filepath.Dir(parent), strings.ToUpper(filepath.Base(parent)))); err == nil {
-		return fmt.Errorf("%s: the file system ignores case, so this file may belong to another key: files cannot be added to", filepath.Join(d.path, name))
+		return fmt.Errorf("%s: the file system ignores case, so this file may belong to another key and cannot be added to", filepath.Join(d.path, name))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,8 +120,8 @@ func (d *Dir) Continue(name string) error {
 	return nil
 }
 
-// OpenLastPart opens the last part of a file for a key, from an earlier run, and makes the new file of this name, which
-// must be closed, that part. It returns nil if there is none. part returns the name of a part.
+// OpenLastPart opens the last part of a key's file from an earlier run and renames the last created file to that part's
+// name. It returns nil if there is no part. part returns the name of a part.
 func (d *Dir) OpenLastPart(part func(number int) string) (f *os.File, number int, err error) {
 	for d.Existing(part(number+1)) != "" {
 		number++
@@ -145,7 +145,7 @@ func (d *Dir) OpenLastPart(part func(number int) string) (f *os.File, number int
 	return f, number, err
 }
 
-// CopyAll copies an earlier file to a new one, and adds a newline if its end has none.
+// CopyAll copies an earlier file to a new one and adds a newline if the last line has none.
 func CopyAll(to io.Writer, from *os.File) (size int64, err error) {
 	size, err = io.Copy(to, from)
 	last := []byte{'\n'}

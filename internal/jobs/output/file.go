@@ -1,5 +1,5 @@
-// Package output writes files atomically, and encodes rows as CSV, TSV, JSON lines or text. It
-// writes a temporary file in the same directory, and renames it at the end.
+// Package output writes files atomically and encodes rows as CSV, TSV, JSON lines or text. It
+// writes a temporary file in the same directory and renames it at the end.
 package output
 
 import (
@@ -72,7 +72,7 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 }
 
 // hasNoModes reports whether an error of Chmod means that the file system does not store modes, as FAT and some network
-// file systems. The process owns the file, because it has just created it.
+// file systems do not. The error never means that another user owns the file: this process has just created it.
 func hasNoModes(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported)
 }
@@ -98,7 +98,7 @@ func resolveLinks(path string) (string, error) {
 	return "", &fs.PathError{Op: "create", Path: path, Err: syscall.ELOOP}
 }
 
-// createTemp creates a temporary file, and locks it so that other processes do not remove it.
+// createTemp creates a temporary file and locks it so that other processes do not remove it.
 func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, err error) {
 	const maxTries = 100
 	for range maxTries {

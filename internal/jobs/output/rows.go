@@ -27,7 +27,7 @@ type Rows struct {
 	sep     []byte
 }
 
-// NewRows returns an encoder. columns has the column names, or is nil if there are none. JSON lines
+// NewRows returns an encoder. columns holds the column names, or is nil if there are none. JSON lines
 // require names.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	r := &Rows{layout: layout, columns: columns, sep: layout.Separator()}
@@ -59,7 +59,7 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 type Plain struct {
 	Sep     byte
 	Special [256]bool // true for bytes that an unquoted field must not contain
-	First   [256]bool // true for bytes with which it must not begin
+	First   [256]bool // true for bytes that an unquoted field must not begin with
 }
 
 // Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator

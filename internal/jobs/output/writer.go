@@ -89,7 +89,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 // Bytes returns the number of bytes passed to Write.
 func (b *Writer) Bytes() int64 { return b.bytes }
 
-// Close writes the remaining bytes, and returns the first error from any write.
+// Close writes the remaining bytes and returns the first error from any write.
 func (b *Writer) Close() error {
 	if b.buf != nil {
 		b.fullBuffers <- b.buf

@@ -32,8 +32,8 @@ type Block struct {
 	blockOrder *blockOrder
 	tally      Tally
 	first      []byte // JSON lines: the first valid record
-	bad        error  // error of the first skipped bad record
-	badLine    int64  // line of bad
+	badErr     error  // error of the first skipped bad record
+	badLine    int64  // line of that record
 	err        error  // the error at which Next stopped
 	errLine    int64  // line of err
 }
@@ -107,12 +107,12 @@ func (b *Block) addBad(err error, n int64) {
 	err = &BadError{err}
 	if !b.skipBad {
 		b.err, b.errLine = err, b.splitter.Line
-	} else if b.bad == nil {
-		b.bad, b.badLine = err, b.splitter.Line
+	} else if b.badErr == nil {
+		b.badErr, b.badLine = err, b.splitter.Line
 	}
 }
 
-// MarkBad marks the current record as bad, because of err. Unless SkipBad is set, Next then returns
+// MarkBad marks the current record as bad because of err. Unless SkipBad is set, Next then returns
 // false, and Read returns err.
 func (b *Block) MarkBad(err error) {
 	n := int64(len(b.Record))
@@ -154,11 +154,11 @@ func (e *BadError) Unwrap() error { return e.Err }
 // CountError reports a record with another number of fields than the header or the first record.
 type CountError struct{ error }
 
-// end returns the result of the block. err is the error that the handler returned.
-func (b *Block) end(err error) *result {
+// finish returns the result of the block. err is the error that the handler returned.
+func (b *Block) finish(err error) *result {
 	r := &result{
 		seq: b.Seq, inputPosition: b.inputPosition, lines: b.splitter.lines,
-		tally: b.tally, bad: b.bad, badLine: b.badLine, err: err,
+		tally: b.tally, badErr: b.badErr, badLine: b.badLine, err: err,
 	}
 	r.tally.Mended = b.splitter.Mended
 	if b.Seq == 0 || b.blockOrder.needsFirst() {
@@ -187,27 +187,27 @@ type blockOrder struct {
 	stopErr     error // error that waitForEarlier returns; set after err is set or the context ends
 }
 
-// inputPosition says where in the inputs a block is.
+// inputPosition is a block's position in the inputs.
 type inputPosition struct {
 	name     string // name of the input
 	encoding string // see [Input]
-	isFirst  bool   // whether the block is the input's first
-	skipped  int64  // number of lines before the input's first block: the header, and empty lines
+	isFirst  bool   // the block is the input's first
+	skipped  int64  // number of lines before the input's first block: the header and empty lines
 }
 
 // result is the result of a block. Lines are numbered from 1 at the block's beginning.
 type result struct {
 	seq int64
 	inputPosition
-	lines   int64 // number of lines
+	lines   int64 // number of lines in the block
 	tally   Tally
-	bad     error // error of the first skipped bad record
-	badLine int64 // line of bad
+	badErr  error // error of the first skipped bad record
+	badLine int64 // line of that record
 	err     error
 	errLine int64 // line of err; 0 if err contains its own position
 }
 
-// addResult stores the result of a block, and then merges results in input order, up to the first
+// addResult stores the result of a block. Then it merges results in input order, up to the first
 // block without a result.
 func (o *blockOrder) addResult(r *result) {
 	o.mu.Lock()
@@ -237,8 +237,8 @@ func (o *blockOrder) merge(r *result) {
 	if r.isFirst {
 		o.linesBefore = r.skipped
 	}
-	if r.bad != nil && o.tally.FirstBadErr == nil {
-		o.tally.FirstBadErr = &Error{r.name, o.linesBefore + r.badLine, r.bad}
+	if r.badErr != nil && o.tally.FirstBadErr == nil {
+		o.tally.FirstBadErr = &Error{r.name, o.linesBefore + r.badLine, r.badErr}
 	}
 	o.err = r.err
 	if o.err != nil {

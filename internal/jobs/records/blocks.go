@@ -46,7 +46,7 @@ func wholeCSV(data []byte, sep byte) int {
 	}
 }
 
-// sendBlock passes the records in r.block before index end to the workers, and begins another block
+// sendBlock passes the records in r.block before index end to the workers and begins the next block
 // with the bytes after end.
 func (r *reader) sendBlock(ctx context.Context, end int) error {
 	old := r.block

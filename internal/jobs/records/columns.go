@@ -18,9 +18,9 @@ func NewColumns(fields, n int) *Columns {
 	return c
 }
 
-// NextColumns advances over up to limit records, and sets c to their fields. It is faster than Next,
-// but returns 0 at a record that only Next can split, for example because of a quote, and at the end
-// of the block. It does not set Record and Fields.
+// NextColumns advances over up to limit records, sets c to their fields and returns their number. It is
+// faster than Next, but returns 0 at a record that only Next can split, for example because of a quote, and at
+// the end of the block. It does not set Record and Fields.
 func (b *Block) NextColumns(c *Columns, limit int) int {
 	s := b.splitter
 	b.beforeColumns = blockMark{s.pos, s.lines, b.tally}
@@ -68,7 +68,7 @@ func (b *Block) UndoColumns() {
 	s.ends.lineIndex = len(s.ends.lines) // discard the ends of later records
 }
 
-// nextColumns splits records of the current window, and stores them in c from index n to limit. It
+// nextColumns splits records of the current window and stores them in c from index n to limit. It
 // returns their number.
 func (s *Splitter) nextColumns(c *Columns, n, limit int) int {
 	e := &s.ends
@@ -85,9 +85,9 @@ func (s *Splitter) nextColumns(c *Columns, n, limit int) int {
 	for r, w := range s.requested {
 		from, to := c.From[w.slot][n:n+k], c.To[w.slot][n:n+k]
 		if r > 0 && s.requested[r-1].index == w.index {
-			same := s.requested[r-1].slot
-			copy(from, c.From[same][n:])
-			copy(to, c.To[same][n:])
+			sameSlot := s.requested[r-1].slot
+			copy(from, c.From[sameSlot][n:])
+			copy(to, c.To[sameSlot][n:])
 			continue
 		}
 		from[0] = uint32(s.pos)

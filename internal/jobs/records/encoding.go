@@ -15,7 +15,7 @@ import (
 // encodings lists the values of [TextOptions].Encoding. "" is UTF-8, or UTF-16 if a file has its byte order mark.
 var encodings = []string{"utf-8", "utf-16", "utf-16le", "utf-16be", "latin-1", "windows-1252"}
 
-// invalidText stands for invalid text in what [Decode] returns. UTF-8 never has this byte.
+// invalidText replaces invalid text in the output of [Decode]. UTF-8 never contains this byte.
 const invalidText = 0xff
 
 // InvalidText returns the error for text that is not valid in an encoding.
@@ -23,7 +23,7 @@ func InvalidText(encoding string) error {
 	return fmt.Errorf("the text is not valid %s", cmp.Or(encoding, "UTF-8"))
 }
 
-// windows1252 has the characters 80 to 9F of Windows-1252, and -1 for those that are not defined.
+// windows1252 holds the characters 80 to 9F of Windows-1252, or -1 if a character is not defined.
 var windows1252 = [...]rune{
 	'€', -1, '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', -1, 'Ž', -1,
 	-1, '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', -1, 'ž', 'Ÿ',
@@ -43,8 +43,8 @@ func markOf(head []byte) string {
 	return ""
 }
 
-// Decode returns a reader of a file's text in UTF-8, in which invalid text is the byte FF. It also returns the encoding of
-// the file, which is "" if r is returned.
+// Decode returns a reader that converts a file to UTF-8, with the byte FF in place of invalid text, and the file's
+// encoding. If the file needs no conversion, Decode returns r and "".
 func Decode(r *bufio.Reader, encoding string) (*bufio.Reader, string, error) {
 	head, _ := r.Peek(4) // reading returns the error, if there is one
 	mark := markOf(head)
@@ -62,8 +62,8 @@ func Decode(r *bufio.Reader, encoding string) (*bufio.Reader, string, error) {
 	return bufio.NewReader(&decoder{r: r, next: decoders[encoding]}), encoding, nil
 }
 
-// decoders have functions that return the first character in some bytes, and its size. The character is -1 if the bytes
-// are invalid. The size is 0 if there are too few bytes.
+// decoders maps an encoding to a function that returns the first character of its input and the character's size. The
+// character is -1 if the input is invalid. The size is 0 if the input is too short.
 var decoders = map[string]func([]byte) (c rune, size int){
 	"utf-16le": func(in []byte) (rune, int) { return decodeUTF16(in, binary.LittleEndian.Uint16) },
 	"utf-16be": func(in []byte) (rune, int) { return decodeUTF16(in, binary.BigEndian.Uint16) },
@@ -93,13 +93,13 @@ func decodeUTF16(in []byte, unit func([]byte) uint16) (rune, int) {
 	return -1, 2
 }
 
-// decoder reads from r what next decodes.
+// decoder is a reader of the characters that next decodes from r.
 type decoder struct {
 	r    *bufio.Reader
 	next func([]byte) (rune, int)
 	buf  []byte
 	out  []byte // the part of buf that has not been read
-	err  error  // error of r, which follows out
+	err  error  // error from r, to return after out
 }
 
 func (d *decoder) Read(p []byte) (int, error) {

@@ -35,12 +35,12 @@ func (f Field) purpose() string {
 // ErrFieldZero is the error for the field number 0, which is invalid.
 var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
-// Resolve returns the field that by identifies: the column with exactly this name. If there is
-// none, by is a part of a column, or a number that counts from 1, or from the end (-1 is the last).
-// columns are the names in the header, or nil if there is no header.
-func (l Layout) Resolve(by string, columns []string) (Field, error) {
-	if !slices.Contains(columns, by) {
-		part, rest, err := where.ParsePart(by)
+// Resolve returns the field with the given name. If no column has exactly this name, it can be a part
+// of a column, such as lower(x), or a number that counts from 1, or from the end (-1 is the last).
+// columns holds the names in the header, or is nil if there is no header.
+func (l Layout) Resolve(name string, columns []string) (Field, error) {
+	if !slices.Contains(columns, name) {
+		part, rest, err := where.ParsePart(name)
 		if err == nil && part != nil && rest != "" {
 			err = fmt.Errorf("%q follows the closing parenthesis", rest)
 		}
@@ -53,25 +53,25 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 			return f, err
 		}
 	}
-	return l.ResolveColumn(by, columns)
+	return l.ResolveColumn(name, columns)
 }
 
-// ResolveColumn is like Resolve, but by cannot be a part of a column.
-func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
+// ResolveColumn is like Resolve, but does not accept parts of columns.
+func (l Layout) ResolveColumn(name string, columns []string) (Field, error) {
 	switch {
-	case l.Format == JSONL && columns != nil && !slices.Contains(columns, by):
-		return Field{}, noColumn(by, columns)
+	case l.Format == JSONL && columns != nil && !slices.Contains(columns, name):
+		return Field{}, noColumn(name, columns)
 	case l.Format == JSONL:
-		return Field{Name: by}, nil
+		return Field{Name: name}, nil
 	}
-	first := slices.Index(columns, by)
+	first := slices.Index(columns, name)
 	if first >= 0 {
-		if second := slices.Index(columns[first+1:], by); second >= 0 {
+		if second := slices.Index(columns[first+1:], name); second >= 0 {
 			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use one of the numbers",
-				first+1, first+second+2, by)
+				first+1, first+second+2, name)
 		}
 	}
-	n, err := strconv.Atoi(by)
+	n, err := strconv.Atoi(name)
 	position := n - 1
 	if n < 0 {
 		position = len(columns) + n
@@ -79,20 +79,20 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 	if first >= 0 {
 		if err == nil && position != first && 0 <= position && position < len(columns) {
 			return Field{}, fmt.Errorf("%q is the name of column %d, but also the number of column %d (%q): use %d for column %d, or %d for column %d; "+
-				"if the first record is not a header, add --no-header", by, first+1, position+1, columns[position],
+				"if the first record is not a header, add --no-header", name, first+1, position+1, columns[position],
 				first-len(columns), first+1, position-len(columns), position+1)
 		}
 		return Field{Index: first}, nil
 	}
 	switch {
-	case err == nil && n > 0 && l.Format == Text: // columns are those of the first record; others can have more or fewer
+	case err == nil && n > 0 && l.Format == Text: // columns describes the first record; other records can have more or fewer fields
 		return Field{Index: n - 1}, nil
 	case err == nil && n < 0 && l.Format == Text:
 		return Field{Index: n}, nil
 	case err != nil && columns != nil:
-		return Field{}, noColumn(by, columns)
+		return Field{}, noColumn(name, columns)
 	case err != nil:
-		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)
+		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", name)
 	case n == 0:
 		return Field{}, ErrFieldZero
 	case columns != nil && (n > len(columns) || n < -len(columns)):
@@ -103,8 +103,8 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 	return Field{Index: position}, nil
 }
 
-func noColumn(by string, columns []string) error {
-	return fmt.Errorf("no column is named %q%s%s; the columns are %s", by, textfmt.Hint(by, columns), where.PartHint(by), listColumns(columns))
+func noColumn(name string, columns []string) error {
+	return fmt.Errorf("no column is named %q%s%s; the columns are %s", name, textfmt.Hint(name, columns), where.PartHint(name), listColumns(columns))
 }
 
 func listColumns(columns []string) string {

@@ -92,7 +92,7 @@ func CheckEncoding(head []byte) error {
 	return nil
 }
 
-// wideEncoding returns UTF-16 or UTF-32 if a byte order mark or the positions of NUL bytes suggest it, or "".
+// wideEncoding returns the form of UTF-16 or UTF-32 that a byte order mark or the positions of NUL bytes suggest, or "".
 // In most languages, many characters have a code below 256, so that their other bytes are NUL.
 func wideEncoding(head []byte) string {
 	if mark := markOf(head); mark == "UTF-32" {
@@ -106,7 +106,7 @@ func wideEncoding(head []byte) string {
 		}
 	}
 	half := len(head) / 2
-	// isWide reports whether many of n bytes are NUL, and almost none of the others.
+	// isWide reports whether many of n bytes are NUL and almost none of the others.
 	isWide := func(nuls, n, others int) bool { return nuls >= 8 && 3*nuls > n && 16*others <= nuls }
 	switch even, odd := nuls[0]+nuls[2], nuls[1]+nuls[3]; {
 	case isWide(odd, half, even):
@@ -155,8 +155,8 @@ func checkEndings(head []byte, l Layout) error {
 var numberOrDate = regexp.MustCompile(`^ *([-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}.*) *$`)
 
 // DataInHeader returns the index of the first column name that looks like data (a number, a date,
-// or a value that occurs again below), or -1. It also returns -1 if a name stands above numbers,
-// which proves that the record is a header, or if the numbers are successive years.
+// or a value that occurs again below), or -1. It also returns -1 if a name that is not a number
+// heads a column of numbers, which proves that the record is a header, or if the names are successive years.
 func DataInHeader(columns []string, isNumeric, isRepeated []bool) int {
 	first, count, years, year := -1, 0, 0, 0
 	for i, name := range columns {
@@ -202,7 +202,7 @@ func DataInFirstRecord(data []byte, l Layout, columns []string) int {
 // Start is the beginning of a file.
 type Start struct {
 	Columns []string // column names in the header, or nil
-	Header  []byte   // header with its newline, and with all columns
+	Header  []byte   // header with its newline and, if Layout.RowNames is set, RowNamesColumn
 	Read    []byte   // all bytes that were read, including the header
 }
 

@@ -180,8 +180,8 @@ func DecodeString(body []byte) ([]byte, bool) {
 	return unmarshalString(body), true
 }
 
-// AppendSpelled appends valid JSON without spaces between tokens and with a single spelling of each string, whatever
-// escapes it was written with. Numbers and the order of members stay as they are.
+// AppendSpelled appends text, which must be valid JSON, in a uniform spelling: without spaces between tokens, and with
+// the same escapes in equal strings. Numbers and the order of members stay as they are.
 func AppendSpelled(dst, text []byte) []byte {
 	for len(text) > 0 {
 		n := 1

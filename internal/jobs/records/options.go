@@ -14,12 +14,12 @@ type TextOptions struct {
 	NoHeader bool   `json:"no-header,omitempty"` // CSV and TSV: the first record is data
 	RowNames bool   `json:"row-names,omitempty"` // CSV and TSV: see [Layout]
 	Ragged   Ragged `json:"ragged,omitempty"`    // CSV and TSV: what happens to records with more or fewer fields than the header
-	Values          // CSV and TSV: which texts stand for values
+	Values          // CSV and TSV: how fields represent missing values and numbers
 	Encoding string `json:"encoding,omitempty"` // "" means UTF-8, or UTF-16 if a file has its byte order mark
 	SkipBad  bool   `json:"skip-bad,omitempty"` // bad records are skipped and counted
 }
 
-// Option is one of the [TextOptions]. Commands have a flag for it, and requests a parameter with the same name.
+// Option is one of the [TextOptions]. Commands have a flag with its name, and requests have such a parameter.
 type Option struct {
 	Name, Usage string   // Usage has the name of the value in backquotes
 	Suggestions []string // values that shells complete
@@ -48,7 +48,7 @@ func Options(o *TextOptions, except ...string) []Option {
 	}, func(o Option) bool { return slices.Contains(except, o.Name) })
 }
 
-// Layout returns the layout of a file. If an option is invalid, or the format does not have it, the error names its flag.
+// Layout returns the layout of a file. If an option is invalid or does not apply to the format, the error names its flag.
 func (o *TextOptions) Layout(f Format) (Layout, error) {
 	l := Layout{Format: f, NoHeader: o.NoHeader, Sep: o.Sep, Ragged: o.Ragged, RowNames: o.RowNames, Encoding: o.Encoding}
 	hasColumns := f == CSV || f == TSV

@@ -14,7 +14,7 @@ type Ragged uint8
 
 // The values of Ragged.
 const (
-	RefuseRagged Ragged = iota // they are bad
+	RefuseRagged Ragged = iota // such records are bad
 	FillRagged                 // short records get empty fields; longer records are bad
 	CutRagged                  // short records get empty fields, and longer records lose their last fields
 )
@@ -36,7 +36,7 @@ func (r *Ragged) Set(text string) error {
 
 func (r Ragged) String() string { return [...]string{"false", "fill", "cut"}[r] }
 
-// Type makes the value optional, as for other flags of this type.
+// Type returns "bool", so that the flag's value is optional.
 func (r *Ragged) Type() string { return "bool" }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -45,7 +45,7 @@ func (r Ragged) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (r *Ragged) UnmarshalText(text []byte) error { return r.Set(string(text)) }
 
-// Mended counts the records that got the right number of fields.
+// Mended counts the records whose number of fields was corrected.
 type Mended struct {
 	Filled int64 // records with added empty fields
 	Cut    int64 // records with removed fields
@@ -75,8 +75,8 @@ func (s *Splitter) mends(n int) bool {
 }
 
 // mend sets Whole to Record with the right number of fields. n is the number of fields in Record, and keptEnd is the
-// index in Record at which the last field to keep ends. mend returns false after it has set Err if the splitter has
-// added too many bytes since the last Feed, because callers may keep all records of a block in memory.
+// index in Record at which the last field to keep ends. If the splitter has added too many bytes since the last
+// Feed, mend sets Err and returns false, because callers may keep all records of a block in memory.
 func (s *Splitter) mend(n, keptEnd int) bool {
 	ending := s.Record[lineEnd(s.Record):]
 	missing := max(s.fieldCount-n, 0)

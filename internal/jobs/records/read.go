@@ -17,7 +17,7 @@ type Input struct {
 	Open func() (io.ReadCloser, error)
 	Size int64 // size of the content in bytes, -1 if unknown
 
-	Encoding string // of the file whose content [Decode] has decoded; "" means that it was not decoded
+	Encoding string // encoding from which [Decode] has converted the content; "" if it was not converted
 }
 
 // Config configures Read.
@@ -31,7 +31,7 @@ type Config struct {
 	Workers   int      // number of goroutines that split and handle blocks, at least 1
 	SkipBad   bool     // count bad records and continue
 
-	// MaxRecordShare says in errors what MaxRecord is; "" means a quarter of --memory.
+	// MaxRecordShare describes MaxRecord in errors; "" means a quarter of --memory.
 	MaxRecordShare string
 
 	Selector func() *Selector // returns the selector of a worker; nil selects all records unchanged
@@ -56,7 +56,7 @@ type Tally struct {
 	RecordBytes   int64
 	Dropped       int64   // records that the selector dropped
 	DroppedBytes  int64   // input bytes that the selector dropped minus bytes that it added
-	Mended        Mended  // records that Layout.Ragged changed, also if the selector dropped them
+	Mended        Mended  // records that Layout.Ragged changed, even if the selector dropped them
 	FirstRecord   []byte  // JSON lines: the first valid record
 	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
@@ -158,10 +158,10 @@ func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, selec
 		}
 		b.selector = selector
 		b.begin(worker, splitter)
-		end := b.end(handle(b))
-		r.order.addResult(end)
-		r.emptyBlocks <- b.buf // never waits: the channel has room for all blocks
-		if end.err != nil {
+		res := b.finish(handle(b))
+		r.order.addResult(res)
+		r.emptyBlocks <- b.buf // never blocks: the channel has room for all blocks
+		if res.err != nil {
 			return // after a failure, handle must not be called again for this worker
 		}
 	}

@@ -16,7 +16,7 @@ type Format uint8
 
 // The formats.
 const (
-	CSV   Format = iota + 1 // RFC 4180; the separator can be another byte than a comma
+	CSV   Format = iota + 1 // RFC 4180; the separator can be any byte, not only a comma
 	TSV                     // fields separated by tabs; quotes are data
 	JSONL                   // one JSON object per line
 	Text                    // fields separated by white space or by a given separator; no header
@@ -59,8 +59,8 @@ type Layout struct {
 	NoHeader bool    // CSV and TSV: the first record is data
 	Sep      string  // separator; "" means a comma for CSV and white space for text
 	Ragged   Ragged  // CSV and TSV: what happens to records with more or fewer fields than the header
-	Values   *Values // CSV and TSV: which texts stand for values; nil reads fields as they are
-	Encoding string  // of files that are read; output is always UTF-8
+	Values   *Values // CSV and TSV: how fields represent missing values and numbers; nil reads them unchanged
+	Encoding string  // encoding of input files; output is always UTF-8
 	RowNames bool    // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
 }
 

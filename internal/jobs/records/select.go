@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Selector drops records, and replaces the others. A worker has its own selector.
+// Selector drops records and replaces the others. Each worker has its own selector.
 type Selector struct {
 	Fields []Field // the fields that Keep and Write receive
 
@@ -15,7 +15,7 @@ type Selector struct {
 	Keep func(fields [][]byte) (bool, error)
 
 	// KeepColumns does the work of Keep for many records: it sets keep[i] for record from+i of c.
-	// Column firstSelected+f of c has the selector's field f. kept is the number of records to
+	// Column firstSelected+f of c holds the selector's field f. kept is the number of records to
 	// keep. firstBad is the first i whose record is bad, or len(keep); the caller gets the record's
 	// error from Keep. If all records must be kept, KeepColumns need not set keep.
 	KeepColumns func(c *Columns, firstSelected, from int, keep []bool) (kept, firstBad int)
@@ -27,8 +27,8 @@ type Selector struct {
 	MaxRecord int // maximum total size of the fields that Write receives, in bytes
 }
 
-// selectRecord applies the selector to the current record. It checks the other fields, and takes
-// the fields' parts, only if the record is kept, so that a dropped record cannot be bad.
+// selectRecord applies the selector to the current record. It checks the other fields and cuts
+// parts only if the record is kept, so that a dropped record cannot be bad.
 func (b *Block) selectRecord() Kind {
 	s, sel := b.splitter, b.selector
 	var firstSelected int // index of the selector's first field
@@ -78,9 +78,9 @@ func (b *Block) selectRecord() Kind {
 	return Data
 }
 
-// selectColumns applies the selector to k records in c, the first of which is record from: it
-// removes the dropped records, and takes the fields' parts. The records begin at index start of the
-// data; the end of the first record's first field is at index firstEnd of ends.positions. If Next
+// selectColumns applies the selector to records from to from+k-1 of c: it removes the dropped
+// records and cuts the parts of the others. The records begin at index start of the data, and
+// ends.positions[firstEnd] is the end of the first record's first field. If Next
 // must report a record as bad, selectColumns goes back to that record, and ok is false.
 func (b *Block) selectColumns(c *Columns, from, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends

@@ -37,7 +37,7 @@ type Splitter struct {
 	layout Layout
 	fields []Field
 	parts  []int // indexes of fields that are parts
-	// readFields has the indexes of fields that are read as Layout.Values says.
+	// readFields holds the indexes of the fields to which Layout.Values applies.
 	readFields []int
 	// valuesChange is true if a part, such as lower(x), or a number can have characters that are not in the data.
 	valuesChange bool
@@ -75,8 +75,8 @@ type requestedField struct {
 func newFlags(n int) []bool    { return make([]bool, n, max(n, 64)) }
 func newFields(n int) [][]byte { return make([][]byte, n, (n+7)&^7) }
 
-// NewSplitter returns a splitter that returns the given fields. columns are the names in the header,
-// or nil if there is no header or it is not yet known.
+// NewSplitter returns a splitter that extracts the given fields. columns holds the names in the header,
+// or is nil if there is no header or it is not yet known.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.Separator(), fieldCount: len(columns),
@@ -101,8 +101,8 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that returns all fields in each record, and then parts. For
-// JSON lines, it returns the records without fields.
+// NewFieldSplitter returns a splitter that extracts all fields of each record, then parts. For JSON
+// lines, it extracts no fields.
 func NewFieldSplitter(layout Layout, columns []string, parts ...Field) *Splitter {
 	s := NewSplitter(layout, parts, columns)
 	s.allFields = true
@@ -145,7 +145,7 @@ func (s *Splitter) Next() Kind {
 
 // cutParts replaces the values of the fields that are parts.
 func (s *Splitter) cutParts() Kind {
-	first := len(s.Values) - len(s.fields) // the number of all fields, if they are requested
+	first := len(s.Values) - len(s.fields) // if all fields are requested, parts come after them
 	for _, i := range s.parts {
 		value, err := s.cutPart(s.fields[i].Part, s.Values[first+i])
 		if err != nil {
@@ -244,7 +244,7 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 			f = f[:bytes.IndexByte(f, sep)]
 		}
 		s.Values[req.slot] = f
-		// the next request may be for the same field
+		// keep the position if the next request is for the same field
 		if i+1 < len(s.requested) && s.requested[i+1].index > k {
 			start, k = start+len(f)+1, k+1
 		}
@@ -308,7 +308,7 @@ func (s *Splitter) setCount(n int) bool {
 	return false
 }
 
-// missingField sets Err for a record that lacks a requested field, and returns Bad. n is the number
+// missingField sets Err for a record that lacks a requested field and returns Bad. n is the number
 // of the record's fields.
 func (s *Splitter) missingField(n int) Kind {
 	missing := 0
@@ -336,7 +336,7 @@ func (s *Splitter) reserve(n int) []byte {
 	return s.arena[len(s.arena):]
 }
 
-// commit marks the memory of value as used, and returns value. value must have been appended to the
+// commit marks the memory of value as used and returns value. value must have been appended to the
 // result of reserve.
 func (s *Splitter) commit(value []byte) []byte {
 	s.arena = s.arena[:len(s.arena)+len(value)]

@@ -88,8 +88,8 @@ func fieldFromEnd(line []byte, index int) ([]byte, int) {
 	}
 }
 
-// separatedField is like fieldFromStart for a line with separators. A negative i counts from the
-// end.
+// separatedField is like fieldFromStart for a line with separators. A negative index i counts from
+// the end.
 func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
 		// Search from the left, because separators can overlap: the only "aa" in "aaa" is the first.

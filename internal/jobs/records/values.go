@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Values says how the texts of CSV and TSV represent values. It applies only to the fields that ask for it.
+// Values says how CSV and TSV represent missing values and numbers. It applies to fields with Field.Null or Field.Number.
 type Values struct {
 	Nulls     []string `json:"null,omitempty"`      // unquoted fields with one of these texts are missing values, as empty fields are
 	Decimal   string   `json:"decimal,omitempty"`   // decimal mark of numbers, a comma or a point; "" means a point
@@ -35,14 +35,14 @@ func (v *Values) Check(sep string) error {
 // isSet reports whether v differs from the default.
 func (v *Values) isSet() bool { return len(v.Nulls) > 0 || v.Decimal != "" || v.Thousands != "" }
 
-// ReadsNumbers reports whether numbers have another form than in the default. v can be nil.
+// ReadsNumbers reports whether the form of numbers differs from the default. v can be nil.
 func (v *Values) ReadsNumbers() bool { return v != nil && (v.Decimal == "," || v.Thousands != "") }
 
-// wrongMark is added to a field that would be a number only with a decimal point, so that nobody reads it as a number.
+// wrongMark is appended to a number with a point if the decimal mark is a comma, so that nobody reads it as a number.
 const wrongMark = " (wrong decimal mark)"
 
-// AppendNumber appends a field to dst. If the field is a number, it gets a decimal point, and loses the separators of
-// thousands. Other fields stay as they are, except that none of them is a number then.
+// AppendNumber appends a field to dst. A number gets a decimal point and loses the separators of thousands. Other fields
+// stay unchanged, except that wrongMark is appended to a number with the wrong decimal mark.
 func (v *Values) AppendNumber(dst, field []byte) []byte {
 	start := len(dst)
 	rest := bytes.Trim(field, " ")
@@ -94,8 +94,8 @@ func (v *Values) IsNull(field []byte) bool {
 	return false
 }
 
-// readValues replaces the values of the fields that are read as Layout.Values says. mayBeQuoted reports whether Quoted
-// is valid.
+// readValues applies Layout.Values to the values of the fields s.readFields. mayBeQuoted reports whether s.Quoted is
+// valid.
 func (s *Splitter) readValues(mayBeQuoted bool) Kind {
 	first := len(s.Values) - len(s.fields)
 	for _, i := range s.readFields {
