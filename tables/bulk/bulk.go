@@ -66,13 +66,12 @@ func memoryLimit(n int64) (int64, error) {
 }
 
 // positions returns the indices of columns.
-func positions(s *arrow.Schema, columns []string) ([]int, error) {
+func positions(s *arrow.Schema, columns []string) (_ []int, err error) {
 	if len(columns) == 0 {
 		return nil, errors.New("no columns are named")
 	}
 	indices := make([]int, len(columns))
 	for i, name := range columns {
-		var err error
 		indices[i], err = schema.ColumnIndex(s, name)
 		if err != nil {
 			return nil, err

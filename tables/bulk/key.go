@@ -108,13 +108,12 @@ func hiveValue(text, letters string) (string, error) {
 var hiveParts = regexp.MustCompile("%..|[A-Za-z]")
 
 // hivePath returns the directories of a key in the layout of Hive, such as year=2026/month=5.
-func hivePath(columns []string, texts []*string, letters string) (string, error) {
+func hivePath(columns []string, texts []*string, letters string) (_ string, err error) {
 	const maxName = 255 // bytes, on common file systems
 	parts := make([]string, len(columns))
 	for i, text := range texts {
 		value := hiveNull
 		if text != nil {
-			var err error
 			value, err = hiveValue(*text, letters)
 			if err != nil {
 				return "", fmt.Errorf("column %q: %w", columns[i], err)

@@ -49,13 +49,12 @@ type sorting struct {
 	rows           int64 // number of rows read
 }
 
-func newSorting(name string, columns *arrow.Schema, o *SortOptions) (*sorting, error) {
+func newSorting(name string, columns *arrow.Schema, o *SortOptions) (_ *sorting, err error) {
 	s := &sorting{name: name, distinct: o.Distinct, rule: sorted.All, columns: columns, plain: schema.Without(columns, arrow.DICTIONARY)}
 	if o.Distinct {
 		s.rule = sorted.First
 	}
 	var by []int
-	var err error
 	s.memory, err = memoryLimit(o.Memory)
 	if err == nil {
 		by, err = positions(columns, o.By)

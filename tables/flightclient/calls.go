@@ -180,13 +180,12 @@ func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transfor
 
 // Exec calls Store.Exec on the server. Only the options Bucket, Parameters, ID and DryRun are supported.
 // Parameters must fit in a message of 2 MiB.
-func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (tables.ExecResult, error) {
+func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (_ tables.ExecResult, err error) {
 	o = cmp.Or(o, new(tables.ExecOptions))
 	if o.Memory != 0 {
 		return tables.ExecResult{}, fmt.Errorf("%w: option Memory applies only to local statements: leave it zero for a statement on a server", errors.ErrUnsupported)
 	}
 	in := &operations.Statement{Bucket: o.Bucket, SQL: sql, ID: o.ID, DryRun: o.DryRun}
-	var err error
 	in.Parameters, err = operations.EncodeParameters(o.Parameters)
 	if err != nil {
 		return tables.ExecResult{}, err

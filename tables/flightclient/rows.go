@@ -63,7 +63,7 @@ func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tab
 }
 
 // Query calls Store.Query on the server. Only the options Bucket, Parameters, At and Before are supported.
-func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (_ array.RecordReader, err error) {
 	o = cmp.Or(o, new(tables.QueryOptions))
 	if o.Memory != 0 {
 		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
@@ -72,7 +72,6 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 		return nil, &tables.ArgumentError{Err: errors.New("the statement writes: use Exec")}
 	}
 	call := operations.StatementHandle{SQL: sql, State: operations.StateOf(o.At), Since: operations.StateOf(o.Before), Bucket: o.Bucket}
-	var err error
 	call.Parameters, err = operations.EncodeParameters(o.Parameters)
 	if err != nil {
 		return nil, err

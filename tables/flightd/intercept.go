@@ -49,9 +49,8 @@ type interceptor struct {
 }
 
 // beginCall authenticates a call. It returns the call's context, and a function that ends the call.
-func (i *interceptor) beginCall(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
+func (i *interceptor) beginCall(ctx context.Context, method string) (_ context.Context, _ context.CancelCauseFunc, err error) {
 	var c serving.Caller
-	var err error
 	if method != handshakeMethod {
 		c, err = i.access.identify(ctx)
 	}

@@ -86,10 +86,9 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 }
 
 // put puts rows into a table for a client of shoots (another table server), or for a descriptor with a path.
-func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) error {
+func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) (err error) {
 	var c struct{ Name, Mode, Bucket, ID string }
 	defaultMode := tables.PutError
-	var err error
 	if d.GetType() == flight.DescriptorPATH {
 		defaultMode = tables.PutAppend
 		c.Bucket, c.Name, err = splitPath(d.GetPath())

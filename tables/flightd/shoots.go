@@ -49,10 +49,9 @@ func splitPath(path []string) (bucket, name string, err error) {
 }
 
 // GetFlightInfo describes the rows that a command or a path would return.
-func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (described *flight.FlightInfo, err error) {
 	serving.NoteRequest(ctx, "", d.GetCmd())
 	var c rowsCommand
-	var err error
 	switch {
 	case d.Type == flight.DescriptorPATH:
 		c.Bucket, c.Name, err = splitPath(d.Path)
@@ -63,11 +62,10 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	default:
 		err = decode(d.Cmd, &c)
 	}
-	var info *flight.FlightInfo
 	if err == nil {
-		info, err = s.info(ctx, d, c)
+		described, err = s.info(ctx, d, c)
 	}
-	return info, asShootsError(err)
+	return described, asShootsError(err)
 }
 
 func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {

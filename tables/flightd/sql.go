@@ -175,9 +175,8 @@ func parseStatement(handle []byte) (st statement, err error) {
 func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
 // options returns the options for running the statement, and a function that releases the options.
-func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), error) {
+func (st statement) options(ctx context.Context) (_ *tables.QueryOptions, release func(), err error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
-	var err error
 	o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows)
 	if err != nil {
 		return nil, nil, kinds.BadRequest.Errorf("invalid parameters: %v", err)

@@ -39,7 +39,7 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 // executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows. It
 // also omits the schema of a write, because a client that already has the schema may end the call before the write is
 // complete.
-func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (_ *flight.FlightInfo, err error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
 	d := new(tables.QueryDescription)
 	st.ID = rand.Text()
@@ -50,7 +50,6 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 		}
 		st.WriteID = cmp.Or(headerID(ctx), st.ID)
 	case st.Parameters == nil:
-		var err error
 		d, err = s.describe(ctx, st)
 		if err != nil {
 			return nil, err

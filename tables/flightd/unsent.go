@@ -38,13 +38,12 @@ type answerCodec struct {
 }
 
 // Marshal implements encoding.CodecV2.
-func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
+func (c answerCodec) Marshal(v any) (_ mem.BufferSlice, err error) {
 	a, ok := v.(*answer)
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
 	pending := &pendingAnswer{unsent: c.unsent, call: a.call}
-	var err error
 	if rows, ok := a.message.(*rowsMessage); ok {
 		pending.data, pending.n, pending.batch = rows.encode()
 	} else {

@@ -166,9 +166,8 @@ type tableState struct {
 	schema       *arrow.Schema
 }
 
-func (h *handler) selectTable(q *request) (*tableState, error) {
+func (h *handler) selectTable(q *request) (_ *tableState, err error) {
 	s := &tableState{}
-	var err error
 	s.bucket, s.name, err = q.names()
 	if err != nil {
 		return nil, err

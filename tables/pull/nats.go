@@ -36,7 +36,7 @@ type natsBucket struct {
 	closed bool
 }
 
-func openNATS(e *env) (*natsBucket, error) {
+func openNATS(e *env) (_ *natsBucket, err error) {
 	r := &natsBucket{env: e}
 	url := e.opts.Registry
 	options := []nats.Option{
@@ -51,7 +51,6 @@ func openNATS(e *env) (*natsBucket, error) {
 	} else if e.opts.TLS != nil && strings.HasPrefix(url, "tls://") {
 		options = append(options, nats.Secure(e.opts.TLS))
 	}
-	var err error
 	r.conn, err = nats.Connect(url, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the registry: %w", err)

@@ -199,7 +199,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 }
 
-func (h *handler) run(q *request, e endpoint) error {
+func (h *handler) run(q *request, e endpoint) (err error) {
 	right := serving.Read
 	if e.writes {
 		right = serving.Admin
@@ -212,7 +212,6 @@ func (h *handler) run(q *request, e endpoint) error {
 	}
 	namespace := strings.Split(q.PathValue("namespace"), separator)
 	var b *tables.Bucket
-	var err error
 	if strings.Contains(e.path, "{table}") {
 		b, err = h.bucketOfTable(q, right, identifier{namespace, q.PathValue("table")})
 	} else {

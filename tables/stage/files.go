@@ -130,7 +130,7 @@ func hashFile(path string) (sum string, err error) {
 
 // hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's
 // Arrow stream. kind is the result's type and codec, because the same bytes may stand for different values.
-func hashResult(kind string, t arrow.Table, folder string) (string, error) {
+func hashResult(kind string, t arrow.Table, folder string) (_ string, err error) {
 	d := newDigest(kind)
 	if folder != "" {
 		err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
@@ -153,7 +153,6 @@ func hashResult(kind string, t arrow.Table, folder string) (string, error) {
 	}
 	w, r := ipc.NewWriter(d, ipc.WithSchema(t.Schema())), array.NewTableReader(t, batchRows)
 	defer r.Release()
-	var err error
 	for err == nil && r.Next() {
 		err = w.Write(r.RecordBatch())
 	}

@@ -258,7 +258,7 @@ func floorDiv(a, b int64) int64 {
 }
 
 // newBins returns bins for a time column of type t, and the type of their labels.
-func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
+func newBins(r *rule, t arrow.DataType) (_ *bins, _ arrow.DataType, err error) {
 	b := &bins{rule: r, zone: time.UTC, second: 1e6}
 	label := &arrow.TimestampType{Unit: arrow.Second}
 	switch t := t.(type) {
@@ -270,7 +270,6 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 		label.Unit = arrow.Millisecond
 	case *arrow.TimestampType:
 		label = &arrow.TimestampType{Unit: t.Unit, TimeZone: t.TimeZone}
-		var err error
 		b.zone, err = t.GetZone()
 		if err != nil {
 			return nil, nil, fmt.Errorf("time zone %q: %w", t.TimeZone, err)

@@ -49,7 +49,7 @@ func (n *rowFiller) row(int) {}
 
 func (n *rowFiller) restart() {}
 
-func (n *rowFiller) flush() error {
+func (n *rowFiller) flush() (err error) {
 	if len(n.rows) == 0 {
 		return nil
 	}
@@ -60,7 +60,6 @@ func (n *rowFiller) flush() error {
 		if n.columns != nil {
 			parts = append(parts, n.columns[i])
 		}
-		var err error
 		pool[i], err = array.Concatenate(parts, memory.DefaultAllocator)
 		if err != nil {
 			return err

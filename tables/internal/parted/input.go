@@ -107,7 +107,7 @@ type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
 // NumberRows returns the result of number for the key of each row. It does not call number again if the row before has an
 // equal key: row is the index of the first of adjacent rows with equal keys. The key is valid until number returns.
-func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte, row int) int) ([]int, error) {
+func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte, row int) int) (_ []int, err error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
 		appends[i] = appender(b.Column(c))
@@ -117,7 +117,6 @@ func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number
 	for row := range numbers {
 		key = key[:0]
 		for _, f := range appends {
-			var err error
 			key, err = f(key, row)
 			if err != nil {
 				return nil, err

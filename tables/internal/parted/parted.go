@@ -100,10 +100,9 @@ func (p *PartInput) Read(ctx context.Context) batches.Seq { return p.read(ctx) }
 
 // Each reads all inputs, and then calls f for each part with rows, one after another, in any order. If all inputs are
 // empty, it calls f once for an empty part. Keys are equal as [sorted.SQLKeyAppender] defines it.
-func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Context, p *Part) error) error {
+func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Context, p *Part) error) (err error) {
 	j := &job{Options: *o, f: f}
 	j.PartBytes = cmp.Or(j.PartBytes, j.Memory/8)
-	var err error
 	j.inputs, err = checkInputs(inputs, o)
 	if err != nil {
 		return err
@@ -335,13 +334,12 @@ func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64)
 }
 
 // runPart calls f for a part.
-func (j *job) runPart(ctx context.Context, p *Part) error {
+func (j *job) runPart(ctx context.Context, p *Part) (err error) {
 	for i := range p.Inputs {
 		in := &p.Inputs[i]
 		in.Schema = j.inputs[i].schema
 		j.rowsParted += in.Rows
 		if p.OneKey && p.Key == "" && in.Rows > 0 {
-			var err error
 			p.Key, err = j.inputs[i].firstKey(in.read(ctx))
 			if err != nil {
 				return err

@@ -74,14 +74,13 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 // runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. With perFile, there is
 // only one list, and f gets the rows of each of its files. The heap may use heap bytes until the last row was read, and
 // then only heapAfter bytes, unless that is 0. tempDirs are the directories for temporary files.
-func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) error {
+func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) (err error) {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
 	}
 	cliutil.LimitHeap(heap)
 	files := make([][]string, len(inputs))
 	for i, paths := range inputs {
-		var err error
 		files[i], err = formats.ListFiles(paths)
 		if err != nil {
 			return err

@@ -46,7 +46,7 @@ func addFollowFlags(cmd *cobra.Command) *followFlags {
 }
 
 // check returns an error for flags that cannot be combined.
-func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) error {
+func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) (err error) {
 	fl := cmd.Flags()
 	switch {
 	case !f.follow && (fl.Changed("state") || fl.Changed("every")):
@@ -71,7 +71,6 @@ func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) erro
 	if out.file != "" && filepath.Clean(out.file) == filepath.Clean(f.state) {
 		return cliutil.Usagef("-o and --state name the same file: name another one in --state")
 	}
-	var err error
 	out.chosenFormat, err = findFormat("follow with --format", cmp.Or(out.format, "jsonl"), out.a.formats.Growing())
 	return err
 }

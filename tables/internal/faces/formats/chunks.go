@@ -47,7 +47,7 @@ type chunk struct {
 }
 
 // newText returns a text that reads from r. If the format has a header, newText reads it.
-func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
+func (in *Input) newText(ctx context.Context, r io.Reader) (_ *text, err error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
 	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
@@ -65,7 +65,6 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 		t.layout = records.Layout{Format: in.Format.Records}
 		return t, nil
 	}
-	var err error
 	t.layout, err = in.TextOptions.Layout(in.Format.Records)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", in.Name, err)

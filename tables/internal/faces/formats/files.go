@@ -74,10 +74,9 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 
 // ReadEach is like [ReadFiles], but returns a reader for each file. A reader opens its file when its first row is read.
 // The caller must release all readers, the first only when no other is read any more.
-func ReadEach(ctx context.Context, files []string, open func(file string) (*Input, error)) ([]array.RecordReader, error) {
+func ReadEach(ctx context.Context, files []string, open func(file string) (*Input, error)) (_ []array.RecordReader, err error) {
 	types := &fileTypes{}
 	if len(files) > 1 {
-		var err error
 		types, err = inferTypes(ctx, files, open)
 		if err != nil {
 			return nil, err

@@ -35,12 +35,11 @@ func (p *Points) Names() (names []string) {
 // nothing to a table to which a put with the same id was already applied, unless id is "". A point that does not fit its
 // table is an error of kind kinds.Line. Put calls acquire when it has reserved its memory, so that no put waits for memory that is reserved
 // for others that wait for acquire.
-func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string, acquire func(context.Context) (release func(), err error)) error {
+func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string, acquire func(context.Context) (release func(), err error)) (err error) {
 	var last []*arrow.Schema
 	for attempt := 1; ; attempt++ {
 		stored := make([]*arrow.Schema, len(p.measurements))
 		for i, m := range p.measurements {
-			var err error
 			stored[i], err = columnsOf(ctx, store.Bucket(bucket).Table(m.name))
 			if err != nil {
 				return err
@@ -125,11 +124,10 @@ func sameSchemas(a, b []*arrow.Schema) bool {
 
 // batches returns the rows of each measurement, for tables with the stored columns. A batch has nulls for the columns
 // that its points lack, because a table with the setting add_only takes no row without them.
-func (p *Points) batches(stored []*arrow.Schema) ([]arrow.RecordBatch, error) {
+func (p *Points) batches(stored []*arrow.Schema) (_ []arrow.RecordBatch, err error) {
 	missing := make([][]arrow.Field, len(stored))
 	var nulls int64
 	for i, m := range p.measurements {
-		var err error
 		missing[i], err = p.missing(m, stored[i])
 		if err != nil {
 			return nil, err
@@ -146,7 +144,6 @@ func (p *Points) batches(stored []*arrow.Schema) ([]arrow.RecordBatch, error) {
 	}
 	batches := make([]arrow.RecordBatch, len(stored))
 	for i, m := range p.measurements {
-		var err error
 		batches[i], err = p.batch(m, stored[i], missing[i])
 		if err != nil {
 			return nil, err
