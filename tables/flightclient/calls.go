@@ -98,14 +98,12 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 
 // SetSettings calls Table.SetSettings on the server, to change the settings of a table.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings, only ...string) error {
-	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s, Only: only})
-	return err
+	return operations.SetSettings.Change(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s, Only: only})
 }
 
 // Delete deletes tables in one commit. If one of the tables does not exist, Delete deletes none.
 func (c *Client) Delete(ctx context.Context, bucket string, names ...string) error {
-	_, err := operations.Delete.Do(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
-	return err
+	return operations.Delete.Change(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
 }
 
 // Fold calls Store.Fold on the server.
@@ -130,8 +128,7 @@ func (c *Client) Metadata(ctx context.Context, bucket string) (tables.Metadata, 
 
 // ChangeMetadata calls Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata on the server.
 func (c *Client) ChangeMetadata(ctx context.Context, bucket, name string, m tables.MetadataChange) error {
-	_, err := operations.ChangeMetadata.Do(ctx, c.target(), &operations.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
-	return err
+	return operations.ChangeMetadata.Change(ctx, c.target(), &operations.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
 }
 
 // Snapshot calls Bucket.Snapshot on the server.
@@ -147,20 +144,17 @@ func (c *Client) Snapshots(ctx context.Context, bucket string) ([]tables.Snapsho
 
 // DeleteSnapshot calls Bucket.DeleteSnapshot on the server.
 func (c *Client) DeleteSnapshot(ctx context.Context, bucket, name string) error {
-	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
-	return err
+	return operations.DeleteSnapshots.Change(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
 }
 
 // DeleteSnapshots calls Bucket.DeleteSnapshots on the server.
 func (c *Client) DeleteSnapshots(ctx context.Context, bucket string) error {
-	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, All: true})
-	return err
+	return operations.DeleteSnapshots.Change(ctx, c.target(), &operations.Snapshot{Bucket: bucket, All: true})
 }
 
 // Restore calls Bucket.Restore on the server.
 func (c *Client) Restore(ctx context.Context, bucket, snapshot string, names ...string) error {
-	_, err := operations.Restore.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: snapshot, Tables: names})
-	return err
+	return operations.Restore.Change(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: snapshot, Tables: names})
 }
 
 // Resample calls transform.Resample on the server.
@@ -205,14 +199,12 @@ func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.P
 
 // Evolve calls Table.Evolve on the server, to change the columns of a table.
 func (c *Client) Evolve(ctx context.Context, bucket, name string, changes ...tables.ColumnChange) error {
-	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
-	return err
+	return operations.Evolve.Change(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
 }
 
 // SetEvolution calls Table.SetEvolution on the server.
 func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables.Evolution) error {
-	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Mode: &e})
-	return err
+	return operations.Evolve.Change(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Mode: &e})
 }
 
 // Rules returns the rules of a table or, if name is "", the bucket's own rules.
@@ -223,8 +215,7 @@ func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule,
 // EditRules calls Table.EditRules on the server, to change the rules of a table or, if name is "",
 // the bucket's own rules.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
-	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
-	return err
+	return operations.EditRules.Change(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 }
 
 // Lock is a named lock on the server. The client keeps renewing the lock until Unlock is called.
@@ -283,7 +274,7 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 	l.once.Do(func() {
 		l.stopRenewal()
 		<-l.renewalDone
-		_, err = operations.Unlock.Do(ctx, l.c.target(), &operations.Lock{Lease: l.id})
+		err = operations.Unlock.Change(ctx, l.c.target(), &operations.Lock{Lease: l.id})
 	})
 	return err
 }

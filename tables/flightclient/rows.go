@@ -30,24 +30,16 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 	call := operations.Scan{
 		Partd: operations.ScanCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)}, ScanOptions: *o,
 	}
-	ticket, err := json.Marshal(call)
-	if err != nil {
-		return nil, err
-	}
-	return c.get(ctx, ticket, o.ChunkRows)
+	return c.getCall(ctx, call, o.ChunkRows)
 }
 
 // Changes calls Table.Changes on the server, for a table in its current state, or at a version, snapshot or time.
 func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
 	o = cmp.Or(o, new(tables.ChangesOptions))
-	ticket, err := json.Marshal(operations.Changes{
+	r, err := c.getCall(ctx, operations.Changes{
 		Partd: operations.ChangesCall, Table: operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)},
 		Since: operations.StateOf(since), Keys: o.Keys, UUID: o.UUID,
-	})
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.get(ctx, ticket, 0)
+	}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +82,16 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 // Resampled calls transform.Resampled on the server.
 func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(transform.ResampleOptions))
-	ticket, err := json.Marshal(operations.Resampling{Partd: operations.ResampleCall, ResampleOptions: *o})
+	return c.getCall(ctx, operations.Resampling{Partd: operations.ResampleCall, ResampleOptions: *o}, 0)
+}
+
+// getCall is like get, for a ticket that is JSON.
+func (c *Client) getCall(ctx context.Context, call any, chunkRows int64) (array.RecordReader, error) {
+	ticket, err := json.Marshal(call)
 	if err != nil {
 		return nil, err
 	}
-	return c.get(ctx, ticket, 0)
+	return c.get(ctx, ticket, chunkRows)
 }
 
 func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array.RecordReader, error) {

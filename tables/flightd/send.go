@@ -36,7 +36,7 @@ func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.Reco
 	}
 	rows := &rowsWriter{stream: st}
 	maxMessage := a.maxMessage
-	if fieldCount(r.Schema()) > maxWholeFields {
+	if schema.CountFields(r.Schema()) > maxWholeFields {
 		maxMessage = nil // small messages
 	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
@@ -55,14 +55,6 @@ func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.Reco
 // maxWholeFields limits the number of fields in batches that are sent as one message. The header has up to 64 bytes for
 // each field, and the header and the batch together must stay below 4 MiB.
 const maxWholeFields = 2000
-
-// fieldCount returns the number of columns, including those within columns.
-func fieldCount(s *arrow.Schema) (n int) {
-	for _, f := range s.Fields() {
-		schema.ContainsType(f.Type, func(arrow.DataType) bool { n++; return false })
-	}
-	return n
-}
 
 // maxMessage returns the maximum size, in bytes, of a batch that is sent as one message. If so many calls are sending
 // rows that their unsent messages could take more than half of the limit, it returns 0; each call then sends small

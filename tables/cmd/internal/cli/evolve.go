@@ -165,8 +165,7 @@ remove, enable and disable expect the names of rules.`,
 		ctx := cmd.Context()
 		return p.withBackend(ctx, false, func(s backend) error {
 			if action != "list" {
-				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
-				return err
+				return operations.EditRules.Change(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
 			}
 			rules, err := operations.Rules.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: name})
 			if err != nil {

@@ -61,7 +61,7 @@ func readText(ctx context.Context, in *Input) (_ array.RecordReader, err error) 
 			return nil, fmt.Errorf("%s: %w", in.Name, err)
 		}
 	}
-	if countColumns(columns) > fewColumns {
+	if schema.CountFields(columns) > fewColumns {
 		workers = 1
 	}
 	var file io.Reader = io.NewSectionReader(f, 0, maxFileSize)
@@ -83,19 +83,6 @@ func readText(ctx context.Context, in *Input) (_ array.RecordReader, err error) 
 	return in.batches(ctx, columns, closeAll, func(yield func(arrow.RecordBatch) bool) error {
 		return rowPass.batches(ctx, columns, workers, yield)
 	}), nil
-}
-
-// countColumns returns the number of columns, including nested ones.
-func countColumns(s *arrow.Schema) (n int) {
-	count := func(f arrow.Field) arrow.Field {
-		n++
-		return f
-	}
-	for _, f := range s.Fields() {
-		n++
-		schema.MapFields(f.Type, count)
-	}
-	return n
 }
 
 // inferText returns a column whose nested columns are the columns of the text in f.

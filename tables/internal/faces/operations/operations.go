@@ -156,3 +156,9 @@ func (o Operation[In, Out]) Do(ctx context.Context, t Target, in *In) (out Out, 
 	}
 	return out, fmt.Errorf("no answer to %s", o.Action())
 }
+
+// Change runs an operation whose answer is empty or does not matter.
+func (o Operation[In, Out]) Change(ctx context.Context, t Target, in *In) error {
+	_, err := o.Do(ctx, t, in)
+	return err
+}

@@ -39,6 +39,14 @@ func ContainsType(t arrow.DataType, match func(arrow.DataType) bool) bool {
 	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return ContainsType(f.Type, match) })
 }
 
+// CountFields returns the number of columns, including those within columns.
+func CountFields(s *arrow.Schema) (n int) {
+	for _, f := range s.Fields() {
+		ContainsType(f.Type, func(arrow.DataType) bool { n++; return false })
+	}
+	return n
+}
+
 // Names returns the names of a schema's columns.
 func Names(s *arrow.Schema) []string {
 	names := make([]string, s.NumFields())
