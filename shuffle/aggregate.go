@@ -13,10 +13,10 @@ import (
 // the zero value.
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
-	Add func(to *A, record T)
-	// Merge merges other, an accumulator for the same key, into to. It may be called concurrently
+	Add func(accumulator *A, record T)
+	// Merge merges src, an accumulator for the same key, into dst. It may be called concurrently
 	// for different accumulators.
-	Merge func(to *A, other *A)
+	Merge func(dst, src *A)
 	// Size returns the approximate size in bytes of an accumulator's slices, maps and strings,
 	// without the struct itself. It is called after each Add and Merge. It may be nil if A has
 	// no slices, maps or strings.
@@ -41,11 +41,11 @@ func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key fun
 
 // Aggregator aggregates the records fed to it.
 type Aggregator[T, K, A any] struct {
-	tables tables[T]
-	key    func(T) K
-	acc    Accumulator[T, A]
-	codec  encode.ValueCodec[K]
-	inline bool // whether the hash table itself, and not pages, stores the accumulators (see accumulators)
+	tables   tables[T]
+	key      func(T) K
+	acc      Accumulator[T, A]
+	keyCodec encode.ValueCodec[K]
+	inline   bool // accumulators are stored in the hash table, not in pages (see accumulators)
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -56,7 +56,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
 		return nil, argumentErrorf("the accumulator's codec has only one of Encode and Decode: set both")
 	}
-	codec, err := newKeyCodec[K]()
+	keyCodec, err := newKeyCodec[K]()
 	if err != nil {
 		return nil, err
 	}
@@ -67,27 +67,27 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err != nil {
 		return nil, err
 	}
-	a := &Aggregator[T, K, A]{key: key, acc: acc, codec: codec}
-	engine := hashagg.Options{}
-	if err := a.chooseStorage(&engine); err != nil {
+	a := &Aggregator[T, K, A]{key: key, acc: acc, keyCodec: keyCodec}
+	engineOptions := hashagg.Options{}
+	if err := a.chooseStorage(&engineOptions); err != nil {
 		return nil, err
 	}
-	if err := a.tables.start(ctx, c, engine); err != nil {
+	if err := a.tables.start(ctx, c, engineOptions); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// chooseStorage decides where accumulators are stored, and sets a.inline and o accordingly. Small
-// accumulators without pointers are stored in the hash table itself, as the state words of their
-// keys. All others are stored in pages.
+// chooseStorage decides where accumulators are stored and sets a.inline and o accordingly. Small
+// accumulators without pointers are stored inline: in the state words that the hash table has for
+// each key. All others are stored in pages.
 func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
 		var flat bool
 		a.acc.Codec, flat, err = newCodec[A](false)
 		if err != nil {
-			return codecTypeError[A]("the accumulator, ", err)
+			return codecTypeError[A]("accumulators of type ", err)
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true
@@ -104,7 +104,7 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 // Feed returns a feed. Any number of feeds may be open. If there are more feeds than
 // Options.Threads, some wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
-	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
+	encode := func(dst []byte, v T) ([]byte, error) { return a.keyCodec.Encode(dst, a.key(v)) }
 	return a.tables.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		if a.inline {
 			return func(v *T, state []uint64, _ bool) error {
@@ -132,7 +132,7 @@ func (a *Aggregator[T, K, A]) Close() error { return a.tables.close() }
 // Results yields the results. Close all feeds before calling it. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
-		r.Key, err = a.codec.Decode(g.Key)
+		r.Key, err = a.keyCodec.Decode(g.Key)
 		if err != nil {
 			return r, 0, errorf("decoding a key: %w", err)
 		}

@@ -130,7 +130,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-// maxReusedBuffer is the maximum size in bytes of a buffer that is kept for the next batch.
+// maxReusedBuffer is the maximum size, in bytes, of a buffer to keep for the next batch.
 const maxReusedBuffer = 8 << 20
 
 // Commit makes all appended pieces count, unless another attempt at the task has already
@@ -181,7 +181,7 @@ const (
 	firstWait = 50 * time.Millisecond
 )
 
-// appendRetrying appends entries, and retries while the outcome is unknown. Readers must
+// appendRetrying appends entries and retries while the outcome is unknown. Readers must
 // ignore duplicates of the entries.
 func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
 	var outcomeErr error

@@ -45,7 +45,7 @@ func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []
 	return append(dst, piece...)
 }
 
-// fieldReader reads a frame field by field, and keeps the first error.
+// fieldReader reads a frame field by field and keeps the first error.
 type fieldReader struct {
 	unread []byte
 	err    error
@@ -92,7 +92,7 @@ func parseCommit(frame []byte) (c Commit, err error) {
 // frames divides a key's value, which arrives in chunks, into frames.
 type frames struct{ items }
 
-// feed adds a chunk of the value, and calls use for each frame that is now complete.
+// feed adds a chunk of the value and calls use for each frame that is now complete.
 func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, rest []byte) error) error {
 	return f.fail(key, f.add(key, data, last, func(_, frame []byte) error {
 		if len(frame) == 0 {

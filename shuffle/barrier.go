@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// addControl adds a frame of controlKey's value.
+// addControl adds the commit in a frame of controlKey's value, if it holds one.
 func (c *Committed) addControl(kind byte, rest []byte) error {
 	switch kind {
 	case frameCommit:
@@ -73,7 +73,7 @@ const (
 	idleFactor = 10 // wait at least this multiple of the time that reading the control key took
 )
 
-// WaitCommitted waits until the tasks have committed, and returns their data. On timeout,
+// WaitCommitted waits until the tasks have committed and returns their data. On timeout,
 // or when the context ends, it returns a *MissingError. It also returns an error if an
 // unexpected task has committed, because neither using nor omitting its data would be safe.
 //

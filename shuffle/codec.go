@@ -26,13 +26,13 @@ func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 }
 
 // codecTypeError returns nil if err is nil. Otherwise, it adds advice to err, an error from newCodec.
-// purpose says what T is for, such as "the accumulator, "; it may be "".
-func codecTypeError[T any](purpose string, err error) error {
+// prefix precedes the type in the error, such as "accumulators of type "; it may be "".
+func codecTypeError[T any](prefix string, err error) error {
 	if err == nil {
 		return nil
 	}
 	t := reflect.TypeFor[T]()
-	return argumentErrorf("no default codec for %s%v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", purpose, t, err, t, t)
+	return argumentErrorf("no default codec for %s%v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", prefix, t, err, t, t)
 }
 
 // newKeyCodec returns the codec for keys, which no option can replace.

@@ -18,8 +18,8 @@ type Commit struct {
 	Checksum      // checksum of all pieces that the attempt appended
 }
 
-// Checksum is an order-independent checksum of a set of pieces. In Sum, the hash of a piece is that of (length of the
-// key as a uvarint, key, piece). If readers read different keys, their checksums add up to the checksum of all keys.
+// Checksum is an order-independent checksum of a set of pieces. Sum adds up one hash for each piece:
+// of the key's length as a uvarint, the key and the piece. If readers read different keys, their checksums add up to the checksum of all keys.
 type Checksum struct {
 	Records, Bytes int64
 	Sum            partd.Sum
@@ -55,8 +55,8 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 		return nil, err
 	}
 	if len(c.winners) == 0 {
-		// Ask for the first key, to distinguish an expired namespace from one without commits: a store may
-		// report only in a listing that its namespace has expired.
+		// Ask for the first key: in some stores, an expired namespace reads as an empty one, and only listing its
+		// keys returns the error.
 		for _, err := range partd.Keys(ctx, store) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, err
@@ -72,7 +72,7 @@ func (c *Committed) Commits() []Commit { return append([]Commit(nil), c.winners.
 
 // Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep their
 // order. A value is valid until the next iteration. After the last piece, Scan compares the pieces
-// with each task's commit, and yields an error that wraps [ErrNotVerified] if the pieces do not
+// with each task's commit and yields an error that wraps [ErrNotVerified] if the pieces do not
 // match. If the caller stops earlier, nothing is verified.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
@@ -91,27 +91,27 @@ func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum
 	return c.scan(ctx, part, parts, sum)
 }
 
-// Values yields the committed pieces of one key, and adds their checksum to sum as
+// Values yields the committed pieces of one key and adds their checksum to sum as
 // [Committed.ScanPart] does. A caller that reads every key exactly once can verify the sum.
 // [partd.Values] instead yields a reader for each key of a scan.
 func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		r, _ := c.idle.Get().(*scanPass)
-		if r == nil {
-			r = c.newScanPass(1)
+		pass, _ := c.idle.Get().(*scanPass)
+		if pass == nil {
+			pass = c.newScanPass(1)
 		}
-		defer c.idle.Put(r)
-		r.keys++
-		r.counts[0] = ledger.Count{}
+		defer c.idle.Put(pass)
+		pass.keys++
+		pass.counts[0] = ledger.Count{}
 		err := readFrames(ctx, c.store, key, func(kind byte, rest []byte) error {
-			return r.addFrame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
+			return pass.addFrame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
 		})
 		switch {
 		case errors.Is(err, errStopped):
 		case err != nil:
 			yield(nil, err)
 		case sum != nil:
-			sum.Add(r.total())
+			sum.Add(pass.total())
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (c *Committed) Verify(sums ...Checksum) error {
 		got.Add(s.count())
 	}
 	if err := want.Compare(got); err != nil {
-		return errorf("the pieces of %d tasks: %w", len(c.winners), err)
+		return errorf("verifying the pieces of %d tasks: %w", len(c.winners), err)
 	}
 	return nil
 }
@@ -136,10 +136,10 @@ var errStopped = errors.New("the caller stopped reading")
 
 func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	return func(yield func(partd.Entry, error) bool) {
-		r := c.newScanPass(len(c.winners))
+		pass := c.newScanPass(len(c.winners))
 		for chunk, err := range partd.ScanPart(ctx, c.store, part, parts) {
 			if err == nil {
-				err = r.addChunk(chunk, yield)
+				err = pass.addChunk(chunk, yield)
 			}
 			if errors.Is(err, errStopped) {
 				return
@@ -150,14 +150,14 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 			}
 		}
 		if sum != nil {
-			sum.Add(r.total())
-		} else if err := r.verify(); err != nil {
+			sum.Add(pass.total())
+		} else if err := pass.verify(); err != nil {
 			yield(partd.Entry{}, err)
 		}
 	}
 }
 
-// scanPass reads the pieces of one key after another, and counts them.
+// scanPass reads the pieces of one key after another and counts them.
 type scanPass struct {
 	*Committed
 	frames        frames
@@ -176,18 +176,18 @@ func (c *Committed) newScanPass(counts int) *scanPass {
 	return &scanPass{Committed: c, keys: 1, lastPositions: make([]piecePosition, len(c.winners)), counts: make([]ledger.Count, counts)}
 }
 
-func (r *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
+func (pass *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
-		r.keys++
-		r.frames.reset()
+		pass.keys++
+		pass.frames.reset()
 	}
-	return r.frames.feed(c.Key, c.Data, c.Last, func(kind byte, rest []byte) error {
-		return r.addFrame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
+	return pass.frames.feed(c.Key, c.Data, c.Last, func(kind byte, rest []byte) error {
+		return pass.addFrame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
 	})
 }
 
-// addFrame processes a frame, and calls use with its piece if the piece is committed.
-func (r *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte) bool) error {
+// addFrame processes a frame and calls use with its piece if the piece is committed.
+func (pass *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
 		if key == controlKey && kind == frameCommit {
 			return nil
@@ -196,24 +196,24 @@ func (r *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte)
 	}
 	fields := fieldReader{unread: rest}
 	name, attempt := fields.readText(), fields.readText()
-	pos := piecePosition{r.keys, fields.readNumber(), fields.readNumber()}
+	pos := piecePosition{pass.keys, fields.readNumber(), fields.readNumber()}
 	if fields.err != nil {
 		return fields.err
 	}
-	task, ok := r.index[string(name)]
+	task, ok := pass.index[string(name)]
 	if !ok {
 		return nil // the task has not committed
 	}
-	w := &r.winners[task]
+	w := &pass.winners[task]
 	if string(attempt) != w.Attempt || pos.batch > w.Batches {
 		return nil
 	}
-	if old := r.lastPositions[task]; old.key == pos.key && !pos.after(old) {
+	if old := pass.lastPositions[task]; old.key == pos.key && !pos.after(old) {
 		return nil
 	}
-	r.lastPositions[task] = pos
-	r.hashed = appendHashed(r.hashed[:0], key, fields.unread)
-	countPiece(&r.counts[min(task, len(r.counts)-1)], r.hashed, len(fields.unread))
+	pass.lastPositions[task] = pos
+	pass.hashed = appendHashed(pass.hashed[:0], key, fields.unread)
+	countPiece(&pass.counts[min(task, len(pass.counts)-1)], pass.hashed, len(fields.unread))
 	if !use(fields.unread) {
 		return errStopped
 	}
@@ -224,19 +224,19 @@ func (p piecePosition) after(o piecePosition) bool {
 	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
 }
 
-func (r *scanPass) total() Checksum {
+func (pass *scanPass) total() Checksum {
 	var total ledger.Count
-	for _, c := range r.counts {
+	for _, c := range pass.counts {
 		total.Add(c)
 	}
 	return checksumOf(total)
 }
 
 // verify compares the pieces read with the commit of each task.
-func (r *scanPass) verify() error {
-	for i, w := range r.winners {
-		if err := w.count().Compare(r.counts[i]); err != nil {
-			return errorf("the pieces of %s: %w", attemptText(w.Task, w.Attempt), err)
+func (pass *scanPass) verify() error {
+	for i, w := range pass.winners {
+		if err := w.count().Compare(pass.counts[i]); err != nil {
+			return errorf("verifying the pieces of %s: %w", attemptText(w.Task, w.Attempt), err)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
 
-// Deduplicator accepts records, and keeps one of several equal records.
+// Deduplicator accepts records and keeps one of several equal records.
 type Deduplicator[T any] struct {
 	tables tables[T]
 	key    func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key

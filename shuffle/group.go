@@ -45,7 +45,7 @@ func (g *Grouper[T, K]) Feed() (*Feed[T], error) { return g.keyed.feed() }
 // before calling ForEach.
 //
 // ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
-// cancels the contexts passed to use, and calls use for no further group. ForEach returns this
+// cancels the contexts passed to use and does not call use again. ForEach returns this
 // error joined with errors from the other goroutines. A panic in use propagates to ForEach's
 // caller.
 //

@@ -17,7 +17,7 @@ type items struct {
 	offset int64  // offset of the next item in the value
 }
 
-// add adds a chunk of the value, and calls use for each item that is now complete. item is the
+// add adds a chunk of the value and calls use for each item that is now complete. item is the
 // length with the content, and content is only the content.
 func (s *items) add(key string, data []byte, last bool, use func(item, content []byte) error) error {
 	if len(s.carry) > 0 {

@@ -114,7 +114,7 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// forEach implements the methods ForEach.
+// forEach implements the ForEach methods.
 func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
@@ -154,7 +154,7 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 	defer func() { r.group++ }() // after eachGroup, the last group's Values fail
 	for r.next() {
 		if !r.block.first {
-			continue // a block of the previous group that use did not read
+			continue // use has left this block of the previous group unread
 		}
 		r.group++
 		key, err := k.keyCodec.Decode(r.block.key)

@@ -35,10 +35,10 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 	if newErr != nil {
 		return nil, newErr
 	}
-	fed := false
+	succeeded := false
 	defer func() {
 		// Close p even if the caller's code panics.
-		if !fed {
+		if !succeeded {
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -46,7 +46,7 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 	if err != nil {
 		return nil, err
 	}
-	fed = true
+	succeeded = true
 	return p, nil
 }
 

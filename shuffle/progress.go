@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Progress counts the records processed so far, and the bytes of their encodings. Aggregate,
+// Progress counts the records processed so far and the bytes of their encodings. Aggregate,
 // DistinctBy and TopK do not store their input, so their BytesIn counts only the encoded keys.
 type Progress struct {
 	RecordsIn, BytesIn   int64 // input
@@ -103,7 +103,7 @@ func (t *tally) count(size int) {
 	}
 }
 
-// end adds the remaining counts to the meter, and reports progress.
+// end adds the remaining counts to the meter and reports progress.
 func (t *tally) end() {
 	if t != nil {
 		t.meter.mu.Lock()

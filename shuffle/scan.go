@@ -39,7 +39,7 @@ func (b *batch) block(i int) recordBlock {
 }
 
 // scanner reads a spool's store in the background. It divides chunks into records, counts
-// them, and sends them in batches to readers.
+// them and sends them in batches to readers.
 type scanner struct {
 	s         *spool
 	full      chan *batch
@@ -49,10 +49,10 @@ type scanner struct {
 	batchSize int
 
 	current *batch
-	// where to send current if that batch begins within a group (the records of a key); else nil
+	// channel for current if that batch begins within a group (the records of a key); otherwise nil
 	continuation chan *batch
 	items        items        // divides a value into records
-	hashed       []byte       // the bytes that are hashed for a record: the key's length, the key, and the record
+	hashed       []byte       // the bytes to hash for a record: the key's length, the key and the record
 	output       ledger.Count // counts and hashes the records that were read
 	err          error        // valid after full is closed
 }
@@ -70,7 +70,7 @@ func (s *spool) scan(readers int) *scanner {
 	return sc
 }
 
-// close stops reading, and waits until the goroutine has ended.
+// close stops reading and waits until the goroutine has ended.
 func (sc *scanner) close() {
 	sc.cancel()
 	for range sc.full {
@@ -141,7 +141,7 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 }
 
 // makeRoom returns a batch with room for a block of about n bytes. If the current batch has too
-// little room, makeRoom sends it, and makes another batch the current one.
+// little room, makeRoom sends it and makes another batch the current one.
 func (sc *scanner) makeRoom(n int) (*batch, error) {
 	if b := sc.current; b != nil {
 		if len(b.data)+n+(len(b.blocks)+1)*blockOffsetsSize <= sc.batchSize {

@@ -70,10 +70,10 @@ type Options[T any] struct {
 	TempDirs []string
 	// Store stores the records of GroupBy and Partition. It must be empty. It still has the records
 	// after the job. nil means a temporary log-structured store. All other functions use temporary
-	// files instead, and reject a Store.
+	// files instead and reject a Store.
 	Store partd.Partd
 	// Codec encodes the records. It is used concurrently; its Join is not used. The zero
-	// value means [DefaultCodec]. Aggregate stores no records, and needs no codec.
+	// value means [DefaultCodec]. Aggregate stores no records and needs no codec.
 	Codec encode.ValueCodec[T]
 	// Progress is called by the goroutines that add or read records, at most ten times a second. It
 	// is also called when a feed is closed and when a loop over results ends, but never between

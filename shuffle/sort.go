@@ -29,7 +29,7 @@ type Sorter[T any] struct {
 	meter  *meter
 }
 
-// NewSorter returns a sorter by keys. Within each feed, records with equal keys keep their
+// NewSorter returns a Sorter that orders records by keys. Within each feed, records with equal keys keep their
 // order. The caller must close the sorter.
 func NewSorter[T any](ctx context.Context, keys []Key[T], o *Options[T]) (*Sorter[T], error) {
 	if err := checkKeys(keys); err != nil {

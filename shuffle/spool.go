@@ -67,7 +67,7 @@ func checkEmpty(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// spoolFeed collects the records of one feed, and appends them in batches.
+// spoolFeed collects the records of one feed and appends them in batches.
 type spoolFeed struct {
 	s       *spool
 	buf     []byte
@@ -148,7 +148,7 @@ func (s *spool) startReading() error {
 	return s.engine.StartReading()
 }
 
-// close closes the store if it is temporary, and removes all temporary data.
+// close closes the store if it is temporary and removes all temporary data.
 func (s *spool) close() error {
 	err := s.engine.Close(func() error {
 		if s.ownStore == nil {

@@ -97,7 +97,7 @@ var errPanicked = errorf("one of the caller's functions has panicked, and record
 const maxPending = 256
 
 // feed returns a feed that adds records to a new table while there are fewer tables than threads, and otherwise to the
-// table with the fewest feeds. encode appends the key of v to dst. newPut is called once per table, and returns the
+// table with the fewest feeds. encode appends the key of v to dst. newPut is called once per table and returns the
 // function that adds a record to the state of its key.
 func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), newPut func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
@@ -135,7 +135,7 @@ func (t *sharedTable[T]) add(v T, tally *tally) error {
 	return t.err
 }
 
-// collect adds a record to pending, and returns the length of its key.
+// collect adds a record to pending and returns the length of its key.
 func (t *sharedTable[T]) collect(v T) (size int, err error) {
 	if t.busy {
 		return 0, errPanicked

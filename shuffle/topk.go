@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// TopK sorts records by keys, and yields the first k. Records with equal keys keep their
+// TopK sorts records by keys and yields the first k. Records with equal keys keep their
 // input order. TopK discards records early if they cannot be among the first k.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Feed, (*Top[T]).Records)
@@ -81,7 +81,7 @@ type topFeed[T any] struct {
 	tally       *tally
 }
 
-// candidate has offsets in topFeed.data: the starts of the key and the record, and the end.
+// candidate holds offsets in topFeed.data: where the key and the record begin, and where the record ends.
 type candidate struct{ key, record, end int }
 
 const candidateSize = 24
