@@ -27,7 +27,7 @@ func Bytes() ValueCodec[[]byte] {
 }
 
 // JSON is the codec for any type that encoding/json supports. As in encoding/json, bytes in strings
-// that are not valid UTF-8 are replaced. Join concatenates slices and strings, and rejects several
+// that are not valid UTF-8 are replaced. Join concatenates slices and strings and rejects several
 // values of any other type; see [ErrNoJoin].
 func JSON[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
@@ -50,9 +50,9 @@ func JSON[T any]() ValueCodec[T] {
 
 // Gob is the codec for any type that encoding/gob supports. Each value includes a
 // description of its type, 30 bytes or more: prefer slices to single small values. Join
-// concatenates slices and strings, and rejects several values of any other type; see
-// [ErrNoJoin]. A value that somebody else made can make package gob allocate 10 MiB for each
-// of its nested slices.
+// concatenates slices and strings and rejects several values of any other type; see
+// [ErrNoJoin]. Data from an untrusted source can make package gob allocate 10 MiB for each
+// nested slice.
 func Gob[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
@@ -185,7 +185,7 @@ type (
 )
 
 // Pickle is the codec of Python's partd.Pickle: pickled lists of plain values. It writes
-// pickle protocol 5, and reads protocols 4 and 5.
+// pickle protocol 5 and reads protocols 4 and 5.
 //
 // The codec executes nothing. If a pickle contains a class, a function or another value that
 // is not plain, decoding fails with an error that names this value. If a list contains the

@@ -44,14 +44,14 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// ValueCodec encodes and decodes the values of a type, and joins the values of a key. You can write
+// ValueCodec encodes and decodes the values of a type and joins the values of a key. You can write
 // your own codec, or replace the Join of a codec in this package. Package shuffle also encodes its
 // records with codecs, but ignores Join.
 //
 // The functions must be safe for concurrent use.
 type ValueCodec[T any] struct {
 	// Encode appends the encoding of v to dst and returns the extended slice. It
-	// neither retains nor changes v, and does not retain dst.
+	// neither retains nor changes v, nor does it retain dst.
 	Encode func(dst []byte, v T) ([]byte, error)
 	// Decode decodes all of data. It neither retains nor changes data. The caller owns
 	// the value.
@@ -127,7 +127,7 @@ type buffer struct {
 	entries []partd.Entry
 }
 
-// maxPooled is the capacity, in bytes, of the largest buffer that is reused.
+// maxPooled is the maximum capacity, in bytes, of a buffer to reuse.
 const maxPooled = 4 << 20
 
 func (s *Store[T]) buffer() *buffer {

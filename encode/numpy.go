@@ -120,7 +120,7 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, n.innerStore(), allKeys...)
 }
 
-// Pop returns the arrays of keys as Get does, and removes the keys with their dtypes, as
+// Pop returns the arrays of keys as Get does and removes the keys with their dtypes, as
 // one atomic step. If a removed array does not decode, the error is a *PopError with the
 // bytes of all arrays, followed by their dtypes.
 func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {

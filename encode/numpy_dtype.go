@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue/npy"
 )
 
-// ensureDtypes sets the dtypes of a batch's new keys, and checks the dtypes of its existing
+// ensureDtypes sets the dtypes of a batch's new keys and checks the dtypes of its existing
 // keys. It also converts the batch's values to the keys' byte orders.
 func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, uncached := n.lookUp(batch)
@@ -71,7 +71,7 @@ func (n *NumPy[T]) uncacheDtypes(keys []string) {
 	}
 }
 
-// setMissing sets those keys of entries that do not exist yet, and passes the values of
+// setMissing sets those keys of entries that do not exist yet and passes the values of
 // existing keys to check. Another process may set a key at the same time, so setMissing
 // also checks the keys that it has set.
 func (w wrapper) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
@@ -102,7 +102,7 @@ func (w wrapper) setMissing(ctx context.Context, op string, entries []partd.Entr
 	return err
 }
 
-// checkExisting passes the values of existing keys to check, and returns the entries
+// checkExisting passes the values of existing keys to check and returns the entries
 // whose keys do not exist.
 func (w wrapper) checkExisting(ctx context.Context, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) (missing []partd.Entry, err error) {
 	keys := make([]string, len(entries))

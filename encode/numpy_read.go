@@ -148,7 +148,7 @@ func eachChunk[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
 		if !emit(elements) {
 			return errStopped
 		}
-		if err != nil { // the end
+		if err != nil { // r is at its end
 			return nil
 		}
 		offset += int64(n)

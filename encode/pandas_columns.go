@@ -25,7 +25,7 @@ type PandasColumns struct {
 }
 
 // NewPandasColumns returns a store of DataFrames over p, which must support Set. o
-// describes the Python that will read the data; nil means without msgpack.
+// describes the Python that will read the data; nil means that msgpack is not installed there.
 func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	s := &PandasColumns{wrapper{p}, Pickle()}
 	if o != nil && o.Msgpack {

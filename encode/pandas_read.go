@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue/pickle"
 )
 
-// blocksReader reads one encoded DataFrame. The encoding consists of a pickled list of headers, and
+// blocksReader reads one encoded DataFrame. The encoding consists of a pickled list of headers and
 // the parts that the headers describe: the columns' names, the index, and blocks of columns.
 type blocksReader struct {
 	remaining int64 // bytes that may still be decompressed

@@ -259,13 +259,13 @@ func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
 	return frame.End(dst, start), err
 }
 
-// appendContainer appends a Blosc container of data. size is the size of its numbers, in
+// appendContainer appends a Blosc container of data, whose elements have the given size in
 // bytes.
-func appendContainer(dst, data []byte, size int) ([]byte, error) {
+func appendContainer(dst, data []byte, elementSize int) ([]byte, error) {
 	if len(data) == 0 { // Encoder rejects empty data: append c-blosc's container for it
-		return append(dst, 2, 1, 3, byte(size), 0, 0, 0, 0, 0, 0, 0, 0, blosc.HeaderLen, 0, 0, 0), nil
+		return append(dst, 2, 1, 3, byte(elementSize), 0, 0, 0, 0, 0, 0, 0, 0, blosc.HeaderLen, 0, 0, 0), nil
 	}
-	e, err := blosc.NewEncoder(&blosc.Options{TypeSize: size})
+	e, err := blosc.NewEncoder(&blosc.Options{TypeSize: elementSize})
 	if err != nil {
 		return dst, err
 	}

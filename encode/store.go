@@ -100,7 +100,7 @@ func (s *Store[T]) set(ctx context.Context, op, key string, v T, setStored func(
 	return setStored(ctx, s.innerStore(), key, b.bytes)
 }
 
-// Pop returns the values of keys as Get does, and removes the keys, as one atomic
+// Pop returns the values of keys as Get does and removes the keys, as one atomic
 // step. If removed values do not decode, the error is a *PopError, which holds them.
 func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
 	stored, err := partd.Pop(ctx, s.innerStore(), keys...)

@@ -103,7 +103,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	_, err = NewDeduplicator[[]string](t.Context(), nil)
 	check(err, "encode.Gob[[]string]()")
 	_, err = NewAggregator(t.Context(), func(int) int { return 0 }, Accumulator[int, []int]{Add: func(*[]int, int) {}, Merge: func(_, _ *[]int) {}}, nil)
-	check(err, "the accumulator", "encode.Gob[[]int]()")
+	check(err, "accumulators of type []int", "encode.Gob[[]int]()")
 }
 
 // TestKeyCodec checks that equal keys have equal encodings.

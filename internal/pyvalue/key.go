@@ -11,11 +11,11 @@ import (
 	"slices"
 )
 
-// digest represents a key that is not comparable in Go. It has a fixed size, and is a cryptographic
-// hash, so that nobody can construct two keys with the same digest.
+// digest represents a key that is not comparable in Go. It has a fixed size and is a cryptographic
+// hash, so nobody can construct two keys with the same digest.
 type digest [sha256.Size]byte
 
-// keyer computes comparable keys, and reuses one hash for all of them.
+// keyer computes comparable keys and reuses one hash for all of them.
 type keyer struct {
 	h     hash.Hash
 	chunk [64]byte

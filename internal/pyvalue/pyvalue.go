@@ -38,10 +38,10 @@ type ByteArray []byte
 type Item struct{ Key, Value any }
 
 // Dict is Python's dict, in the insertion order of its keys. A Go map would lose that
-// order, and cannot have tuples or bytes as keys.
+// order and cannot have tuples or bytes as keys.
 type Dict []Item
 
-// Get returns the value of a key, and reports whether the key exists. It compares keys
+// Get returns the value of a key and reports whether the key exists. It compares keys
 // as Python does: 1, 1.0 and true are the same key.
 func (d Dict) Get(key any) (value any, ok bool) {
 	wantedKey, err := Key(key)

@@ -33,11 +33,11 @@ func (u *Unique) Dict(items []Item) (Dict, error) {
 // Set removes repeated elements, in place.
 func (u *Unique) Set(elements []any) ([]any, error) {
 	keyOf := func(i int) any { return elements[i] }
-	return deduplicate(u, elements, keyOf, func(*any, any) {}) // the first of equal elements stays as it is
+	return deduplicate(u, elements, keyOf, func(*any, any) {}) // keep the first of equal elements unchanged
 }
 
 // deduplicate removes items with repeated keys, in place. keyOf returns the key of items[i]. For each
-// repeated item, merge changes the item that has the same key and stays.
+// repeated item, merge updates the first item with its key.
 func deduplicate[T any](u *Unique, items []T, keyOf func(i int) any, merge func(first *T, repeated T)) ([]T, error) {
 	if distinct, err := u.areSimple(len(items), keyOf); distinct || err != nil {
 		return items, err
@@ -59,7 +59,7 @@ func deduplicate[T any](u *Unique, items []T, keyOf func(i int) any, merge func(
 	return out, nil
 }
 
-// areSimple reports whether there are few keys, all of them strings or integers, and all different.
+// areSimple reports whether there are few keys, all distinct and all strings or integers.
 // This common case needs no map.
 func (u *Unique) areSimple(n int, key func(int) any) (bool, error) {
 	if n > maxPairwise {
@@ -147,7 +147,7 @@ func (u *Unique) spend(n int) error {
 	return nil
 }
 
-// Texts converts bytes to strings, and reuses short strings that occur repeatedly, such
+// Texts converts bytes to strings and reuses short strings that occur repeatedly, such
 // as the keys of many dicts.
 type Texts struct {
 	cache *[64]any

@@ -85,7 +85,7 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	return write(dst, plain, depth)
 }
 
-// appendInteger writes the shortest form. Like Python, it writes numbers from 0 up as unsigned.
+// appendInteger writes the shortest form. Like Python, it writes non-negative numbers as unsigned.
 func appendInteger(dst []byte, n int64) []byte {
 	if n >= 0 {
 		return msgp.AppendUint64(dst, uint64(n))

@@ -51,10 +51,10 @@ func TestDecodeErrors(t *testing.T) {
 		data, want string
 	}{
 		{"", "too few bytes"},
-		{"\xc1", "is not a plain value"},
-		{"\xd4\x01\x00", "is not a plain value"},
-		{"\xd6\xff\x00\x00\x00\x00", "is not a plain value"},
-		{"\xc7\x08\x03\x00", "is not a plain value"},
+		{"\xc1", "is not supported"},
+		{"\xd4\x01\x00", "is not supported"},
+		{"\xd6\xff\x00\x00\x00\x00", "is not supported"},
+		{"\xc7\x08\x03\x00", "is not supported"},
 		{"\xc0\xc0", "1 bytes follow the value"},
 		{"\x92\xc0", "declares 2 more values, but only 1 bytes are left"},
 		{"\xdd\xff\xff\xff\xff", "declares 4294967295 more values"},

@@ -52,25 +52,25 @@ type reader struct {
 	// value takes at least one byte. If missing exceeds the remaining bytes, reading fails before
 	// it allocates memory.
 	missing uint64
-	unique  *pyvalue.Unique
-	texts   pyvalue.Texts
+	unique  *pyvalue.Unique // removes repeated keys of dicts
+	texts   pyvalue.Texts   // shares repeated strings
 }
 
-// checkDepth must be called before each value. It returns an error at the end of the input, or if
+// beginValue counts a value that is about to be read. It returns an error at the end of the input, or if
 // the value is nested too deeply.
-func (r *reader) checkDepth(depth int) error {
+func (r *reader) beginValue(levelsLeft int) error {
 	if len(r.remaining) == 0 {
 		return msgp.ErrShortBytes
 	}
-	if depth < 0 {
+	if levelsLeft < 0 {
 		return fmt.Errorf("nested more than %d levels deep", pyvalue.MaxDepth)
 	}
 	r.missing--
 	return nil
 }
 
-func (r *reader) value(depth int) (v any, err error) {
-	if err := r.checkDepth(depth); err != nil {
+func (r *reader) value(levelsLeft int) (v any, err error) {
+	if err := r.beginValue(levelsLeft); err != nil {
 		return nil, err
 	}
 	remaining := r.remaining
@@ -106,11 +106,11 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.BinType:
 		v, remaining, err = msgp.ReadBytesBytes(remaining, []byte{})
 	case msgp.ArrayType:
-		return r.readArray(depth)
+		return r.readArray(levelsLeft)
 	case msgp.MapType:
-		return r.readDict(depth)
+		return r.readDict(levelsLeft)
 	default:
-		err = fmt.Errorf("%s is not a plain value", kind)
+		err = fmt.Errorf("the MessagePack type %s is not supported", kind)
 	}
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (r *reader) value(depth int) (v any, err error) {
 	return v, nil
 }
 
-// readHeader reads the header of an array or a map, and returns the number of its values. A map has
+// readHeader reads the header of an array or a map and returns the number of its values. A map has
 // two for each item.
 func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	var size uint32
@@ -142,14 +142,14 @@ func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	return n, nil
 }
 
-func (r *reader) readArray(depth int) (any, error) {
+func (r *reader) readArray(levelsLeft int) (any, error) {
 	n, err := r.readHeader(msgp.ArrayType)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]any, n)
 	for i := range list {
-		list[i], err = r.value(depth - 1)
+		list[i], err = r.value(levelsLeft - 1)
 		if err != nil {
 			return nil, err
 		}
@@ -157,18 +157,18 @@ func (r *reader) readArray(depth int) (any, error) {
 	return list, nil
 }
 
-func (r *reader) readDict(depth int) (any, error) {
+func (r *reader) readDict(levelsLeft int) (any, error) {
 	n, err := r.readHeader(msgp.MapType)
 	if err != nil {
 		return nil, err
 	}
 	items := make([]pyvalue.Item, n/2)
 	for i := range items {
-		items[i].Key, err = r.value(depth - 1)
+		items[i].Key, err = r.value(levelsLeft - 1)
 		if err != nil {
 			return nil, err
 		}
-		items[i].Value, err = r.value(depth - 1)
+		items[i].Value, err = r.value(levelsLeft - 1)
 		if err != nil {
 			return nil, err
 		}

@@ -218,7 +218,7 @@ func DecodeTimes(d DType, data []byte) ([]time.Time, error) {
 			seconds := unit / 1e9
 			// time.Time cannot represent larger years.
 			if limit := int64(1<<55) / seconds; n > limit || n < -limit {
-				return nil, fmt.Errorf("element %d: %d%s is not a time that can be represented", i, n, d.Unit)
+				return nil, fmt.Errorf("element %d: %d%s is out of the range of time.Time", i, n, d.Unit)
 			}
 			v[i] = time.Unix(n*seconds, 0).UTC()
 			continue

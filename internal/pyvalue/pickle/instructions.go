@@ -120,7 +120,7 @@ func (r *reader) readLeaf(op byte) (any, error) {
 	return nil, refusedError(op)
 }
 
-// readSized reads a length, and returns the bytes that follow it. They share the input's memory.
+// readSized reads a length and returns the bytes that follow it. They share the input's memory.
 func (r *reader) readSized(op byte) ([]byte, error) {
 	size, err := r.number(op)
 	if err != nil {

@@ -1,10 +1,10 @@
 // Package pickle reads and writes Python's pickles of plain values (see package pyvalue). It writes
-// protocol 5, and reads protocols 4 and 5: Python's partd writes the highest protocol of its
+// protocol 5 and reads protocols 4 and 5: Python's partd writes the highest protocol of its
 // Python, which has been 4 or 5 since Python 3.4.
 //
 // Reading executes nothing. A pickle is a program for a small stack machine, which can call any
 // Python function. This package supports only the instructions that build plain values. Protocol 4
-// has no instruction for a bytearray, and calls the type bytearray instead; this is the only call
+// has no instruction for a bytearray and calls the type bytearray instead; this is the only call
 // that the package supports. Every other function, class, or instruction is an error that names it.
 //
 // Memory is bounded: a value uses less than MaxGrowth times the memory of its pickle,

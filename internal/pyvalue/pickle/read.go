@@ -61,7 +61,7 @@ type kind uint8
 
 const (
 	list kind = iota
-	dict      // items are keys and values in turn
+	dict      // items alternate between keys and values
 	set
 	frozenSet
 	tuple
