@@ -40,8 +40,8 @@ func IsPrintable(text string) bool {
 	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, notPrintable)
 }
 
-// NewCompletion returns the command that writes a shell's completion script. subject is what the
-// script completes, such as "flags".
+// NewCompletion returns the command that writes a shell's completion script. subject names the words
+// that the script completes, such as "flags".
 func NewCompletion(out io.Writer, subject string) *cobra.Command {
 	var install bool
 	cmd := &cobra.Command{
@@ -61,7 +61,7 @@ func NewCompletion(out io.Writer, subject string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&install, "install", false, "write the script to the directory that your shell reads (bash, zsh, fish), and print its path")
+	cmd.Flags().BoolVar(&install, "install", false, "write the script to the directory that your shell reads (bash, zsh, fish) and print its path")
 	return cmd
 }
 
@@ -80,7 +80,7 @@ func completionScript(w io.Writer, root *cobra.Command, shell string) error {
 }
 
 // installCompletion writes a completion script to the user's directory for such scripts. It never
-// changes a file that users edit.
+// changes files that users edit, such as ~/.zshrc.
 func installCompletion(out io.Writer, shell, program string, script []byte) error {
 	home, err := os.UserHomeDir()
 	if err != nil {

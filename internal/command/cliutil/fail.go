@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// kinds names the kinds of errors that programs report, the most important ones first. An error can have several. Other
-// programs may rely on the words, but not on messages.
+// kinds names the kinds of errors that programs report, the most important ones first. An error can have several kinds.
+// Other programs may rely on these words, but not on messages.
 var kinds = []struct {
 	word string
 	err  error // wrapped by all errors of the kind
@@ -40,7 +40,7 @@ var kinds = []struct {
 	{"timed_out", context.DeadlineExceeded},
 }
 
-// Kinds returns the words of all kinds of err.
+// Kinds returns the words for all kinds of err.
 func Kinds(err error) (words []string) {
 	if errors.As(err, new(*partd.CorruptError)) {
 		words = append(words, "damaged")
@@ -53,9 +53,9 @@ func Kinds(err error) (words []string) {
 	return words
 }
 
-// Fail writes the error with which the program ends, and returns the exit code. For people, it writes the program's name,
-// the message and the lines after it. If $PARTD_ERRORS is "json", it writes a line of JSON instead, for a program that
-// started this one. It has the error's kinds and details, and the message without advice about flags.
+// Fail writes the error that ends the program and returns the exit code. It writes the program's name, the message and
+// the given lines. If $PARTD_ERRORS is "json", it writes one line of JSON instead, for a program that started this one:
+// the error's kinds and details, and the message without advice about flags.
 func (p *Program) Fail(code int, err error, message string, lines ...string) int {
 	if os.Getenv("PARTD_ERRORS") != "json" {
 		fmt.Fprintln(p.Err, strings.Join(append([]string{p.name + ": " + message}, lines...), "\n"))
@@ -76,11 +76,11 @@ func (p *Program) Fail(code int, err error, message string, lines ...string) int
 		words = []string{"internal"}
 	}
 	object["kinds"] = words
-	_ = NewEncoder(p.Err).Encode(object) // like all output for people, ignored if it fails
+	_ = NewEncoder(p.Err).Encode(object) // ignore the error, as when writing messages for people
 	return code
 }
 
-// Advise returns err with advice about the program's flags, for people.
+// Advise returns err with advice about the program's flags. Only people see the advice: Fail omits it from JSON.
 func Advise(err error, advice string) error { return advised{err, advice} }
 
 type advised struct {

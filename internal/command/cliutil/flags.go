@@ -18,14 +18,14 @@ import (
 // Env describes the environment variables that set a program's flags.
 type Env struct {
 	Prefix string // prefix of all variable names, such as PARTD_
-	// Excludes maps a flag, such as "dir" (or "copy dir", for one command's flag), to the flags that exclude it. If
-	// one of these is on the command line, the flag's variable is ignored.
+	// Excludes maps a flag ("dir", or "copy dir" for the flag of the command copy) to flags that exclude it. If one
+	// of these is on the command line, the flag's variable is ignored.
 	Excludes map[string][]string
-	Lists    []string // flags that can be repeated: their variables hold values separated by spaces
-	// PerCommand lists flags, such as "group top", that have a different meaning in other commands. Their variables
-	// include the command's name.
+	Lists    []string // flags that can be repeated; their variables hold values separated by spaces
+	// PerCommand lists flags as "command flag", such as "group top", if their meaning differs between commands. Their
+	// variables include the command's name.
 	PerCommand []string
-	Ignored    []string // prefixes of variables of other programs; nil turns off notes about unknown variables
+	Ignored    []string // prefixes of other programs' variables, which are never reported as unknown; if nil, none is reported
 }
 
 // warnUnknown writes a note about each variable that has the prefix but belongs to no flag of the program.
@@ -48,7 +48,7 @@ func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// VariableOf returns the name of the environment variable for a command's flag.
+// VariableOf is like Variable, but includes the command's name if PerCommand lists the command's flag.
 func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
 	if slices.Contains(e.PerCommand, cmd.Name()+" "+flag) {
 		flag = cmd.Name() + "-" + flag
@@ -78,7 +78,7 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 				continue
 			}
 			if cause := errors.Unwrap(setErr); cause != nil {
-				setErr = cause // omit the flag's name, which the user did not type
+				setErr = cause // without the flag's name, which the user did not type
 			}
 			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, setErr))
 			return
@@ -89,8 +89,8 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 
 const fromVariable = "partd from variable" // annotation of a flag that Env.Apply set
 
-// IsFromVariable reports whether an environment variable set a flag. A variable is meant for many commands, so one that
-// does not apply is ignored, unlike a flag on the command line.
+// IsFromVariable reports whether an environment variable set a flag. If such a flag does not apply, commands ignore it
+// rather than fail, because a variable is meant for many commands.
 func IsFromVariable(f *pflag.Flag) bool { return f.Annotations[fromVariable] != nil }
 
 // ProgressFlag adds the --progress flag to a command.
@@ -100,8 +100,8 @@ func ProgressFlag(cmd *cobra.Command) *string {
 	return value
 }
 
-// Experimental says in the help of a command that its flags with these names are experimental or, without names, that
-// the whole command is. docs/versions.md lists both.
+// Experimental marks flags of a command as experimental in its help or, if flags is empty, the whole command.
+// docs/versions.md lists both.
 func Experimental(cmd *cobra.Command, flags ...string) {
 	if len(flags) == 0 {
 		cmd.Long += "\n\nExperimental: it may change in any minor version."
@@ -111,7 +111,7 @@ func Experimental(cmd *cobra.Command, flags ...string) {
 	}
 }
 
-// AddFlag adds a flag to a command. suggestions are the values that completion offers; nil leaves that to the shell.
+// AddFlag adds a flag to a command. Completion offers the suggestions or, if they are nil, the shell's default.
 func AddFlag(cmd *cobra.Command, value pflag.Value, name, usage string, suggestions []string) {
 	f := cmd.Flags().VarPF(value, name, "", usage)
 	if value.Type() == "bool" {

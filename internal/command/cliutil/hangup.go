@@ -14,9 +14,9 @@ func SignalContext() (ctx context.Context, stop context.CancelFunc) {
 	return ctx, stop
 }
 
-// CatchHangups keeps SIGHUP from ending the process until stop is called, because data could be lost. Once start is
-// called, each SIGHUP calls reload. If a SIGHUP came before, start calls reload at once. A server calls CatchHangups
-// first, and start when it is ready.
+// CatchHangups keeps SIGHUP from ending the process, which could lose data, until stop is called. After start is
+// called, each SIGHUP calls reload. If a SIGHUP came earlier, start calls reload at once. A server calls CatchHangups
+// first and start when it is ready.
 func CatchHangups() (start func(reload func()), stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

@@ -57,7 +57,7 @@ or in the flag's environment variable, so that a container's probe needs no argu
 			if live {
 				path = "/healthz"
 			}
-			// no proxy, because the server is usually on this host
+			// Use no proxy, because the server is usually on this host.
 			client := &http.Client{Transport: transport, Timeout: timeout}
 			r, err := client.Get(strings.TrimSuffix(url, "/") + path)
 			if err != nil {

@@ -20,9 +20,9 @@ const (
 	perSecond = 10
 )
 
-// rateLimited is a handler that drops warnings and errors that exceed the rate. It never drops
-// messages of lower levels. The handlers that WithAttrs and WithGroup return share the buckets of
-// the original handler.
+// rateLimited is a handler that drops warnings and errors beyond the rate. It never drops messages of
+// lower levels. The handlers returned by WithAttrs and WithGroup share the buckets of the original
+// handler.
 type rateLimited struct {
 	slog.Handler
 	warnings, errors *bucket

@@ -21,11 +21,11 @@ type Program struct {
 	Env       *Env
 	ExitCodes string // description of the exit codes for the help
 	Out, Err  io.Writer
-	Started   bool // a command has started; an error before that is a usage error
-	// Details, if it is not nil, adds err's details to the object that Fail writes, and returns words with those of more kinds.
+	Started   bool // a command has started; earlier errors are usage errors
+	// Details may be nil. It adds err's details to the object that Fail writes and returns words with further kinds.
 	Details func(err error, words []string, object map[string]any) []string
 
-	// Sibling is another program, with commands that people also look for in this one.
+	// Sibling is another program, whose commands people may look for in this one.
 	Sibling struct {
 		Name     string
 		Commands []string
@@ -48,9 +48,9 @@ func (o *helpOutput) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Execute runs a root command that [Program.Root] has completed, with args. It also returns the
-// command that ran. If help or the version could not be written, that is the error, and it is not
-// a usage error.
+// Execute runs a root command, which [Program.Root] must have completed, with args. It returns the
+// command that ran. If help or the version could not be written, Execute returns that error, which is
+// not a usage error.
 func (p *Program) Execute(ctx context.Context, root *cobra.Command, args []string) (*cobra.Command, error) {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -63,8 +63,8 @@ func (p *Program) Execute(ctx context.Context, root *cobra.Command, args []strin
 
 var missingFlags = regexp.MustCompile(`^required flag\(s\) "([^"]*)".* not set$`)
 
-// explainMissing returns a usage error that describes the first required flag that is missing, if cobra's error is about
-// one.
+// explainMissing replaces cobra's error about missing required flags with a usage error that describes the first of
+// them. It returns other errors unchanged.
 func explainMissing(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
@@ -150,7 +150,7 @@ func (p *Program) wrapFlags(root *cobra.Command) {
 	})
 }
 
-// setArgCounts sets the Args of commands without Args, from the arguments in their usage lines.
+// setArgCounts sets the Args of commands that have none, according to their usage lines.
 func setArgCounts(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		setArgCounts(cmd)

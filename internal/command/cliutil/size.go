@@ -40,10 +40,10 @@ func (s *Size) Set(text string) error {
 	return nil
 }
 
-// LimitHeap makes the garbage collector keep the process near the given memory.
+// LimitHeap makes the garbage collector keep the process's memory near the given number of bytes.
 func LimitHeap(memory int64) {
-	const program = 8 << 20 // memory that the program needs without data
-	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
+	const baseMemory = 8 << 20 // memory that the program needs without data
+	if limit := memory + memory/16 + baseMemory; limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}
 }

@@ -1,5 +1,5 @@
-// Package cliutil contains what the project's commands share: exit codes, usage errors, environment
-// variables for flags, completion and progress.
+// Package cliutil contains code shared by the project's commands: exit codes, usage errors,
+// environment variables for flags, completion and progress.
 package cliutil
 
 import (
@@ -30,7 +30,7 @@ const (
 const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
 130 interrupted.`
 
-// UsageError is an error in the command line itself, which does not depend on the data.
+// UsageError is an error in the command line itself. It does not depend on the data.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }
@@ -42,8 +42,8 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(for
 // IsUsage reports whether err wraps a [UsageError].
 func IsUsage(err error) bool { return errors.As(err, new(UsageError)) }
 
-// CheckArgCount returns a check of a command's argument count. missing names the required
-// arguments, for the error. A maximum of -1 means no limit.
+// CheckArgCount returns a function that checks the number of a command's arguments. missing names the
+// required arguments in error messages. A maximum of -1 means no limit.
 func CheckArgCount(minimum, maximum int, missing string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -109,7 +109,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 // err.
 func valueError(f *pflag.Flag, value string, err error) error {
 	switch kind := f.Value.Type(); {
-	case kind == "bool" && errors.Is(err, strconv.ErrSyntax): // other flags of this type also accept other words
+	case kind == "bool" && errors.Is(err, strconv.ErrSyntax): // some flags of this type also accept other words
 		return fmt.Errorf("%q is not true or false", value)
 	case kind == "int":
 		return fmt.Errorf("%q is not a whole number", value)
@@ -122,8 +122,8 @@ func valueError(f *pflag.Flag, value string, err error) error {
 // diskErrors lists errors that affect a whole disk, not only one key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns an error's text for people. The text contains each path only once, and no secret
-// of a URL. If one of diskErrors is the cause, the text begins with it.
+// Message returns an error's text for people. The text contains each path only once and no secrets
+// from URLs. If one of diskErrors is the cause, the text begins with it.
 func Message(err error) string {
 	text := strings.TrimPrefix(textfmt.RedactURLs(err.Error()), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")

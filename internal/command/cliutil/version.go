@@ -13,13 +13,13 @@ import (
 // module, which Go records.
 var release string
 
-// pseudoVersion matches the versions that Go makes for commits without a release, such as
-// v0.1.1-0.20300131100000-0123456789ab.
+// pseudoVersion matches the suffix of the versions that Go makes for commits without a release, such
+// as v0.1.1-0.20300131100000-0123456789ab.
 var pseudoVersion = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})$`)
 
-// Build returns the program's version ("devel" unless a release was built) and the commit that it
-// was built from ("unknown" if Go recorded none). All programs show this version, as do the
-// servers' metrics.
+// Build returns the program's version ("devel" unless a release was built) and the commit from which
+// it was built ("unknown" if Go recorded none). All programs and the servers' metrics show this
+// version.
 func Build() (version, commit string) { return build(buildInfo()) }
 
 func build(info *debug.BuildInfo) (version, commit string) {

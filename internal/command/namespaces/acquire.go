@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// maxWait is how long an operation waits until its store can be opened.
+// maxWait is how long an operation may wait for its store to be opened.
 const maxWait = 20 * time.Second
 
 // minOpenTime is how long a store stays open even if an operation is waiting to open another store.
@@ -32,7 +32,7 @@ const endIdlePoll = 50 * time.Millisecond
 // turn is an operation's place in the queue of operations waiting to open a store.
 type turn struct {
 	s      *Set
-	name   string        // of the operation's namespace
+	name   string        // the operation's namespace
 	ticket *list.Element // in Set.queue; nil if the operation is not in the queue
 }
 
@@ -50,20 +50,20 @@ func (t *turn) leaveQueue() {
 	}
 }
 
-// wait says when an operation should try again to use its store.
+// wait describes when an operation should try again to use its store.
 type wait struct {
 	changed <-chan struct{}
 	retry   <-chan time.Time // can be nil
 	endIdle func()           // ends idle reads; nil if that is not necessary
 }
 
-// storeUse says how a caller of acquireStore uses the store.
+// storeUse describes how a caller of acquireStore uses the store.
 type storeUse struct {
 	create bool // create the namespace if it does not exist
 	long   bool // the caller may use the store for longer than one operation
 }
 
-// acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
+// acquireStore returns the store of a namespace. It opens the store if necessary. The store stays open
 // until release is called. If the namespace does not exist and use.create is false, the store is nil.
 func (s *Set) acquireStore(ctx context.Context, name string, use storeUse) (store partd.Partd, release func(), err error) {
 	deadline := time.NewTimer(maxWait)
@@ -103,14 +103,14 @@ func (s *Set) acquireStore(ctx context.Context, name string, use storeUse) (stor
 	}
 }
 
-// tryOpen opens the store of e if it is the operation's turn. Otherwise, it returns what to wait for. mu must be held.
+// tryOpen opens the store of e if it is the operation's turn. Otherwise, it returns when to try again. mu must be held.
 func (t *turn) tryOpen(ctx context.Context, e *entry) (wait, error) {
 	s := t.s
 	if e.changing != nil {
-		t.leaveQueue() // opening or closing can take long, so do not block other operations
+		t.leaveQueue() // do not block other operations, because opening or closing can take long
 		return wait{changed: e.changing}, nil
 	}
-	if e.store != nil { // do not use the store: it must become idle, so that a waiting operation can replace it
+	if e.store != nil { // do not use the store, because it must become idle for an operation that is waiting to replace it
 		return wait{changed: s.freed}, nil
 	}
 	if s.queue.Len() > 0 && s.queue.Front() != t.ticket {
@@ -130,7 +130,7 @@ func (t *turn) tryOpen(ctx context.Context, e *entry) (wait, error) {
 	return w, nil
 }
 
-// await unlocks mu, waits as w says, and locks mu again. mu must be held.
+// await unlocks mu, waits as w describes and locks mu again. mu must be held.
 func (s *Set) await(ctx context.Context, w wait, deadline <-chan time.Time) error {
 	s.mu.Unlock()
 	defer s.mu.Lock()
@@ -145,7 +145,7 @@ func (s *Set) await(ctx context.Context, w wait, deadline <-chan time.Time) erro
 	case <-ctx.Done():
 		return canceled.Err(ctx)
 	case <-deadline:
-		return fmt.Errorf("%w: all %d stores that can be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
+		return fmt.Errorf("%w: all %d stores that may be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
 	}
 }
 

@@ -35,8 +35,8 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 			return nil, err
 		}
 		info := remote.NamespaceInfo{Name: name, DiskBytes: diskUsed(s.path(name))}
-		if i, err := os.Stat(s.path(name)); err == nil {
-			info.LastUsed = i.ModTime()
+		if dir, err := os.Stat(s.path(name)); err == nil {
+			info.LastUsed = dir.ModTime()
 		}
 		infos = append(infos, info)
 	}
@@ -108,7 +108,7 @@ func (s *Set) isExpired(name string) bool {
 }
 
 // removeExpired removes a namespace unless it is in use. A client that connects during the removal
-// waits, and then finds no namespace.
+// waits and then finds no namespace.
 func (s *Set) removeExpired(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // the last user also does this when it leaves, unless the process is killed first
+		s.touch(e) // the last user also touches e when it leaves, but not if the process is killed first
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)

@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// lazy is a namespace's store. It opens the store when an operation needs it. A store that does not exist reads as
-// empty, and the first change creates it. Until then, reading is an error if the namespace expired, because its entries
-// are missing.
+// lazy is a namespace's store, which is opened when an operation needs it. A store that does not exist reads as empty,
+// and the first change creates it. But if the namespace has expired, reads fail until then, because its entries are
+// missing.
 type lazy struct {
 	set  *Set
 	name string
@@ -34,8 +34,8 @@ func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) e
 	return f(store)
 }
 
-// read is like withStore, but fails if the namespace expired. long must be true if f reads the whole store, which can
-// take longer than one operation.
+// read is like withStore, but fails if the namespace has expired. long must be true if f reads the whole store, which
+// can take longer than one operation.
 func (l *lazy) read(ctx context.Context, long bool, f func(partd.Partd) error) error {
 	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{long: long})
 	if err != nil {
@@ -112,7 +112,7 @@ func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
 	return st, err
 }
 
-// Open returns a reader, which keeps the store open until the reader is closed.
+// Open returns a reader. The store stays open until the reader is closed.
 func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{long: true})
 	if err != nil {

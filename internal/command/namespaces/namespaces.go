@@ -1,4 +1,4 @@
-// Package namespaces manages many stores in one directory, and keeps only a few of them open.
+// Package namespaces manages many stores in one directory and keeps only a few of them open.
 package namespaces
 
 import (
@@ -24,10 +24,10 @@ import (
 
 // Options configures [New].
 type Options struct {
-	// Open opens the store in a directory, and creates it if it does not exist.
+	// Open opens the store in a directory. It creates the store if it does not exist.
 	Open func(ctx context.Context, dir string) (partd.Partd, error)
-	// MaxOpen is the maximum number of open stores. To open another store, the set closes the
-	// store that has been idle for longest, or waits.
+	// MaxOpen is the maximum number of open stores. To open another store, the set closes the store
+	// that has been idle longest. If none is idle, it waits.
 	MaxOpen int
 	// TTL is how long an unused namespace is kept; 0 means forever.
 	TTL time.Duration
@@ -36,7 +36,7 @@ type Options struct {
 	MaxBytes, MinFree int64
 	// Free returns the free disk space in bytes.
 	Free func() (int64, error)
-	// Measure returns the size of an open store on disk, and the size of the data that the store
+	// Measure returns the size of an open store on disk and the size of the data that the store
 	// must still write, in bytes.
 	Measure func(partd.Partd) (disk, pending int64, err error)
 	// Reclaim frees the space of a store's deleted data.
@@ -58,7 +58,7 @@ type Set struct {
 	entries   map[string]*entry // namespaces that are in use or whose store is open
 	openCount int               // number of stores that are open, being opened or being closed
 	idle      list.List         // entries (*entry) of open stores that are not in use, by time of last use
-	queue     list.List         // for each operation waiting to open a store: the name of the namespace
+	queue     list.List         // the namespace's name, for each operation waiting to open a store
 	freed     chan struct{}     // closed when a store may have become idle or closed
 	closed    bool
 	endIdle   func() // set by WhenFull; may be nil
@@ -71,7 +71,7 @@ type Set struct {
 
 type entry struct {
 	name        string
-	users       int // number of Acquire calls whose done function was not called yet
+	users       int // number of Acquire calls whose done function was not yet called
 	leases      int // number of operations in progress
 	longUses    int // number of operations in progress that can take long
 	store       partd.Partd
@@ -79,7 +79,7 @@ type entry struct {
 	openedAt    time.Time
 	lastUsed    time.Time
 	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
-	touchedAt   time.Time     // when touch last marked the directory
+	touchedAt   time.Time     // when touch last set the directory's modification time
 }
 
 var _ remote.Namespaces = (*Set)(nil)
@@ -114,7 +114,7 @@ func New(dir string, opts Options) (*Set, error) {
 // begin with it.
 const removedPrefix = "~"
 
-// expiredPrefix begins the name of an empty file that records that a namespace expired.
+// expiredPrefix begins the name of an empty file that records that a namespace has expired.
 const expiredPrefix = "="
 
 var (
@@ -139,7 +139,7 @@ func (s *Set) expiredPath(name string) string {
 	return filepath.Join(s.dir, expiredPrefix+fileName(name))
 }
 
-// entry returns the entry for a namespace, and adds it if necessary. mu must be held.
+// entry returns the entry for a namespace. It adds the entry if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {
@@ -180,8 +180,8 @@ func (s *Set) WhenFull(endIdle func()) {
 	s.endIdle = endIdle
 }
 
-// touch records that a namespace was used now, in the modification time of its directory. mu must
-// be held.
+// touch records the current time as the namespace's time of last use, which is the modification time
+// of its directory. mu must be held.
 func (s *Set) touch(e *entry) {
 	e.touchedAt = time.Now()
 	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// spaceLimit limits the disk space of one namespace, by its quota and by the disk's free space. All
-// namespaces share the disk.
+// spaceLimit limits the disk space of one namespace by its quota and by the free space of the disk,
+// which all namespaces share.
 type spaceLimit struct {
 	set   *Set
 	name  string
@@ -31,7 +31,7 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 // Admit reserves space for a change if both the quota and the disk allow it. It returns the number of reserved bytes,
 // which the caller must pass to Done.
 func (l *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	l.once.Do(func() { // SpaceLimit does not do this, because space.New reads the directory
+	l.once.Do(func() { // not in SpaceLimit, because space.New reads the directory
 		l.quota, _ = space.New(space.Limits{MaxBytes: l.set.opts.MaxBytes, Used: l.usedBytes, Pending: l.pending, Reclaim: l.reclaim}) // New does not fail, because usedBytes never fails
 	})
 	reserved, err := l.quota.Admit(entries, bytes)
@@ -53,7 +53,7 @@ func (l *spaceLimit) Done(reserved int64) {
 }
 
 func (l *spaceLimit) usedBytes() (bytes int64, err error) {
-	err = errors.ErrUnsupported // stays set if the store is not open, because withOpenStores then calls nothing
+	err = errors.ErrUnsupported // remains if the store is not open, because withOpenStores then calls no function
 	l.set.withOpenStores(l.name, func(s partd.Partd) { bytes, _, err = l.set.opts.Measure(s) })
 	if err != nil {
 		bytes = diskUsed(l.set.path(l.name))
@@ -121,11 +121,11 @@ type Stats struct {
 func (s *Set) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := Stats{Open: s.openCount, MaxOpen: s.opts.MaxOpen, Refused: s.refused.Load()}
+	st := Stats{Open: s.openCount, MaxOpen: s.opts.MaxOpen, Refused: s.refused.Load()}
 	for _, e := range s.entries {
 		if e.users > 0 {
-			f.InUse++
+			st.InUse++
 		}
 	}
-	return f
+	return st
 }

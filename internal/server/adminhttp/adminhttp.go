@@ -37,8 +37,8 @@ func Handler(ready func() error, metrics http.Handler) http.Handler {
 //go:embed status.html
 var status string
 
-// WithStatus returns a handler that also serves a status page at /. The page shows facts, such as the store and the
-// version, and reads the metrics of partd-server from /metrics.
+// WithStatus returns a handler that also serves a status page at /. The page shows the given facts, such as the store
+// and the version, and the metrics of partd-server, which it reads from /metrics.
 func WithStatus(h http.Handler, facts ...string) http.Handler {
 	page := []byte(strings.Replace(status, "<!-- facts -->", html.EscapeString(strings.Join(facts, " · ")), 1))
 	mux := http.NewServeMux()
@@ -62,8 +62,8 @@ func WithProfiles(h http.Handler) http.Handler {
 	return mux
 }
 
-// Serve serves HTTP on l until ctx ends, and closes l. At most MaxConnections stay open: beyond that, a new
-// connection replaces the least recently used.
+// Serve serves HTTP on l until ctx ends. It then closes l. At most MaxConnections stay open: beyond that, a new
+// connection replaces the least recently used one.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	const (
 		timeout     = 10 * time.Second
@@ -90,7 +90,7 @@ type connections struct {
 	open []net.Conn // the least recently used first
 }
 
-// setState is for http.Server.ConnState.
+// setState implements http.Server.ConnState.
 func (c *connections) setState(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

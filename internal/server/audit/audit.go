@@ -46,24 +46,24 @@ const (
 	Unanswered = "unanswered" // the connection ended first
 )
 
-// Recorder makes the lines of a server's audit log.
+// Recorder writes the lines of a server's audit log.
 type Recorder struct {
 	Out io.Writer // must not block, and must report its own errors; nil means no audit log
 
-	limited ratelimit.Logins
-	leftOut atomic.Int64 // number of requests that were not logged since the last line
+	limiter ratelimit.Logins
+	leftOut atomic.Int64 // number of requests since the last line that were not logged
 }
 
-// Record writes the line of a request that began at start and ends now. It removes a port from e.Host. If isLimited is
-// true and the peer makes too many such requests, Record leaves lines out, so that strangers, or invalid requests of a
-// few bytes, cannot fill the disk.
+// Record writes the line of a request that began at start and ends now. It removes a port from e.Host. isLimited must be
+// true for requests of strangers and for invalid requests, which may have few bytes. If the peer makes too many such
+// requests, Record leaves lines out, so that they cannot fill the disk.
 func (r *Recorder) Record(e Entry, start time.Time, peer string, isLimited bool) {
 	if isLimited {
-		if !r.limited.MayTry(peer, "") {
+		if !r.limiter.MayTry(peer, "") {
 			r.leftOut.Add(1)
 			return
 		}
-		r.limited.RecordFailure(peer)
+		r.limiter.RecordFailure(peer)
 	}
 	if host, _, err := net.SplitHostPort(e.Host); err == nil {
 		e.Host = host
@@ -77,13 +77,13 @@ func (r *Recorder) Record(e Entry, start time.Time, peer string, isLimited bool)
 }
 
 const (
-	maxQueue     = 4096     // lines waiting to be written
-	maxBatch     = 64 << 10 // number of bytes at which write stops adding lines
+	maxQueue     = 4096     // maximum number of lines waiting to be written
+	maxBatch     = 64 << 10 // number of bytes at which write adds no more lines to a batch
 	closeTimeout = time.Second
 )
 
-// Log writes lines in the background, so that requests never wait for the disk. If lines are lost, the server's log
-// says so.
+// Log is an audit log that writes lines in the background, so that requests never wait for the disk. If lines are lost,
+// the server's log says so.
 type Log struct {
 	name       string // "-" means standard error
 	out        io.Writer
@@ -143,7 +143,7 @@ func (l *Log) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Reopen opens the file again before the next line, for programs that rename the file and expect a new one.
+// Reopen makes the log open its file again before the next line, for programs that rename the file and expect a new one.
 func (l *Log) Reopen() { l.reopen.Store(true) }
 
 // Close writes the waiting lines. It returns an error if that takes too long.
@@ -175,8 +175,8 @@ func (l *Log) run() {
 	}
 }
 
-// closeFile closes a file of the log. Some file systems, such as NFS, report only now that they could
-// not write the lines.
+// closeFile closes a file of the log. Some file systems, such as NFS, report only at this point that
+// they could not write the lines.
 func (l *Log) closeFile(f *os.File) {
 	if err := f.Close(); err != nil {
 		l.log.Error("closing a file of the audit log failed: its last lines may be missing", "error", err)

@@ -1,4 +1,4 @@
-// Package certfiles reads a server's TLS files, and reads them again when they change.
+// Package certfiles reads a server's TLS files and rereads them when they change.
 package certfiles
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Options names the files and says how to use them.
+// Options names the files and configures their use.
 type Options struct {
 	Cert, Key, ClientCA string       // ClientCA may be empty
 	NeedClient          bool         // reject clients without a certificate
@@ -28,7 +28,7 @@ type Certificates struct {
 	mu        sync.Mutex
 	config    *tls.Config
 	checkedAt time.Time
-	contents  [3]string // from before the files were loaded
+	contents  [3]string // the files' contents just before they were loaded
 }
 
 // checkInterval is the minimum time between two checks for changed files.
@@ -79,8 +79,8 @@ func ReadAuthorities(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// readAll returns the contents of the files, or error messages. Comparing their sizes and times would miss a change
-// within the granularity of the times. It does not read a pipe, whose bytes can be read only once.
+// readAll returns the contents of the files or, if one cannot be read, the error message. Comparing sizes and times
+// would miss a change within the granularity of the times. readAll skips pipes, whose bytes can be read only once.
 func (c *Certificates) readAll() (contents [3]string) {
 	for i, name := range []string{c.opts.Cert, c.opts.Key, c.opts.ClientCA} {
 		info, err := os.Stat(name)
@@ -124,11 +124,11 @@ func (c *Certificates) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, erro
 }
 
 // PeerConfig returns a configuration for a program that is both a server and a client of its
-// peers. As a client it trusts the authorities that were read at the time of the call.
+// peers. As a client, it trusts the authorities that were in use at the time of the call.
 func (c *Certificates) PeerConfig() *tls.Config {
-	now := c.current()
+	current := c.current()
 	return &tls.Config{
-		MinVersion: c.opts.MinVersion, ClientAuth: now.ClientAuth, RootCAs: now.ClientCAs,
+		MinVersion: c.opts.MinVersion, ClientAuth: current.ClientAuth, RootCAs: current.ClientCAs,
 		GetConfigForClient:   func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(), nil },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.Certificate(nil) },
 	}

@@ -93,7 +93,7 @@ func (w *Writer) Histogram(h *Histogram, labels ...string) {
 	w.sample("_count", float64(n), labels)
 }
 
-// Flush writes all buffered data, and returns the first error of any write.
+// Flush writes all buffered data and returns the first error of any write.
 func (w *Writer) Flush() error { return w.w.Flush() }
 
 func (w *Writer) sample(suffix string, value float64, labels []string) {

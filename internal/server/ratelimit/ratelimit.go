@@ -10,7 +10,7 @@ import (
 )
 
 // Logins slows down peers that present wrong credentials, with a token bucket for each peer. The
-// zero value is ready to use. Credentials are too long to be guessed, however fast a peer tries, so
+// zero value is ready to use. Credentials are too long to be guessed however fast a peer tries, so
 // the limit serves only to save CPU time and to keep the log short. Other clients at the address of
 // a slowed-down peer can still log in with a credential that was accepted before, and with a new
 // credential after a pause.
@@ -20,8 +20,8 @@ type Logins struct {
 	accepted map[[sha256.Size]byte]struct{} // hashes of accepted credentials
 }
 
-// Burst is the number of wrong credentials that a peer may present at once, and Rate
-// the number per second after that.
+// Burst is the number of wrong credentials that a peer may present at once, and Rate is the number
+// per second after that.
 const (
 	Burst = 20
 	Rate  = 5

@@ -24,8 +24,8 @@ const (
 	mechanism   = "NULL" // no authentication, no encryption
 )
 
-// Open does the handshake, but never closes c. A timeout of 0 means no limit. Open returns the bytes
-// after the handshake that it has already read.
+// Open performs the handshake on c. If it fails, the caller must close c. rest holds the bytes that
+// Open has read beyond the handshake. A timeout of 0 means no limit.
 func Open(c net.Conn, role Role, timeout time.Duration) (rest []byte, err error) {
 	if timeout > 0 {
 		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -60,8 +60,8 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	return in.readReady()
 }
 
-// readGreeting checks each byte of the peer's greeting as it arrives, so that a peer with another
-// protocol is detected at its first byte.
+// readGreeting checks each byte of the peer's greeting as it arrives, so that a peer that speaks
+// another protocol is detected at its first byte.
 func (r *Reader) readGreeting() error {
 	for i := range greetingLen {
 		if i == r.end {

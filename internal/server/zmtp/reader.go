@@ -14,7 +14,7 @@ import (
 type ReaderOptions struct {
 	MaxMessage int64  // maximum length of a message in bytes, including frame headers
 	MaxFrames  int    // maximum number of frames in a message
-	Budget     Budget // charged before memory is allocated; nil for none
+	Budget     Budget // charged before memory is allocated; nil means no limit
 
 	// Idle is the maximum time until a message begins. Stall is the maximum time for each
 	// 512 KiB of a message, in addition to a second per MinRate bytes. 0 means no limit.
@@ -31,16 +31,16 @@ type ReaderOptions struct {
 const (
 	// MinRate is the minimum rate of a message in bytes per second, once Stall has passed.
 	MinRate = 16 << 10
-	// stepSize divides a message into steps. The time limit starts again with each step, so
-	// that a peer which sent the beginning fast cannot then hold memory for hours.
+	// stepSize divides a message into steps. The time limit restarts with each step, so that a peer
+	// that sent the beginning of a long message fast cannot then hold memory for hours.
 	stepSize = 512 << 10
 
-	smallBuffer = 4 << 10                // size of a quiet connection's buffer
-	firstGrowth = 64 << 10               // size of the buffer after it has grown once
-	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message of several frames
-	keepBatch   = 5 << 20                // the same after a message of one frame, for batches of 4 MiB
-	keepTime    = 100 * time.Millisecond // how long a large buffer is kept while nothing arrives
-	frameBytes  = 24                     // memory of a frame in addition to its content, in bytes
+	smallBuffer   = 4 << 10                // size of a quiet connection's buffer
+	firstGrowth   = 64 << 10               // size of the buffer after it has grown once
+	maxKeptBuffer = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message of several frames
+	maxKeptBatch  = 5 << 20                // maximum size of a buffer that is kept after a message of one frame, such as a batch of 4 MiB
+	keepTime      = 100 * time.Millisecond // how long a large buffer is kept while nothing arrives
+	frameBytes    = 24                     // memory of a frame besides its content, in bytes
 
 	framesPerTurn = 4 << 10 // number of frames to read before yielding to other goroutines
 )
@@ -144,11 +144,11 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	return body, owned, nil
 }
 
-// Reuse gives the reader a frame that the caller owned, for the memory of another one. nil takes back the last frame that
-// the reader has not used. Reuse may be called while another goroutine reads.
+// Reuse gives the reader a frame that the caller owned, so that the reader can use its memory for another frame.
+// Reuse(nil) takes it back if the reader has not used it yet. Reuse may be called while another goroutine reads.
 func (r *Reader) Reuse(frame []byte) { r.spare.Store(&frame) }
 
-// replaceBuffer continues in a new buffer, of the given size unless the unread bytes need more.
+// replaceBuffer replaces the buffer with one of the given size, or larger if the unread bytes need more.
 func (r *Reader) replaceBuffer(size int) {
 	size = max(size, r.end-r.pos)
 	var buf []byte
@@ -164,7 +164,7 @@ func (r *Reader) replaceBuffer(size int) {
 	r.buf = buf
 }
 
-// begin resets the state for the next message, and releases the memory of a large previous message.
+// begin resets the state for the next message and releases the memory of a large previous message.
 func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0
@@ -174,9 +174,9 @@ func (r *Reader) begin() {
 	if cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}
-	maxKept := keepBatch
-	if r.frameCount > 1 { // the budget lets such messages grow in turns, and a kept buffer would look like one of them
-		maxKept = keepBuffer
+	maxKept := maxKeptBatch
+	if r.frameCount > 1 { // the budget limits how many such messages may grow, and would count a larger kept buffer as one of them
+		maxKept = maxKeptBuffer
 	}
 	if r.opts.Budget != nil && len(r.buf) > firstGrowth && r.opts.Budget.Crowded() {
 		maxKept = firstGrowth
@@ -222,7 +222,7 @@ func (r *Reader) Skip(max int64) error {
 	r.frames, r.olderBytes, r.opts.MaxFrames = nil, 0, math.MaxInt
 	r.release(r.heldBytes())
 	for more := !r.isComplete; more; {
-		r.bytesBefore, r.opts.MaxMessage = 1, max // mark the message as begun, so that Stall applies
+		r.bytesBefore, r.opts.MaxMessage = 1, max // 1 marks the message as begun, so that Stall applies
 		flags, n, header, err := r.parseHeader()
 		if err != nil {
 			return r.wrapEOF(err)

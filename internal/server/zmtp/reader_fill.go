@@ -69,7 +69,7 @@ func (r *Reader) setDeadline() (mustShrink bool, err error) {
 
 // Budget limits the total memory of many readers.
 type Budget interface {
-	// Take reserves bytes, and may wait until they are available. If whole is true, the message
+	// Take reserves memory. It may wait until the memory is available. If whole is true, the message
 	// needs no further memory, so waiting for the end of the message cannot deadlock.
 	Take(bytes int64, whole bool) error
 	// Release returns reserved bytes.
@@ -90,9 +90,9 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 		r.pos = 0
 		return nil
 	}
-	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
+	size := max(firstGrowth, min(2*len(r.buf), maxKeptBuffer))
 	if r.opts.Budget == nil || r.partialBytes() >= firstGrowth/2 {
-		size = max(size, partial+missing+smallBuffer) // with room for some bytes after the frame
+		size = max(size, partial+missing+smallBuffer) // leave room for some bytes after the frame
 	}
 	older := r.olderBytes
 	if len(r.frames) > 0 {

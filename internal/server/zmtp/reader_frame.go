@@ -11,7 +11,7 @@ import (
 func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
 	r.headerCount++
 	if r.headerCount%framesPerTurn == 0 {
-		runtime.Gosched() // let others run: a buffer full of empty frames takes long to process
+		runtime.Gosched() // let other goroutines run, because a buffer full of empty frames takes long to process
 	}
 	for {
 		b := r.buf[r.pos:r.end]

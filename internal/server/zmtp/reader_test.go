@@ -257,11 +257,11 @@ func TestKeptBuffer(t *testing.T) {
 		crowded  bool
 		min, max int64
 	}{
-		"batch":           {[]string{frame(4 << 20)}, false, 4 << 20, keepBatch},
+		"batch":           {[]string{frame(4 << 20)}, false, 4 << 20, maxKeptBatch},
 		"crowded":         {[]string{frame(4 << 20)}, true, 0, firstGrowth},
 		"larger message":  {[]string{frame(6 << 20)}, false, 0, firstGrowth},
-		"several frames":  {[]string{frame(2 << 20), frame(2 << 20)}, false, 0, keepBuffer},
-		"several, little": {[]string{frame(100), frame(500_000)}, false, 500_000, keepBuffer},
+		"several frames":  {[]string{frame(2 << 20), frame(2 << 20)}, false, 0, maxKeptBuffer},
+		"several, little": {[]string{frame(100), frame(500_000)}, false, 500_000, maxKeptBuffer},
 	} {
 		budget := &account{crowded: c.crowded}
 		ours, theirs := net.Pipe()

@@ -1,7 +1,7 @@
 // Package zmtp implements ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of ZeroMQ sockets,
 // on a single connection.
 //
-// [Open] does the handshake with the mechanism NULL, and limits its size and time. After that,
+// [Open] performs the handshake with the mechanism NULL and limits its size and time. After that,
 // [Reader] reads frames without an allocation for each frame. To write, use [AppendHeader] and
 // vectored writes.
 package zmtp
@@ -19,7 +19,7 @@ const (
 	flagReserved = ^byte(flagMore | flagLong | flagCommand)
 )
 
-const maxHeaderLen = 9
+const maxHeaderLen = 9 // flags and a length of 8 bytes
 
 // maxCommandLen is the maximum length of a command after the handshake, in bytes. ZMTP's commands
 // have at most 24.
