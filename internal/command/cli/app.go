@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-// app is what all commands share: the process's streams, and how to open a store.
+// app holds what all commands share: the process's streams and how to open a store.
 type app struct {
 	name          string // name or path of the program for messages; "" means partd
 	in            *os.File
@@ -59,7 +59,7 @@ func (a *app) brokenPipe(err error) bool {
 	// Unless the signal is caught, the runtime ends the process when a write to a broken
 	// standard output fails.
 	signal.Reset(syscall.SIGPIPE)
-	_, _ = os.Stdout.Write([]byte{'\n'}) // a broken pipe ends the process
+	_, _ = os.Stdout.Write([]byte{'\n'}) // ends the process if the pipe is broken
 	return true
 }
 
@@ -70,7 +70,7 @@ func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") +
 type failure struct {
 	err      error
 	closeErr error  // the error of closing the store, if that also failed
-	advice   string // describes the state of the data, and how to continue
+	advice   string // describes the state of the data and how to continue
 }
 
 func (f *failure) Error() string {
@@ -105,7 +105,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	switch {
 	case interrupted && errors.Is(f.err, partd.ErrUnknownOutcome):
 		message = "interrupted: " + partd.ErrUnknownOutcome.Error()
-	case interrupted: // omit the error: the interrupted operation does not matter to the user
+	case interrupted: // omit the error, because the user need not know which operation was interrupted
 		message = "interrupted"
 	}
 	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {

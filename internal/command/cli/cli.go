@@ -1,5 +1,5 @@
-// Package cli is the command line of partd. Each command has its own file. This file runs them, and app.go has what they
-// share.
+// Package cli is the command line of partd. Each command has its own file. This file runs the commands, and app.go has
+// the code that they share.
 package cli
 
 import (
@@ -18,11 +18,10 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Main runs the command line with the process's streams and signals, and returns the exit
-// code.
+// Main runs the command line with the process's streams and signals and returns the exit code.
 func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 
-// MainWith is like Main, but opens stores with set, and also offers the commands in more.
+// MainWith is like Main, but opens stores with set and also offers the commands in more.
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
@@ -69,13 +68,13 @@ together, and reads each key back in full.
 A URL names a store. log:DIR, the default, is a directory of large files, which
 is fast with any number of keys; one process at a time may write to it. file:DIR
 is a directory with a file for each key, for several processes and for Python's
-partd. buffer+file:DIR?memory=256MiB adds a buffer in memory. Another prefix
-compresses, as in zstd+log:DIR. There are snappy, s2, zstd, lz4, zlib, gzip, bz2
-and blosc. Always read a store with the prefixes that it was written with.
+partd. buffer+file:DIR?memory=256MiB adds a buffer in memory. Other prefixes
+compress the data, as in zstd+log:DIR: snappy, s2, zstd, lz4, zlib, gzip, bz2
+and blosc. Always read a store with the prefixes with which it was written.
 
 Files are CSV, TSV, JSON lines and text. With Parquet and Arrow files, sort and
 split run the separate program partd-tables. Before other commands on files, put
-"partd-tables convert FILE.parquet |", and let the command read standard input
+"partd-tables convert FILE.parquet |" and let the command read standard input
 with "--format csv -".`
 
 // Root returns the commands, for manual pages.
@@ -84,7 +83,7 @@ func Root() *cobra.Command { return newRoot(&app{name: "partd"}) }
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd",
-		Short: "Split large files by key into a store, and read it back",
+		Short: "Split large files by key into a store and read it back",
 		Long:  rootHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
   partd keys
@@ -125,9 +124,9 @@ needs the package bash-completion.`
 	return cmd
 }
 
-// programName returns the command that runs this program again: usually the program's name or path.
-// If "go run" started the program, the command is a "go run" command, because go run removes the
-// program when it ends.
+// programName returns the command that runs this program again, usually the program's name or path.
+// If "go run" started the program, the command is a "go run" command, because the program's file no
+// longer exists after its end.
 func programName(arg0 string) string {
 	exe, err := os.Executable()
 	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {

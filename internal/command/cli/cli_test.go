@@ -207,7 +207,7 @@ func TestHelpNamesLayers(t *testing.T) {
 		}
 	}
 	last := len(names) - 1
-	want := "There are " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
+	want := "zstd+log:DIR: " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
 	if help := strings.Join(strings.Fields(rootHelp), " "); !strings.Contains(help, want) {
 		t.Errorf("the help does not contain %q", want)
 	}

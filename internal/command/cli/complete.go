@@ -67,7 +67,7 @@ func completeScheme(ctx context.Context, prefix string) []string {
 	return completions
 }
 
-// completeKeys completes the keys in a store, if it exists.
+// completeKeys completes the keys in a store if the store exists.
 func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, previous []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		const keysOnly = cobra.ShellCompDirectiveNoFileComp
@@ -80,7 +80,7 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 		if err != nil {
 			return nil, keysOnly
 		}
-		defer closeReading(store, new(error)) // ignore the error: nothing was written
+		defer closeReading(store, new(error)) // ignore the error, because nothing was written
 		var keys []string
 		for info, err := range partd.Keys(ctx, store) {
 			if err != nil || len(keys) == maxCompletions {

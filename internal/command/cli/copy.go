@@ -27,9 +27,9 @@ content of the target. --append adds each value to the end of the key's value.
 If either store is on a server, a test key is first written to the target and
 removed, to check that the target is not the source under another name.
 
-At the end the whole target is read again. Its number of keys and bytes, and a
-checksum of all keys with their values (a sum of 128-bit hashes), are compared
-with those of the source; a difference is an error. With --append only the
+At the end, the whole target is read again. Its numbers of keys and bytes and a
+checksum of all keys with their values (a sum of 128-bit hashes) are compared
+with those of the source; a difference is an error. With --append, only the
 number of added bytes is compared, because the target also has older values.
 
 Values are cut into new pieces of up to 1 MiB, depending on --memory: larger
@@ -44,7 +44,7 @@ type copyFlags struct {
 func newCopy(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
-		Short: "Copy one store to another, and compare the two",
+		Short: "Copy one store to another and compare the two",
 		Long:  copyHelp,
 		Example: `  partd copy --from zlib+file:old --to zstd+log:new
   partd copy --from log:partd-out --to 'zstd+log:small?zstd.level=10' --replace
@@ -124,7 +124,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	err = c.fill(ctx, to, from)
+	err = c.fillTarget(ctx, to, from)
 	closeStore(ctx, to, &err)
 	if err != nil {
 		return c.withStoreState(err, c.result.Changed, "")
@@ -132,12 +132,12 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	return c.summary()
 }
 
-func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
+func (c *copyRun) fillTarget(ctx context.Context, to, from partd.Partd) (err error) {
 	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
 	defer c.bar.Stop()
 	start := time.Now()
 	c.bar.Wait("checking both stores", nil)
-	// prepare looks for existing keys in the bottom store, because the keys may have been written
+	// prepare must look for existing keys in the bottom store, because the keys may have been written
 	// with other layers, such as another compression.
 	err = c.prepare(ctx, c.bar, to, bottomStore(to), func() error {
 		return checkDifferentStores(ctx, to, from, c.url, *c.flags.from)
@@ -184,15 +184,15 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 	}
 }
 
-// sizeOf returns the size of a store's values in bytes, or -1 if finding it would
-// require reading all values.
+// sizeOf returns the size of a store's values in bytes, or -1 if all values would have to be read to
+// determine it.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	if _, hasLayers := store.(partd.Unwrapper); hasLayers {
 		return -1
 	}
 	st, err := partd.Stat(ctx, store)
 	if err != nil {
-		return -1 // ignore the error: reading will return it
+		return -1 // ignore the error, because reading will return it
 	}
 	return st.Bytes
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const distinctHelp = `Read files, and write the first record for each value of the fields named by
+const distinctHelp = `Read files and write the first record for each value of the fields named by
 --by. Without --by, records are equal if all their bytes are equal. The records
 keep the order of the input, after the header. There can be any number of
 records: data that does not fit in memory goes to temporary files.

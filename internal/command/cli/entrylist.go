@@ -17,16 +17,16 @@ import (
 // entryList converts records to entries of a store.
 type entryList struct {
 	entries []partd.Entry
-	arena   []byte   // memory of keys that are not slices of the input
+	arena   []byte   // holds keys that are not slices of the input
 	numbers []string // keys of the partitions
 
-	computesSum bool // compute sum
+	computesSum bool // fill must compute sum
 	sum         ledger.Sum128
 	hashed      []byte
 }
 
-// fill converts each record in a block to an entry, which is valid as long as the block. If
-// partitions is not 0, the key is a partition number.
+// fill converts each record in a block to an entry. The entries are valid as long as the block. If
+// partitions is not 0, the keys are partition numbers.
 func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
 	for i := len(l.numbers); i < partitions; i++ {
@@ -48,7 +48,7 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 			continue
 		}
 		if len(key) > partd.MaxKeyLen {
-			b.MarkBad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
+			b.MarkBad(fmt.Errorf("%w: the key has %d bytes, but the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
 			continue
 		}
 		l.entries = append(l.entries, partd.Entry{Key: unsafe.String(unsafe.SliceData(key), len(key)), Value: b.Record})

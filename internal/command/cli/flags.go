@@ -28,7 +28,7 @@ func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more, plus a tenth of it and 30MiB")
+	flags.Var(s, "memory", "use up to this `SIZE` of memory (at least 16MiB), plus a tenth of it and 30MiB")
 	return s
 }
 
@@ -40,9 +40,9 @@ func jsonFlag(cmd *cobra.Command, usage string) *bool {
 	return cmd.Flags().Bool("json", false, usage)
 }
 
-// limitMemory limits the heap, and returns options that give a store and its layers three quarters
-// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so
-// that the collector does not run all the time.
+// limitMemory limits the heap and returns options that give a store and its layers three quarters
+// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so that
+// the garbage collector does not run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
 	cliutil.LimitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}

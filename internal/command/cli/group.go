@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/jobs/group"
 )
 
-const groupHelp = `Read files, and write one row for each value of the field F, or of several
-fields separated by commas. Each row contains these fields, and the aggregates of
+const groupHelp = `Read files and write one row for each value of the field F, or of several
+fields separated by commas. Each row contains these fields and the aggregates of
 all records with the same values. Rows are sorted by the fields, compared as
 bytes. The number of groups is not limited: data that does not fit in memory goes
 to temporary files.
 
 Aggregates are separated by commas; x and y are names or numbers of fields.
-A name in double quotes is always a whole column, never a part of one such as
-before(x, '/'). Quote names that contain a comma, as in sum("a, b"). "as NAME"
+A name in double quotes is always the name of a column, never an expression such
+as before(x, '/'). Quote names that contain a comma, as in sum("a, b"). "as NAME"
 names the result, as in sum(x) as total, or sum(x) as "the total".
 
 Counts
@@ -31,7 +31,7 @@ Numbers
   mean(x)      also avg(x)
   min(x) max(x)      smallest and largest number, compared exactly; min(x:b) and
                max(x:b) compare any text as bytes
-  var(x) stddev(x)   sample variance and standard deviation, missing for fewer
+  var(x) stddev(x)   sample variance and standard deviation; no result for fewer
                than 2 values; also var_samp, variance, stddev_samp
   var_pop(x) stddev_pop(x)   variance and standard deviation of a population
 Order
@@ -39,11 +39,12 @@ Order
   quantile(x,0.9)    number that is greater than nine tenths of the numbers,
                interpolated like SQL's percentile_cont; also quantile_cont. It is
                exact, even if the numbers of a group do not fit in memory
-  mode(x)      most frequent value, compared as bytes; of several equally
-               frequent ones, the smallest
-Pairs of numbers, for records that have both
+  mode(x)      most frequent value, compared as bytes; if several are equally
+               frequent, the smallest of them
+Pairs of numbers (records that lack one of them are skipped)
   corr(y,x)    correlation
-  covar(y,x)   sample covariance, also covar_samp; covar_pop(y,x)
+  covar(y,x)   sample covariance; also covar_samp
+  covar_pop(y,x)   covariance of a population
   regr_slope(y,x) regr_intercept(y,x) regr_r2(y,x)   of the line that predicts y
                from x by least squares
 True and false (also t, yes, y, on, 1 and f, no, n, off, 0, in any case)
@@ -58,16 +59,16 @@ Values
 
 An empty field is a missing value; so are null and a missing member in jsonl.
 The rules are those of SQL: all aggregates except count, first, last and list
-skip missing values, a sum of nothing is missing and not 0, and records without
-F form a group. If all x are equal, the regression and correlation are
-missing; if all y are equal, the correlation is. A value of the wrong type, such
+skip missing values, the sum of no values is missing, not 0, and records without
+F form a group. The regression is missing if all x are equal; the correlation is
+missing if all x or all y are equal. A value of the wrong type, such
 as text in a sum, is an error that names its file and line; --skip-bad skips and
 counts such records.
 
 --top N writes the N groups with the largest value of the first aggregate, or of
 the aggregate in --top-by, largest first. --top-by "sum(x):asc" writes the
 smallest. Missing values come last, or first with :asc. Groups with equal values
-keep the order of their fields. Values such as first(x) are compared as bytes.
+are sorted by their fields. Values such as first(x) are compared as bytes.
 --top supports all aggregates except list.
 
 The --by fields of a record can together take up to a thousandth of --memory, but

@@ -27,7 +27,7 @@ type inputFlags struct {
 	asJSON, quiet    *bool
 	memory           *cliutil.Size
 	threads          *int
-	manyFormats      string // advice to add to the error about files of different formats
+	manyFormats      string // advice for the error about files of different formats
 }
 
 // newInputFlags adds the flags for input to a command, except for the text options with the given names.
@@ -99,9 +99,9 @@ func (f *inputFlags) layout(files []string) (l records.Layout, err error) {
 	return l, nil
 }
 
-// joinLayouts returns the layouts of the two files of a join. If only one file's name tells its
-// format, --format and --sep apply to the other file. If the known format is csv, --sep applies to
-// both.
+// joinLayouts returns the layouts of the two files of a join. If the name of only one file tells its
+// format, --format and --sep apply to the other file. If that known format is csv, --sep applies to
+// both files.
 func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, err error) {
 	both := [2]inputFlags{*f, *f}
 	named := [2]records.Format{}
@@ -156,7 +156,7 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
 			suffix := ")"
 			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
-			// the first of two arguments
+			// Complete the first of two arguments with a comma.
 			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") {
 				suffix = ","
 			}

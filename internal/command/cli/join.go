@@ -17,7 +17,7 @@ var joinKinds = []string{
 	mergejoin.Full: "full", mergejoin.Semi: "semi", mergejoin.Anti: "anti",
 }
 
-const joinHelp = `Read two files, and write the pairs of records that are equal in the fields named
+const joinHelp = `Read two files and write the pairs of records that are equal in the fields named
 by --on. Both files may be larger than memory, and so may the records that share a
 value: data that does not fit in memory goes to temporary files. The output has
 no particular order.
@@ -41,7 +41,7 @@ A row has the fields named by --on, with their names in LEFT, then the other
 fields of LEFT, then those of RIGHT. A name that is already used gets the suffix
 "_right". --where and --columns apply to these rows.
 
-If the format of only one file follows from its name, --format is for the other
+If the name of only one file tells its format, --format applies to the other
 file.
 
 If the smaller file fits in about three quarters of --memory, it is kept in

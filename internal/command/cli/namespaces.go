@@ -46,7 +46,7 @@ which the user has the admin right.`,
 				for _, n := range list {
 					fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.DiskBytes), n.LastUsed.Format(time.DateTime))
 				}
-				_ = t.Flush() // w keeps the error, and writeResult returns it
+				_ = t.Flush() // w keeps the error, which writeResult returns
 			})
 		})
 	}

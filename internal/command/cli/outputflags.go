@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
 
-// outputFlags are the flags of all commands that turn files into files.
+// outputFlags holds the flags of all commands that turn files into files.
 type outputFlags struct {
-	toDirectory      bool // the command writes files to a directory, and has no --output
+	toDirectory      bool // the command writes files to a directory and has no --output
 	output, toFormat *string
 	toSep            *string
 	force, stats     *bool
@@ -41,7 +41,7 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: the input's separator if the format does not change)"),
 		force:       fs.Bool("force", false, force),
 		stats:       fs.Bool("stats", false, "show a summary, which proves that no record is missing"),
-		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
+		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat the flag, or separate directories by colons"),
 	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return f

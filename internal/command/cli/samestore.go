@@ -20,7 +20,7 @@ func bottomStore(store partd.Partd) partd.Partd {
 
 // checkDifferentStores returns an error if the target is the source under another name. That can
 // happen with servers, which can have several addresses and can serve a local directory. The check
-// writes a test key to the target, looks for the key in the source, and removes the key. Call
+// writes a test key to the target, looks for it in the source and removes it. Call
 // checkDifferentStores only if the target has keys: a target without keys can be the source only if
 // the source is also empty.
 func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {

@@ -112,11 +112,11 @@ type scanRecord struct {
 // maxScanLine is the maximum number of bytes of a value in one line.
 const maxScanLine = 1 << 20
 
-// lineWriter writes chunks as JSON lines. It divides a value independently of the store's chunks.
+// lineWriter writes chunks as JSON lines. Where it divides a value does not depend on the chunks.
 type lineWriter struct {
 	enc    *json.Encoder
 	offset int64  // offset of data in the value
-	data   []byte // bytes that are not written yet
+	data   []byte // bytes not yet written
 }
 
 func (l *lineWriter) add(c partd.Chunk) error {

@@ -16,12 +16,12 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const shuffleHelp = `Read files, and append each record to the key in its field FIELD. Records are
+const shuffleHelp = `Read files and append each record to the key in its field FIELD. Records are
 stored byte for byte, in the order of the input; only a missing newline at the
 end of a file is added. FIELD is the exact name of a column. If there is no
 such column, it is a number from 1, or from the end (--by=-1 is the last). For
 jsonl, it is the name of a member of the object on each line. Separate several
-FIELDs by commas (--by A,B), and quote names that contain commas; the key is then
+FIELDs by commas (--by A,B) and quote names that contain commas; the key is then
 a line of CSV, such as Oslo,2024. --partitions N uses only the N keys from 0 to
 N-1: all records with the same fields go to the same key.
 
@@ -51,14 +51,14 @@ may be as long as a quarter of --memory.
 
 The store must have no keys, so that running a command twice does not duplicate
 data; --append and --replace accept a store with keys. Nothing is stored until
-all files have been found, and their headers compared.
+all files have been found and their headers compared.
 
 A column with many values makes many keys. A log: store can have millions of
 them. A file: store needs one file per key: at least 0.2 ms and 4 KiB of disk. A
 column of unique ids is probably the wrong one.
 
 At the end, the bytes of the records read are compared with those in the store; a
-difference is an error. --stats also reads a log: store back, and compares a
+difference is an error. --stats also reads a log: store back and compares a
 checksum of all keys and records (a sum of xxh3-128 hashes).`
 
 func newShuffle(a *app) *cobra.Command {
@@ -80,7 +80,7 @@ func newShuffle(a *app) *cobra.Command {
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "append to the content of the store"),
 		replace:    fs.Bool("replace", false, "first drop the content of the store"),
-		stats:      fs.Bool("stats", false, "also compare a checksum of all records, by reading a log: store back, and show it"),
+		stats:      fs.Bool("stats", false, "also read a log: store back, compare a checksum of all records and show it"),
 		inputFlags: newInputFlags(cmd, "write the summary as a JSON object", ", or run the command for each with --append"),
 	}
 	completeFields(cmd, "by", &f.inputFlags)
@@ -104,7 +104,7 @@ func newShuffle(a *app) *cobra.Command {
 		}
 		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
 		j := &shuffleRun{target: t, flags: f, layout: layout}
-		j.compareBy = func() string {
+		j.compareAdvice = func() string {
 			return fmt.Sprintf("compare %d bytes with the output of \"%s\"", j.bytes, a.commandLine("stat"+storeArgument(t.url)))
 		}
 		if err := j.run(cmd.Context(), args); err != nil {
@@ -207,7 +207,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 // notes returns warnings about likely mistakes.
 func (j *shuffleRun) notes() []string {
 	var notes []string
-	const minRecords = 1000 // with fewer records, unique keys are not unusual
+	const minRecords = 1000 // among fewer records, unique keys are not unusual
 	if newKeys := j.statsAfter.Keys - j.statsBefore.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
 		notes = append(notes, fmt.Sprintf("nearly every record has a unique key: is --by %s the right field?", textfmt.ShellQuote(*j.flags.by)))
 	}

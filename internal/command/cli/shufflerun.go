@@ -49,7 +49,7 @@ type shuffleRun struct {
 	in            *filejobs.Inputs
 	store         partd.Partd
 	bar           *progress.Bar
-	statsBefore   partd.Stats // the store's statistics before the first append, and after any drop
+	statsBefore   partd.Stats // before the first append and after any drop
 	statsAfter    partd.Stats
 	tally         records.Tally
 	appended      int64 // number of records appended
@@ -88,7 +88,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	err = j.fill(ctx, cfg)
+	err = j.fillStore(ctx, cfg)
 	closeStore(ctx, j.store, &err)
 	if err != nil {
 		return j.withStoreState(err)
@@ -107,7 +107,7 @@ func (j *shuffleRun) withStoreState(err error) error {
 	return j.target.withStoreState(err, touched, count)
 }
 
-func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
+func (j *shuffleRun) fillStore(ctx context.Context, cfg records.Config) (err error) {
 	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
 	start := time.Now()
@@ -131,18 +131,18 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 
 func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.BytesRead.Load)
-	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
-	lists := make([]entryList, cfg.Workers)
-	for i := range lists {
-		lists[i].computesSum = j.checksumProof.store != nil
+	batchBytes := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
+	entryLists := make([]entryList, cfg.Workers)
+	for i := range entryLists {
+		entryLists[i].computesSum = j.checksumProof.store != nil
 	}
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
-		list := &lists[b.Worker]
+		list := &entryLists[b.Worker]
 		list.fill(b, *j.flags.partitions)
 		if err := b.WaitForEarlier(); err != nil { // keeps the records of a key in order
 			return err
 		}
-		for entries := range partd.Batches(list.entries, limit) {
+		for entries := range partd.Batches(list.entries, batchBytes) {
 			if err := j.store.Append(ctx, entries...); err != nil {
 				return err
 			}
@@ -157,8 +157,8 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	if err != nil {
 		return j.in.SkipHint(err, j.layout)
 	}
-	for i := range lists {
-		j.sum.Add(lists[i].sum)
+	for i := range entryLists {
+		j.sum.Add(entryLists[i].sum)
 	}
 	j.bar.Wait("flushing", memoryUsed(j.store))
 	if err := flush(ctx, j.store); err != nil {
@@ -194,10 +194,10 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// shuffleProof compares the checksum of the records read with the checksum of the store's content.
-// To compute the second one, the store reads all its data.
+// shuffleProof compares the checksum of the records read with the checksum of the store's content. To
+// compute the latter, the store reads all its data.
 type shuffleProof struct {
-	store  partd.Checker // nil if there is no proof by checksum
+	store  partd.Checker // nil if checksums cannot be compared
 	before partd.CheckResult
 	result string // text for the summary
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const sortHelp = `Read files, and write their records sorted by the fields that --by names: by
-the first field, then by the second if the first is equal, and so on. Records
+const sortHelp = `Read files and write their records sorted by the fields that --by names: by the
+first field, then by the second if the first is equal, and so on. Records
 that are equal in all of them keep the order of the input. The header stays at
 the beginning. Files can have any size: data that does not fit in memory goes to
 temporary files.
 
-A field is a name or a number, and may be followed by
+A field is a name or a number and may be followed by
   :n     compare numbers exactly, with any number of digits. A value that is not a
          number is an error with file and line, or skipped with --skip-bad
   :desc  in descending order (:asc is ascending, the default)

@@ -9,7 +9,7 @@ import (
 
 const splitHelp = `Split the records of files by the value of a field, or by the values of several
 fields separated by commas, and write one file per key to the directory DIR.
-Each file begins with the header, and keeps its records in the order of the
+Each file begins with the header and keeps its records in the order of the
 input. Its extension is that of the first FILE, unless --to-format names another
 format. There can be any number of keys: only one file is open at a time, and
 data that does not fit in memory goes to temporary files in the --tmp directory.
@@ -18,7 +18,7 @@ Each file is named after its key: the value or, for several fields, the values a
 a line of csv. Bytes other than letters, digits and "-_.() " are written as %XX.
 The file for missing values is named %. If a key is too long for a file name, the
 name is %h followed by the key's SHA-256 hash. If keys differ only in case, and
-the file system ignores case, all but one are named so or have capitals as %XX.
+the file system ignores case, all but one get such a name or capitals as %XX.
 If a file would become larger than --max-file-size, its records continue in
 NAME~2, NAME~3 and so on, each with the header. A file with a single record may
 be larger.
@@ -26,7 +26,7 @@ be larger.
 DIR must be empty, or not exist, unless one of these is set:
   --append   add the records to the files of earlier runs: to the last part of a
              file with several parts. The files must have the same header
-  --replace  replace the files of earlier runs, and remove those for keys that
+  --replace  replace the files of earlier runs and remove those for keys that
              this run does not have: if the input has no records, all of them
   --force    replace files with the same names. If files of other keys would
              remain, the run fails, because it would mix two results
@@ -40,7 +40,7 @@ unchanged. Until then they are in a temporary directory in DIR or, if DIR does n
 exist yet, next to it. If a run is killed while it moves them to DIR, the next run
 with this DIR first moves the others. It then continues only with --replace or
 --force; otherwise it fails, because it might add the same records twice. --append
-copies the files that it adds to.
+copies the files to which it adds records.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
@@ -63,8 +63,8 @@ func newSplit(a *app) *cobra.Command {
 	fs.StringVar(&o.Dir, "dir", "", "write the files to the directory `DIR`")
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
 	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
-	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
-	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files with the same names; files of other keys are an error")
+	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs and remove the files of other keys")
+	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty and replace files with the same names; files of other keys are an error")
 	fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		o.MaxSize = maxSize.Bytes
 		switch {

@@ -25,17 +25,17 @@ func newStat(a *app) *cobra.Command {
 		Long: `Show the number of keys and bytes in a store, the bytes of its files on disk,
 and its largest keys.
 
-With --watch it repeats this every second (less often if reading takes long),
-until it is interrupted, and shows how many bytes per second the store grows
-and, for a server, how many changes per second it applies. On a terminal it
-shows a page, otherwise a line each time, or with --json an object per line.`,
+With --watch, it repeats this every second (less often if reading takes long)
+until it is interrupted. It also shows by how many bytes per second the store
+grows and, for a server, how many changes per second it applies. On a terminal,
+it shows a page, otherwise a line each time or, with --json, an object per line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json
   partd stat --watch --store tcp://127.0.0.1:7077`,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write a JSON object")
-	watching := cmd.Flags().Bool("watch", false, "repeat every second, and show rates")
+	watching := cmd.Flags().Bool("watch", false, "repeat every second and show rates")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *top < 0 {
@@ -78,7 +78,7 @@ type statRecord struct {
 	largestKeys []partd.KeyInfo
 }
 
-// readStat reads a store's statistics; changes is the number of changes, or 0 if no server counts them.
+// readStat reads a store's statistics. changes is the number of changes, or 0 if no server counts them.
 func readStat(ctx context.Context, store partd.Partd, top int) (r statRecord, changes int64, err error) {
 	stats, err := partd.Stat(ctx, store)
 	if err != nil {
@@ -149,7 +149,7 @@ type watchRecord struct {
 	ChangesPerSecond float64 `json:"changes_per_second"`
 }
 
-// run shows results until ctx ends, and returns the error of ctx.
+// run shows results until ctx ends and returns ctx's error.
 func (w *watch) run(ctx context.Context, store partd.Partd) error {
 	w.isTerminal = !w.asJSON && progress.IsTerminal(w.app.out)
 	for {
@@ -187,7 +187,7 @@ func (w *watch) show(r watchRecord) error {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
-	var b bytes.Buffer // the page is written at once, to avoid flicker
+	var b bytes.Buffer // to avoid flicker, the page is written at once
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
 	writeStat(&b, r.statRecord, progress.TerminalWidth(w.app.out, chartWidth))

@@ -107,7 +107,7 @@ func requireStore(ctx context.Context, rawURL string) error {
 	return err
 }
 
-// checkKind returns an error if the directory contains a store of another kind than the URL names.
+// checkKind returns an error if the directory contains a store of a kind that the URL does not name.
 func checkKind(ctx context.Context, rawURL string) error {
 	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
 		return nil // opening the store returns a better error
@@ -182,7 +182,7 @@ func closeReading(store partd.Partd, err *error) {
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	// Flush acknowledged data even after an interrupt.
 	ctx = context.WithoutCancel(ctx)
-	if errors.As(*err, new(*net.OpError)) { // no server was reachable: do not wait for it for another minute
+	if errors.As(*err, new(*net.OpError)) { // the server was not reachable, so do not wait for it for another minute
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -207,7 +207,7 @@ func flush(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// memoryUsed returns a function for the memory in use by a store, or nil if the memory is unknown.
+// memoryUsed returns a function that returns the memory in use by a store, or nil if it is unknown.
 func memoryUsed(store partd.Partd) func() int64 {
 	if m, ok := partd.As[partd.MemoryUser](store); ok {
 		return m.MemoryUsed

@@ -21,9 +21,9 @@ func isTableFile(name string) bool {
 	return slices.Contains([]string{".parquet", ".pq", ".arrow", ".feather", ".arrows", ".ipc"}, strings.ToLower(filepath.Ext(name)))
 }
 
-// runsTables makes a command run the command of partd-tables with the same name if an argument is a Parquet or Arrow
-// file. flags maps the flags that both commands have to their names in partd-tables. Other
-// flags are refused.
+// runsTables makes a command run the command of the same name in partd-tables if an argument is a Parquet or Arrow
+// file. flags maps the flags that both commands have to their names in partd-tables. Other flags are
+// refused.
 func runsTables(cmd *cobra.Command, flags map[string]string) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -47,13 +47,13 @@ func runsTables(cmd *cobra.Command, flags map[string]string) {
 		}
 		path, err := tablesPath()
 		if err != nil {
-			return fmt.Errorf("%s: only %s reads this format, and it is neither beside this program nor on the PATH: see docs/install.md: %w", args[i], tableProgram, err)
+			return fmt.Errorf("%s: only %s reads this format, and it is neither next to this program nor on the PATH: see docs/install.md: %w", args[i], tableProgram, err)
 		}
 		return replaceProcess(path, append(append(line, "--"), args...))
 	}
 }
 
-// tablesPath returns the path of partd-tables: beside this program, or on the PATH.
+// tablesPath returns the path of partd-tables, which is next to this program or on the PATH.
 func tablesPath() (string, error) {
 	if self, err := os.Executable(); err == nil {
 		if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), tableProgram)); err == nil {

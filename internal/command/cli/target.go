@@ -12,19 +12,19 @@ import (
 
 // target is the store that a command fills, and its state.
 type target struct {
-	app          *app
-	url          string
-	add, replace bool
-	words        targetWords
-	stage        stage
-	dropped      bool          // the store's earlier content was dropped
-	compareBy    func() string // returns advice on comparing the content by hand; nil if that is impossible
+	app           *app
+	url           string
+	add, replace  bool
+	words         targetWords
+	stage         stage
+	dropped       bool          // the store's earlier content was dropped
+	compareAdvice func() string // returns advice on comparing the content by hand; nil if that is impossible
 }
 
 // targetWords contains the parts of messages that differ between commands. A %s stands for the
 // store's URL.
 type targetWords struct {
-	store        string // what to call the store that the command fills: "store" or "target"
+	store        string // name of the store that the command fills: "store" or "target"
 	repeated     string // sentence that warns against running the command again with --append
 	allStored    string // clause that says that everything is stored, as in "All records are stored in %s"
 	uncompared   string // completes "All records are stored in URL, but …"
@@ -77,7 +77,7 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 	return nil
 }
 
-// setStage sets the stage, and the advice to print if the command is abandoned.
+// setStage sets the stage and the advice to print if the command is abandoned.
 func (t *target) setStage(s stage) {
 	t.stage = s
 	advice := t.describeState(true, "")
@@ -91,9 +91,9 @@ func (t *target) withStoreState(err error, touched bool, count string) error {
 	return f
 }
 
-// describeState describes the state in which the store would be if the command ended now, and how
-// to continue. touched must be true if the store may have been written to. count describes how much
-// was written, if known.
+// describeState describes the state of the store after the command, if it ends now, and how to
+// continue. touched must be true if the store may have been written to. count describes how much was
+// written, if known.
 func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {
@@ -106,8 +106,8 @@ func (t *target) describeState(touched bool, count string) string {
 		return fmt.Sprintf(t.words.allStored+", and the comparison found no difference", t.url)
 	case t.stage == differs:
 		return fmt.Sprintf("The store %s cannot be trusted. %s", t.url, retry)
-	case t.stage == stored && !t.add && t.compareBy != nil:
-		return fmt.Sprintf(t.words.allStored+", but %s: %s. Or run the command again with --replace", t.url, t.words.uncompared, t.compareBy())
+	case t.stage == stored && !t.add && t.compareAdvice != nil:
+		return fmt.Sprintf(t.words.allStored+", but %s: %s. Or run the command again with --replace", t.url, t.words.uncompared, t.compareAdvice())
 	case t.stage == stored:
 		return fmt.Sprintf(t.words.allStored+", but %s. %s", t.url, t.words.uncompared, retry)
 	case t.stage == checking || !touched && !t.dropped:

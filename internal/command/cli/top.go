@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const topHelp = `Read files, and write the first N records that "partd sort --by F:desc" would
+const topHelp = `Read files and write the first N records that "partd sort --by F:desc" would
 write: those with the largest values of the field F, largest first. Among
 records equal in F, the first in the input are written. :n compares numbers, and
 :asc writes the smallest values, as in --by price:n:asc. Separate several fields

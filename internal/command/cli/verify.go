@@ -19,8 +19,8 @@ const verifyHelp = `Read all data that a log: store ever stored, even data that 
 deleted or replaced, and compare all checksums and the ledgers: the number of
 records appended, their bytes, and a sum of their hashes. Nothing is changed.
 
-It continues after damage, and reports the file and offset of each damaged
-place, or why a store cannot be opened. The exit code is then 1. An incomplete
+It continues after damage and reports the file and offset of each damaged place,
+or why a store cannot be opened. The exit code is then 1. An incomplete
 record at the very end of a write-ahead file is not damage: a process that is
 killed during a write leaves one.
 
@@ -97,7 +97,7 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run makes the store, or its server, check all data. The check continues after damage. Then run
+// run makes the store, or its server, check all data. The check continues after damage. run then
 // counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
@@ -146,7 +146,7 @@ func damageIn(err error) []damage {
 			d.Offset = &e.Offset
 		}
 		return []damage{d}
-	case *shards.Error: // add the server, because several may have a file of this name
+	case *shards.Error: // add the server, because several servers may have a file of this name
 		all := damageIn(e.Err)
 		for i := range all {
 			all[i].File = e.Shard + ": " + all[i].File

@@ -17,27 +17,27 @@ const defaultListen = "tcp://127.0.0.1:7077"
 
 type config struct {
 	remote.ServerOptions
-	stores     *stores.Set // nil means the schemes of package stores
-	listen     []string
-	store      string
-	maxMessage cliutil.Size // serve copies it to ServerOptions
-	memory     cliutil.Size // half for messages (ServerOptions.Memory), half for the store
-	space      spaceFlags
-	insecure   bool
-	http       string
-	pprof      bool
-	withStdin  bool
-	stopWithin time.Duration
-	tlsCert    string
-	tlsKey     string
-	clientCA   string
-	tokensFile string
-	trust      bool
-	namespaces int
-	ttl        time.Duration
-	logFormat  string
-	auditLog   string
-	exposeHTTP bool
+	stores           *stores.Set // nil means the schemes of package stores
+	listen           []string
+	store            string
+	maxMessage       cliutil.Size // serve copies it to ServerOptions
+	memory           cliutil.Size // half for messages (ServerOptions.Memory), half for the store
+	space            spaceFlags
+	insecure         bool
+	http             string
+	pprof            bool
+	exitOnStdinClose bool
+	stopTimeout      time.Duration
+	tlsCert          string
+	tlsKey           string
+	clientCA         string
+	tokensFile       string
+	trustSockets     bool
+	namespaces       int
+	ttl              time.Duration
+	logFormat        string
+	auditLog         string
+	exposeHTTP       bool
 }
 
 func (c *config) add(cmd *cobra.Command) {
@@ -51,15 +51,15 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest batch or value that a message may contain")
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "maximum `NUMBER` of connections; when it is reached, a new connection replaces an idle one")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use, plus a tenth of it: half for messages and half for the store; a mem: store uses as much as its data needs")
-	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "maximum `NUMBER` of open readers and listings, of all clients together")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use, plus a tenth of it; half is for messages and half for the store; a mem: store uses as much as its data needs")
+	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "maximum `NUMBER` of open readers and listings of all clients together")
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a new connection's handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which a client must send or read each 512 KiB of a message, plus a second for each 16 KiB; also the maximum time that a message waits for memory. Clients on Linux give up a connection that takes no data for 45s")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "when told to stop, flush the store, and then wait at most this `DURATION` for the requests in progress")
-	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "exit at most this `DURATION` after being told to stop, even if some data is not written yet; 0 means no limit")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "when told to stop, flush the store and then wait at most this `DURATION` for the requests in progress")
+	fl.DurationVar(&c.stopTimeout, "stop-timeout", 0, "exit at most this `DURATION` after being told to stop, even if some data is not yet written; 0 means no limit")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, written by partd-server token add; without it and without --tls-client-ca, anyone who can connect may do everything")
-	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a token, because the client of Python's partd cannot send one")
+	fl.BoolVar(&c.trustSockets, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a token, because the client of Python's partd cannot send one")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "maximum `NUMBER` of namespaces, besides the default one, whose stores are open at the same time; they share a quarter of the store's memory, and others are opened when needed; 0 turns namespaces off; needs a log: store")
 	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`DURATION` after which a namespace without connections is removed; 0 means never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server, as close_server does in Python")
@@ -67,9 +67,9 @@ func (c *config) add(cmd *cobra.Command) {
 	c.space.add(cmd)
 	fl.StringVar(&c.http, "http", "", "`ADDRESS`, as HOST:PORT, at which to serve /healthz, /readyz and metrics for Prometheus at /metrics, without authentication (default: off)")
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of the --http address")
-	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit, as on SIGTERM, when standard input is closed; for programs that start their own server")
+	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "exit, as on SIGTERM, when standard input is closed; for programs that start their own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	fl.StringVar(&c.auditLog, "audit-log", "", "append a line of JSON for each request to this `FILE`, the audit log, which is opened again on SIGHUP; - is standard error (default: off)")
+	fl.StringVar(&c.auditLog, "audit-log", "", "append a line of JSON for each request to this `FILE`, the audit log, which is reopened on SIGHUP; - is standard error (default: off)")
 	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http listen beyond this machine, which Kubernetes probes need; others on the network can then see what the server does, but not the data")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
@@ -109,8 +109,8 @@ func (c *config) check(cmd *cobra.Command) error {
 		return cliutil.Usagef("--stall-timeout must be more than 0, such as 30s, not %v", c.StallTimeout)
 	case c.DrainTimeout <= 0:
 		return cliutil.Usagef("--drain-timeout must be more than 0, such as 10s, not %v", c.DrainTimeout)
-	case c.stopWithin < 0:
-		return cliutil.Usagef("--stop-timeout must be 0 or more, such as 1m, not %v", c.stopWithin)
+	case c.stopTimeout < 0:
+		return cliutil.Usagef("--stop-timeout must be 0 or more, such as 1m, not %v", c.stopTimeout)
 	case c.pprof && c.http == "":
 		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
 	case c.exposeHTTP && c.http == "":
@@ -123,7 +123,7 @@ func (c *config) check(cmd *cobra.Command) error {
 		return cliutil.Usagef("--tls-cert is for tls://: give --listen tls://HOST:PORT")
 	case c.tlsCert == "" && slices.ContainsFunc(c.listen, isTLS):
 		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key")
-	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
+	case c.trustSockets && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
 		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH")
 	case c.namespaces < 0:
 		return cliutil.Usagef("--namespaces must be 0 or more, not %d", c.namespaces)
@@ -137,7 +137,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 	}
-	// Half of the memory is for messages, and must have room for at least two.
+	// Half of the memory is for messages. It must have room for at least two of them.
 	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
 			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",

@@ -77,14 +77,14 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	server := state.server
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	if c.stopWithin > 0 {
+	if c.stopTimeout > 0 {
 		defer context.AfterFunc(ctx, func() {
-			time.Sleep(c.stopWithin)
+			time.Sleep(c.stopTimeout)
 			log.Error("exiting immediately: --stop-timeout has passed, and unwritten data is lost", "store", c.store)
 			os.Exit(cliutil.ExitFailed)
 		})()
 	}
-	if c.withStdin {
+	if c.exitOnStdinClose {
 		go func() {
 			_, err := io.Copy(io.Discard, s.in) // returns when the other end is closed or its process dies
 			log.Info("standard input is closed", "error", err)
@@ -105,7 +105,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	return nil
 }
 
-// logListeners logs each address, and warns if others can reach it without TLS or users.
+// logListeners logs each address and warns if others can reach it without TLS or users.
 func (c *config) logListeners(log *slog.Logger, listeners []listener, hasUsers bool) {
 	for _, l := range listeners {
 		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", hasUsers, "trusted", l.opts.Trusted)
@@ -138,7 +138,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	return &serving{server, logStore, guard, namespaceSet, &c.space, dir}, err
 }
 
-// serveAll serves each listener, and prints a line when it accepts connections.
+// serveAll serves each listener. It prints a line when a listener accepts connections.
 func serveAll(ctx context.Context, server *remote.Server, listeners []listener, out io.Writer) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -218,7 +218,7 @@ func listen(c *config, a *access) ([]listener, error) {
 		if err != nil {
 			return fail(err)
 		}
-		listeners = append(listeners, listener{l, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}})
+		listeners = append(listeners, listener{l, remote.ServeOptions{Namespace: namespace, Trusted: c.trustSockets && isSocket(url)}})
 		if remote.IsExposed(l.Addr()) && !c.insecure && c.exposure(url) != "" {
 			return fail(c.exposedError(url))
 		}

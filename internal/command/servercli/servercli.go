@@ -22,9 +22,9 @@ type streams struct {
 	out, err io.Writer
 }
 
-// Main runs the command line with the process's streams and signals, and returns the
-// exit code. After the first SIGINT or SIGTERM, the server finishes the requests in progress.
-// Another signal, at least a second later, ends the process immediately.
+// Main runs the command line with the process's streams and signals and returns the exit code. After
+// the first SIGINT or SIGTERM, the server finishes the requests in progress. Another signal, at least
+// a second later, ends the process immediately.
 func Main(args []string) int { return MainWith(nil, args) }
 
 // MainWith is like Main, but opens stores with the schemes in set; nil means the schemes of package
@@ -62,7 +62,7 @@ func MainWith(set *stores.Set, args []string) int {
 }
 
 // repeatWindow is the time after the first signal during which other signals are ignored.
-// timeout(1) and shells send the same signal twice: to the process, and to its group.
+// timeout(1) and shells send the same signal twice: to the process and to its group.
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
@@ -84,7 +84,7 @@ URL tcp://HOST:PORT, and Python's partd with partd.Client("tcp://HOST:PORT").
 When the server accepts connections at an address, it prints "ready URL" for that
 address. If the port is 0, the system chooses one. On SIGTERM or SIGINT, the server
 flushes the store, finishes the requests in progress (for at most --drain-timeout),
-closes the store, and exits. A second signal makes it exit immediately. On SIGHUP, it
+closes the store and exits. A second signal makes it exit immediately. On SIGHUP, it
 reads the users and the certificates again.
 
 A server with neither --tokens-file nor --tls-client-ca has no users: anyone who can

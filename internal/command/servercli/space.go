@@ -34,8 +34,8 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// newGuard returns a guard that rejects changes to store when space runs out. It also sets the
-// limits for namespaces, in namespaceOpts.
+// newGuard returns a guard that rejects changes to store when space runs out. It also sets the limits
+// for namespaces in namespaceOpts.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	withWarning := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-const tokenHelp = `Edit the file of a server's users (--tokens-file). It contains hashes of their
-tokens, from which nobody can recover them. A server reads it when it starts and
-again on SIGHUP.
+const tokenHelp = `Edit the file of a server's users (--tokens-file). The file contains hashes of
+their tokens, from which nobody can recover the tokens. A server reads the file
+when it starts and again on SIGHUP.
 
 A user may have several tokens, for different namespaces, each with its own
 rights. A client presents a token with token-file=FILE in its URL, or with
@@ -58,14 +58,14 @@ func newTokenAdd(s streams) *cobra.Command {
 	var byCert bool
 	cmd := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Add a user, or another token, and print the token",
-		Long: `Add a token for a user, and print the token, which is stored nowhere else. RIGHTS are any of
-  read    read, list keys, look at sizes, verify
+		Short: "Add a token for a user and print the token",
+		Long: `Add a token for a user and print the token, which is stored nowhere else. RIGHTS is a list of
+  read    read, list keys, get sizes, verify
   append  append and set once
   change  set, delete, pop and drop
   admin   list the namespaces to which the right applies; for the default
           namespace, also stop the server
-They apply to all namespaces unless --namespace names one ("." is the default one).
+The rights apply to all namespaces unless --namespace names one ("." is the default one).
 With --certificate, the user presents a certificate instead of a token. It must be
 issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
@@ -103,18 +103,18 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 func newTokenRotate(s streams) *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
-		Use: "rotate NAME", Short: "Add a second token with the same rights, and print it",
+		Use: "rotate NAME", Short: "Add a second token with the same rights and print it",
 		Example: "  partd-server token rotate etl --tokens-file users > etl.token",
 		RunE: withFile(func(file string, args []string) error {
 			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
-				old := slices.DeleteFunc(slices.Clone(grants), func(g tokens.Grant) bool {
+				matches := slices.DeleteFunc(slices.Clone(grants), func(g tokens.Grant) bool {
 					return g.User != args[0] || g.Namespace != namespace || g.ByCertificate()
 				})
-				if len(old) != 1 {
-					return nil, fmt.Errorf("%s: user %s has %d tokens for the namespace %s, but rotate needs one: see partd-server token list, --namespace, and token remove --old",
-						file, args[0], len(old), namespace)
+				if len(matches) != 1 {
+					return nil, fmt.Errorf("%s: user %s has %d tokens for the namespace %s, but rotate needs exactly one: list them with partd-server token list, then set --namespace or run token remove --old",
+						file, args[0], len(matches), namespace)
 				}
-				g, token, err := tokens.NewGrant(args[0], namespace, old[0].Rights, false)
+				g, token, err := tokens.NewGrant(args[0], namespace, matches[0].Rights, false)
 				if err != nil {
 					return nil, err
 				}
