@@ -7,8 +7,8 @@
 // the input and the output have the same record count and checksum.
 //
 // Several goroutines can add records, each with its own writer from [Sorter.Writer] or
-// [Sorter.Batch]. After all writers are closed, one goroutine ranges over [Sorter.Sorted],
-// once, and calls Close.
+// [Sorter.Batch]. After all writers are closed, one goroutine ranges over [Sorter.Sorted] once and
+// calls Close.
 package extsort
 
 import (
@@ -75,14 +75,14 @@ type Sorter struct {
 
 	sortPermits chan struct{} // semaphore: limits the slots sorted at the same time to Threads
 	readLock    sync.Mutex    // held while a block is read ahead, so that only one is read at a time
-	dropLock    sync.Mutex    // held while the disk space of blocks that were already read is freed
+	dropLock    sync.Mutex    // held while the disk space of blocks that have been read is freed
 }
 
 // sizes holds sizes in bytes that depend on the sorter's memory.
 type sizes struct {
 	slot          int
 	block         int // size of a block in a run; a longer record has its own block
-	buffer        int // size of a writer's buffer, and of an output block
+	buffer        int // size of a writer's buffer and of an output block
 	bufferRecords int // maximum number of records in a writer's buffer; a slot has room for their entries
 	maxRecord     int // maximum size of a record with its key
 }

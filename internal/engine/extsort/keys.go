@@ -146,8 +146,8 @@ func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
 	return append(dst, 0)
 }
 
-// decimal is ±0.d₁d₂d₃… × 10^exponent. Its digits are in text[first:last], which does not begin
-// or end with a zero, and is empty for 0.
+// decimal is ±0.d₁d₂d₃… × 10^exponent. Its digits are in text[first:last], which neither begins
+// nor ends with a zero and is empty for 0.
 type decimal struct {
 	negative    bool
 	first, last int

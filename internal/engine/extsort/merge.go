@@ -34,7 +34,7 @@ func newMerger(cursors []*cursor) (*merger, error) {
 	return m, nil
 }
 
-// playAll plays all matches at and below a node of the tree for the first time, and returns the
+// playAll plays all matches at and below a node of the tree for the first time. It returns the
 // winner. Node len(cursors)+i is the leaf of cursor i.
 func (m *merger) playAll(node int) int32 {
 	if node >= len(m.cursors) {
@@ -110,6 +110,7 @@ func (m *merger) replay() {
 	m.winner = w
 }
 
+// head is the current record of a cursor.
 type head struct {
 	code
 	key []byte
@@ -204,7 +205,7 @@ func (c *cursor) next() error {
 	return nil
 }
 
-// blockReader reads the blocks of a run, or of an input that is sorted already.
+// blockReader reads the blocks of a run or of an input that is sorted already.
 type blockReader interface {
 	// nextBlock returns the next block, or nil after the last one. When the caller no longer needs the previous block, it
 	// must call fetchNext, which overwrites that block.

@@ -19,20 +19,20 @@ type Presorted struct {
 	seq       int64
 	maxRecord int
 	full      chan []byte   // blocks for the merge, in the format of runs
-	empty     chan []byte   // the other blocks
+	empty     chan []byte   // unused blocks
 	ended     chan struct{} // closed after the last block was sent and err was set
 	err       error
 
-	block []byte // the block being filled
-	key   []byte // the last key
-	count ledger.Count
+	block []byte       // the block being filled
+	key   []byte       // the last key
+	count ledger.Count // of the records added
 
 	current, stale []byte // the last two blocks that the merge has read; nil if the caller of nextBlock does not need them
 }
 
 const (
-	presortedBlocks = 2  // of an input: one is filled and one is merged
-	minOpenRuns     = 16 // so that a merge of runs does not rewrite too few of them
+	presortedBlocks = 2  // number of blocks of an input: one is filled while the other is merged
+	minOpenRuns     = 16 // minimum number of runs before some of them are merged early
 )
 
 // MergeOptions configures [Sorter.Merge].
@@ -40,7 +40,7 @@ type MergeOptions struct {
 	Inputs    int // number of inputs
 	Open      int // maximum number of inputs that are read at a time, at least 2
 	Block     int // size of a block; each open input has two
-	MaxRecord int // maximum size of a record with its key; with more than Open inputs, Merge lowers it to that of a sort
+	MaxRecord int // maximum size of a record with its key; if there are more than Open inputs, the limit of a sort applies too
 	// Read adds the records of an input. Merge calls it for several inputs concurrently.
 	Read func(input int, p *Presorted) error
 }
@@ -64,7 +64,7 @@ func (s *Sorter) Merge(o MergeOptions) error {
 			if err := s.mergeSome(min(runs/2, s.readersPerSlot(s.runs)*maxSlots)); err != nil {
 				return s.Fail(err)
 			}
-			s.releaseSlots() // The next inputs use this memory.
+			s.releaseSlots() // free the memory for the next inputs
 		}
 	}
 	return nil
@@ -117,16 +117,16 @@ func (s *Sorter) startReading(o MergeOptions, input int) *Presorted {
 	return p
 }
 
-// Work calls f, which may call Add. As many calls run at a time as the sorter has threads, except while Add waits for
-// the merge.
+// Work calls f, which may call Add. The number of calls that run at a time is limited to the sorter's threads, not
+// counting calls in which Add waits for the merge.
 func (p *Presorted) Work(f func() error) error {
 	p.s.sortPermits <- struct{}{}
 	defer func() { <-p.s.sortPermits }()
 	return f()
 }
 
-// Add adds a copy of a record and its key, within a call of Work. If the key is smaller than the previous one, the error
-// wraps [ErrOrder].
+// Add adds a copy of a record and its key. It may be called only within Work. If the key is smaller than the previous
+// one, the error wraps [ErrOrder].
 func (p *Presorted) Add(key, record []byte) error {
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
 	if len(key)+len(record) > p.maxRecord {
@@ -157,12 +157,12 @@ func (p *Presorted) Add(key, record []byte) error {
 	return nil
 }
 
-// send passes the block to the merge, and waits for an empty block.
+// send passes the block to the merge and waits for an empty block.
 func (p *Presorted) send() error {
 	if len(p.block) == 0 {
 		return nil
 	}
-	p.full <- p.block // never blocks: the channel holds all blocks
+	p.full <- p.block // never blocks, because the channel has room for all blocks
 	select {
 	case p.block = <-p.empty:
 		return nil
@@ -191,6 +191,6 @@ func (p *Presorted) nextBlock() ([]byte, error) {
 // fetchNext implements blockReader.
 func (p *Presorted) fetchNext() {
 	if p.stale != nil {
-		p.empty <- p.stale[:0] // never blocks: the channel holds all blocks
+		p.empty <- p.stale[:0] // never blocks, because the channel has room for all blocks
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 )
 
+// run is a temporary file of sorted records.
 type run struct {
 	*spill.File
 	seq    int64 // seq of the first slot whose records the file contains
@@ -26,7 +27,7 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 
 // add adds a record to the run: first a number whose upper bits are the record's length, and whose
 // lowest bit is 1 if the key is omitted; then, unless omitted, the key's length and the key; then
-// the record. sameKey says that the previous record has the same key, so the key can be omitted.
+// the record. sameKey means that the previous record has the same key, so the key can be omitted.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
@@ -48,7 +49,7 @@ func appendRecord(block, key, rec []byte, sameKey bool) []byte {
 	return append(block, rec...)
 }
 
-// fill adds to r the records that next returns, and finishes r when next returns nil.
+// fill adds the records that next returns to r. It finishes r when next returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, sameKey, err := next()
@@ -97,10 +98,10 @@ func (r *runReader) fetchNext() {
 		r.s.Tasks.Go(func() {
 			r.s.readLock.Lock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
-			r.ready <- readResult{block, err} // does not block: one block at a time is read ahead
+			r.ready <- readResult{block, err} // never blocks, because only one block at a time is read ahead
 			r.s.readLock.Unlock()
-			// Freeing disk space can be slow. If another goroutine is doing that, do not wait for
-			// it: a later call will also free these blocks.
+			// Freeing disk space can be slow. If another goroutine is doing it, do not wait, because
+			// a later call will also free these blocks.
 			if r.s.dropLock.TryLock() {
 				r.run.Drop(i + 1)
 				r.s.dropLock.Unlock()
@@ -119,7 +120,7 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	return result.block, result.err
 }
 
-// reduceRuns ensures that memory suffices to merge all runs together. To free memory, it writes
+// reduceRuns makes sure that all runs can be merged together in memory. To free memory, it writes
 // slots to files. If that is not enough, it merges some of the runs.
 func (s *Sorter) reduceRuns() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {

@@ -11,8 +11,8 @@ import (
 
 // Block is a sequence of sorted records.
 type Block struct {
-	// Data is the concatenation of all records. With KeepKeys, each record is preceded by
-	// the length of its key as a uvarint, and the key.
+	// Data is the concatenation of all records. With KeepKeys, the length of its key (a uvarint) and
+	// its key precede each record.
 	Data    []byte
 	ends    []uint64 // for each record: twice the offset of its end in Data, plus one if SameKey
 	hasKeys bool
@@ -103,10 +103,10 @@ func (b *Block) count() ledger.Count {
 
 // Sorted yields all records in order. All writers must be closed. A block is valid until the next
 // iteration. Sorted can be ranged over only once. After the last block, it yields an error if the
-// output has another record count or checksum than the input.
+// record count or checksum of the output differs from that of the input.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] { return s.First(math.MaxInt64) }
 
-// First is like Sorted, but yields only the first n records. To verify the other records, it reads them too.
+// First is like Sorted, but yields only the first n records. It also reads the others, to verify them.
 func (s *Sorter) First(n int64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
@@ -129,7 +129,7 @@ func (s *Sorter) First(n int64) iter.Seq2[*Block, error] {
 			if cap(b.Data) > s.sizes.buffer { // grown for a long record
 				b.Data = nil
 			}
-			out.empty <- b // never blocks: the channel holds all blocks
+			out.empty <- b // never blocks, because the channel has room for all blocks
 		}
 		if err := s.checkOutput(output); err != nil {
 			yield(nil, err)
@@ -147,7 +147,7 @@ func (s *Sorter) checkOutput(output ledger.Count) error {
 	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(output)
 }
 
-// prepare waits until all records are sorted, and returns cursors over them, in input order.
+// prepare waits until all records are sorted. It returns cursors over them, in input order.
 func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ type output struct {
 	stop        chan struct{} // closed when the loop ends, to stop the merge
 }
 
-// startMerge merges cursors in the background, and sends the blocks to output.full. At the end, it
+// startMerge merges cursors in the background and sends the blocks to output.full. At the end, it
 // closes output.full. After an error, it first calls Fail.
 func (s *Sorter) startMerge(cursors []*cursor) *output {
 	out := &output{empty: make(chan *Block, outputBlocks), full: make(chan *Block, outputBlocks), stop: make(chan struct{})}
@@ -215,7 +215,7 @@ func (s *Sorter) startMerge(cursors []*cursor) *output {
 	return out
 }
 
-// mergeInto merges cursors into blocks, until the end or until out.stop is closed.
+// mergeInto merges cursors into blocks until the end or until out.stop is closed.
 func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 	m, err := newMerger(cursors)
 	if err != nil {
@@ -228,7 +228,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			return err
 		}
 		if b != nil && (h == nil || b.isFull(len(h.key)+len(h.rec)+10)) { // 10 bytes suffice for the key's length
-			out.full <- b // never blocks: the channel holds all blocks
+			out.full <- b // never blocks, because the channel has room for all blocks
 			b = nil
 		}
 		if h == nil {

@@ -36,8 +36,8 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	return nil
 }
 
-// nextSlot sets current to a free slot. If there is none, it waits for a change (on Cond) and
-// leaves current nil; the caller must try again. Mu must be held.
+// nextSlot sets current to a free slot. If no slot is free, it waits for a change (on Cond) and leaves
+// current nil; the caller must try again. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
@@ -66,7 +66,7 @@ func (s *Sorter) nextSlot() {
 	s.keepSlotsFree()
 }
 
-// mergeEarly writes all slots to files to free their memory, and then merges n of the runs in the
+// mergeEarly writes all slots to files to free their memory and then merges n of the runs in the
 // background. Each call takes one step and waits for a change (on Cond). Mu must be held, and
 // current must be nil.
 func (s *Sorter) mergeEarly(n int) {
@@ -120,7 +120,7 @@ func (s *Sorter) keepSlotsFree() {
 	}
 }
 
-// spillOldest writes the oldest sorted slot to a file, in the background. Mu must be held.
+// spillOldest writes the oldest sorted slot to a file in the background. Mu must be held.
 func (s *Sorter) spillOldest() {
 	m := slices.MinFunc(s.sorted, func(a, b *slot) int { return int(a.seq - b.seq) })
 	s.sorted = slices.DeleteFunc(s.sorted, func(o *slot) bool { return o == m })

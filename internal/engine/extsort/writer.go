@@ -66,8 +66,8 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf, in the same format as in a slot: the length of the rest, the key's
-// length, the key, and the record.
+// append adds a record to buf in the format of slots: the length of the rest, the key's length, the
+// key, and the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
 	itemLen := lenBytes + len(key) + len(record)

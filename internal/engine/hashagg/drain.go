@@ -4,12 +4,12 @@ import "hash/maphash"
 
 // DrainTo sets a function to call when the table is full, instead of writing the table to a file.
 // The function must empty the table with [Table.Drain]. The caller must merge each key's drained
-// states itself, and must not use Groups.
+// states itself and must not use Groups.
 func (t *Table) DrainTo(empty func() error) { t.drain = empty }
 
-// Drain calls handle for each key in the table, and removes all keys.
+// Drain calls handle for each key in the table and removes all keys.
 func (t *Table) Drain(handle func(Group) error) error {
-	for pos := 0; pos < t.used; {
+	for pos := 0; pos < t.usedWords; {
 		key := t.key(pos)
 		if err := handle(Group{key, t.count(pos), t.state(pos), t.states}); err != nil {
 			return t.fail(err)
@@ -17,16 +17,16 @@ func (t *Table) Drain(handle func(Group) error) error {
 		pos += t.size(len(key))
 	}
 	t.reset()
-	t.drained = t.inputTotals.Records
+	t.recordsOut = t.inputTotals.Records
 	return nil
 }
 
-// If most keys are unique, a table combines hardly any records, and most records bypass it. A
-// recheck fills the table again, to find out whether most keys are still unique.
+// If most keys are unique, a table combines hardly any records, so most records bypass it. A recheck
+// fills the table again to find out whether most keys are still unique.
 const (
-	bypassEntries  = 256 << 10 // minimum number of entries before bypassing can start
+	bypassEntries  = 256 << 10 // number of entries from which bypassing can start
 	recheckEntries = 16 << 10  // number of entries in a recheck
-	smallRechecks  = 64        // number of rechecks before a longer one, of bypassEntries entries
+	smallRechecks  = 64        // number of short rechecks before a long one of bypassEntries entries
 	bypassFactor   = 16        // number of records that bypass the table for each entry of a recheck
 )
 
@@ -37,11 +37,11 @@ func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 func (t *Table) startBypass() {
 	t.bypassLeft = bypassFactor * recheckEntries
 	t.bypassAt = recheckEntries
-	t.rechecksLeft--
-	if t.rechecksLeft < 0 {
-		t.rechecksLeft = smallRechecks
+	t.shortRechecksLeft--
+	if t.shortRechecksLeft < 0 {
+		t.shortRechecksLeft = smallRechecks
 	}
-	if t.rechecksLeft == 0 {
+	if t.shortRechecksLeft == 0 {
 		t.bypassAt = bypassEntries
 	}
 }
@@ -54,7 +54,7 @@ func (t *Table) Bypass(keys [][]byte) bool {
 	}
 	t.bypassLeft -= len(keys)
 	t.inputTotals.Records += int64(len(keys))
-	t.drained += int64(len(keys))
+	t.recordsOut += int64(len(keys))
 	for _, key := range keys {
 		t.inputTotals.KeySum += maphash.Bytes(t.seed, key)
 	}

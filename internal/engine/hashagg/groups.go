@@ -20,8 +20,8 @@ type Group struct {
 }
 
 // Groups yields every key once, in no particular order. All tables must be closed. Groups can be
-// ranged over only once. After the last group, it yields an error if the groups have another record
-// count, or another sum of key hashes, than the input.
+// ranged over only once. After the last group, it yields an error if the record count or the sum of key
+// hashes of the groups differs from that of the input.
 func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
 		a.Mu.Lock()
@@ -64,8 +64,8 @@ func (a *Aggregator) verify() error {
 	return nil
 }
 
-// yieldAll yields the groups of a table. After an exchange (see exchange), it yields only the
-// groups whose keys the table owns. It returns false if yield does.
+// yieldAll yields the groups of a table. After an exchange (see exchange), it yields only groups whose
+// keys the table owns. It returns false if yield does.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	var yielded Totals
 	defer func() {
@@ -73,7 +73,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 		t.a.output.Add(yielded)
 		t.a.Mu.Unlock()
 	}()
-	for pos := 0; pos < t.used; {
+	for pos := 0; pos < t.usedWords; {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
 		if t.ownerCount == 0 || ownerOf(hash, t.ownerCount) == t.tableIndex {
@@ -88,11 +88,11 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	return true
 }
 
-// eachTable calls handle with tables of complete states, until handle returns false.
+// eachTable calls handle with tables of complete states until handle returns false.
 func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // Table.Close has set it, but the merge still inserts entries
+		t.err = nil // Table.Close has set err, but the merge still inserts entries
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()
@@ -124,8 +124,8 @@ func (a *Aggregator) exchange() (bool, error) {
 	// whose keys it owns, and no other table changes these entries.
 	used := make([]int, n)
 	for i, t := range a.tables {
-		used[i] = t.used
-		t.takenUpTo, t.tableIndex = make([]int, n), i
+		used[i] = t.usedWords
+		t.mergedUpTo, t.tableIndex = make([]int, n), i
 	}
 	errs, complete := make([]error, n), make([]bool, n)
 	parallelDo(n, func(i int) { complete[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
@@ -146,7 +146,7 @@ func parallelDo(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// ownerOf returns which of n tables owns the keys with a hash.
+// ownerOf returns the index of the table, among n, that owns the keys with a hash.
 func ownerOf(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
 // takeOwned merges the other tables' entries whose keys t owns into t. It returns false if t is
@@ -171,11 +171,11 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 			t.prefetchSlots(hashes[:n], &candidates)
 			for k, from := range positions[:n] {
 				if !t.addEntry(hashes[k], o, from) {
-					o.takenUpTo[t.tableIndex] = from
+					o.mergedUpTo[t.tableIndex] = from
 					return false, nil
 				}
 			}
-			o.takenUpTo[t.tableIndex] = pos
+			o.mergedUpTo[t.tableIndex] = pos
 		}
 		if t.a.Ctx.Err() != nil {
 			return false, t.a.Err()
@@ -207,20 +207,20 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 // mergeStates merges the states of all tables into the largest table. It returns false if memory
 // does not suffice.
 func (a *Aggregator) mergeStates() (bool, error) {
-	slices.SortFunc(a.tables, func(x, y *Table) int { return y.used - x.used })
+	slices.SortFunc(a.tables, func(x, y *Table) int { return y.usedWords - x.usedWords })
 	t := a.tables[0]
-	need, entries := int64(0), t.n
+	need, entries := int64(0), t.entryCount
 	for _, o := range a.tables {
-		need += int64(o.used)*8 + o.states.Memory()
-		entries += o.n
+		need += int64(o.usedWords)*8 + o.states.Memory()
+		entries += o.entryCount
 	}
-	// While the slots are doubled, they need up to 48 bytes for each entry; see hasRoom.
+	// While the number of slots is doubled, they need up to 48 bytes for each entry; see hasRoom.
 	if need+int64(entries)*48 > t.budget {
 		return false, nil
 	}
 	var data []byte
 	for _, o := range a.tables[1:] {
-		for pos := 0; pos < o.used; {
+		for pos := 0; pos < o.usedWords; {
 			key := o.key(pos)
 			var err error
 			data, err = o.encode(data[:0], pos)

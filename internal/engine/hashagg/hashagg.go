@@ -5,7 +5,7 @@
 //
 // Each goroutine calls [Aggregator.Table], then [Table.Get] for each record to change the key's
 // state, and finally [Table.Close]. After all tables are closed, one goroutine ranges over
-// [Aggregator.Groups], once, and calls Close.
+// [Aggregator.Groups] once and calls Close.
 //
 // The aggregator verifies that the input records and the groups have the same count and the
 // same sum of key hashes.
@@ -47,11 +47,11 @@ type Options struct {
 	NewStates func() States
 }
 
-// States stores what does not fit into the fixed number of 64-bit words of a state, for example
-// strings. It does so for all keys of one table. Only one goroutine at a time uses a States.
+// States stores the parts of states that do not fit into a fixed number of 64-bit words, for example
+// strings, for all keys of one table. Only one goroutine at a time uses a States.
 type States interface {
 	// Append appends the encoding of a key's complete state to dst. The encoding includes the
-	// words, unless they only say where the States stores the rest.
+	// words, unless they only tell where the States stores the rest.
 	Append(dst []byte, words []uint64) ([]byte, error)
 	// Merge merges data, which is a state encoded by Append, into a key's state. If the key is
 	// new, its words are 0. data is valid until Merge returns.
@@ -80,7 +80,7 @@ type Aggregator struct {
 	spill.Engine
 	opts     Options
 	share    int64 // memory for a table in bytes
-	minShare int64 // minimum of share
+	minShare int64 // minimum value of share
 	seed     maphash.Seed
 
 	// Mu guards the fields below.

@@ -5,7 +5,7 @@ import "hash/maphash"
 const batchSize = 64 // number of keys that are looked up together
 
 // GetMany does the same as Get for each of the keys, in order. It calls handle with the index of
-// each key and its state, which is valid until handle returns. GetMany is faster than Get, because
+// each key and its state, which is valid until handle returns. GetMany is faster than Get because
 // the processor fetches several entries at the same time.
 func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	var hashes [batchSize]uint64
@@ -26,7 +26,7 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 					return err
 				}
 			}
-			t.words[pos] += oneRecord
+			t.words[pos] += recordIncrement
 			t.inputTotals.Records++
 			t.inputTotals.KeySum += hashes[i]
 			handle(from+i, t.state(pos), isNew)
@@ -67,7 +67,7 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 					}
 				}
 			}
-			t.words[pos] += oneRecord
+			t.words[pos] += recordIncrement
 			t.inputTotals.Records++
 			t.inputTotals.KeySum += hashes[i]
 			states = append(states, t.state(pos))
@@ -79,7 +79,7 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 
 const lineWords = 8 // number of words in a cache line
 
-// prefetchSlots finds the first slot with each hash, and prefetches its entry up to the beginning
+// prefetchSlots finds the first slot with each hash and prefetches its entry up to the beginning
 // of the key. It sets candidates to the entries' positions plus one, or to 0. The reads do not
 // depend on each other, so the processor does them at the same time.
 func (t *Table) prefetchSlots(hashes []uint64, candidates *[batchSize]uint32) {

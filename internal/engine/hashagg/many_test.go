@@ -27,7 +27,7 @@ func TestGetManyStaysInTable(t *testing.T) {
 		must.Do(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
 	}
 	for i := uint64(0); ; i++ {
-		free := len(table.words) - table.used - table.size(0)
+		free := len(table.words) - table.usedWords - table.size(0)
 		if free == 0 {
 			break
 		}
@@ -40,8 +40,8 @@ func TestGetManyStaysInTable(t *testing.T) {
 	for range 2 {
 		add(nil)
 	}
-	if table.used != len(table.words) || table.resets > 0 {
-		t.Fatalf("only %d of %d words are used, but the test needs a full table", table.used, len(table.words))
+	if table.usedWords != len(table.words) || table.resets > 0 {
+		t.Fatalf("only %d of %d words are used, but the test needs a full table", table.usedWords, len(table.words))
 	}
 	if state, _, err := table.Get(nil); err != nil || state[0] != 4 {
 		t.Errorf("the state of the empty key is %d, %v, want 4", state, err)

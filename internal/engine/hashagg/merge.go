@@ -9,33 +9,33 @@ type merger struct {
 	a                  *Aggregator
 	sources            []*spillFile
 	threads            int           // number of merging goroutines
-	partitionsPerGroup int           // number of partitions that are merged together
+	partitionsPerGroup int           // number of partitions to merge together
 	pending            chan int      // first partition of each group of partitions to merge
 	emptyTables        chan *Table   // tables to merge into
 	mergedTables       chan *Table   // tables with complete states
 	stop               chan struct{} // closed to stop the merge
 }
 
-// mergePartitions writes all tables to files, and then merges them. It calls handle with tables of
-// complete states, until handle returns false.
+// mergePartitions writes all tables to files and merges the files by partition. It calls handle with
+// each merged table until handle returns false.
 func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	m := &merger{
-		a: a, threads: a.Threads, partitionsPerGroup: 1, pending: make(chan int, partitions), stop: make(chan struct{}),
+		a: a, threads: a.Threads, partitionsPerGroup: 1, pending: make(chan int, numPartitions), stop: make(chan struct{}),
 		emptyTables: make(chan *Table, a.Threads+1), mergedTables: make(chan *Table, a.Threads+1),
 	}
 	defer func() {
 		for _, s := range m.sources {
-			_ = s.close() // ignore the error: the data was verified, and the file is temporary
+			_ = s.close() // ignore the error, because the data was verified and the file is temporary
 		}
 	}()
-	if err := m.prepare(); err != nil {
+	if err := m.spillTables(); err != nil {
 		return a.Fail(err)
 	}
 	done := make(chan struct{}, m.threads)
 	for range m.threads {
 		a.Tasks.Go(func() {
 			if err := m.work(); err != nil {
-				_ = a.Fail(err) // stops the other threads, and keeps err
+				_ = a.Fail(err) // stops the other threads and keeps err
 			}
 			done <- struct{}{}
 		})
@@ -54,7 +54,7 @@ func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 				return nil
 			}
 			t.reset()
-			m.emptyTables <- t // never blocks: the channel holds all tables
+			m.emptyTables <- t // never blocks, because the channel has room for all tables
 		case <-done:
 			running--
 		}
@@ -65,11 +65,12 @@ func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	return nil
 }
 
-func (m *merger) prepare() error {
+// spillTables writes all tables to files, plans the memory and queues the partitions to merge.
+func (m *merger) spillTables() error {
 	a := m.a
 	errs := make([]error, len(a.tables))
 	parallelDo(len(a.tables), func(i int) {
-		if t := a.tables[i]; t.n > 0 {
+		if t := a.tables[i]; t.entryCount > 0 {
 			errs[i] = t.emptyTable()
 		}
 	})
@@ -88,7 +89,7 @@ func (m *merger) prepare() error {
 	if err := m.planMemory(); err != nil {
 		return err
 	}
-	for i := 0; i < partitions; i += m.partitionsPerGroup {
+	for i := 0; i < numPartitions; i += m.partitionsPerGroup {
 		m.pending <- i
 	}
 	close(m.pending)
@@ -106,16 +107,16 @@ func (m *merger) prepare() error {
 }
 
 // planMemory sets partitionsPerGroup, threads and the tables' size. A small read takes a disk about
-// as long as a large one, so small partitions are merged together, in fewer and larger tables.
+// as long as a large one, so small partitions are merged together in fewer and larger tables.
 func (m *merger) planMemory() error {
 	const readSize = 128 << 10 // minimum size of a read in bytes
-	const maxPerGroup = 8      // maximum of partitionsPerGroup
+	const maxPerGroup = 8      // maximum value of partitionsPerGroup
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()
 		runs += int64(s.runs)
 	}
-	for m.partitionsPerGroup < maxPerGroup && int64(m.partitionsPerGroup)*size/runs/partitions < readSize {
+	for m.partitionsPerGroup < maxPerGroup && int64(m.partitionsPerGroup)*size/runs/numPartitions < readSize {
 		m.partitionsPerGroup *= 2
 	}
 	if m.partitionsPerGroup > 1 {
@@ -151,7 +152,7 @@ func (m *merger) takeEmpty() *Table {
 	return nil
 }
 
-// merge merges the partitions from first to end-1 of sources into t, and sends t to mergedTables. It
+// merge merges the partitions from first to end-1 of sources into t and sends t to mergedTables. It
 // returns another empty table, or nil if the merge was stopped.
 func (m *merger) merge(t *Table, sources []*spillFile, first, end, level int) (*Table, error) {
 	t.level = level
@@ -183,19 +184,19 @@ func (m *merger) merge(t *Table, sources []*spillFile, first, end, level int) (*
 		}
 	}
 	if t.spill == nil {
-		if t.n == 0 {
+		if t.entryCount == 0 {
 			return t, nil
 		}
-		m.mergedTables <- t // never blocks: the channel holds all tables
+		m.mergedTables <- t // never blocks, because the channel has room for all tables
 		return m.takeEmpty(), nil
 	}
 	return m.repartition(t)
 }
 
-// repartition divides a partition that did not fit in t, and merges the smaller partitions. Its results
-// are those of merge.
+// repartition divides a partition that did not fit in t and merges the smaller partitions. It returns
+// the same as merge.
 func (m *merger) repartition(t *Table) (_ *Table, err error) {
-	if t.n > 0 {
+	if t.entryCount > 0 {
 		if err := t.emptyTable(); err != nil {
 			return nil, err
 		}
@@ -206,7 +207,7 @@ func (m *merger) repartition(t *Table) (_ *Table, err error) {
 	if err := s.file.Finish(); err != nil {
 		return nil, err
 	}
-	for i := range partitions {
+	for i := range numPartitions {
 		if t == nil {
 			return nil, nil
 		}

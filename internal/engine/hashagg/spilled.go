@@ -18,8 +18,8 @@ import (
 type spillFile struct {
 	file    *spill.File
 	runs    int
-	blocks  [partitions][]int // block numbers of each partition
-	indexed int               // number of block numbers in blocks
+	blocks  [numPartitions][]int // block numbers of each partition
+	indexed int                  // number of block numbers in blocks
 	scratch []byte
 }
 
@@ -33,8 +33,8 @@ func (s *spillFile) close() error {
 	return s.file.Close()
 }
 
-// emptyTable writes all entries to the table's file, or calls the function set with DrainTo. Then
-// the table is empty.
+// emptyTable empties the table: it writes all entries to the table's file or calls the function set
+// with DrainTo.
 func (t *Table) emptyTable() error {
 	if err := canceled.Err(t.a.Ctx); err != nil {
 		return t.a.Err()
@@ -79,22 +79,22 @@ func (t *Table) emptyTable() error {
 	return nil
 }
 
-// entriesByPartition returns the entries, ordered by partition. The upper half of each number is
-// the entry's partition, and the lower half its position. The result overwrites t.slots.
+// entriesByPartition returns the entries ordered by partition. The upper half of each number is the
+// entry's partition, and the lower half is its position. The result overwrites t.slots.
 func (t *Table) entriesByPartition() []uint64 {
-	unordered, order := t.slots[:t.n], t.slots[t.n:2*t.n]
-	var ends [partitions + 1]int
+	unordered, order := t.slots[:t.entryCount], t.slots[t.entryCount:2*t.entryCount]
+	var ends [numPartitions + 1]int
 	n, pos := 0, 0
 	for range unordered {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
 		isMoved := false // whether an exchange has merged the entry into the table that owns its key
-		if t.takenUpTo != nil {
-			to := ownerOf(hash, len(t.takenUpTo))
-			isMoved = to != t.tableIndex && pos < t.takenUpTo[to]
+		if t.mergedUpTo != nil {
+			to := ownerOf(hash, len(t.mergedUpTo))
+			isMoved = to != t.tableIndex && pos < t.mergedUpTo[to]
 		}
 		if !isMoved {
-			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use
+			p := int(bits.RotateLeft64(hash, (t.level+1)*partitionBits) & (numPartitions - 1)) // bits that slots do not use
 			unordered[n] = uint64(p)<<32 | uint64(pos)
 			ends[p+1]++
 			n++
@@ -102,7 +102,7 @@ func (t *Table) entriesByPartition() []uint64 {
 		pos += t.size(len(key))
 	}
 	unordered, order = unordered[:n], order[:n]
-	for p := range partitions {
+	for p := range numPartitions {
 		ends[p+1] += ends[p]
 	}
 	for _, o := range unordered {
@@ -150,7 +150,7 @@ func (t *Table) encode(dst []byte, pos int) ([]byte, error) {
 	return dst, nil
 }
 
-// endBlock ends the current block, and assigns all new blocks to partition p.
+// endBlock ends the current block and assigns all new blocks to partition p.
 func (s *spillFile) endBlock(p int) {
 	s.file.End()
 	for ; s.indexed < s.file.Blocks(); s.indexed++ {
@@ -180,7 +180,7 @@ func (t *Table) mergeBlock(b []byte) error {
 	return nil
 }
 
-// merge adds the encoded state data, of count records, to a key's state.
+// merge merges data, the encoded state of count records, into a key's state.
 func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	pos, isNew, err := t.entry(maphash.Bytes(t.seed, key), key)
 	if err != nil {

@@ -22,21 +22,21 @@ type Table struct {
 
 	// slots is an open-addressing table (see keymap.InsertSlot). The lower half of a slot is the
 	// entry's position (the index of its first word) plus one.
-	slots    []uint64
-	slotMem  []byte   // memory of slots
-	words    []uint64 // entries
-	wordMem  []byte   // memory of words
-	used     int      // number of words in use
-	n        int      // number of entries
-	resets   int      // number of times that the table was emptied
-	stateLen int      // number of words in a state
-	budget   int64    // maximum bytes of entries, slots and states
+	slots      []uint64
+	slotMem    []byte   // memory of slots
+	words      []uint64 // entries
+	wordMem    []byte   // memory of words
+	usedWords  int      // number of words in use
+	entryCount int      // number of entries
+	resets     int      // number of times that the table was emptied
+	stateLen   int      // number of words in a state
+	budget     int64    // maximum bytes of entries, slots and states
 
-	drain        func() error // set by DrainTo
-	drained      int64        // number of input records that were drained, or that bypassed the table
-	bypassAt     int          // number of entries at which bypassing can start
-	rechecksLeft int          // number of short rechecks until a long one (see startBypass)
-	bypassLeft   int          // number of records that will still bypass the table
+	drain             func() error // empties the table; set by DrainTo
+	recordsOut        int64        // number of input records that were drained or bypassed the table
+	bypassAt          int          // number of entries from which new records may bypass the table (see startBypass)
+	shortRechecksLeft int          // number of short rechecks before the next long one (see startBypass)
+	bypassLeft        int          // number of further records that bypass the table
 
 	inputTotals Totals
 	level       int // number of times that the keys were partitioned; at most maxLevel
@@ -47,27 +47,27 @@ type Table struct {
 	closed      bool
 	err         error
 
-	// After a complete exchange, each key belongs to one of ownerCount tables (see ownerOf). This
-	// table, whose number is tableIndex, then has the complete states of its own keys; its entries
-	// for other keys must be ignored. Otherwise, ownerCount is 0.
+	// Once the tables have exchanged their entries, one of ownerCount tables owns each key (see
+	// ownerOf). This table, the one with index tableIndex, has the complete states of the keys that
+	// it owns; its other entries must be ignored. Before the exchange, ownerCount is 0.
 	ownerCount, tableIndex int
-	// takenUpTo[i] is the position in this table up to which table i has merged the entries that it
-	// owns. If an exchange runs out of memory, entriesByPartition skips these entries.
-	takenUpTo []int
+	// Table i has merged the entries that it owns from before position mergedUpTo[i] of this table. If
+	// an exchange runs out of memory, entriesByPartition skips these entries.
+	mergedUpTo []int
 }
 
 const (
-	headWords  = 1
-	lenBits    = 20
-	maxKeyLen  = 1<<lenBits - 1
-	oneRecord  = 1 << lenBits // added to an entry's head for each record
-	firstSlots = 1 << 8
-	levelBits  = 6 // bits of the hash that select a partition
-	partitions = 1 << levelBits
-	maxLevel   = 5 // more levels would use the hash bits that slots use
+	headWords       = 1
+	lenBits         = 20
+	maxKeyLen       = 1<<lenBits - 1
+	recordIncrement = 1 << lenBits // added to an entry's head for each record
+	initialSlots    = 1 << 8
+	partitionBits   = 6 // bits of the hash that select a partition
+	numPartitions   = 1 << partitionBits
+	maxLevel        = 5 // more levels would use the hash bits that slots use
 )
 
-// Totals counts the input or the output, so that they can be compared.
+// Totals summarizes the input or the output of an aggregator, so that they can be compared.
 type Totals struct {
 	Groups, Records int64
 	KeySum          uint64 // sum of each group's key hash times its record count
@@ -92,15 +92,15 @@ func (a *Aggregator) newTable() (*Table, error) {
 		return nil, err
 	}
 	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.wordMem[0])), len(t.wordMem)/8)
-	if err := t.makeSlots(firstSlots); err != nil {
+	if err := t.makeSlots(initialSlots); err != nil {
 		offheap.Release(t.wordMem)
 		return nil, err
 	}
 	return t, nil
 }
 
-// tableBudget returns the bytes of a share that a table can use. The rest is for the write buffer
-// of the table's file.
+// tableBudget returns the bytes of a share that the table itself can use. The rest is for the write
+// buffer of the table's file.
 func tableBudget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
@@ -123,15 +123,15 @@ func (t *Table) Discard() error {
 	return t.spill.close()
 }
 
-// Get counts a record of a key, and returns the words of the key's state, which are 0 for a new
-// key. The caller can change the words until the next call.
+// Get counts a record of a key and returns the words of the key's state, which are 0 for a new key.
+// The caller can change the words until the next call.
 func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	hash := maphash.Bytes(t.seed, key)
 	pos, isNew, err := t.entry(hash, key)
 	if err != nil {
 		return nil, false, err
 	}
-	t.words[pos] += oneRecord
+	t.words[pos] += recordIncrement
 	t.inputTotals.Records++
 	t.inputTotals.KeySum += hash
 	return t.state(pos), isNew, nil
@@ -139,7 +139,7 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 
 // entry returns the position of a key's entry, which it creates if necessary.
 func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
-	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // the states have outgrown the budget
+	if t.states != nil && t.entryCount > 0 && !t.hasRoom(0, false) { // the states have outgrown the budget
 		if err := t.emptyTable(); err != nil {
 			return 0, false, t.fail(err)
 		}
@@ -209,9 +209,9 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	}
 	growFirst := t.mustGrow()
 	// A table is futile if it combines hardly any records, because almost all keys are unique.
-	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.inputTotals.Records-t.drained)*9/10
+	isFutile := t.entryCount >= t.bypassAt && int64(t.entryCount) >= (t.inputTotals.Records-t.recordsOut)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
-		if t.n == 0 {
+		if t.entryCount == 0 {
 			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
 		}
 		if isFutile {
@@ -227,9 +227,9 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 			return 0, t.fail(err)
 		}
 	}
-	pos := t.used
-	t.used += size
-	t.n++
+	pos := t.usedWords
+	t.usedWords += size
+	t.entryCount++
 	t.words[pos] = uint64(len(key))
 	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
 	copy(t.wordMem[(pos+headWords+t.stateLen)*8:], key)
@@ -242,22 +242,22 @@ func (t *Table) fail(err error) error {
 	return t.a.Fail(err)
 }
 
-// mustGrow reports whether the slots must be doubled for one more entry.
-func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
+// mustGrow reports whether the number of slots must be doubled for one more entry.
+func (t *Table) mustGrow() bool { return (t.entryCount+1)*2 > len(t.slots) }
 
-// hasRoom reports whether an entry of size words fits. If growFirst is true, the slots must be
-// doubled first; until they are copied, the old slots also need memory.
+// hasRoom reports whether an entry with the given number of words fits. If growFirst is true, the
+// number of slots must be doubled first; until they are copied, the old slots also need memory.
 func (t *Table) hasRoom(size int, growFirst bool) bool {
 	slots := len(t.slots)
 	if growFirst {
 		slots *= 3
 	}
-	total := int64(t.used+size+slots) * 8
+	total := int64(t.usedWords+size+slots) * 8
 	if t.states != nil {
 		total += t.states.Memory()
 	}
 	// In a slot, a position has 32 bits.
-	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
+	return total <= t.budget && t.usedWords+size <= min(len(t.words), 1<<32-2)
 }
 
 func (t *Table) growSlots() error {
@@ -272,7 +272,7 @@ func (t *Table) growSlots() error {
 
 func (t *Table) reset() {
 	clear(t.slots)
-	t.used, t.n = 0, 0
+	t.usedWords, t.entryCount = 0, 0
 	t.resets++
 	if t.states != nil {
 		t.states.Reset()

@@ -19,9 +19,9 @@ type Finder struct {
 	sink      uint64 // sum of prefetched bytes, computed so that the compiler keeps the reads
 }
 
-// readAhead sets f.hashes and f.slots for keys, and prefetches the entry of each slot whose stored
-// hash bits equal those of the key's hash. The reads do not depend on each other, so the processor
-// does them at the same time.
+// readAhead sets f.hashes and f.slots for keys. It prefetches the entry of each slot whose stored hash
+// bits equal those of the key's hash. The reads do not depend on each other, so the processor does
+// them at the same time.
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
 		f.hashes[i] = f.hash(key)
@@ -101,7 +101,7 @@ func (f *Finder) Find(keys [][]byte) []int {
 	return f.positions[:len(keys)]
 }
 
-// MarkMatched marks the key at a position as matched, and returns its number of records.
+// MarkMatched marks the key at a position as matched and returns its number of records.
 func (t *Table) MarkMatched(position int) int {
 	head := headOf(t.entryAt(position))
 	word := atomic.LoadUint64(head)
@@ -130,7 +130,7 @@ func (t *Table) Each(position int, handle func(record []byte) error) error {
 
 var errListLength = fmt.Errorf("%w: the number of records in a key's list differs from the number added", ledger.ErrNotVerified)
 
-// EachInPart calls handle for each record in a part of the table, and returns the number of those
+// EachInPart calls handle for each record in a part of the table and returns the count of these
 // records. Parts are numbered from 0 to parts-1. matched reports whether MarkMatched was called for
 // the record's key.
 func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched bool) error) (count ledger.Count, err error) {

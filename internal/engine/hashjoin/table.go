@@ -49,7 +49,7 @@ type piece struct {
 type writer struct {
 	*piece
 	records int          // number of records in the piece
-	count   ledger.Count // accounts for all records that this writer added, to detect lost ones
+	count   ledger.Count // counts all records that this writer added, to detect lost ones
 	_       [64]byte     // keeps writers in different cache lines
 }
 
@@ -88,7 +88,7 @@ func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16
 func roundUp(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
 // Add adds a copy of a record. It returns false if the record does not fit in memory. worker is the
-// index of the calling goroutine, less than New's threads.
+// index of the calling goroutine; it must be less than the threads passed to New.
 func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 	w := &t.writers[worker]
 	n := roundUp(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
@@ -138,7 +138,7 @@ func (t *Table) Added() (total ledger.Count) {
 	return total
 }
 
-// MoveTo calls handle with each record, and frees the memory of all records.
+// MoveTo calls handle with each record and frees the memory of all records.
 func (t *Table) MoveTo(handle func(key, record []byte) error) error {
 	var count ledger.Count
 	for _, p := range t.pieces {

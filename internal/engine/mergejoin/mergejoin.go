@@ -2,7 +2,7 @@
 //
 // It reads both sides in key order at the same time. If both sides have a key, it holds the left
 // records of that key in memory and pairs them with each right record. If the left records do not
-// fit in memory, it writes the right records to a file, and reads the file once for each portion
+// fit in memory, it writes the right records to a file and reads the file once for each portion
 // of left records that fits. So memory does not limit the number of records of a key.
 package mergejoin
 
@@ -27,9 +27,9 @@ type Kind uint8
 // The kinds of joins.
 const (
 	Inner Kind = iota // pairs of records with the same key
-	Left              // pairs, and left records without a match
-	Right             // pairs, and right records without a match
-	Full              // pairs, and records of both sides without a match
+	Left              // pairs and left records without a match
+	Right             // pairs and right records without a match
+	Full              // pairs and records of both sides without a match
 	Semi              // left records with a match, each once
 	Anti              // left records without a match
 )
@@ -119,7 +119,7 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // an empty key matches nothing: first process the right records that have it
+		return 1 // an empty key matches nothing, so first process the right records that have it
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }
@@ -151,7 +151,7 @@ func (j *join) emitRow(left, right []byte) error {
 
 func (j *join) emitPairs() error {
 	oldRows := j.stats.Rows
-	leftRemaining, leftCount, err := j.fill()
+	leftRemaining, leftCount, err := j.holdLeft()
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (j *join) emitPairs() error {
 				break
 			}
 			var n int64
-			leftRemaining, n, err = j.fill()
+			leftRemaining, n, err = j.holdLeft()
 			if err != nil {
 				return err
 			}
@@ -193,9 +193,9 @@ func (j *join) emitPairs() error {
 	return nil
 }
 
-// fill copies left records with the current key to memory until it is full. more reports whether
+// holdLeft copies left records with the current key to memory until it is full. more reports whether
 // there are further records.
-func (j *join) fill() (more bool, n int64, err error) {
+func (j *join) holdLeft() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
 	if int64(cap(h.data)) > 2*limit { // free memory that a long record needed
 		h.data = []byte{}
@@ -318,7 +318,7 @@ func (c *cursor) advance() error {
 	return nil
 }
 
-// nextWithSameKey advances to the next record, and reports whether it has the same key.
+// nextWithSameKey advances to the next record and reports whether it has the same key.
 func (c *cursor) nextWithSameKey() (bool, error) {
 	if err := c.advance(); err != nil || c.done {
 		return false, err

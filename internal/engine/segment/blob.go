@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-const blobBlock = 64 << 10 // size in bytes of the blocks of a value, each of which has a CRC
+const blobBlock = 64 << 10 // size of a value's blocks in bytes; each block has a CRC
 
 // BlobRef locates a value in a blob file.
 type BlobRef struct {
@@ -65,7 +65,7 @@ type BlobReader struct {
 	buf   []byte
 }
 
-// Open prepares r for reading the value at ref, and checks its CRC table. size is the
+// Open prepares r for reading the value at ref and checks the value's CRC table. size is the
 // file's size.
 func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	tableLen := ref.tableLen()
@@ -83,10 +83,10 @@ func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	return nil
 }
 
-// NextLen returns the length of the next block, or 0 after the last.
+// NextLen returns the length of the next block, or 0 after the last one.
 func (r *BlobReader) NextLen() int { return int(min(r.Ref.Length-r.off, blobBlock)) }
 
-// Next returns the next block, or io.EOF after the last. The block is valid until the next call.
+// Next returns the next block, or io.EOF after the last one. The block is valid until the next call.
 func (r *BlobReader) Next() ([]byte, error) {
 	if cap(r.buf) < r.NextLen() {
 		r.buf = make([]byte, blobBlock)

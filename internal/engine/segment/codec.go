@@ -9,7 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Codec is a compression format; blocks store its number.
+// Codec is a compression format. Blocks store its number.
 type Codec uint8
 
 const (
@@ -38,7 +38,7 @@ func NewCompressor(c Codec) (*Compressor, error) {
 }
 
 // compress returns the bytes to store for a block: raw if compression saves less than
-// 1/16, and otherwise compressed bytes, which are valid until the next call.
+// 1/16, otherwise compressed bytes, which are valid until the next call.
 func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
 	case codecS2:

@@ -21,8 +21,8 @@ type Layout struct {
 	uncompressedLen int64 // cached by UncompressedLen; 0 if unknown
 }
 
-// HotRun locates the entries of one hot key, which has so much data in the segment that its
-// entries are stored apart from all others.
+// HotRun locates the entries of a hot key. A hot key has so much data in the segment that its entries
+// are stored apart from all others.
 type HotRun struct {
 	Hash    uint64
 	Off     uint32 // offset from the start of the segment
@@ -36,7 +36,7 @@ type HotRun struct {
 const (
 	blockHeaderLen = 12
 	blockLen       = 64 << 10 // maximum uncompressed length of a block
-	MaxHotKey      = 256      // maximum length of a hot key; footers contain the hot keys, and must stay small
+	MaxHotKey      = 256      // maximum length of a hot key; footers contain the hot keys and must stay small
 
 	segmentMagic   = "partdSEG"
 	footerTailLen  = 8 + 4 + 4 // magic, length of the footer without this tail, CRC
@@ -81,8 +81,8 @@ func (g *Layout) UncompressedLen() int64 {
 		n += int64(r)
 	}
 	for i := range g.Hot {
-		// The run's uncompressed length is unknown: use the value's length. Because that length
-		// includes large values in blob files, use at most maxFactor times Len.
+		// The run's uncompressed length is unknown, so use the value's length. That length includes
+		// large values in blob files, so use at most maxFactor times Len.
 		const maxFactor = 64
 		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
 	}
@@ -189,10 +189,10 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 }
 
 func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
-	bad := errors.New("a segment's footer is invalid")
+	errInvalid := errors.New("a segment's footer is invalid")
 	le := binary.LittleEndian
 	if len(b) < footerFixedLen {
-		return g, nil, bad
+		return g, nil, errInvalid
 	}
 	g.Start, g.Bits = int64(le.Uint64(b)), b[12]
 	hot := le.Uint32(b[8:])
@@ -201,14 +201,14 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	maxBytes := int64(le.Uint64(ledger[8:])) // the Ledger's Bytes
 	b = b[footerFixedLen:]
 	if g.Bits > 16 || hasRaw > 1 || g.Start < HeaderLen || g.Start > off {
-		return g, nil, bad
+		return g, nil, errInvalid
 	}
 	words := 1<<g.Bits + 1
 	if hasRaw == 1 {
 		words += 1 << g.Bits
 	}
 	if len(b) < 4*words {
-		return g, nil, bad
+		return g, nil, errInvalid
 	}
 	offsets := make([]uint32, words)
 	_, _ = binary.Decode(b, le, offsets) // never fails, because b is long enough
@@ -219,17 +219,17 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	}
 	end := uint64(off - g.Start)
 	if !slices.IsSorted(g.Offsets) || uint64(g.Offsets[1<<g.Bits]) > end {
-		return g, nil, bad
+		return g, nil, errInvalid
 	}
 	for range hot {
 		if len(b) < 28 {
-			return g, nil, bad
+			return g, nil, errInvalid
 		}
 		flags, n := le.Uint16(b[24:]), int(le.Uint16(b[26:]))
 		h := HotRun{Hash: le.Uint64(b), Off: le.Uint32(b[8:]), Len: le.Uint32(b[12:]), Bytes: int64(le.Uint64(b[16:])), Resets: flags&1 != 0, Deleted: flags&2 != 0}
 		b = b[28:]
 		if n > len(b) || uint64(h.Off)+uint64(h.Len) > end || h.Bytes < 0 || h.Bytes > maxBytes {
-			return g, nil, bad
+			return g, nil, errInvalid
 		}
 		h.Key = bytes.Clone(b[:n])
 		b = b[n:]

@@ -22,7 +22,7 @@ var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Format struct {
 	ID   uint64 // random identifier of the store
 	Seed uint64 // seed of key hashes, and salt of all checksums
-	// KeyHash, if not nil, replaces the hash of keys; only for tests.
+	// KeyHash, if not nil, replaces the hash of keys in tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
 }
@@ -35,7 +35,7 @@ func (f *Format) Hash(key string) uint64 {
 	return xxh3.HashStringSeed(key, f.Seed)
 }
 
-// HashBytes is like Hash, but for a byte slice.
+// HashBytes is like Hash, but takes a byte slice.
 func (f *Format) HashBytes(key []byte) uint64 {
 	if f.KeyHash != nil {
 		return f.KeyHash(string(key))
@@ -114,7 +114,7 @@ func (f *File) CheckHeader() error {
 		return f.Corrupt(0, err)
 	}
 	if string(b) != string(f.EncodeHeader()) {
-		return f.Corrupt(0, errors.New("its header is damaged, or belongs to another file"))
+		return f.Corrupt(0, errors.New("its header is damaged or belongs to another file"))
 	}
 	return nil
 }

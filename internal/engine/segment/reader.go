@@ -11,7 +11,7 @@ type Reader struct {
 	file  *File
 	off   int64 // offset of the next read
 	end   int64
-	ahead []byte // bytes read, but not yet decoded; a part of buf
+	ahead []byte // bytes that were read but not yet decoded; a part of buf
 	buf   []byte
 	raw   []byte // memory for decompressed blocks
 }

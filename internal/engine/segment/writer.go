@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Writer writes a segment: its ranges in increasing order, then the runs of hot keys,
-// then the footer. A hot key has so much data that it is stored apart, as a run.
+// Writer writes a segment: its ranges in increasing order, then the runs of hot keys (see
+// [HotRun]), then the footer.
 type Writer struct {
 	Layout   // describes the data written so far
 	file     *File
@@ -108,7 +108,7 @@ func (w *Writer) Write(p []byte) error {
 //
 //	CRC (4) · codec << 24 | stored length (4) · length (4) · stored bytes
 //
-// The CRC covers the block's other bytes, and is salted with its position.
+// The CRC covers the block's other bytes and is salted with the block's position.
 func (w *Writer) endBlock() {
 	if w.block < 0 {
 		return

@@ -72,7 +72,7 @@ type Engine struct {
 	stop    context.CancelCauseFunc // ends Ctx
 }
 
-// Start checks the exported fields, and sets zero fields to their defaults. Memory is
+// Start checks the exported fields and sets zero fields to their defaults. Memory is
 // divided into the given number of parts; 0 means one per thread. Each part needs at least
 // [MinMemory]. Errors name the activity, such as "sorting". The engine stops when ctx is done.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
@@ -149,7 +149,7 @@ func (e *Engine) OpenWriter() error {
 	return nil
 }
 
-// StartReading begins reading, after which no writer can be opened. It returns an error if a
+// StartReading begins reading. After that, no writer can be opened. StartReading returns an error if a
 // writer is still open. Mu must be held.
 func (e *Engine) StartReading() error {
 	err := e.ErrLocked()
@@ -166,7 +166,7 @@ func (e *Engine) StartReading() error {
 }
 
 // Close stops all goroutines of the engine and waits for them. Then it calls release to free
-// the engine's resources, and removes all temporary data. Later calls do nothing.
+// the engine's resources and removes all temporary data. Later calls do nothing.
 func (e *Engine) Close(release func() error) error {
 	e.Mu.Lock()
 	if e.closed {
@@ -217,7 +217,7 @@ func (q *Quota) Release(n int64) {
 	}
 }
 
-// Writer writes a temporary file, whose bytes count against a quota until Release.
+// Writer writes a temporary file. Its bytes count against a quota until Release.
 type Writer struct {
 	io.WriteCloser
 	Quota *Quota

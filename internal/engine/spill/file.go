@@ -124,7 +124,7 @@ func (f *File) Drop(n int) {
 	end -= end % freeUnit
 	if end > f.freed {
 		if p, ok := f.file.(vfs.Puncher); ok {
-			_ = p.Punch(f.freed, end-f.freed) // after an error, the file only needs more space on disk
+			_ = p.Punch(f.freed, end-f.freed) // ignore the error: the file then only needs more space on disk
 		}
 		f.freed = end
 	}
@@ -171,10 +171,10 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 	return first
 }
 
-// EarlyMerge returns the number of files to merge now, before the end of the input, or 0. fanIn is
-// the maximum number of files that can be merged together. For fewer than 2*fanIn files, it returns
-// 0. It also returns 0 if one file has over two thirds of the bytes of the fanIn smallest
-// neighbors: that file would be rewritten again and again. With MaxRuns files, it never returns 0.
+// EarlyMerge returns the number of files to merge before the end of the input, or 0. fanIn is the
+// maximum number of files that can be merged together. For fewer than 2*fanIn files, it returns 0. It
+// also returns 0 if one file has over two thirds of the bytes of the fanIn smallest neighbors, because
+// that file would be rewritten again and again. With MaxRuns files, it never returns 0.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
 	case len(files) >= MaxRuns:
