@@ -1,5 +1,5 @@
 // Package compress provides a layer over a store. The layer compresses values when they are
-// appended, and decompresses them when they are read.
+// appended and decompresses them when they are read.
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //

@@ -25,7 +25,7 @@ func (s *Store) decompressValue(ctx context.Context, stored []byte) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	// The claimed size can be wrong. Allocate for a typical ratio, and grow if the pieces
+	// The claimed size can be wrong. Allocate for a typical ratio and grow if the pieces
 	// hold more.
 	const typicalRatio = 32
 	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
@@ -82,7 +82,7 @@ func pieceError[N int | int64](length N, err error) error {
 	return fmt.Errorf("a piece of %d bytes: %w", length, err)
 }
 
-// maxPooled is the capacity, in bytes, of the largest buffer that is reused.
+// maxPooled is the maximum capacity, in bytes, of a buffer to reuse.
 const maxPooled = 4 << 20
 
 // valueReader decompresses a stored value, piece by piece.
@@ -260,7 +260,7 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from r.stream, and returns the number of bytes read. At the end or on failure,
+// readStream reads from r.stream and returns the number of bytes read. At the end or on failure,
 // readStream closes the stream. It sets r.err only on failure.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := 0, canceled.Err(r.ctx)

@@ -17,7 +17,7 @@ import (
 //
 //	0xff  the identifier, "S2sTwO"; always the first chunk
 //	0x88  the decompressed length of the stream, 8 bytes, and its CRC; written before
-//	      the data chunks, if there is more than one
+//	      the data chunks if there are several
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
 //	0x01  CRC-32C of the data, masked, 4 bytes; the data uncompressed
 //

@@ -53,7 +53,7 @@ func (c snappyCodec) measure(header []byte, total int64) (int64, error) {
 	return checkClaim(uint64(n), total, snappyRatio, c.limit)
 }
 
-// bloscCodec stores each piece as a Blosc container. Containers have no checksum, and can
+// bloscCodec stores each piece as a Blosc container. Containers have no checksum and can
 // only be decompressed whole, because their blocks may be in any order.
 type bloscCodec struct {
 	wholeOnly

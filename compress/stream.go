@@ -259,7 +259,7 @@ const chunkBytes = 64 << 10 // size of the chunks of readPiece
 
 // readPiece appends the content of r to dst. It returns an error if the content exceeds limit bytes.
 // It reads directly into dst while dst has room, and grows it only for the first chunkBytes. It
-// collects further bytes in separate chunks, and then grows dst once for all of them.
+// collects further bytes in separate chunks and then grows dst once for all of them.
 func readPiece(ctx context.Context, dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
 	var chunks [][]byte

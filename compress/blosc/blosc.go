@@ -122,7 +122,7 @@ func (h *header) codec() int { return int(h.flags >> codecShift) }
 
 func (h *header) blocks() int64 { return (h.length + h.blockSize - 1) / h.blockSize }
 
-// maxRatios is the maximum number of decompressed bytes per compressed byte, by codec.
+// maxRatios holds the maximum number of decompressed bytes per compressed byte of each codec.
 var maxRatios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
 
 // parseHeader decodes and checks b, the header of a container of total bytes. limit is the maximum
@@ -164,7 +164,7 @@ func parseHeader(b []byte, total, limit int64) (header, error) {
 	return h, nil
 }
 
-// DecodedLen checks the header of a container of total bytes, and returns the length of the
+// DecodedLen checks the header of a container of total bytes and returns the length of the
 // container's data, at most limit. header must be the first HeaderLen bytes.
 func DecodedLen(header []byte, total, limit int64) (int64, error) {
 	h, err := parseHeader(header, total, limit)

@@ -36,12 +36,12 @@ func NewDecoder(limit int64) *Decoder {
 
 // Append appends the data of the container src to dst. Before it allocates memory, it checks that
 // a container as long as src can hold as much data as its header claims. It does not retain src. On
-// failure it returns dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
+// failure it returns dst unchanged and an error that wraps ErrCorrupt or ErrTooLong.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	return d.AppendContext(context.Background(), dst, src)
 }
 
-// AppendContext is like Append, but stops when ctx ends, and then returns the context's error.
+// AppendContext is like Append, but stops when ctx ends and then returns the context's error.
 func (d *Decoder) AppendContext(ctx context.Context, dst, src []byte) ([]byte, error) {
 	h, err := parseHeader(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {
@@ -77,23 +77,23 @@ func (d *Decoder) AppendContext(ctx context.Context, dst, src []byte) ([]byte, e
 func (d *Decoder) decodeBlock(dst, src []byte, h header, i int64, scratch *[]byte) error {
 	start := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
 	if start < HeaderLen+4*h.blocks() || start > int64(len(src)) {
-		return corruptError("block %d begins at %d of %d bytes", i, start, len(src))
+		return corruptError("block %d has the offset %d, outside the blocks of a container of %d bytes", i, start, len(src))
 	}
 	isByteShuffled := h.flags&flagShuffle != 0 && h.typeSize > 1
 	isBitShuffled := !isByteShuffled && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
-	shuffled := dst
+	target := dst // the block before unshuffling
 	if isByteShuffled || isBitShuffled {
 		*scratch = slices.Grow((*scratch)[:0], len(dst))[:len(dst)]
-		shuffled = *scratch
+		target = *scratch
 	}
-	if err := d.decodeStreams(shuffled, src[start:], h); err != nil {
+	if err := d.decodeStreams(target, src[start:], h); err != nil {
 		return err
 	}
 	switch {
 	case isByteShuffled:
-		unshuffle(dst, shuffled, h.typeSize)
+		unshuffle(dst, target, h.typeSize)
 	case isBitShuffled:
-		unbitShuffle(dst, shuffled, h.typeSize)
+		unbitShuffle(dst, target, h.typeSize)
 	}
 	return nil
 }
@@ -103,16 +103,16 @@ func (d *Decoder) decodeStreams(dst, src []byte, h header) error {
 		maxStreams   = 16  // maximum number of streams in a split block
 		minStreamLen = 128 // minimum decompressed length of each of these streams, in bytes
 	)
-	n := 1
+	numStreams := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&
 		h.typeSize <= maxStreams && len(dst)/h.typeSize >= minStreamLen {
-		n = h.typeSize
+		numStreams = h.typeSize
 	}
-	if len(dst)%n != 0 {
-		return corruptError("blocks of %d bytes do not divide into numbers of %d bytes", len(dst), h.typeSize)
+	if len(dst)%numStreams != 0 {
+		return corruptError("the block length %d is not a multiple of the type size %d", len(dst), h.typeSize)
 	}
-	streamLen := len(dst) / n
-	for j := range n {
+	streamLen := len(dst) / numStreams
+	for j := range numStreams {
 		if len(src) < 4 {
 			return corruptError("a block is cut off")
 		}

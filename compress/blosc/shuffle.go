@@ -82,7 +82,7 @@ func transpose(m *[8]uint64) {
 }
 
 // bitShuffle copies numbers of size bytes from src to dst: the lowest bits of all numbers, then the
-// next bits, and so on. Each byte of dst has bits from 8 numbers, the first number's bit lowest. If
+// next bits, and so on. Each byte of dst has bits from 8 numbers; the first number's bit is the lowest. If
 // the count of numbers is not a multiple of 8, src is copied unchanged.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
