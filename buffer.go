@@ -55,10 +55,10 @@ type Buffer struct {
 	admission bufferAdmission
 }
 
-// NewBuffer returns a Buffer that collects data in the store fast and moves it to the store slow.
-// The Buffer owns both stores: its Close closes them. fast must be a [Deleter]. If fast is a
-// [Lister], it may contain data: a key's data in fast then follows the key's data in slow.
-// Otherwise, fast must be empty.
+// NewBuffer returns a Buffer that collects data in fast and later moves it to slow. The Buffer owns
+// both stores: its Close closes them. fast must be a [Deleter]. If fast is a [Lister], it may already
+// contain data: for each key, that data counts as appended after the data in slow. Otherwise, fast
+// must be empty.
 //
 // If fast survives the process, as a [File] does, a kill while data moves can repeat that data: the
 // Buffer first appends it to slow and then deletes it from fast, and a new Buffer over both returns
@@ -121,7 +121,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 // Unwrap returns the slow store.
 func (b *Buffer) Unwrap() Partd { return b.slow }
 
-// MemoryUsed returns the bytes that currently count against the budget.
+// MemoryUsed returns the number of bytes in use, of those that BufferOptions.Memory allows.
 func (b *Buffer) MemoryUsed() int64 {
 	if b.fast == nil {
 		return 0
@@ -131,8 +131,8 @@ func (b *Buffer) MemoryUsed() int64 {
 	return b.budget.used()
 }
 
-// Append adds each entry's value to the end of its key's value. It waits while the budget
-// is full, and while a key of the batch moves to the slow store.
+// Append adds each entry's value to the end of its key's value. It waits while the memory
+// budget is full or a key of the batch is moving to the slow store.
 func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	valueBytes, err := checkEntries("append", entries)
 	if err != nil {
@@ -166,7 +166,7 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 // would make a key too large to move in one append.
 var errCrowded = errors.New("too much for one key")
 
-// appendDirectly moves the buffered data of the batch's keys to the slow store, and then appends
+// appendDirectly moves the buffered data of the batch's keys to the slow store and then appends
 // the batch there.
 func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 	keys := make([]string, 0, len(entries))

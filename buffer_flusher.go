@@ -27,7 +27,7 @@ func (f *bufferFlusher) start() {
 	}
 }
 
-// run flushes overlarge keys, and then the largest keys until half of the budget is free.
+// run flushes overlarge keys, then the largest keys until half of the budget is free.
 func (f *bufferFlusher) run() {
 	index := &f.pins.index
 	var err error

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/base/keymap"
 )
 
-// bufferIndex has every key with data in the fast store or with a running operation.
+// bufferIndex holds each key that has data in the fast store or a running operation.
 type bufferIndex struct {
 	keymap.Map[bufferKey]
 	seed  maphash.Seed

@@ -72,7 +72,7 @@ func (m *bufferMover) holdMoved(ctx context.Context, op string, keys []string, a
 // after a crash, could see only a part of an Append to the Buffer.
 //
 // The append is not canceled with ctx, because then its outcome could be unknown. If ctx ends,
-// move returns abandoned = true, continues in the background, and then releases the keys.
+// move returns abandoned = true, continues in the background and then releases the keys.
 func (m *bufferMover) move(ctx context.Context, held []pinnedKey) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, m.moveNow(ctx, held)
@@ -130,7 +130,7 @@ func (m *bufferMover) moveNow(ctx context.Context, held []pinnedKey) error {
 }
 
 // read appends one entry per key to entries, with the key's data to move. total is the size of this
-// data in bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
+// data in bytes. If the fast store is a Dict, read copies the data into buf and returns buf, which
 // may have grown.
 func (m *bufferMover) read(ctx context.Context, entries []Entry, buf []byte, total int64, held []pinnedKey) ([]Entry, []byte, error) {
 	if d, ok := m.fast.(*Dict); ok {

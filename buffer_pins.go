@@ -79,7 +79,7 @@ func (g *bufferGate) setClosing(closing bool) {
 	g.wake()
 }
 
-// blockOperations waits until no operation is running, and makes new operations wait until
+// blockOperations waits until no operation is running and makes new operations wait until
 // unblockOperations is called.
 func (g *bufferGate) blockOperations(ctx context.Context, op string) error {
 	g.mu.Lock()
@@ -166,7 +166,7 @@ func (p *bufferPins) pin(ctx context.Context, op string, keys []string) ([]pinne
 	return p.acquire(ctx, op, keys, false, false)
 }
 
-// hold waits until no operation uses the keys, and gives the caller exclusive use of them until
+// hold waits until no operation uses the keys. Then it gives the caller exclusive use of them until
 // release. If a key is in doubt (see doubtBit), hold returns an error unless allowDoubt is set.
 func (p *bufferPins) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]pinnedKey, error) {
 	return p.acquire(ctx, op, keys, true, allowDoubt)

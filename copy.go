@@ -39,16 +39,16 @@ const (
 type CopyResult struct {
 	Keys    int64
 	Bytes   int64 // total length of the values
-	Sum     Sum   // the sum of all keys; the hash of a key is that of (length of the key as a uvarint, key, whole value)
+	Sum     Sum   // the sum of one hash for each key: of the key's length as a uvarint, the key and the whole value
 	Changed bool  // the target was, or may have been, written to
 }
 
 // ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain the data that
-// Copy wrote. The wrapping error names the difference, and the target, which this text calls "it".
+// Copy wrote. The wrapping error names the difference and the target, which this text calls "it".
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends each value in the source store to the same key in the target store, in bounded
-// memory, and flushes the target. Then it reads the target, and checks that both stores have equal
+// memory, and flushes the target. Then it reads the target and checks that both stores have equal
 // keys, bytes and checksums. After an error, the target keeps the data copied so far, and
 // CopyResult.Changed reports whether any data may have been copied.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
@@ -148,7 +148,7 @@ func (c *copier) fill(ctx context.Context) error {
 	return c.write(ctx)
 }
 
-// addToBatch adds data to the batch until the batch is full, and returns the rest.
+// addToBatch adds as much of data as fits to the batch and returns the rest.
 func (c *copier) addToBatch(key string, data []byte) (rest []byte) {
 	const (
 		maxEntries = 4096

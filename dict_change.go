@@ -51,7 +51,7 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	return nil
 }
 
-// sort hashes the keys, and fills b.order with the entries whose values are not empty, sorted
+// sort hashes the keys and fills b.order with the entries whose values are not empty, sorted
 // by shard. It returns the end of each shard's entries in b.order, and the total length of the keys.
 func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32, keyBytes int64) {
 	if cap(b.hashes) < len(entries) {

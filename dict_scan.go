@@ -52,7 +52,7 @@ func (s *dictShard) appendInfos(infos []KeyInfo, part, parts int) []KeyInfo {
 // the largest value.
 func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
 
-// ScanPart is like Scan, but yields only the keys in one part, and reads only the shards that
+// ScanPart is like Scan, but yields only the keys in one part and reads only the shards that
 // overlap the part. Each Dict hashes with its own seed, so the same key can be in different parts
 // of two Dicts.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {

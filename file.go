@@ -60,7 +60,7 @@ type File struct {
 	temp io.Closer // removes the directory of a temporary store; otherwise nil
 }
 
-// OpenFile opens the store in a directory, and creates the directory if it is missing. If a
+// OpenFile opens the store in a directory and creates the directory if it is missing. If a
 // process died during an operation, OpenFile completes or undoes the operation. To protect
 // other files from Drop, it rejects a directory that has files but no ".lock". A directory can
 // be open several times, in several processes. A read-only directory can be opened unless an
@@ -241,7 +241,7 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 // all names in memory, in a compact form, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
-// ScanPart is like Scan, but yields only the keys in one part, and opens only their files. A
+// ScanPart is like Scan, but yields only the keys in one part and opens only their files. A
 // key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := checkPart(part, parts); err != nil {
@@ -271,7 +271,7 @@ func (f *File) ReaderMemory() (reader, listing int64) {
 	return f.dir.ReaderMemory()
 }
 
-// Open returns a reader of the key's current value. The reader keeps one file open, and still
+// Open returns a reader of the key's current value. The reader keeps one file open and still
 // works after the key is deleted or the store is closed.
 func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := checkKeys("open", []string{key}); err != nil {

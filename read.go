@@ -85,11 +85,11 @@ type Scanner interface {
 // Scan yields every key with its whole value; see [Scanner]. If the store is not a Scanner,
 // Scan lists the keys and opens one after another, which does not yield a snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
-	otherwise := scanByOpen(ctx, store, 0, 1)
+	fallback := scanByOpen(ctx, store, 0, 1)
 	if s, ok := store.(Scanner); ok {
-		return unlessUnsupported(s.Scan(ctx), otherwise)
+		return unlessUnsupported(s.Scan(ctx), fallback)
 	}
-	return otherwise
+	return fallback
 }
 
 // MaxParts is the maximum number of parts that [ScanPart] divides a store into.
@@ -130,10 +130,10 @@ func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chu
 	if parts == 1 {
 		return Scan(ctx, store)
 	}
-	otherwise := scanByOpen(ctx, store, part, parts)
+	fallback := scanByOpen(ctx, store, part, parts)
 	s, ok := store.(Scanner)
 	if !ok {
-		return otherwise
+		return fallback
 	}
 	return unlessUnsupported(func(yield func(Chunk, error) bool) {
 		inPart := false
@@ -145,12 +145,12 @@ func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chu
 				return
 			}
 		}
-	}, otherwise)
+	}, fallback)
 }
 
 // unlessUnsupported yields chunks or, if they begin with an error that wraps errors.ErrUnsupported,
 // the chunks of the second iterator.
-func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
+func unlessUnsupported(chunks, fallback iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		begun, unsupported := false, false
 		chunks(func(c Chunk, err error) bool {
@@ -159,7 +159,7 @@ func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chun
 			return !unsupported && yield(c, err)
 		})
 		if unsupported {
-			otherwise(yield)
+			fallback(yield)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func keyPart(key string, parts int) int {
 	return hashPart(h^h>>31, parts)
 }
 
-// hashPart divides all hashes into equal ranges, and returns the number of the range that contains
+// hashPart divides all hashes into equal ranges and returns the number of the range that contains
 // hash.
 func hashPart(hash uint64, parts int) int {
 	part, _ := bits.Mul64(hash, uint64(parts))
@@ -297,15 +297,15 @@ type CheckResult struct {
 	Records  int64 // number of records ever appended or set
 	Segments int64 // number of complete data segments
 
-	// Sum is the sum of all records. The hash of a record is that of (length of the key as a uvarint, key,
-	// record). Sum is nil if the store does not compute it.
+	// Sum is the sum of one hash for each record: of the key's length as a uvarint, the key and the record.
+	// Sum is nil if the store does not compute it.
 	Sum *Sum
 }
 
 // Checker is a store that can verify its data against checksums.
 type Checker interface {
-	// Check reads all data. It continues after it finds damage, and returns an error that joins one
-	// [CorruptError] for each damaged place.
+	// Check reads all data, even after it finds damage. It returns an error that joins one [CorruptError]
+	// for each damaged place.
 	Check(ctx context.Context) (CheckResult, error)
 }
 

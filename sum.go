@@ -2,7 +2,7 @@ package partd
 
 import "github.com/go-partd/partd/internal/base/ledger"
 
-// Sum is the sum of the XXH3-128 hashes of records or values, modulo 2^128. The order of what is summed
+// Sum is the sum of the XXH3-128 hashes of records or values, modulo 2^128. The order of the hashes
 // does not matter, and the sums of disjoint sets add up to the sum of their union.
 type Sum struct{ Hi, Lo uint64 }
 

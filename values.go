@@ -11,7 +11,7 @@ import (
 type Value struct {
 	Key    string
 	scan   *valueScan
-	number int // of the key in the scan
+	number int // number of the key in the scan, from 1
 }
 
 // Values yields one reader for each key of a [Scan] or [ScanPart]. Use it to read records, because
@@ -71,7 +71,7 @@ func (v Value) Read(p []byte) (int, error) {
 type valueScan struct {
 	next   func() (Chunk, error, bool)
 	chunk  Chunk // the current chunk, with the data that has not been read
-	number int   // of the current key, from 1
+	number int   // number of the current key, from 1
 	err    error // the scan's error; io.EOF at the end of the scan
 }
 

@@ -50,7 +50,7 @@ func Delete(ctx context.Context, store Partd, keys ...string) error {
 
 // Popper is a store that can atomically return and remove values.
 type Popper interface {
-	// Pop returns the values of keys as Get does, and atomically removes the keys:
+	// Pop returns the values of keys as Get does and atomically removes the keys:
 	// if several Pops run concurrently, only one returns each appended piece.
 	Pop(ctx context.Context, keys ...string) ([][]byte, error)
 }
@@ -109,7 +109,7 @@ func Close(ctx context.Context, store Partd) error {
 	switch {
 	case flushErr == nil || storeerror.LosesNothing(flushErr):
 		return closeErr
-	case errors.Is(closeErr, errors.ErrUnsupported): // callers may ignore this one
+	case errors.Is(closeErr, errors.ErrUnsupported): // callers that ignore ErrUnsupported must still see flushErr
 		return flushErr
 	}
 	return errors.Join(flushErr, closeErr)
