@@ -132,7 +132,7 @@ func (l *link) finish(rest []byte) {
 	go func() {
 		defer func() { <-l.writeToken }()
 		for len(rest) > 0 {
-			_ = l.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // as in sendUntil
+			_ = l.nc.SetWriteDeadline(time.Now().Add(stallTimeout)) // fails only if the connection is broken
 			n, err := l.nc.Write(rest[:min(len(rest), 256<<10)])
 			if err != nil {
 				l.abort()

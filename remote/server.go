@@ -163,7 +163,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) shutDown(ctx context.Context) error {
 	if s.changeCtx == nil {
-		return nil // not from NewServer
+		return nil // s is not from NewServer
 	}
 	s.mu.Lock()
 	s.closing = true

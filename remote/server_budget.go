@@ -41,7 +41,7 @@ type queue struct {
 type waiter struct {
 	account  *account
 	arrival  uint64
-	position *list.Element // in the tenant's list of requests with this demand
+	position *list.Element // element of the tenant's list of requests with this demand
 	bytes    int64
 	demand   demand
 	since    time.Time

@@ -49,7 +49,7 @@ type openHandle struct {
 	bytes    int64 // memory that the reader uses
 	opened   time.Time
 	lastUsed time.Time     // guarded, like place, by the table's mu
-	place    *list.Element // in the table's list open
+	place    *list.Element // element of the table's list open
 
 	mu       sync.Mutex // held while a page is read; locked before the other mutexes
 	lastPage uint64     // number of the last page read
@@ -62,16 +62,16 @@ type openHandle struct {
 // add opens a handle for the second and later pages and returns the handle's ID. page adds the next
 // page to an answer, and closer closes the reader or listing.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
-	n := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
+	oh := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
 	h.lastID++
-	n.id = h.lastID
+	oh.id = h.lastID
 	full := len(h.open) >= maxHandles
 	h.mu.Unlock()
 	if full {
 		err = fmt.Errorf("%w: this connection already has the maximum of %d open readers and listings", ErrBusy, maxHandles)
 	} else {
-		err = h.table.admit(ctx, n)
+		err = h.table.admit(ctx, oh)
 	}
 	if err != nil {
 		_ = closer() // closing a reader cannot lose data
@@ -80,20 +80,20 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuil
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return 0, errors.Join(ErrLost, n.closeReader())
+		return 0, errors.Join(ErrLost, oh.closeReader())
 	}
 	defer h.mu.Unlock()
-	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
-	h.open[n.id] = n
-	return n.id, nil
+	oh.timer = time.AfterFunc(handleIdle, func() { h.remove(oh.id) })
+	h.open[oh.id] = oh
+	return oh.id, nil
 }
 
 // admit adds a handle to the table. If a limit is reached, it evicts an idle handle or waits until one
 // ends. The handles of a tenant are admitted in order of arrival. admit fails if the handle has waited
 // longer than maxWait and no handle of any tenant was admitted during that time.
-func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
+func (t *handleTable) admit(ctx context.Context, oh *openHandle) error {
 	t.mu.Lock()
-	place, begin := t.waiting.PushBack(n), time.Now()
+	place, begin := t.waiting.PushBack(oh), time.Now()
 	t.mu.Unlock()
 	defer func() {
 		t.mu.Lock()
@@ -103,11 +103,11 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	for {
 		lastGrant, isNext := t.isNext(place)
 		if isNext {
-			full, ok := t.budget.tryHandle(n.owner.tenant, n.bytes)
+			full, ok := t.budget.tryHandle(oh.owner.tenant, oh.bytes)
 			if ok {
 				break
 			}
-			owner, minIdle := t.budget.readerToClose(full, n.owner.tenant, time.Since(begin) >= t.maxWait/2)
+			owner, minIdle := t.budget.readerToClose(full, oh.owner.tenant, time.Since(begin) >= t.maxWait/2)
 			if t.evict(t.leastRecentlyUsed(owner, minIdle)) {
 				continue
 			}
@@ -120,8 +120,8 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastGrant = time.Now()
-	n.lastUsed = t.lastGrant // not n.opened, because a handle that has waited long must not be evicted at once
-	n.place = t.open.PushBack(n)
+	oh.lastUsed = t.lastGrant // not oh.opened, because a handle that has waited long must not be evicted at once
+	oh.place = t.open.PushBack(oh)
 	return nil
 }
 
@@ -139,12 +139,12 @@ func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext b
 }
 
 // find returns the least recently used handle that matches, or nil.
-func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *openHandle {
+func (t *handleTable) find(match func(oh *openHandle, idle time.Duration) bool) *openHandle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*openHandle); match(n, time.Since(n.lastUsed)) {
-			return n
+		if oh := e.Value.(*openHandle); match(oh, time.Since(oh.lastUsed)) {
+			return oh
 		}
 	}
 	return nil
@@ -154,14 +154,14 @@ func (t *handleTable) find(match func(n *openHandle, idle time.Duration) bool) *
 // nil. The handle must not be in use and must have been idle for minIdle. leastRecentlyUsed returns
 // nil if no handle qualifies.
 func (t *handleTable) leastRecentlyUsed(owner *tenant, minIdle time.Duration) *openHandle {
-	return t.find(func(n *openHandle, idle time.Duration) bool {
-		return (owner == nil || n.owner.tenant == owner) && idle > 0 && idle >= minIdle
+	return t.find(func(oh *openHandle, idle time.Duration) bool {
+		return (owner == nil || oh.owner.tenant == owner) && idle > 0 && idle >= minIdle
 	})
 }
 
-// evict closes a handle in favor of other peers. It returns false if n is nil or no longer open.
-func (t *handleTable) evict(n *openHandle) bool {
-	if n == nil || !n.owner.remove(n.id) {
+// evict closes a handle in favor of other peers. It returns false if oh is nil or no longer open.
+func (t *handleTable) evict(oh *openHandle) bool {
+	if oh == nil || !oh.owner.remove(oh.id) {
 		return false
 	}
 	t.evicted.Add(1)
@@ -175,7 +175,7 @@ func (t *handleTable) reap() { t.evict(t.leastRecentlyUsed(nil, slowAfter)) }
 // endIdle closes the least recently used handle outside the default namespace, unless it was used
 // within slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
 func (t *handleTable) endIdle() {
-	t.evict(t.find(func(n *openHandle, idle time.Duration) bool { return n.owner.space.name != "" && idle > slowAfter }))
+	t.evict(t.find(func(oh *openHandle, idle time.Duration) bool { return oh.owner.space.name != "" && idle > slowAfter }))
 }
 
 // closeDropped closes the handles of p that were opened before the given time of a drop, because they
@@ -184,26 +184,26 @@ func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Dura
 	var toClose []*openHandle
 	t.mu.Lock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*openHandle); n.owner.space == p && n.opened.Before(before) && time.Since(n.lastUsed) >= minIdle {
-			toClose = append(toClose, n)
+		if oh := e.Value.(*openHandle); oh.owner.space == p && oh.opened.Before(before) && time.Since(oh.lastUsed) >= minIdle {
+			toClose = append(toClose, oh)
 		}
 	}
 	t.mu.Unlock()
-	for _, n := range toClose {
-		n.owner.remove(n.id)
+	for _, oh := range toClose {
+		oh.owner.remove(oh.id)
 	}
 }
 
 // markUsed records that a handle was used or, if open is false, that it was closed. The handle
 // cannot be evicted during the given protection time.
-func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duration) {
+func (t *handleTable) markUsed(oh *openHandle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.lastUsed = time.Now().Add(protection)
+	oh.lastUsed = time.Now().Add(protection)
 	if open {
-		t.open.MoveToBack(n.place)
+		t.open.MoveToBack(oh.place)
 	} else {
-		t.open.Remove(n.place)
+		t.open.Remove(oh.place)
 	}
 }
 
@@ -211,27 +211,27 @@ func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duratio
 // call, because pages are not kept.
 func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.mu.Lock()
-	n := h.open[id]
+	oh := h.open[id]
 	h.mu.Unlock()
-	if n == nil {
+	if oh == nil {
 		return ErrLost
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ended || pageNumber != n.lastPage+1 {
+	oh.mu.Lock()
+	defer oh.mu.Unlock()
+	if oh.ended || pageNumber != oh.lastPage+1 {
 		return ErrLost
 	}
-	n.timer.Reset(handleIdle)
-	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
-	n.lastPage = pageNumber
-	if n.bytes > int64(a.pageSize) {
+	oh.timer.Reset(handleIdle)
+	h.table.markUsed(oh, true, handleIdle) // prevent eviction during the read
+	oh.lastPage = pageNumber
+	if oh.bytes > int64(a.pageSize) {
 		// The budget already counts this handle's bytes. Few handles of this size fit in memory, and
 		// readers that wait for a handle may hold the rest of the memory. So this page must not wait
 		// for memory as new readers do.
 		a.minFirstRaise, a.fromLargeHandle = int64(a.pageSize+a.pageSize/2), true
 	}
-	more, err := n.nextPage(a)
-	h.table.markUsed(n, true, 0)
+	more, err := oh.nextPage(a)
+	h.table.markUsed(oh, true, 0)
 	if more && err == nil {
 		a.flags |= flagMore
 		return nil
@@ -239,27 +239,27 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.mu.Lock()
 	delete(h.open, id)
 	h.mu.Unlock()
-	return cmp.Or(err, n.end())
+	return cmp.Or(err, oh.end())
 }
 
-func (n *openHandle) closeReader() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.end()
+func (oh *openHandle) closeReader() error {
+	oh.mu.Lock()
+	defer oh.mu.Unlock()
+	return oh.end()
 }
 
 // end closes the handle's reader. mu must be held.
-func (n *openHandle) end() error {
-	if n.ended {
+func (oh *openHandle) end() error {
+	if oh.ended {
 		return nil
 	}
-	n.ended = true
-	if n.timer != nil {
-		n.timer.Stop()
+	oh.ended = true
+	if oh.timer != nil {
+		oh.timer.Stop()
 	}
-	n.owner.table.markUsed(n, false, 0)
-	n.owner.table.budget.dropHandle(n.owner.tenant, n.bytes)
-	return n.close()
+	oh.owner.table.markUsed(oh, false, 0)
+	oh.owner.table.budget.dropHandle(oh.owner.tenant, oh.bytes)
+	return oh.close()
 }
 
 // resetIdleTimer restarts the idle timeout of a handle whose client reads slowly. The handle can still
@@ -267,20 +267,20 @@ func (n *openHandle) end() error {
 func (h *handles) resetIdleTimer(id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := h.open[id]; n != nil {
-		n.timer.Reset(handleIdle)
+	if oh := h.open[id]; oh != nil {
+		oh.timer.Reset(handleIdle)
 	}
 }
 
 func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()
-	n := h.open[id]
+	oh := h.open[id]
 	delete(h.open, id)
 	h.mu.Unlock()
-	if n != nil {
-		_ = n.closeReader() // closing a reader cannot lose data
+	if oh != nil {
+		_ = oh.closeReader() // closing a reader cannot lose data
 	}
-	return n != nil
+	return oh != nil
 }
 
 func (h *handles) close() {
@@ -289,8 +289,8 @@ func (h *handles) close() {
 	open := h.open
 	h.open = nil
 	h.mu.Unlock()
-	for _, n := range open {
-		_ = n.closeReader() // closing a reader cannot lose data
+	for _, oh := range open {
+		_ = oh.closeReader() // closing a reader cannot lose data
 	}
 }
 

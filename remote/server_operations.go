@@ -173,13 +173,13 @@ func (c *conn) beginSession(_ request, d *decoder) (answerFunc, error) {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err
 		}
-		x, token, err := c.space.sessions.issue(c.changeCtx, &c.sessions, c.user.User)
+		ks, token, err := c.space.sessions.issue(c.changeCtx, &c.sessions, c.user.User)
 		c.tenant.turns.release()
 		if err != nil {
 			return err
 		}
-		c.space.pops.begin(x.id)
-		a.u64(x.id)
+		c.space.pops.begin(ks.id)
+		a.u64(ks.id)
 		a.bool(c.space.sessions.currentKeeper() != &c.space.sessions.memory)
 		a.buf = append(a.buf, token[:]...)
 		return nil

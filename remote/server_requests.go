@@ -31,7 +31,7 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if x := c.sessions.open[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
+	if ks := c.sessions.open[r.session]; r.session != 0 && !s.anySession && (ks == nil || ks.ended.Load()) {
 		return c.fail(r, r.notOpenError())
 	}
 	if s.cost != immediate {

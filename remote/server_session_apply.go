@@ -16,49 +16,49 @@ func (s *sessions) apply(ctx context.Context, c *connSessions, tag partd.Tag, op
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
 	}
-	x := c.open[tag.Session]
-	if x == nil {
+	ks := c.open[tag.Session]
+	if ks == nil {
 		return false, sessiontab.ExpiredError(tag.Session)
 	}
-	s.use(x)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.owner > c.peer.id {
+	s.use(ks)
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if ks.owner > c.peer.id {
 		return false, errSuperseded
 	}
-	x.owner = c.peer.id
-	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
+	ks.owner = c.peer.id
+	do := func() (bool, error) { return ks.applyTo(ctx, s, c, tag, op) }
 	// An operation may already have been applied if it is resent, or if its session began on another
 	// server and has not applied anything here. Do not check the limit for such an operation, because
 	// an operation that was applied must not be rejected.
-	if !x.appliedKnown || tag.Number <= x.applied {
+	if !ks.appliedKnown || tag.Number <= ks.applied {
 		applied, err = do()
 	} else {
 		applied, err = withinLimit(s.limit, op, do)
 	}
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.appliedKnown, x.applied = true, max(x.applied, tag.Number)
+		ks.appliedKnown, ks.applied = true, max(ks.applied, tag.Number)
 	}
 	return applied, err
 }
 
 // applyTo applies an operation exactly once. The keeper (the store or the server's memory) knows which
-// operations were already applied. x.mu must be held.
-func (x *knownSession) applyTo(ctx context.Context, s *sessions, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+// operations were already applied. ks.mu must be held.
+func (ks *knownSession) applyTo(ctx context.Context, s *sessions, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	applied, err = s.currentKeeper().Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
-		s.forget(c, x)
+		s.forget(c, ks)
 	}
 	return applied, err
 }
 
 // use marks a session as used, so that unused sessions are forgotten before it.
-func (s *sessions) use(x *knownSession) {
+func (s *sessions) use(ks *knownSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !x.used {
-		x.used = true
-		s.placeInList(x)
+	if !ks.used {
+		ks.used = true
+		s.placeInList(ks)
 	}
 }
 
@@ -96,27 +96,27 @@ func (m *memorySessions) EndSession(_ context.Context, session uint64) error {
 // Apply implements [partd.Applier]. Only one operation in a session may be in progress at a time.
 func (m *memorySessions) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	m.mu.Lock()
-	x := m.table[tag.Session]
+	ms := m.table[tag.Session]
 	m.mu.Unlock()
 	switch {
-	case x == nil:
+	case ms == nil:
 		return false, sessiontab.ExpiredError(tag.Session)
-	case tag.Number > x.last.Number && x.uncertain != nil:
+	case tag.Number > ms.last.Number && ms.uncertain != nil:
 		// Reject this operation: from its success, the client would conclude that the operation before
 		// it, whose outcome is unknown, was applied.
-		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
+		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, ms.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
-	if isNext, err := x.last.IsNext(tag.Session, next); err != nil {
+	if isNext, err := ms.last.IsNext(tag.Session, next); err != nil {
 		return false, err
-	} else if !isNext && next == x.last {
-		return false, x.uncertain
+	} else if !isNext && next == ms.last {
+		return false, ms.uncertain
 	} else if !isNext {
 		return false, nil
 	}
 	err = op.Do(ctx, m.store)
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.last, x.uncertain = next, err
+		ms.last, ms.uncertain = next, err
 	}
 	return err == nil, err
 }

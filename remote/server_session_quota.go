@@ -36,20 +36,20 @@ func (s *sessions) reserve(ctx context.Context, c *connSessions) error {
 }
 
 func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended bool, err error) {
-	x := s.forgetOne(owner)
-	if x == nil {
+	ks := s.forgetOne(owner)
+	if ks == nil {
 		return false, nil
 	}
-	x.home.pops.end(x.id)
-	keeper := x.home.currentKeeper()
-	if x.home == s {
-		return true, keeper.EndSession(ctx, x.id)
+	ks.home.pops.end(ks.id)
+	keeper := ks.home.currentKeeper()
+	if ks.home == s {
+		return true, keeper.EndSession(ctx, ks.id)
 	}
 	// The session belongs to another store, which may be busy or broken and must not block the new
 	// session. Ignore its error, because a store with too many sessions forgets the oldest itself.
 	ctx, cancel := context.WithTimeout(ctx, slowAfter)
 	defer cancel()
-	_ = keeper.EndSession(ctx, x.id)
+	_ = keeper.EndSession(ctx, ks.id)
 	return true, nil
 }
 
@@ -57,46 +57,46 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 func (s *sessions) forgetOne(owner *tenant) *knownSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x := owner.sessions.oldest()
-	if x != nil {
-		x.home.remove(x)
+	ks := owner.sessions.oldest()
+	if ks != nil {
+		ks.home.remove(ks)
 	}
-	return x
+	return ks
 }
 
 // remove forgets a session. mu must be held.
-func (s *sessions) remove(x *knownSession) {
-	if s.table[x.id] == x {
-		delete(s.table, x.id)
-		s.moveToList(x, nil)
-		s.quotas.add(x.tenant, knownSessions, -1)
+func (s *sessions) remove(ks *knownSession) {
+	if s.table[ks.id] == ks {
+		delete(s.table, ks.id)
+		s.moveToList(ks, nil)
+		s.quotas.add(ks.tenant, knownSessions, -1)
 	}
 }
 
 // moveToList moves a session to the end of dest or, if dest is nil, only removes it from its list. mu
 // must be held.
-func (s *sessions) moveToList(x *knownSession, dest *list.List) {
-	if x.list != nil {
-		x.list.Remove(x.place)
+func (s *sessions) moveToList(ks *knownSession, dest *list.List) {
+	if ks.list != nil {
+		ks.list.Remove(ks.place)
 	}
-	x.list = dest
+	ks.list = dest
 	if dest != nil {
-		x.place = dest.PushBack(x)
+		ks.place = dest.PushBack(ks)
 	}
 }
 
 // placeInList moves a session to the list for its state. mu must be held.
-func (s *sessions) placeInList(x *knownSession) {
-	f := &x.tenant.sessions
+func (s *sessions) placeInList(ks *knownSession) {
+	f := &ks.tenant.sessions
 	switch {
-	case s.table[x.id] != x:
-	case x.conns == 0 && x.used:
-		s.moveToList(x, &f.closedUsed)
-	case x.conns == 0:
-		s.moveToList(x, &f.unused)
-	case !x.used:
-		s.moveToList(x, &f.openUnused)
+	case s.table[ks.id] != ks:
+	case ks.conns == 0 && ks.used:
+		s.moveToList(ks, &f.closedUsed)
+	case ks.conns == 0:
+		s.moveToList(ks, &f.unused)
+	case !ks.used:
+		s.moveToList(ks, &f.openUnused)
 	default:
-		s.moveToList(x, nil)
+		s.moveToList(ks, nil)
 	}
 }

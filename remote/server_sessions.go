@@ -23,7 +23,7 @@ type sessions struct {
 	store  partd.Partd
 	limit  SpaceLimit // nil if nothing limits the store
 	quotas *quotas
-	secret [16]byte // for tokens that the server issues
+	secret [16]byte // key from which the server derives the tokens that it issues
 
 	mu     *sync.Mutex              // shared by all spaces; locked after knownSession.mu
 	table  map[uint64]*knownSession // known sessions, by number
@@ -77,18 +77,18 @@ func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit,
 }
 
 // issue begins a session and returns it with its token.
-func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *knownSession, token partd.SessionToken, err error) {
+func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (ks *knownSession, token partd.SessionToken, err error) {
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &knownSession{home: s, tenant: c.peer.tenant, begun: time.Now(), appliedKnown: true}
+	ks = &knownSession{home: s, tenant: c.peer.tenant, begun: time.Now(), appliedKnown: true}
 	defer func() {
 		if err != nil {
 			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		}
 	}()
 	keeper := s.currentKeeper()
-	x.id, err = keeper.NewSession(ctx)
+	ks.id, err = keeper.NewSession(ctx)
 
 	// If the store is a Client, its server counts all sessions against that client's connection and
 	// returns ErrBusy if there are too many. Then end a session and retry.
@@ -96,7 +96,7 @@ func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *
 		if ended, e := s.endForgettable(ctx, s.quotas.findHeaviest(knownSessions, c.peer.tenant, 0)); !ended || e != nil {
 			break
 		}
-		x.id, err = keeper.NewSession(ctx)
+		ks.id, err = keeper.NewSession(ctx)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		// A store that wraps another one has the methods of partd.Applier even if the wrapped store
@@ -108,20 +108,20 @@ func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *
 		keeper = s.keeper
 		s.mu.Unlock()
 		if keeper == partd.Applier(&s.memory) {
-			x.id, err = keeper.NewSession(ctx)
+			ks.id, err = keeper.NewSession(ctx)
 		}
 	}
 	if err == nil {
-		token, err = s.token(ctx, x.id)
+		token, err = s.token(ctx, ks.id)
 	}
 	if err != nil {
 		return nil, token, err
 	}
 	s.mu.Lock()
-	s.table[x.id] = x
-	s.open(c, x)
+	s.table[ks.id] = ks
+	s.open(c, ks)
 	s.mu.Unlock()
-	return x, tokenFor(user, token), nil
+	return ks, tokenFor(user, token), nil
 }
 
 // token returns a session's token from the store or, if the store issues no tokens, a token
@@ -179,14 +179,14 @@ func (s *sessions) currentKeeper() partd.Applier {
 }
 
 // open records that a connection may use a session. mu must be held.
-func (s *sessions) open(c *connSessions, x *knownSession) {
+func (s *sessions) open(c *connSessions, ks *knownSession) {
 	if c.open == nil {
 		c.open = map[uint64]*knownSession{}
 	}
-	c.open[x.id] = x
+	c.open[ks.id] = ks
 	c.peer.sessionCount.Store(int64(len(c.open)))
-	x.conns++
-	s.placeInList(x)
+	ks.conns++
+	s.placeInList(ks)
 }
 
 // authorize lets a connection use a session after checking the token that the connection sent.
@@ -199,8 +199,8 @@ func (s *sessions) authorize(ctx context.Context, c *connSessions, user string, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x := s.table[id]
-	if x == nil {
+	ks := s.table[id]
+	if ks == nil {
 		if s.keeper == &s.memory {
 			return fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
 		}
@@ -210,29 +210,29 @@ func (s *sessions) authorize(ctx context.Context, c *connSessions, user string, 
 		if err != nil {
 			return err
 		}
-		x = s.table[id]
-		if x != nil { // another connection has opened the session in the meantime
+		ks = s.table[id]
+		if ks != nil { // another connection has opened the session in the meantime
 			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		} else {
-			x = &knownSession{id: id, home: s, tenant: c.peer.tenant, begun: time.Now(), used: true}
-			s.table[id] = x
+			ks = &knownSession{id: id, home: s, tenant: c.peer.tenant, begun: time.Now(), used: true}
+			s.table[id] = ks
 		}
 	}
-	s.open(c, x)
+	s.open(c, ks)
 	return nil
 }
 
 // end forgets a session that is open on the connection.
 func (s *sessions) end(ctx context.Context, c *connSessions, id uint64) error {
-	x := c.open[id]
-	if x == nil {
+	ks := c.open[id]
+	if ks == nil {
 		return nil
 	}
-	x.ended.Store(true)
+	ks.ended.Store(true)
 	s.pops.end(id)
-	s.forget(c, x)
+	s.forget(c, ks)
 	s.mu.Lock()
-	s.remove(x)
+	s.remove(ks)
 	s.mu.Unlock()
 	return s.currentKeeper().EndSession(ctx, id)
 }
@@ -242,23 +242,23 @@ func (s *sessions) end(ctx context.Context, c *connSessions, id uint64) error {
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, x := range s.table {
-		s.remove(x)
+	for _, ks := range s.table {
+		s.remove(ks)
 	}
 }
 
 func (s *sessions) forgetAll(c *connSessions) {
-	for _, x := range c.open {
-		s.forget(c, x)
+	for _, ks := range c.open {
+		s.forget(c, ks)
 	}
 }
 
 // forget records that a connection no longer uses a session.
-func (s *sessions) forget(c *connSessions, x *knownSession) {
+func (s *sessions) forget(c *connSessions, ks *knownSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(c.open, x.id)
+	delete(c.open, ks.id)
 	c.peer.sessionCount.Store(int64(len(c.open)))
-	x.conns--
-	s.placeInList(x)
+	ks.conns--
+	s.placeInList(ks)
 }

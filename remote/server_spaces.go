@@ -20,7 +20,7 @@ type space struct {
 	statistics
 	dropped atomic.Int64 // time of the last drop, in nanoseconds
 
-	done func() // from Namespaces.Acquire
+	done func() // returned by Namespaces.Acquire
 	refs int    // number of connections; guarded by spaces.mu
 }
 

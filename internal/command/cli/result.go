@@ -70,7 +70,7 @@ func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer))
 	return w.Flush()
 }
 
-// writeTime writes the time in which a number of bytes was read, and the rate.
+// writeTime writes how long reading a number of bytes took, and the rate.
 func writeTime(w io.Writer, bytes int64, seconds float64) {
 	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

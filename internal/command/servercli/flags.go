@@ -56,7 +56,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a new connection's handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which a client must send or read each 512 KiB of a message, plus a second for each 16 KiB; also the maximum time that a message waits for memory. Clients on Linux give up a connection that takes no data for 45s")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "when told to stop, flush the store and then wait at most this `DURATION` for the requests in progress")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` to wait, when told to stop, for the requests in progress; the server flushes the store first")
 	fl.DurationVar(&c.stopTimeout, "stop-timeout", 0, "exit at most this `DURATION` after being told to stop, even if some data is not yet written; 0 means no limit")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, written by partd-server token add; without it and without --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trustSockets, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a token, because the client of Python's partd cannot send one")

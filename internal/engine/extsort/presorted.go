@@ -25,7 +25,7 @@ type Presorted struct {
 
 	block []byte       // the block being filled
 	key   []byte       // the last key
-	count ledger.Count // of the records added
+	count ledger.Count // counts the records added
 
 	current, stale []byte // the last two blocks that the merge has read; nil if the caller of nextBlock does not need them
 }

@@ -56,8 +56,8 @@ type writer struct {
 const (
 	wordBytes  = 8
 	minEntry   = 16      // minimum size of an entry in bytes
-	matchedBit = 1 << 63 // in a key's first entry: MarkMatched was called
-	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
+	matchedBit = 1 << 63 // MarkMatched sets this bit in the word of a key's first entry
+	oneEntry   = 1 << 32 // added to the word of a key's first entry for each of the key's entries
 )
 
 // New returns a table. memory is its maximum size in bytes, and threads is the maximum number of

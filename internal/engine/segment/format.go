@@ -85,7 +85,7 @@ type File struct {
 	io.ReaderAt
 	Kind   FileKind
 	Number uint32
-	Path   string // for errors
+	Path   string // named in errors
 }
 
 // EncodeHeader returns the file's header.

@@ -15,8 +15,8 @@ import (
 type Role string
 
 const (
-	Router Role = "ROUTER" // for a server
-	Dealer Role = "DEALER" // for a client
+	Router Role = "ROUTER" // announced by a server
+	Dealer Role = "DEALER" // announced by a client
 )
 
 const (

@@ -68,7 +68,7 @@ type Reader struct {
 	isComplete      bool  // the last frame of the message was read
 	hasDeadline     bool
 	received        atomic.Int64
-	spare           atomic.Pointer[[]byte] // see Reuse
+	spare           atomic.Pointer[[]byte] // unused memory for a buffer; see Reuse
 }
 
 // NewReader returns a reader of conn. rest holds the bytes that were already read from conn.
@@ -138,7 +138,7 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	body = frames[0]
 	owned = len(body) > max(firstGrowth, len(r.buf)/2)
 	if owned {
-		body = r.buf[r.pos-len(body) : r.pos] // with the rest of the buffer as its capacity
+		body = r.buf[r.pos-len(body) : r.pos] // its capacity is the rest of the buffer
 		r.replaceBuffer(smallBuffer)
 	}
 	return body, owned, nil

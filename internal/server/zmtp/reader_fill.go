@@ -133,7 +133,7 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 	return nil
 }
 
-func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) } // only an increase can fail
+func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) } // charge fails only for an increase
 
 func (r *Reader) heldBytes() int64 {
 	return int64(r.olderBytes + len(r.buf) + cap(r.frames)*frameBytes)
