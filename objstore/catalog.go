@@ -84,7 +84,7 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 }
 
-// readAll reads n objects, which must exist, and passes them to handle in order. It reads as many objects
+// readAll passes the contents of n objects, which must exist, to handle in order. It reads as many objects
 // at the same time as fit in memory. object returns the name and the maximum size of an object.
 func (c *catalog) readAll(
 	ctx context.Context, n int, object func(i int) (string, int64), handle func(i int, b []byte) error,

@@ -11,7 +11,7 @@ import (
 )
 
 // regroup reads an interval of each segment once. It divides the entries by hash into piles in a
-// temporary file, and then reads the piles one after another to yield their keys.
+// temporary file. Then it reads the piles one after another and yields their keys.
 func (sc *scanner) regroup(ctx context.Context, iv interval, p pileLayout) (err error) {
 	sp, err := sc.newPileFile(iv, p)
 	if err != nil {

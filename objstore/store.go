@@ -19,7 +19,7 @@ type Store struct {
 	objects
 	stop    context.CancelFunc // cancels the uploads
 	closed  atomic.Bool
-	closing atomic.Bool // Close is running, and appends fail
+	closing atomic.Bool // Close is running, so appends fail
 
 	// Lock order: committer.mu, buffer.mu. Nothing else is locked while catalog.mu is held.
 	committer committer

@@ -32,7 +32,7 @@ func (m model) delete(keys ...string) {
 	}
 }
 
-// compare reads the store with Get and with every ability in can, and returns an error if the content
+// compare reads the store with Get and with every ability in can. It returns an error if the content
 // differs from want.
 func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want model) error {
 	keys := slices.Sorted(maps.Keys(want))

@@ -1,5 +1,5 @@
 // Command cold measures whole jobs under a memory limit: a job appends entries to a new store,
-// flushes it, and reads and checks every value. The limit applies to the process and to its page
+// flushes it, then reads and checks every value. The limit applies to the process and to its page
 // cache, so a store larger than the limit is written to the disk and read from it. It needs root
 // and a memory cgroup (version 1 or 2).
 //

@@ -78,8 +78,8 @@ func (f *flags) generatedInput(size, keys int64) *input {
 // rowBytes is the average length of a generated row.
 const rowBytes = 105
 
-// prepare creates the input unless it exists. It then reads the input, which loads it into the
-// page cache, and computes the digests of correct outputs.
+// prepare creates the input unless it exists. It then reads the input to compute the digests of
+// correct outputs, which also loads the input into the page cache.
 func (f *flags) prepare(src *input) error {
 	if f.format != "" && f.format != "text" && f.format != "csv" {
 		return fmt.Errorf("unknown --format %q: use csv or text", f.format)

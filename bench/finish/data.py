@@ -1,4 +1,4 @@
-"""Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool
+"""Makes the input of bench/finish and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool
 under test.
 
   data.py make DIR BYTES FILE... writes the files, which are rows, left or right as .csv or .parquet; BYTES is the size

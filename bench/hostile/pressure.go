@@ -155,7 +155,7 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// measureGets gets a byte repeatedly until ctx ends, and returns the duration of each get. A failed
+// measureGets gets a byte repeatedly until ctx ends. It returns the duration of each get; a failed
 // get counts as at least answerTimeout.
 func measureGets(ctx context.Context, address, localAddress string) (waits []time.Duration) {
 	var p *hostile.Peer

@@ -1,4 +1,4 @@
-"""Appends the data of the benchmark "layers" to Python's partd, and reads it back. Prints
+"""Appends the data of the benchmark "layers" to Python's partd and reads it back. Prints
 the number of bytes, the seconds and CPU seconds to append them, the seconds to get them,
 and the checksum of all values."""
 

@@ -1,6 +1,6 @@
-// Command mutants checks that the tests find planted mistakes. It applies each mutant of its
-// lists to the source, one at a time, runs the tests that should find it, and compares the result
-// with the baseline in the list. It uses go test -overlay, so it changes no source file.
+// Command mutants checks that the tests find planted mistakes. For each mutant in its lists, it
+// applies the mutant to the source, runs the tests that should find it and compares the result with
+// the baseline in the list. It uses go test -overlay, so it changes no source file.
 //
 //	go run -C bench ./mutants
 //	go run -C bench ./mutants --only 'filedir-.*' --update

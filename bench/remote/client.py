@@ -1,4 +1,4 @@
-"""Appends 300 batches with the client of Python's partd, and prints MB/s. Each batch has 1,000 keys with 100 bytes
+"""Appends 300 batches with the client of Python's partd and prints MB/s. Each batch has 1,000 keys with 100 bytes
 each."""
 
 import sys

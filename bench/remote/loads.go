@@ -35,8 +35,8 @@ func concurrently(n int, f func(i int) error) (float64, error) {
 	return time.Since(start).Seconds(), errors.Join(errs...)
 }
 
-// measure makes n requests, which several workers send at the same time, and returns the rate in
-// MB/s. Each request transfers size bytes.
+// measure makes n requests of size bytes each and returns the rate in MB/s. Several workers send the
+// requests at the same time.
 func measure(workers, n, size int, request func(worker, i int) error) (rate float64, err error) {
 	seconds, err := concurrently(workers, func(worker int) error {
 		for i := worker; i < n; i += workers {
@@ -60,7 +60,7 @@ func withClient[V any](ctx context.Context, url string, f func(c client) (V, err
 }
 
 // appendSmall appends batches of 1,000 entries over several connections, with inFlight concurrent
-// requests on each, and returns the rate in MB/s. It then checks the sizes on the server.
+// requests on each. It returns the rate in MB/s, after checking the sizes on the server.
 func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
 	clients := make([]client, connections)
 	for i := range clients {

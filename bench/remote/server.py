@@ -1,4 +1,4 @@
-"""Runs the server of Python's partd, and prints its address."""
+"""Runs the server of Python's partd and prints its address."""
 
 import partd
 from partd.zmq import Server

@@ -45,7 +45,7 @@ type contender struct {
 	loadSeconds float64                          // the seconds to load the rows
 	bytes       int64                            // the size of the loaded rows on disk
 	medians     []float64                        // the median time of each query
-	query       func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
+	query       func(sql string) (answer, error) // returns the result of a query whose columns are strings
 	run         func(sql string) error           // runs a query without returning the result
 }
 
@@ -144,8 +144,8 @@ func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath s
 	return []*contender{ours, table, file}, err
 }
 
-// newDuckDBContender runs loadSQL, which must create the file at path, and returns a contender whose queries read
-// from tableExpr.
+// newDuckDBContender returns a contender whose queries read from tableExpr. It first runs loadSQL, which must create the
+// file at path.
 func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, loadSQL string) (*contender, error) {
 	loadTime, err := seconds(func() error { return execDuckDB(conn, loadSQL) })
 	if err != nil {
@@ -297,7 +297,7 @@ func (b *hitsBench) queryAnswer(s *tables.Store, sql string) (all answer, err er
 	return all, err
 }
 
-// duckdbAnswer runs a query in DuckDB, which writes the result to a file, and returns it. All columns must
+// duckdbAnswer returns the result of a query in DuckDB, which writes it to a file. All columns must
 // be strings.
 func (b *hitsBench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, error) {
 	path := filepath.Join(b.dir, "answer.csv")

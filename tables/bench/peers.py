@@ -323,7 +323,7 @@ def measure_fetch(place):
 
 
 def hits(place):
-    """Runs the queries of hits.sql, and returns their rows as strings."""
+    """Runs the queries of hits.sql and returns their rows as strings."""
     queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
     with connect_peer(place) as (db, prefix):
         db.execute("set memory_limit = '4GB'")

@@ -11,7 +11,7 @@ import (
 )
 
 // measureResample resamples rows to bins of one second and puts the bins into another table. It does so for
-// a table without an order and for a time series, and compares both with pandas, which reads the rows from a file.
+// a table without an order and for a time series. For comparison, pandas reads the rows from a file.
 func (b *seriesBench) measureResample() error {
 	batch := trades(0, b.rows)
 	if err := b.writeRows(batch); err != nil {

@@ -47,7 +47,7 @@ func (m *results) measure(name string, rounds int, f func(round int) error) {
 	m.Seconds[name] = medians[0]
 }
 
-// measureReading measures how long it takes to read rows, and records their number and the sum of their values.
+// measureReading measures how long it takes to read rows. It records their number and the sum of their values.
 func (m *results) measureReading(name, rows, sum string, rounds int, open func() (array.RecordReader, error)) {
 	m.measure(name, rounds, func(int) error {
 		r, err := open()

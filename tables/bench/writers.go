@@ -40,7 +40,7 @@ func (b *writersBench) measureWriters() error {
 	return b.measureSync()
 }
 
-// writeConcurrently runs n writers that append single rows, and returns the seconds divided by the number of rows.
+// writeConcurrently runs n writers that append single rows. It returns the seconds divided by the number of rows.
 func (b *writersBench) writeConcurrently(n int, ownTables bool, testDuration time.Duration) (elapsed float64, err error) {
 	err = b.withStore(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)

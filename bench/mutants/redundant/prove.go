@@ -192,7 +192,7 @@ func (p *proof) judge(m *planting.Mutant) string {
 	return "survives"
 }
 
-// finds runs tests, the quickest first, and reports whether one fails. It omits tests that would exceed the time for a
+// finds reports whether a test fails. It runs the quickest tests first and omits tests that would exceed the time for a
 // mutant.
 func (p *proof) finds(tests []*test) bool {
 	seconds, names := map[string]float64{}, map[string][]string{}

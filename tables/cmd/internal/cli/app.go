@@ -88,7 +88,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		// fields with omitempty come last, have no title, and are printed only if they are set, and not bools
+		// Fields with omitempty come last and have no title. They are printed only if they are set and are not bools.
 		if !strings.Contains(f.Tag.Get("json"), ",") {
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}

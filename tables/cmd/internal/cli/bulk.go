@@ -31,8 +31,8 @@ type jobFlags struct {
 	json     *bool
 	text     *textFlags
 
-	perFile bool     // each file is an input
-	files   []string // the files of the inputs with perFile
+	perFile bool     // each file is a separate input
+	files   []string // with perFile, the file of each input
 }
 
 const minJobMemory = 64 << 20
@@ -59,7 +59,7 @@ func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
 	return f
 }
 
-// run calls f with the rows of files and the columns --by; see runInputs.
+// run calls f with the rows of the files and the columns named by --by; see runInputs.
 func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(rows []array.RecordReader, by []string) error) error {
 	if *b.by == "" {
 		return cliutil.Usagef("--by is required: name the columns")
@@ -71,9 +71,9 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	return b.runInputs(ctx, [][]string{paths}, heap, 0, tempDirs, func(rows []array.RecordReader) error { return f(rows, by) })
 }
 
-// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. With perFile, there is
-// only one list, and f gets the rows of each of its files. The heap may use heap bytes until the last row was read, and
-// then only heapAfter bytes, unless that is 0. tempDirs are the directories for temporary files.
+// runInputs shows the progress and calls f with the rows of each input, which is a list of paths. With perFile, there is
+// only one list, and f gets the rows of each of its files. The heap may use heap bytes until the last row has been read,
+// and then only heapAfter bytes, unless that is 0. tempDirs names the directories for temporary files in messages.
 func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) (err error) {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 	return err
 }
 
-// opener returns a function that opens a file, and that makes its reader add the number of bytes read to done.
+// opener returns a function that opens a file. Reading the file adds the number of bytes read to done.
 func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input, error) {
 	return func(file string) (*formats.Input, error) {
 		in, _, err := b.a.openInput(file, "from", *b.from)
@@ -199,22 +199,22 @@ order. A directory stands for all files in it and its subdirectories; - is stand
 Each file is named after its key: the value or, for several columns, the values as a line of CSV.
 Bytes other than letters, digits and "-_.() ", and a "." or "_" at the start, are written as %XX.
 The file for null is %null, and the one for an empty string is %. If a key is too long for a file
-name, the name is %h followed by the key's SHA-256 hash. If keys differ only in case, and the file
-system ignores case, all but one are named so or have capitals as %XX. With --hive, the directory for null is
+name, the name is %h followed by the key's SHA-256 hash. If keys differ only in case and the file
+system ignores case, all but one get such a name, or a name with capitals as %XX. With --hive, the directory for null is
 COLUMN=__HIVE_DEFAULT_PARTITION__.
 
 The directory must be empty or not exist, unless --append, --replace or --force is set. --append adds
 to the files of earlier runs, which must have the same columns: with --hive, it adds files named
 data-2 and so on; otherwise it copies the rows of each file that it adds to. --replace removes the
-files of earlier runs for keys that this run does not have, which are all if the input has no rows.
+files of earlier runs for keys that this run does not have; without input rows, it removes all of them.
 With --force, such files are an error.
 Other files than those that split could have written in this format are never changed.
 
-The files appear only when all of them are complete, and only if the number of rows in them is the
-number of rows read. A run that fails leaves the directory unchanged. If a run is killed while it
+The files appear only when all of them are complete, and only if they have as many rows as were
+read. A run that fails leaves the directory unchanged. If a run is killed while it
 moves the files to the directory, the next run with this directory first moves the others. It then
 continues only with --replace or --force; otherwise it fails, because it might add the same rows
-twice. Temporary files are in $TMPDIR and next to the output; if a run is killed, the next one
+twice. Temporary files are in $TMPDIR and next to the output; if a run is killed, the next run
 removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
@@ -225,7 +225,7 @@ removes them.`,
 	o := new(bulk.SplitOptions)
 	o.UseFormats(a.formats)
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
-	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, and leave out the columns named by --by")
+	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet without the columns named by --by")
 	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
 	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
 	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names; files of other keys are an error")
@@ -253,7 +253,7 @@ removes them.`,
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), rows[0], o)
 			if result.Finished {
-				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has moved the others first")
+				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has first moved the remaining ones")
 			}
 			return err
 		})
@@ -305,7 +305,7 @@ memory allows (about 5 per 64 MiB of --memory), groups of them are first merged 
 			return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
 		}
 		var read, written batches.Counted
-		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.
+		heap := b.memory.Bytes/2 + 32<<20 // the sorted rows are outside the heap
 		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output is the file named by -o", func(rows []array.RecordReader, by []string) (err error) {
 			o := &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct}
 			if b.perFile {

@@ -55,10 +55,10 @@ At the end, standard error shows the version that the changes lead to. To get th
 pass that version to --since. If it has expired, or the table was created again, the command
 fails: start again without --since.
 
-With --follow, the command does not end. At most every --every, it writes the changes since the
-last time as JSON lines or as a stream of Arrow, with a last column _version. Reading them moves
-small appends into files. With --state FILE, a later run continues where this one ended, and with
--o too, no row is written twice. --follow needs --server, or a catalog in PostgreSQL.`,
+With --follow, the command does not end. At most once per --every, it writes the new changes as
+JSON lines or as an Arrow stream, with _version as the last column. Reading changes moves small
+appends into files. With --state FILE, a later run continues where this one ended; with -o as
+well, no row is written twice. --follow needs --server, or a catalog in PostgreSQL.`,
 		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n" +
 			"  partd-tables changes trades --since 41 --key id --json --format jsonl\n" +
 			"  partd-tables changes trades --server grpc://localhost:8815 --follow --state trades.state -o trades.jsonl",

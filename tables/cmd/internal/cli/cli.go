@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Main runs the command line with the process's streams and signals, and returns the exit code.
+// Main runs the command line with the process's streams and signals. It returns the exit code.
 func Main(args []string) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
@@ -45,8 +45,8 @@ const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. T
 in buckets, and have versions. The files are in Apache Iceberg's format, so other
 programs can read them.
 
-A put is visible whole or not at all. After the command has ended, the rows
-survive a power failure. Small appends are collected, and written as Parquet
+All rows of a put become visible at once. After the command has ended, they
+survive a power failure. Small appends are collected and written as Parquet
 later, by fold or by a program that has the directory open. Until then, only
 partd-tables and Go programs see them. Only one process at a time can open a directory.
 To write from many machines, use --dir s3://BUCKET/PREFIX and a PostgreSQL --catalog.`

@@ -32,18 +32,18 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	return p
 }
 
-// copying has the flags of a command that copies or verifies the files of tables in a directory or on a server.
-type copying struct {
+// copyFlags holds the flags of a command that copies or verifies the files of tables in a directory or on a server.
+type copyFlags struct {
 	a         *app
-	p, copies location // of the tables, and of their copies
+	p, copies location // locations of the tables and of their copies
 	copyDir   string   // name of the flag for the location of the copies
 	rate      cliutil.Size
 }
 
-// newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
+// newCopyFlags adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
 // the copies. If dir is "", the command reads only the copies.
-func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copying {
-	c := &copying{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
+func newCopyFlags(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copyFlags {
+	c := &copyFlags{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
 	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")
 	c.p.warehouse.dir = new(string)
 	if dir != "" {
@@ -55,9 +55,9 @@ func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *cop
 	return c
 }
 
-// runCopying runs an operation, shows its progress on a terminal, and calls f for each answer.
-func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copying, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
-	at := in.Location()
+// runCopying runs an operation and calls f for each answer. On a terminal, it shows the progress.
+func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copyFlags, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
+	copyLocation := in.Location()
 	var read atomic.Int64
 	bar := progress.Start(c.a.err, progress.IsTerminal(c.a.err))
 	defer bar.Stop()
@@ -78,10 +78,10 @@ func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copy
 		if *c.copies.catalog != "" {
 			return cliutil.Usagef("--%s-catalog and --server cannot be combined", c.copyDir)
 		}
-		at.Dir = *c.copies.dir
-		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(at.Dir, `/\`) {
+		copyLocation.Dir = *c.copies.dir
+		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(copyLocation.Dir, `/\`) {
 			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the server's --backup-dir (--server %s): to work without a server, set --%s",
-				c.copyDir, at.Dir, *c.p.server, c.p.dirFlag.Name)
+				c.copyDir, copyLocation.Dir, *c.p.server, c.p.dirFlag.Name)
 		}
 		return c.p.withServer(each)
 	}
@@ -97,18 +97,18 @@ func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copy
 	}
 	return withStore(from, false, func(source *tables.Store) error {
 		return withStore(to, o.Entry != operations.Verify.Entry && o.Entry != operations.Backups.Entry, func(target *tables.Store) error {
-			at.Copies = target
+			copyLocation.Copies = target
 			if isRestore {
-				at.Copies, source = source, target
+				copyLocation.Copies, source = source, target
 			}
 			return each(backend{Target: operations.Target{Store: cmp.Or(source, target)}})
 		})
 	})
 }
 
-// copyCommand makes cmd run an operation that copies tables. dir and copyDir are as in newCopying.
+// copyCommand makes cmd run an operation that copies tables. dir and copyDir are as in newCopyFlags.
 func copyCommand[In any, P operations.CopyInput[In]](a *app, cmd *cobra.Command, dir, copyDir string, o operations.Operation[In, operations.CopyProgress], request func(operations.Paced, tables.Buckets) (P, error)) *cobra.Command {
-	c := newCopying(a, cmd, dir, copyDir, "the `DIR` of the copies")
+	c := newCopyFlags(a, cmd, dir, copyDir, "the `DIR` of the copies")
 	cliutil.Must(cmd.MarkFlagRequired(copyDir))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *c.p.dir == "" && *c.p.server == "" {
@@ -229,7 +229,7 @@ func newBackups(a *app) *cobra.Command {
 		Long:    `List the backups in a directory, oldest first, with one line per bucket.`,
 		Example: "  partd-tables backups --dir /mnt/backup --json\n  partd-tables backups --server grpc://localhost:8081 --dir daily",
 	}
-	c := newCopying(a, cmd, "", "dir", "the `DIR` of the backups")
+	c := newCopyFlags(a, cmd, "", "dir", "the `DIR` of the backups")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var all []tables.SnapshotInfo

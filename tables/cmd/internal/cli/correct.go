@@ -23,7 +23,7 @@ func (a *app) printRewrite(p location, asJSON bool, name string, r tables.Rewrit
 		displayName(name), r.Deleted, r.Written, r.Version)
 }
 
-// rewriteFrom calls change with the rows of a file, read with the table's column types, and prints the result.
+// rewriteFrom reads a file with the table's column types, calls change with its rows and prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
 	input, _, err := a.openInput(file, "format", format)
 	if err != nil {
@@ -80,8 +80,8 @@ func newReplaceRange(a *app) *cobra.Command {
 		Use:   "replace-range [flags] [--] NAME FILE",
 		Short: "Replace the rows in a time range",
 		Long: `Replace a table's rows in a range of times with the rows of a file, in a single commit. The range
-starts at the time given by --from, and ends before the time given by --to. If a row of the file is outside the range,
-the command fails, and changes nothing. Times without an offset are UTC. The help of put lists the
+starts at the time given by --from and ends before the time given by --to. If a row of the file is outside the range,
+the command fails and changes nothing. Times without an offset are UTC. The help of put lists the
 formats of FILE.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
@@ -138,7 +138,7 @@ func newPartition(a *app) *cobra.Command {
 		Short: "Divide a table's files by time periods",
 		Long: `Divide a table's files by periods of its time column, in a single commit. Later puts use the same
 periods. With auto, the periods depend on the data: months if the rows span less than a year, quarters
-if less than three years, otherwise years. The command prints the periods, and why they were chosen.
+if less than three years, otherwise years. The command prints the periods and why they were chosen.
 Without --by, the files are divided again by the table's current setting.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}

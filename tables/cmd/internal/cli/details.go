@@ -21,13 +21,13 @@ type unknownFormat struct {
 
 func (e unknownFormat) Unwrap() error { return e.error }
 
-// addDetails adds the details that the server's clients receive to the object with which the program reports err. It
-// returns all kinds of err, the most important ones first. In the message, it leaves out the operation of package pull.
+// addDetails adds the details that a server would send to its clients to object, the JSON form in which the program
+// reports err. It returns all kinds of err, the most important first. It removes the prefix of package pull from the message.
 func addDetails(err error, words []string, object map[string]any) []string {
 	details := kinds.Of(err)
 	encoded, _ := json.Marshal(details) // cannot fail
 	_ = json.Unmarshal(encoded, &object)
-	delete(object, "retry") // it is for calls to servers
+	delete(object, "retry") // it describes only calls to servers
 	var all []string
 	for _, k := range []struct {
 		word string
@@ -41,7 +41,7 @@ func addDetails(err error, words []string, object map[string]any) []string {
 		all = append(all, "unknown_format")
 		object["formats"] = e.formats
 	}
-	if errors.As(err, new(*schema.Error)) { // package bulk returns it without converting it
+	if errors.As(err, new(*schema.Error)) { // package bulk returns such an error unconverted
 		all = append(all, kinds.Schema.Word)
 	}
 	if e, ok := errors.AsType[*pull.Error](err); ok {

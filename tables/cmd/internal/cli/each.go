@@ -31,12 +31,12 @@ type eachCommand struct {
 	out     *rowOutput
 
 	sortColumns []string
-	statement   string // "" means that the parts are written themselves
+	statement   string // "" to write the parts themselves
 	inputs      []eachInput
-	read        []batches.Counted // the rows of inputs
+	read        []batches.Counted // the rows of each input
 }
 
-// eachInput is an input on the command line: NAME=FILE, where a NAME can occur several times.
+// eachInput is an input from the command line: the files of all arguments NAME=FILE with the same NAME.
 type eachInput struct {
 	name  string
 	files []string
@@ -162,7 +162,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 
 var inputArgument = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
-// parse sets statement and inputs. The first argument is an input if it has the form NAME=FILE, and otherwise a
+// parse sets statement and inputs. The first argument is an input if it has the form NAME=FILE, otherwise a
 // statement. No statement has this form.
 func (e *eachCommand) parse(args []string) error {
 	if !inputArgument.MatchString(args[0]) {

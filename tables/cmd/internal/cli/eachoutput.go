@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
+// writeOne writes the results of all parts as one output. It returns the numbers of rows and parts.
 func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err error) {
-	if e.sortColumns != nil { // before the rows are read
+	if e.sortColumns != nil { // check that the result can be sorted before reading the rows
 		if _, err := e.plan(ctx); err != nil {
 			return 0, 0, err
 		}
@@ -63,7 +63,7 @@ func (e *eachCommand) plan(ctx context.Context) (*duck.EachPlan, error) {
 	return plan, nil
 }
 
-// joinResults returns a reader of the rows of all results, which have the same columns, and counts the results.
+// joinResults returns a reader of the rows of all results, which have the same columns. It counts the results in *parts.
 func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (array.RecordReader, error) {
 	next, stop := iter.Pull2(results)
 	first, err, _ := next() // Each yields a result or an error
@@ -117,7 +117,7 @@ func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err 
 	return rows, parts, dir.Commit()
 }
 
-// writeResults calls write for each result, and returns the number of results.
+// writeResults calls write for each result and returns the number of results.
 func writeResults(results iter.Seq2[array.RecordReader, error], write func(name string, r array.RecordReader) error) (n int, err error) {
 	for r, err := range results {
 		if err != nil {
@@ -131,7 +131,7 @@ func writeResults(results iter.Seq2[array.RecordReader, error], write func(name 
 	return n, nil
 }
 
-// eachPart calls write for each input of each part, and returns the number of parts.
+// eachPart calls write for each input of each part and returns the number of parts.
 func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r array.RecordReader) error) (parts int, err error) {
 	var inputs []bulk.EachInput
 	for i := range e.read {
@@ -148,7 +148,7 @@ func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r ar
 		return nil, nil
 	}
 	for _, err := range bulk.Each(ctx, inputs, o, writeInputs) {
-		return parts, err // writeInputs has no results, so this is an error
+		return parts, err // writeInputs yields no results, so this is an error
 	}
 	return parts, nil
 }

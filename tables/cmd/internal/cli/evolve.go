@@ -108,7 +108,7 @@ func newRules(a *app) *cobra.Command {
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules that rows must satisfy",
 		Long: `List or change the rules that the rows of a table must satisfy. With --whole-bucket and no
-NAME, the rules belong to the bucket, and apply to all its tables, including new ones. If a row
+NAME, the rules belong to the bucket and apply to all its tables, including new ones. If a row
 violates a rule, the whole put fails.
 
 A RULE to add is a JSON object with a name and a kind: exists, type, range, not_null, unique,
@@ -180,8 +180,8 @@ remove, enable and disable expect the names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. It returns a function that returns the settings for which the
-// user has set flags, and the JSON names of these settings; names is nil if no flag is set.
+// settingsFlags adds the flags for a table's settings. The returned function returns the settings from the flags and the
+// JSON names of those that the user has set; names is nil if no flag is set.
 func settingsFlags(cmd *cobra.Command) func() (s tables.Settings, names []string) {
 	fs := cmd.Flags()
 	var s tables.Settings

@@ -55,14 +55,14 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// aliasFlag adds a hidden flag whose name is alias. It sets the same value as the flag called name, which replaced it.
+// aliasFlag adds alias as a hidden flag that sets the same value as the flag called name. alias is an older name.
 func aliasFlag(cmd *cobra.Command, alias, name string) {
 	f := *cmd.Flags().Lookup(name)
 	f.Name, f.Hidden = alias, true
 	cmd.Flags().AddFlag(&f)
 }
 
-// findFormat returns the format that a flag names.
+// findFormat returns the format with the given name, which is the value of a flag.
 func findFormat(flag, name string, from formats.Set) (*formats.Format, error) {
 	f, err := from.Find(name)
 	if err != nil {
@@ -108,7 +108,7 @@ func stateFlags(cmd *cobra.Command) func() tables.At {
 	}
 }
 
-// readOptional returns the text in a flag's file, or "" if file is "".
+// readOptional returns the text in the file that a flag names, or "" if file is "".
 func readOptional(flag, file string) (string, error) {
 	if file == "" {
 		return "", nil
@@ -137,7 +137,7 @@ func readLine(flag, file string) (string, error) {
 	return text, err
 }
 
-// readSecret reads a secret from a flag's file.
+// readSecret reads a secret from the file that a flag names.
 func readSecret(flag, file string) ([]byte, error) {
 	secret, err := readLine(flag, file)
 	if err != nil {

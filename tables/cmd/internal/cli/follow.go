@@ -29,7 +29,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// followFlags are the flags of changes that follow a table.
+// followFlags holds the flags with which the command changes follows a table.
 type followFlags struct {
 	follow bool
 	state  string
@@ -40,8 +40,8 @@ func addFollowFlags(cmd *cobra.Command) *followFlags {
 	f, fl := new(followFlags), cmd.Flags()
 	fl.BoolVar(&f.follow, "follow", false, "write the rows of new versions as well, until the command is stopped")
 	cliutil.Experimental(cmd, "follow")
-	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, the `TIME` between two looks at the table")
-	fl.StringVar(&f.state, "state", "", "with --follow, keep in this `FILE` how far the changes were written, and continue from there")
+	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, look for changes once per `TIME`")
+	fl.StringVar(&f.state, "state", "", "with --follow, save the position in the changes to this `FILE` and continue from it")
 	return f
 }
 
@@ -85,22 +85,22 @@ type followState struct {
 	Writing *uint64 `json:"writing,omitempty"`
 }
 
-// follower writes the changes of a table, and keeps their state in a file.
+// follower writes the changes of a table and keeps its position in a file.
 type follower struct {
 	*followFlags
 	followState
 	options   following.Options
-	output    *rowOutput // its format is one of Set.Growing
-	out       *bufio.Writer
-	file      *os.File     // nil for the standard output
-	inode     uint64       // of file
-	onWritten func() error // called after each version
+	output    *rowOutput    // its format is one of Set.Growing
+	out       *bufio.Writer // to file or to standard output
+	file      *os.File      // nil for the standard output
+	inode     uint64        // of file
+	onWritten func() error  // called after each version
 
-	columns *arrow.Schema // of the stream of Arrow; nil before its first rows
+	columns *arrow.Schema // of the Arrow stream; nil before its first rows
 	stream  *ipc.Writer
 }
 
-// Write implements io.Writer, and counts the bytes.
+// Write implements io.Writer. It counts the bytes.
 func (f *follower) Write(p []byte) (int, error) {
 	n, err := f.out.Write(p)
 	f.Bytes += int64(n)
@@ -129,7 +129,7 @@ func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput
 		return err
 	}
 	if out.file == "" {
-		f.Bytes = 0 // of this run's output
+		f.Bytes = 0 // counts only this run's output
 		return following.Follow(ctx, &f.options, f.write)
 	}
 	if err := f.openFile(out.file); err != nil {
@@ -161,7 +161,7 @@ func (f *follower) readState() error {
 	d.DisallowUnknownFields()
 	err = d.Decode(&f.followState)
 	if err != nil || f.Version < 0 || f.Bytes < 0 || f.UUID == "" && (f.End == "" || f.Bytes > 0) {
-		return fmt.Errorf("%s is not a state that changes --follow has written: name another file in --state", f.state)
+		return fmt.Errorf("%s is not a state file of changes --follow: name another file in --state", f.state)
 	}
 	if f.UUID != "" {
 		f.options.Since, f.options.UUID = tables.AtVersion(f.Version), f.UUID
@@ -169,7 +169,7 @@ func (f *follower) readState() error {
 	return nil
 }
 
-// openFile opens the output, and removes the rows of a version whose last row a killed run did not write.
+// openFile opens the output and removes the rows of a version that a killed run did not finish.
 func (f *follower) openFile(path string) error {
 	flags := os.O_RDWR
 	if f.Bytes == 0 {
@@ -204,7 +204,7 @@ func (f *follower) rewind(path string, info vfs.Info) error {
 	case err == io.EOF || err == nil && f.End != "" && end != f.End:
 		return fmt.Errorf("%s is not the file to which %s belongs: name the right one, or remove both and start again", path, f.state)
 	case err == nil && info.Size > f.Bytes && (f.Writing == nil || *f.Writing != info.Ino):
-		return fmt.Errorf("%s has %d bytes, but %s describes only %d, and does not say that a killed run wrote the others to this file: name another file, or cut them off", path, info.Size, f.state, f.Bytes)
+		return fmt.Errorf("%s has %d bytes, but %s describes only %d and does not say that a killed run wrote the others to this file: name another file, or remove the other bytes", path, info.Size, f.state, f.Bytes)
 	}
 	if err == nil {
 		err = f.file.Truncate(f.Bytes)
@@ -212,7 +212,7 @@ func (f *follower) rewind(path string, info vfs.Info) error {
 	if err == nil {
 		_, err = f.file.Seek(f.Bytes, io.SeekStart)
 	}
-	if err == nil && f.End == "" { // so that a later run can remove the rows of the first version
+	if err == nil && f.End == "" { // lets a later run remove incomplete rows of the first version
 		f.End = end
 		err = f.saveState()
 	}
@@ -247,7 +247,7 @@ func (f *follower) write(c *tables.Changes) error {
 	if f.output.chosenFormat.IsArrow {
 		write = f.writeArrow
 	}
-	if f.file != nil { // so that the next run removes the rows if this one is killed
+	if f.file != nil { // lets the next run remove the rows if this one is killed
 		f.Writing = &f.inode
 		if err := f.saveState(); err != nil {
 			return err
@@ -272,7 +272,7 @@ func (f *follower) write(c *tables.Changes) error {
 
 func (f *follower) writeLines(r array.RecordReader) error { return f.output.writeRows(f, r, true) }
 
-// writeArrow writes rows to the stream of Arrow, which has the same columns as long as it lasts.
+// writeArrow writes rows to the Arrow stream, whose columns cannot change.
 func (f *follower) writeArrow(r array.RecordReader) error {
 	if f.stream == nil {
 		if err := f.beginStream(r.Schema()); err != nil {
@@ -291,16 +291,16 @@ func (f *follower) writeArrow(r array.RecordReader) error {
 }
 
 func (f *follower) columnsError() error {
-	return fmt.Errorf("the columns of the table have changed since version %d, and a stream of Arrow cannot say that: go on with --since %[1]d, and with another file and state", f.Version)
+	return fmt.Errorf("the columns of the table have changed since version %d, but the columns of an Arrow stream cannot change: continue with --since %[1]d and with another file and state", f.Version)
 }
 
-// beginStream sets stream. If the file has rows already, its stream has begun.
+// beginStream sets stream. If the file already has rows, the new stream continues the one in the file.
 func (f *follower) beginStream(columns *arrow.Schema) error {
 	var begin bytes.Buffer
 	if err := ipc.NewWriter(&begin, ipc.WithSchema(columns)).Close(); err != nil {
 		return err
 	}
-	const endLen = 8 // bytes of the mark for the end
+	const endLen = 8 // length of the end-of-stream marker
 	begin.Truncate(begin.Len() - endLen)
 	f.columns, f.stream = columns, ipc.NewWriter(f, ipc.WithSchema(columns))
 	if f.Bytes == 0 {

@@ -31,7 +31,7 @@ func newImport(a *app) *cobra.Command {
 store), with their metadata. A collection becomes a bucket. The items of a
 snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
-The command reads each imported table again, and compares the row count and a checksum that
+The command reads each imported table again and compares the row count and a checksum that
 does not depend on the order of the rows. Existing tables with the same rows stay unchanged, so it is safe to
 repeat the command. An existing table with different rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
@@ -85,7 +85,7 @@ repeat the command. An existing table with different rows is an error.`,
 
 var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
 
-// importTable puts a table unless it exists, and compares the table's rows with the source's.
+// importTable puts a table unless it exists. It then compares the table's rows with the source's.
 func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *content.RowSum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)

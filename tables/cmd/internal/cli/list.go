@@ -37,7 +37,7 @@ func newTableLine(i tables.TableInfo) tableLine {
 	return tableLine{i.Bucket, i.Name, rowCount{i.Rows, i.AtMost}, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.AtMost, i.Damaged}
 }
 
-// rowCount is a number of rows, whose text says if it is only a maximum.
+// rowCount is a number of rows. Its text says if the number is only an upper bound.
 type rowCount struct {
 	n      int64
 	atMost tables.AtMost
@@ -141,28 +141,28 @@ type describeLine struct {
 	Metadata   tables.Metadata `json:"metadata"`
 	Partitions []string        `json:"partitions"`
 
-	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state of the table
+	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil if an earlier state is described, or if the server cannot report it
 }
 
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe [flags] [--] NAME",
 		Short: "Show the size, columns and metadata of a table",
-		Long: `Show a table's size, columns and metadata, and what the maintenance of its files has done or would
-do (see "partd-tables serve --help"). Columns are shown with the Arrow types of the rows that were put.`,
+		Long: `Show a table's size, columns and metadata, and its past and pending file maintenance (see
+"partd-tables serve --help"). The column types are the Arrow types of the rows that were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
-	at := stateFlags(cmd)
+	selectedState := stateFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
 		var maintenance *tables.MaintenanceState
-		if at() == nil {
+		if selectedState() == nil {
 			if state, err := operations.Maintenance.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]}); err == nil {
 				maintenance = &state
 			}
 		}
-		info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
+		info, schema, err := s.Describe(ctx, *p.bucket, args[0], selectedState())
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// maintenanceCommand makes cmd run a maintenance operation, and print its result. report formats the result as text.
+// maintenanceCommand makes cmd run a maintenance operation and print its result. report formats the result as text.
 func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := locationFlags(cmd, allBucketsUsage)
 	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
@@ -53,9 +53,9 @@ func newExpire(a *app) *cobra.Command {
 	cmd := maintenanceCommand(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
-		Long: `Remove the versions that are older than the time given by --older-than, except the newest versions
-of each table (--keep is their number). Then remove the files that have been unused for the time
-given by --grace: until then, readers in other processes may still need them.`,
+		Long: `Remove the versions that are older than the age given by --older-than, except the newest ones of
+each table, as many as --keep says. Then remove the files that have been unused for the time given
+by --grace: until then, readers in other processes may still need them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
@@ -81,13 +81,13 @@ manifests. If files are damaged or missing, verify lists them and exits with cod
 
 With --repair-from, replace each damaged file with a copy from another location
 of the tables, if the copy has the original content. Files from other programs have no
-checksum: verify reads them, and reports them as unverified.
+checksum: verify reads them and reports them as unverified.
 
 With --server, the running server verifies its tables. This needs an admin token.`,
 		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup\n  partd-tables verify --server grpc://localhost:8081 --repair-from daily",
 	}
 	fs := cmd.Flags()
-	c := newCopying(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
+	c := newCopyFlags(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
 	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with a new one, made from the readable parts of the old one and from the tables' metadata files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

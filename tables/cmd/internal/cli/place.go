@@ -42,7 +42,7 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// serverFlags adds the flags for a server, which can be used instead of the flag that is named by dir.
+// serverFlags adds the flags for a server, which can be used instead of the flag called dir.
 func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	fs := cmd.Flags()
 	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH")
@@ -204,7 +204,7 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 	return w
 }
 
-// openStore sets the options that have flags in o, and opens the store.
+// openStore opens the store with the options in o and those from the flags.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
 	o.Sync, o.OpenBucket, o.Rebuild = true, cloud.OpenBucket, w.rebuild

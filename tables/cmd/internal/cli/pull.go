@@ -15,14 +15,14 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// pullConfig contains the values of flags of pull commands.
+// pullConfig holds the flag values of the pull commands.
 type pullConfig struct {
 	options                       pull.Options
 	dir, tokenFile, cert, key, ca string
 	share                         string
 }
 
-// command adds the common flags to cmd, and makes cmd run f with an open node.
+// command adds the common flags to cmd and makes cmd run f with an open node.
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
@@ -53,7 +53,7 @@ func (c *pullConfig) stalenessFlag(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "if no node answers, accept a local version that is no older than this `DURATION`")
 }
 
-// validate checks the flags, and sets c.options from the flags and from the files that the flags name.
+// validate checks the flags and sets c.options from them and from the files that they name.
 func (c *pullConfig) validate() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
 		return cliutil.Usagef("--sync-timeout and --lease must be more than 0, such as 30s, and --max-staleness at least 0")

@@ -69,7 +69,7 @@ backup has no name; the next backup continues it.`,
 	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
 		return n.Backup(ctx, b, name, verify)
 	})
-	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup, and replace damaged ones")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup and replace damaged ones")
 	return cmd
 }
 

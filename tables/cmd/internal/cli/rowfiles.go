@@ -30,8 +30,8 @@ type rowOutput struct {
 	format       string
 	file         string          // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool            // replace an existing file
-	null         string          // in CSV, the text of nulls
-	ignoresNull  bool            // formats other than CSV ignore null instead of refusing it
+	null         string          // text that stands for null in CSV
+	ignoresNull  bool            // formats other than CSV ignore the field null instead of refusing it
 	chosenFormat *formats.Format // set by chooseFormat
 }
 
@@ -88,7 +88,7 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	})
 }
 
-// write writes the rows of r, and releases r. r and err are the results of opening a reader; if err is not nil, write
+// write writes the rows of r and releases r. r and err are the results of opening a reader; if err is not nil, write
 // returns it.
 func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {

@@ -45,9 +45,9 @@ On SIGHUP, the server reloads the secrets, the revoked names and the certificate
 the audit log.
 
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the
-shutdown action stop it gracefully: it finishes running calls, and writes small appends to files.
+shutdown action stop it gracefully: it finishes running calls and writes small appends to files.
 
-Every minute, the server maintains the tables: it merges small files where that pays, and removes files
+Every minute, the server maintains the tables: it merges small files where that pays off and removes files
 that nothing has needed for a day. It expires versions only with --keep-versions, --keep-age or the
 settings of a table (see "partd-tables settings"). --maintain=false turns this off, except for tables
 with the setting maintenance=on.
@@ -137,7 +137,7 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 	return c.withStore(ctx, func(store *tables.Store) error { return r.serveStore(ctx, store, onHangup) })
 }
 
-// withStore opens the store and its SQL engine, calls f, and closes them.
+// withStore calls f with the store, which it opens and closes together with the SQL engine.
 func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error) (err error) {
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory for a query; all queries together may use a quarter of --memory
@@ -202,7 +202,7 @@ func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangu
 		return err
 	}
 	stopMaintenance()
-	// stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits
+	// Stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits.
 	if err := stopHTTP(); err != nil {
 		return nil // the deferred stopHTTP returns err again
 	}
@@ -239,7 +239,7 @@ func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	if r.programs != nil {
 		go func() {
 			r.programs.wait(ctx, func(_ context.Context, program net.Conn) {
-				fmt.Fprintln(program, r.url())      //nolint:errcheck // Copy then fails, too
+				fmt.Fprintln(program, r.url())      //nolint:errcheck // if this fails, Copy fails as well
 				_, _ = io.Copy(io.Discard, program) // returns when the program disconnects
 			})
 			r.stop(errors.New("the last program disconnected"))

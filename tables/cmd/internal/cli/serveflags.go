@@ -44,7 +44,7 @@ type serveConfig struct {
 }
 
 // shootsToServeFlag maps each flag of shoots, a Python server, to the flag of serve with the same meaning, or to "" if
-// there is none. serve can replace shoots, and accepts its flags as hidden flags.
+// there is none. serve can replace shoots, so it accepts the flags of shoots as hidden flags.
 var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) logFlags(fl *pflag.FlagSet) {
@@ -63,7 +63,7 @@ func (c *serveConfig) checkLog() error {
 
 func (c *serveConfig) directoryFlags(fl *pflag.FlagSet) {
 	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
-	fl.BoolVar(&c.readOnly, readOnlyFlag, false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
+	fl.BoolVar(&c.readOnly, readOnlyFlag, false, "serve the current state of the tables without changing anything; always set for a directory that cannot be written")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.options.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
 }
@@ -128,7 +128,7 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", serving.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", serving.DefaultCallTimeout, "maximum `DURATION` of a call")
 	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
-	fl.BoolVar(&c.maintain, "maintain", true, "merge small files, and remove files that nothing needs, in the background")
+	fl.BoolVar(&c.maintain, "maintain", true, "in the background, merge small files and remove files that nothing needs")
 	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire versions, except the newest `N` of each table (default: keep all; settings of tables override this)")
 	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
 	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
@@ -242,7 +242,7 @@ func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	return server.SetSecrets(secrets, revoked)
 }
 
-// reload reloads the secrets and certificates, and reopens the audit log. If a file is invalid, its previous
+// reload reloads the secrets and certificates and reopens the audit log. If a file is invalid, its previous
 // contents stay in use.
 func (c *serveConfig) reload(server *flightd.Server) {
 	log := c.options.Logger

@@ -152,12 +152,12 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 // startHTTP serves HTTP at the addresses of --http, --rest and --health until stop is called. If serving fails, it
 // stops the server. Every call to stop returns the failures.
 func (r *serverRun) startHTTP(ctx context.Context, server *flightd.Server, store *tables.Store, catalog http.Handler) (stop func() error) {
-	// not canceled with ctx, so that the health check can report the shutdown
+	// httpCtx outlives ctx, so that the health check can report the shutdown.
 	httpCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	errs := make(chan error, len(r.httpListeners))
 	for flag, listener := range r.httpListeners {
 		h := http.NewServeMux()
-		scheme, serveHTTP := "http://", adminhttp.Serve // separate from the limit on connections
+		scheme, serveHTTP := "http://", adminhttp.Serve // its connections do not count toward --max-connections
 		if flag != "--health" {
 			h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
 			scheme = map[bool]string{true: "https://", false: "http://"}[r.options.TLS != nil]

@@ -39,8 +39,8 @@ func listenShare(path string) (*sharing, error) {
 	return &sharing{listener: l, connections: map[net.Conn]bool{}}, nil
 }
 
-// wait returns when the last program has disconnected, or when ctx is canceled. It calls serve for each connection, and
-// closes the connection afterwards, except the last one: release closes that.
+// wait returns when the last program has disconnected, or when ctx is canceled. It calls serve for each connection and
+// closes the connection afterwards, except the last one, which release closes.
 func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn)) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -60,7 +60,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 		s.connections[c] = true
 		ending := s.ending
 		s.mu.Unlock()
-		if ending { // the program gets no URL, and so starts another server
+		if ending { // the program gets no URL, so it starts another server
 			return
 		}
 		go func() {
@@ -78,7 +78,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 	}
 }
 
-// endMessage returns the message for the programs that wait for the end of a server. The server ended with err.
+// endMessage returns the message for programs that wait until a server has stopped. err is the server's error.
 func endMessage(err error) string {
 	if err != nil {
 		return fmt.Sprintf("failed: %v\n", err)
@@ -104,14 +104,14 @@ type pullCall struct {
 	Out  string   // path of an existing file for the command's output
 }
 
-// runner runs a command line, and returns its exit code.
+// runner runs a command line and returns its exit code.
 type runner func(ctx context.Context, args []string, a *app) int
 
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
 // sharePull shares a node with this user's programs, until the last one disconnects. Each connection receives a line
-// with the node's URL, and may make one call. The answer is the command's error message as a JSON string, or "". If the
+// with the node's URL and may make one call. The answer is the command's error message as a JSON string, or "". If the
 // node is closed during a call, there is no answer. The last program's connection is closed after the node, so that the
 // program can wait for the end of the node.
 func sharePull(ctx context.Context, n *pull.Node, s *sharing, run runner) error {

@@ -20,8 +20,8 @@ aligned columns, to a pipe as CSV, and to a file in the format of its extension,
 names one. A file appears only when it is complete.
 
 INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, ALTER and DROP of tables change a table in one
-commit, and print how many rows they changed. A statement that was already applied with the same
---id changes nothing, and prints the same number. ALTER and DROP ignore --id: a repeated DROP fails,
+commit and print how many rows they changed. A statement that was already applied with the same
+--id changes nothing and prints the same number. ALTER and DROP ignore --id: a repeated DROP fails,
 for example.
 
 Table names without a bucket refer to the bucket given by --bucket. Write a table in another bucket

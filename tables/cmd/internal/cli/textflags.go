@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// textFlags are the flags of commands that read CSV and TSV. Other formats ignore them, except
-// that they refuse --sep on the command line.
+// textFlags holds the flags of commands that read CSV and TSV. Other formats ignore these flags, but
+// refuse --sep on the command line.
 type textFlags struct {
 	a       *app
 	cmd     *cobra.Command

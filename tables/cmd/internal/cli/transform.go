@@ -40,7 +40,7 @@ func (t *transformFlags) target(cmd *cobra.Command, name string) transform.Table
 	return target
 }
 
-// transformCommand makes cmd run an operation, and print the target's row count.
+// transformCommand makes cmd run an operation and print the target's row count.
 func transformCommand[In any](t *transformFlags, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
 	var target string
 	return operationCommand(cmd, t.p, o, func(args []string) (*In, error) {
