@@ -35,7 +35,7 @@ var ErrOpenWriters = errors.New("feeds are open")
 type OpenWritersError int
 
 func (e OpenWritersError) Error() string {
-	return fmt.Sprintf("shuffle: feeds that are not closed: %d: close them before reading", int(e))
+	return fmt.Sprintf("shuffle: feeds are still open (%d): close them before reading", int(e))
 }
 
 // Is reports whether target is ErrOpenWriters.
