@@ -15,8 +15,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// HasWidths reports whether a file has width annotations. Files from DuckDB and from programs that use iceberg-go do;
-// files from Spark and pyiceberg do not.
+// HasWidths reports whether a file annotates 32-bit integer columns with their width, as files from DuckDB and
+// iceberg-go do. Files from Spark and pyiceberg do not.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (hasWidths bool, err error) {
 	err = withFile(ctx, t, task, func(f *file) {
 		columns := f.parsed.MetaData().Schema
@@ -28,11 +28,11 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (ha
 	return hasWidths, err
 }
 
-// foreignFiles creates each file as a foreignFile.
+// foreignFiles is a file system that creates each file as a foreignFile.
 type foreignFiles struct {
 	iceio.WriteFileIO
-	hasNaN  *atomic.Bool // whether rows with NaN were written, to any file
-	footers *sync.Map    // *metadata.FileMetaData of complete files, by name
+	hasNaN  *atomic.Bool // whether any file contains NaN
+	footers *sync.Map    // footers of complete files, by name: *metadata.FileMetaData
 }
 
 func (p foreignFiles) Create(name string) (iceio.FileWriter, error) {
@@ -74,11 +74,11 @@ func (f *foreignFile) Close() error {
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// mendFooter changes the footer in b, the last bytes of the file.
+// mendFooter returns b, the last bytes of the file, with a corrected footer.
 func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 	start := footerStart(b)
 	if start < 0 {
-		return b, nil // writing the file has failed
+		return b, nil // the library failed to write the file
 	}
 	parsed, err := metadata.NewFileMetaData(b[start:len(b)-footerEnd], nil)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
+// checkChunk validates a column chunk's encoding, its pages, and the range that the footer gives. It describes the
+// pages.
 func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
@@ -34,16 +35,16 @@ func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, 
 	return f.pagesOf(ctx, g, leaf, chunk, start)
 }
 
-// chunkPages describes the pages of a column chunk. It is made from the pages' headers, because footers can be wrong.
+// chunkPages describes the pages of a column chunk according to the page headers, because footers can be wrong.
 type chunkPages struct {
 	memory int64 // approximate memory to decode a batch, in bytes
 	// length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
 	longest int64
-	// position of the values in the file, page by page; nil unless the values of all pages are stored as in memory
+	// position of each page's values in the file; nil unless all pages store values as they are in memory
 	values []storedValues
 }
 
-// pagesOf describes the pages of a column chunk. It returns an error if a page is too large.
+// pagesOf returns the description of a column chunk's pages, and caches it. It fails if a page is too large.
 func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.ColumnChunkMetaData, start int64) (*chunkPages, error) {
 	key := [2]int{g.number, leaf}
 	if known, ok := f.footer.Chunks.Load(key); ok {
@@ -72,17 +73,17 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 		return true
 	})
 	if !complete {
-		return nil, fmt.Errorf("column %q: the header of a page is wrong: the file is damaged", chunk.PathInSchema())
+		return nil, fmt.Errorf("column %q: a page header is invalid: the file is damaged", chunk.PathInSchema())
 	}
 	if err := f.checkPage(ctx, max(dictionary, largest)); err != nil {
 		return nil, &schema.Error{Column: chunk.PathInSchema().String(), Err: err}
 	}
-	pages, isText := &chunkPages{memory: dictionary + largest, values: values.of(g.rows, start+chunk.TotalCompressedSize())}, column.PhysicalType() == parquet.Types.ByteArray
+	pages, isText := &chunkPages{memory: dictionary + largest, values: values.positions(g.rows, start+chunk.TotalCompressedSize())}, column.PhysicalType() == parquet.Types.ByteArray
 	if isText {
-		pages.memory += dictionary // a single value can be that long
+		pages.memory += dictionary // a single value can be as long as the dictionary
 	}
 	switch {
-	case isText && hasDeltas: // a few bytes can repeat a long text in many rows
+	case isText && hasDeltas: // with deltas, a few bytes can repeat a long text in many rows
 		var err error
 		pages.longest, err = f.longestValue(ctx, g, leaf)
 		if err != nil {
@@ -98,7 +99,7 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	return pages, nil
 }
 
-// checkPage returns an error if a page of the given size is too large for a file from another engine.
+// checkPage returns an error if size, a page's size in bytes, exceeds the limit for files from other engines.
 func (f *file) checkPage(ctx context.Context, size int64) error {
 	const allowed = 64 << 20 // bytes
 	if size <= allowed || f.scan.MaxPage == nil {
@@ -178,7 +179,7 @@ func (f *file) longestValue(ctx context.Context, g group, leaf int) (longest int
 	}
 	texts, ok := column.(*pqfile.ByteArrayColumnChunkReader)
 	if !ok {
-		return 0, errors.New("the column has no texts")
+		return 0, errors.New("the column does not contain byte arrays")
 	}
 	var value [1]parquet.ByteArray
 	var definition, repetition [1]int16

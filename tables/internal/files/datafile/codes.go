@@ -50,9 +50,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// VisitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
-// dictionary's length. It returns 0 if visit returned false, or if there is no dictionary.
-// in is the Parquet file of the row group.
+// VisitDictionary calls visit with a dictionary's length n and each of its strings, until visit returns false. It
+// returns n, or 0 if visit returned false or the column has no dictionary. in is the row group's Parquet file.
 func VisitDictionary(in io.ReaderAt, rowGroup *pqfile.RowGroupReader, leaf int, visit func(n int64, text []byte) bool) int {
 	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxHeldBytes limits the decoded size of those columns of the condition that stay in memory until it is known which
-// rows to keep.
+// maxHeldBytes limits the decoded size of the condition's columns, which stay in memory until the rows to keep are
+// known.
 const maxHeldBytes = 32 << 20
 
 // columnReader reads selected columns of a row group.
@@ -29,14 +29,14 @@ type columnReader struct {
 	maxRows         int64 // maximum number of rows to decode at once
 	requested       []Column
 	readers         []*pqarrow.ColumnReader // nil for a column that the file lacks
-	fields          []pqarrow.SchemaField   // the columns as they are in the file
+	fields          []pqarrow.SchemaField   // the file's columns
 	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	// if plain[i] is not nil, it reads column i instead of readers[i], which then stays at the first row
+	// plain[i], unless nil, reads column i; readers[i] then stays at the first row, as a fallback
 	plain []*plain
 }
 
-// openColumns returns a reader of some columns of a row group, based on one of the file's readers. Only the first
-// maxCoded columns can be read as dictionary codes.
+// openColumns returns a reader of the requested columns of a row group. base is one of the file's readers. Only the
+// first maxCoded columns can be read as dictionary codes.
 func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columnReader, err error) {
 	n := len(requested)
 	c = &columnReader{
@@ -55,12 +55,12 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 	// Preallocate only up to maxHeldBytes, because the sizes in a damaged file's footer can be arbitrary.
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]*chunkPages{}
-	for i, w := range requested {
-		// for each requested column, the library takes time in proportion to the number of columns in the file
+	for i, column := range requested {
+		// check for each column, because GetFieldReader is slow in a file with many columns
 		if err := canceled.Err(ctx); err != nil {
 			return c, err
 		}
-		index := f.fieldIndex(w)
+		index := f.fieldIndex(column)
 		if index < 0 {
 			continue
 		}
@@ -75,7 +75,7 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 			}
 		}
 		if i < maxCoded {
-			c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type)
+			c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], column.Field.Type)
 			if c.dictionarySizes[i] > 0 {
 				fields.Fields[index] = withDictionaryType(c.fields[i])
 			}
@@ -105,10 +105,10 @@ func (c *columnReader) release() {
 
 func (c *columnReader) next(rows int64) ([]arrow.Array, error) {
 	arrays := make([]arrow.Array, len(c.requested))
-	for i, w := range c.requested {
+	for i, column := range c.requested {
 		var err error
 		if c.readers[i] == nil {
-			arrays[i], err = absentValues(w, int(rows))
+			arrays[i], err = absentValues(column, int(rows))
 		} else {
 			arrays[i], err = c.readColumn(i, rows)
 		}
@@ -124,7 +124,7 @@ func (c *columnReader) withColumnName(i int, err error) error {
 	if err == nil || errors.As(err, new(*schema.Error)) {
 		return err
 	}
-	return fmt.Errorf("column %q: %w", c.requested[i].Field.Name, err)
+	return fmt.Errorf("column %q: %column", c.requested[i].Field.Name, err)
 }
 
 func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) {
@@ -144,7 +144,7 @@ func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) 
 	defer decoded.Release()
 	if nested { // in a damaged file, the fields can have different lengths
 		if err := array.ValidateFull(decoded); err != nil {
-			return nil, fmt.Errorf("the file is damaged: %w", err)
+			return nil, fmt.Errorf("the file is damaged: %column", err)
 		}
 	}
 	convert := func(a arrow.Array) (arrow.Array, error) {
@@ -153,9 +153,9 @@ func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) 
 	converted, err := convert(decoded)
 	if err != nil { // a value is outside the range of the table's type
 		err = schema.RowError(err, decoded.Len(), c.g.first+c.nextRow, func(row int) error {
-			one, err := take.Rows(decoded, []int{row})
+			oneRow, err := take.Rows(decoded, []int{row})
 			if err == nil {
-				_, err = convert(one)
+				_, err = convert(oneRow)
 			}
 			return err
 		})
@@ -199,7 +199,7 @@ func absentValues(c Column, rows int) (arrow.Array, error) {
 	return take.Rows(c.Absent, make([]int, rows))
 }
 
-// releaseArrays releases the columns' arrays, so that their memory can be reused.
+// releaseArrays releases the arrays of leaf columns of the file, so that their memory can be reused.
 func (c *columnReader) releaseArrays(arrays []arrow.Array) {
 	for i, a := range arrays {
 		if c.readers[i] != nil && c.fields[i].IsLeaf() {
@@ -208,7 +208,8 @@ func (c *columnReader) releaseArrays(arrays []arrow.Array) {
 	}
 }
 
-// seek moves forward to a row. It skips whole pages of columns with a page index, and decodes the other columns.
+// seek moves forward to the given row. In columns with a page index, it skips whole pages; in others, it decodes the
+// rows.
 func (c *columnReader) seek(row int64) error {
 	for i, r := range c.readers {
 		if r == nil || row == c.nextRow {
@@ -235,9 +236,9 @@ func (c *columnReader) skip(i int, from, to int64) (err error) {
 	if canSeek {
 		return c.readers[i].SeekToRow(to)
 	}
-	for at := from; at < to && err == nil; at += c.maxRows {
+	for row := from; row < to && err == nil; row += c.maxRows {
 		var skipped arrow.Array
-		skipped, err = c.decodeColumn(i, min(c.maxRows, to-at))
+		skipped, err = c.decodeColumn(i, min(c.maxRows, to-row))
 		if err == nil {
 			skipped.Release()
 		}
@@ -253,8 +254,8 @@ func (c *columnReader) useLibraryReader(i int) {
 	}
 }
 
-// inherit returns the values of column c for the rows that a step keeps. In Iceberg's lineage columns, it replaces
-// nulls with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
+// inherit returns values, which are the values of column c in the rows that st keeps. If c is one of Iceberg's lineage
+// columns, it replaces nulls with the inherited values and releases values. f.lineage.FirstRowID must not be nil.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
 	if f.lineage.Sequence == nil || values.NullN() == 0 {
 		return values

@@ -161,7 +161,7 @@ func checkVector(fs io.IO, f iceberg.DataFile) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close() //nolint:errcheck // opened only for reading
 	var head [16]byte  // length, magic number, and number of bitmaps
 	if _, err := file.ReadAt(head[:], *offset); err != nil {
 		return err
@@ -169,7 +169,7 @@ func checkVector(fs io.IO, f iceberg.DataFile) error {
 	const minBytes = 12 // minimum size of a bitmap in the file
 	bitmaps := binary.LittleEndian.Uint64(head[8:])
 	if bitmaps > uint64(max(*size, 0))/minBytes {
-		return fmt.Errorf("the deletion vector has %d bytes and claims %d bitmaps, which would need more", *size, bitmaps)
+		return fmt.Errorf("the deletion vector has %d bytes, too few for the %d bitmaps that it claims", *size, bitmaps)
 	}
 	if *size > maxDeleteBytes/growth || *size*growth+int64(bitmaps)*bitmapBytes > maxDeleteBytes {
 		return errDeletesTooLarge
@@ -285,7 +285,7 @@ func (d *deleteReader) column(id int) (c Column, err error) {
 			}
 		}
 	}
-	return c, fmt.Errorf("it deletes by the column with ID %d, which the table never had", id)
+	return c, fmt.Errorf("the file deletes by the column with ID %d, which the table never had", id)
 }
 
 func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch) error) error {

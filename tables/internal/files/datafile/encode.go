@@ -30,18 +30,18 @@ const (
 	zstdLevel       = 1
 )
 
-// encoder writes a file's row groups, and chooses the encodings of each row group.
+// encoder writes a file's row groups and chooses their encodings.
 type encoder struct {
 	columns     *pqschema.Schema
 	compressAll bool // compress every column with zstd
-	isFlatFile  bool // of a FlatWriter
+	isFlatFile  bool // whether a FlatWriter writes the file
 	// The library reads properties at the beginning and the end of a row group, so they must not change in between.
 	properties *parquet.WriterProperties
 	flat       *pqfile.Writer      // for files without nested columns; the columns are encoded concurrently
 	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded one after another
 	ones       []int16             // definition levels of columns without nulls
 	buffer     *tailBuffer
-	groups     int
+	groups     int           // number of row groups written
 	nans       map[int]int64 // number of NaN values in each floating-point leaf column
 	// column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
 	unbounded []chunkID
@@ -116,7 +116,7 @@ func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
 	return parallel.Each(ctx, indices, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// chooseEncodings sets the properties for a row group, and returns each column's encoding. batchValues is the number of
+// chooseEncodings sets the properties for a row group and returns each column's encoding. batchValues is the number of
 // values after which the library checks the page size.
 func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, batchValues int, err error) {
 	var leaves []arrow.Array
@@ -154,7 +154,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	}
 	for i := range encodings {
 		path := e.columns.Column(i).Path()
-		if paths[path] > 1 { // the columns share the library's options, and PLAIN is for all types
+		if paths[path] > 1 { // columns with equal paths share the library's options, and PLAIN suits all types
 			encodings[i] = columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Zstd}
 		}
 		w := encodings[i]
@@ -165,7 +165,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 			parquet.WithCompressionFor(path, w.codec),
 			parquet.WithCompressionLevelFor(path, zstdLevel),
 			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexedBytes),
-			// tables need the numbers of nulls
+			// always in a table's files, because tables need null counts
 			parquet.WithStatsFor(path, !e.isFlatFile || width(leaves[i]) <= schema.MaxStatsBytes),
 		)
 		if arrow.IsFloating(leaves[i].DataType().ID()) {
@@ -259,7 +259,7 @@ const (
 	pageCheckValues = 1024 // the library checks the page size after this number of values
 )
 
-// pager declares a method that the library's column writers have, but that their interface lacks.
+// pager has a method of the library's column writers that is missing from their interface.
 type pager interface{ FlushCurrentPage() error }
 
 var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)

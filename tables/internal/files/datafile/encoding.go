@@ -56,7 +56,7 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, compressAll bool) colu
 	best := 0.8 * plainBits // another encoding must save a fifth, because readers need longer to decode it
 	n := estimateDistinct(values, runs, spread)
 	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && n <= float64(values)/2 {
-		n = countDistinct(a, t.Bytes(), n) // a sample gives too low an estimate for a few frequent and many rare values
+		n = countDistinct(a, t.Bytes(), n) // a sample's estimate is too low if a few values are frequent and many are rare
 	}
 	if cost := indexBits(runs, n) + n*plainBits/float64(values); n <= float64(values)/2 && cost < best {
 		e.dictionary, best = true, cost
@@ -152,7 +152,7 @@ func width(a arrow.Array) int64 {
 func integerDecoder(a arrow.Array) func([]byte) int64 {
 	int32Of := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	int64Of := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
-	t, size := arrowtype.Of(a.DataType()), 0 // the size of an integer
+	t, size := arrowtype.Of(a.DataType()), 0 // size stays 0 for types that are not stored as integers
 	if t.Native == reflect.Int32 || t.Native == reflect.Int64 {
 		size = a.DataType().(arrow.FixedWidthDataType).Bytes()
 	} else if t.Kind == arrowtype.Decimal {
@@ -161,8 +161,8 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return map[int]func([]byte) int64{4: int32Of, 8: int64Of}[size]
 }
 
-// everyPageHasValues reports whether every page has a value that is not null. The delta encoder fills other pages with
-// stale data.
+// everyPageHasValues reports whether every page has a non-null value. The delta encoder fills other pages with stale
+// data.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true

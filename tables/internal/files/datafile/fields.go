@@ -17,8 +17,8 @@ import (
 
 // Fields describes the schema of a Parquet file.
 type Fields struct {
-	Names map[int]string // by ID; fields without an ID are omitted
-	// Unreadable says which of a scan's columns can have values in the file that the column's type cannot represent, and
+	Names map[int]string // names of fields by ID; fields without an ID are omitted
+	// Unreadable lists the scan's columns whose type cannot represent all values that the file may contain. Each entry
 	// names both types.
 	Unreadable []string
 }
@@ -42,7 +42,7 @@ func (s *Scan) FieldsOf(ctx context.Context, name string) (_ *Fields, err error)
 	return fields, nil
 }
 
-// withCause returns err, the error of opening a file, as a CorruptError unless the storage is the cause.
+// withCause wraps err, an error from opening a file, in a CorruptError unless the storage caused it.
 func (s *Scan) withCause(err error, name string) error {
 	opened, openErr := s.Open(name)
 	if openErr != nil {
@@ -93,9 +93,9 @@ func (s *Scan) unreadable(name string, fileField, ids arrow.Field, tableType arr
 	return mismatches
 }
 
-// represents reports whether a table's type can represent the values of a file's type, neither of which is nested. It
-// also returns true for types in which writers store values of the table's type: bytes for texts and for values of fixed
-// size, INT96 (12 bytes) for timestamps, and integers without a logical type for dates and times.
+// represents reports whether a table's type can represent the values of a file's type. Neither type may be nested. It
+// also returns true for types in which writers store values of the table's type: bytes for texts and for values of
+// fixed size, INT96 (12 bytes) for timestamps, and integers without a logical type for dates and times.
 func represents(tableType, fileType arrow.DataType) bool {
 	tableType, fileType = arrowtype.Unwrap(tableType), arrowtype.Unwrap(fileType)
 	from, size := fileType.ID(), 0

@@ -23,13 +23,13 @@ type FlatWriter struct {
 	groups  rowGroups
 }
 
-// Maximum size of a row group of a FlatWriter; it is the same for data files.
+// Maximum size of a FlatWriter's row groups, which is the same for data files.
 const (
 	flatGroupRows  = 128 << 10
 	flatGroupBytes = 32 << 20
 )
 
-// HasFlatTypes reports whether a FlatWriter can write columns.
+// HasFlatTypes reports whether a FlatWriter can write the given columns.
 func HasFlatTypes(columns *arrow.Schema) bool {
 	flat := []arrow.Type{
 		arrow.BOOL, arrow.INT32, arrow.INT64, arrow.UINT32, arrow.UINT64, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.BINARY,
@@ -39,8 +39,8 @@ func HasFlatTypes(columns *arrow.Schema) bool {
 	return columns.NumFields() > 0 && !slices.ContainsFunc(columns.Fields(), isOther)
 }
 
-// NewFlatWriter returns a writer of columns for which HasFlatTypes is true. The file contains the Arrow schema and its
-// metadata, so that Arrow's readers restore all types.
+// NewFlatWriter returns a FlatWriter for columns, for which HasFlatTypes must be true. The file contains the Arrow
+// schema and its metadata, so that Arrow's readers restore all types.
 func NewFlatWriter(ctx context.Context, out io.Writer, columns *arrow.Schema) (*FlatWriter, error) {
 	var annotations metadata.KeyValueMetadata
 	notes := columns.Metadata()
@@ -61,7 +61,7 @@ func NewFlatWriter(ctx context.Context, out io.Writer, columns *arrow.Schema) (*
 	return &FlatWriter{ctx, e, rowGroups{maxRows: flatGroupRows, maxBytes: flatGroupBytes}}, nil
 }
 
-// Write adds rows, and writes complete row groups.
+// Write adds the rows of b and writes complete row groups.
 func (w *FlatWriter) Write(b arrow.RecordBatch) error {
 	b.Retain()
 	return w.groups.add(b, w.flush)
@@ -92,8 +92,8 @@ type rowGroups struct {
 	rows, bytes       int64 // number and size of the pending rows
 }
 
-// add adds the rows of a batch, and releases the batch. It calls flush, which must call join, when a row group is
-// complete.
+// add adds the rows of a batch and releases the batch. When a row group is complete, it calls flush, which must call
+// join.
 func (g *rowGroups) add(b arrow.RecordBatch, flush func() error) error {
 	defer b.Release()
 	if b.NumRows() == 0 {

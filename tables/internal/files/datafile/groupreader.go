@@ -16,9 +16,9 @@ import (
 type groupReader struct {
 	f      *file
 	g      group
-	schema *arrow.Schema // of the result
+	schema *arrow.Schema // schema of the result
 	spans  []span        // rows for which the condition has not been evaluated yet
-	held   []step        // the next steps to yield
+	held   []step        // steps whose condition has been evaluated, to yield next
 
 	conditionColumns, otherColumns []Column
 	condition, other               *columnReader
@@ -133,7 +133,7 @@ func (r *groupReader) nextStep(ctx context.Context) (st step, err error) {
 	return st, nil
 }
 
-// readStep reads the condition's columns of the next rows, and determines which rows to keep.
+// readStep reads the condition's columns of the next rows and determines which rows to keep.
 func (r *groupReader) readStep(ctx context.Context) (st step, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return st, err
@@ -161,7 +161,7 @@ func (r *groupReader) readStep(ctx context.Context) (st step, err error) {
 	return st, nil
 }
 
-// batch reads the other columns of a step, and returns the rows to keep.
+// batch reads the other columns of a step and returns the rows to keep.
 func (r *groupReader) batch(st *step) (arrow.RecordBatch, error) {
 	kept := st.keptSpan()
 	if err := r.other.seek(kept.from); err != nil {

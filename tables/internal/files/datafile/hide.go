@@ -25,13 +25,13 @@ type Deleted map[string][]uint64
 func (d Deleted) Add(path string, row, limit int64) error {
 	rows, word := d[path], row/64
 	if missing := word + 1 - int64(len(rows)); missing > 0 {
-		if word >= int64(cap(rows)) { // otherwise, the memory is already allocated; adding up the sizes is slow
+		if word >= int64(cap(rows)) { // the bitmap must grow; otherwise, skip adding up the sizes, which is slow
 			size := 8 * missing
 			for _, r := range d {
 				size += 8 * int64(len(r))
 			}
 			if size > limit {
-				return fmt.Errorf("the numbers of the rows to omit need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
+				return fmt.Errorf("the bitmaps of deleted rows need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
 			}
 		}
 		rows = append(rows, make([]uint64, missing)...)
@@ -49,7 +49,7 @@ func (d Deleted) Count(path string) (n int64) {
 	return n
 }
 
-// Hide changes files so that scans omit the deleted rows, and returns them.
+// Hide changes files in place so that scans omit the deleted rows, and returns files.
 func (d Deleted) Hide(files []File) []File {
 	for i, f := range files {
 		if rows := d[f.Path]; rows != nil {
@@ -68,12 +68,12 @@ func (d Deleted) Hide(files []File) []File {
 // WithDeletes returns a copy of f that deletes further rows. mark is like Deletes.MarkDeleted, for the given columns.
 // For rows that f itself deletes, keep is already false.
 func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []bool, columns []arrow.Array) error) File {
-	own := f.Deletes
+	ownDeletes := f.Deletes
 	f.Deletes = func(ctx context.Context) (*Deletes, error) {
 		d := &Deletes{MarkDeleted: func(int64, []bool, []arrow.Array) error { return nil }}
-		if own != nil {
+		if ownDeletes != nil {
 			var err error
-			d, err = own(ctx)
+			d, err = ownDeletes(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -106,7 +106,7 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 	if err != nil {
 		return nil, err
 	}
-	var size atomic.Int64 // of all bitmaps, in bytes
+	var size atomic.Int64 // total size of all bitmaps, in bytes
 	bitmaps := make([][]uint64, len(tasks))
 	files := ToRead(t, tasks)
 	var affected []int // indices of the files that have delete files
@@ -118,7 +118,7 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 	err = parallel.Each(ctx, slices.Values(affected), runtime.GOMAXPROCS(0), func(ctx context.Context, i int) error {
 		deleted := Deleted{} // only for file i, because Deleted is not safe for concurrent use
 		err := scan.Visit(ctx, files[i], nil, func(firstRow int64, keep []bool, _ []arrow.Array) error {
-			counted := int64(len(deleted[files[i].Path]))
+			oldLen := int64(len(deleted[files[i].Path]))
 			for j, kept := range keep {
 				if !kept {
 					if err := deleted.Add(files[i].Path, firstRow+int64(j), maxBytes); err != nil {
@@ -126,8 +126,8 @@ func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask
 					}
 				}
 			}
-			grown := 8 * (int64(len(deleted[files[i].Path])) - counted)
-			if size.Add(grown) > maxBytes || firstRow/8 > maxBytes { // a damaged footer can claim any number of rows
+			growth := 8 * (int64(len(deleted[files[i].Path])) - oldLen)
+			if size.Add(growth) > maxBytes || firstRow/8 > maxBytes { // a damaged footer can claim any number of rows
 				return fmt.Errorf("the bitmaps of deleted rows need more than %d bytes: %w", maxBytes, partd.ErrTooLarge)
 			}
 			return nil

@@ -107,9 +107,9 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunkID) (e
 	return err
 }
 
-// complete returns a file's manifest entry with NaN counts, by field ID, and without invalid bounds. The library's
-// bounds do not cover chunks that have no bounds in the footer because they contain NaN, or because their maximum is
-// too long.
+// complete returns f, a file's manifest entry, with the NaN counts nans, by field ID, and without invalid bounds. The
+// library's bounds do not cover chunks that have no bounds in the footer because they contain NaN, or because their
+// maximum is too long.
 func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64, footer *metadata.FileMetaData) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {
@@ -159,8 +159,8 @@ func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
 	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil
 }
 
-// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value
-// of no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
+// Rebuild returns a builder for a changed copy of a file's manifest entry. An empty partition value may be a nil slice,
+// which the library would write as null, so Rebuild replaces it with an empty slice.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	partition := f.Partition()
 	for id, v := range partition {

@@ -48,8 +48,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// pageStarts returns the index of the first row of each page of a column, or nil if the column is nested or the index
-// is unknown.
+// pageStarts returns the first row of each page of a column, or nil if the column is nested or has no valid page index.
 func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
@@ -77,7 +76,7 @@ func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// pageBounds has the rows of a page, and the bounds of a column's values in it.
+// pageBounds holds the row range of a page and the bounds of its values.
 type pageBounds struct {
 	span
 	filter.Bounds

@@ -25,7 +25,7 @@ type plain struct {
 	nullable bool
 	recycle  bool   // reuse the memory of released columns
 	unread   []byte // unread values in the current page
-	// if file is not nil, the unread values are stored in the file, at next, and pages is nil
+	// if file is not nil, plain reads from it the rest of next and then stored; pages is nil
 	file   io.ReaderAt
 	next   storedValues
 	stored []storedValues
@@ -190,7 +190,7 @@ func (p *plain) close() {
 	}
 }
 
-// recycler allocates Go memory, and reuses large buffers that have been released.
+// recycler allocates Go memory and reuses large buffers that have been released.
 type recycler struct {
 	memory.Allocator
 	buffers [22]sync.Pool // indexed by the base-2 logarithm of the buffer size
@@ -217,7 +217,7 @@ func (r *recycler) Allocate(size int) []byte {
 	return b
 }
 
-// newOrUsed returns a buffer, and reports whether it has been used before. The caller must clear or overwrite a used
+// newOrUsed returns a buffer and reports whether it has been used before. The caller must clear or overwrite a used
 // buffer.
 func (r *recycler) newOrUsed(size int) (b []byte, wasUsed bool) {
 	c := r.class(size)

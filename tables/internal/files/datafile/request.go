@@ -18,7 +18,7 @@ import (
 // Column is a table column to read.
 type Column struct {
 	Field  arrow.Field // the column as scans return it
-	IDs    arrow.Field // Field with field IDs in its metadata, and in that of its nested fields
+	IDs    arrow.Field // Field, with field IDs in its metadata and in that of nested fields
 	Absent arrow.Array // array of length 1 with the value to use for files that lack the column; nil means null
 }
 
@@ -62,7 +62,7 @@ type Scan struct {
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
 	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
-	// is nil, Where decides.
+	// is nil, the scan uses Where.May.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
 	Names    map[int][]string // by field ID: other names of the field, used to find it in files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch
@@ -81,7 +81,7 @@ func (s *Scan) Schema() *arrow.Schema {
 }
 
 // maxAhead limits how many batches of a row group are decoded ahead of the consumer. A row group that this package
-// wrote has no more batches of BatchRows rows.
+// wrote has at most this number of batches of BatchRows rows.
 const maxAhead = 4
 
 // BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.

@@ -1,4 +1,4 @@
-// Package datafile reads and writes a table's Parquet files, and lists the files of a version.
+// Package datafile reads and writes a table's Parquet files, and lists the files of a table version.
 //
 // A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or
 // widened. If a file lacks a column, the column's values are null or its default. If a column has a narrower type in a
@@ -138,7 +138,8 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 	return f.readGroups(ctx, yield)
 }
 
-// readGroups reads the row groups that can match, as readSequentially does.
+// readGroups reads the row groups that can match. Like readSequentially, it returns false if it failed or the consumer
+// stopped.
 func (f *file) readGroups(ctx context.Context, yield func(arrow.RecordBatch, error) bool) bool {
 	for _, g := range f.groups {
 		for b, err := range f.rows(ctx, g) {

@@ -51,7 +51,8 @@ func (s *storedColumn) add(p arrowsafe.Page) {
 	s.pages = append(s.pages, storedValues{p.Offset + levels, size})
 }
 
-// levels returns the length of a page's levels, in bytes. It returns false if the levels mark a null or are long.
+// levels returns the length of a page's levels, in bytes. It returns false if the levels mark a null or are too long to
+// check.
 func (s *storedColumn) levels(p arrowsafe.Page) (length int64, ok bool) {
 	if !s.nullable {
 		return 0, p.Levels <= 0
@@ -71,9 +72,9 @@ func (s *storedColumn) levels(p arrowsafe.Page) (length int64, ok bool) {
 	return start + length, true
 }
 
-// of returns the positions if the pages have the given number of rows, end before the offset end, and all have this
-// format.
-func (s *storedColumn) of(rows, end int64) []storedValues {
+// positions returns the positions of all values. It returns nil unless all pages have this format, hold the given
+// number of rows in total and end before the offset end.
+func (s *storedColumn) positions(rows, end int64) []storedValues {
 	if s.width == 0 || len(s.pages) == 0 {
 		return nil
 	}
@@ -86,7 +87,7 @@ func (s *storedColumn) of(rows, end int64) []storedValues {
 	return slices.Clip(s.pages)
 }
 
-// areOnes reports whether levels, in RLE encoding, are exactly count ones.
+// areOnes reports whether the RLE-encoded levels start with count ones.
 func areOnes(levels []byte, count int64) bool {
 	for count > 0 {
 		header, n := binary.Uvarint(levels)

@@ -91,7 +91,7 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// compareNames orders the files from one commit by the time when they were written. This package names files
+// compareNames orders the files of one commit by write time. This package names files
 // <partition>-<number>-<id>-<count>.parquet. IDs increase with time. Numbers are not padded, so they cannot be compared
 // as text.
 func compareNames(a, b string) int {
@@ -176,8 +176,8 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// UnneededDeletes returns the delete files that apply to no data file of a table except those in replaced. tasks are all
-// of the table's data files.
+// UnneededDeletes returns the delete files that apply to no data file of a table except those in replaced. tasks must
+// contain all of the table's data files.
 func UnneededDeletes(ctx context.Context, t *table.Table, tasks []table.FileScanTask, replaced []iceberg.DataFile) (unneeded []iceberg.DataFile, err error) {
 	paths, kept := Paths(replaced), map[string]bool{}
 	key := func(f iceberg.DataFile) string { // one file can contain the deletion vectors of many data files
@@ -245,7 +245,7 @@ func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows 
 	return rows, err
 }
 
-// withFile opens a file, and calls use to inspect its footer.
+// withFile opens a file and calls use to inspect its footer.
 func withFile(ctx context.Context, t *table.Table, task table.FileScanTask, use func(*file)) error {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {

@@ -38,7 +38,7 @@ func stringDictionaryOf(a arrow.Array) *stringDictionary {
 	return t
 }
 
-// write writes a column in a row group in pages, as a dictionary and codes. a is the column as strings.
+// write writes a dictionary and pages of codes. a is the same column as strings.
 func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, hasPages := writer.(pager)

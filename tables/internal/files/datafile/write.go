@@ -87,7 +87,7 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 // writeForeign writes to other programs' tables with Iceberg's library, which supports partitions and variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows batches.Seq, options ...table.WriteRecordOption) (written []iceberg.DataFile, err error) {
 	files, ok := foreignFiles{hasNaN: &atomic.Bool{}, footers: &sync.Map{}}, false
-	var rowsErr error // a goroutine in the library sets it, and ends before the loop below does
+	var rowsErr error // set by a goroutine in the library, which ends before the loop below does
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			rowsErr = err
@@ -149,7 +149,7 @@ type fileWriter struct {
 	fs            iceio.WriteFileIO
 	id            uuid.UUID
 	locations     table.LocationProvider
-	icebergSchema *iceberg.Schema // the columns to write; prepare gives them the names that they have in files
+	icebergSchema *iceberg.Schema // the columns to write; prepare changes their names to those in files
 	arrowSchema   *arrow.Schema
 
 	groups          rowGroups
@@ -189,7 +189,7 @@ func (w *fileWriter) prepare() (err error) {
 	return err
 }
 
-// add adds the rows of a batch, and releases the batch.
+// add adds the rows of a batch and releases the batch.
 func (w *fileWriter) add(b arrow.RecordBatch) error { return w.groups.add(b, w.flush) }
 
 func (w *fileWriter) flush() (err error) {
