@@ -141,7 +141,7 @@ func TestErrorsNameShuffle(t *testing.T) {
 			f := must.Get(c.feeder.Feed())(t)
 			feeds = append(feeds, f)
 		}
-		checkShuffleError(t, name, c.results(), shuffle.ErrOpenFeeds, "not closed: 5")
+		checkShuffleError(t, name, c.results(), shuffle.ErrOpenFeeds, "still open (5)")
 		for _, f := range feeds {
 			must.Do(t, f.Close())
 		}
