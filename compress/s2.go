@@ -36,8 +36,8 @@ const (
 	s2Length      = 0x88
 	s2HeaderLen   = 4
 	s2ChecksumLen = 4
-	s2Block       = 256 << 10 // maximum bytes of data in a chunk that is written
-	s2MaxBlock    = 1 << 20   // maximum bytes of data in a chunk that is read
+	s2Block       = 256 << 10 // maximum size of the data in a written chunk, in bytes
+	s2MaxBlock    = 1 << 20   // maximum size of the data in a chunk to read, in bytes
 )
 
 func newS2(o *Options, limit int64) (codec, error) {

@@ -240,7 +240,7 @@ func parseIndex(v any) (c Column, err error) {
 	if o == nil || len(o.Args) < 2 {
 		return c, fmt.Errorf("a %s is not an index", pyvalue.Name(v))
 	}
-	if o.Name() == "Index" && len(o.Args) == 5 { // written by Go
+	if o.Name() == "Index" && len(o.Args) == 5 { // written by this package, not by pandas
 		values, err := columnValues(withDtype(o.Args[0], o.Args[1]))
 		return Column{o.Args[3], values}, err
 	}

@@ -37,7 +37,7 @@ type Writer struct {
 	count     ledger.Count
 	buf       []byte
 	entries   []partd.Entry
-	brokenErr error // why Append rejects further batches, or nil
+	brokenErr error // error for further batches; nil if Append accepts them
 	committed bool
 }
 

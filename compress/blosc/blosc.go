@@ -45,7 +45,7 @@ type Shuffle uint8
 const (
 	ByteShuffle Shuffle = iota // the first bytes of all numbers, then their second bytes, and so on
 	BitShuffle                 // the first bits of all numbers, then their second bits, and so on
-	NoShuffle                  // unchanged
+	NoShuffle                  // the numbers stay in order
 )
 
 // Compressor compresses the blocks in a container. The format calls it the codec.

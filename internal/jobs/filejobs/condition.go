@@ -28,7 +28,7 @@ type condition struct {
 	number    aggregate.Number
 	time      where.Time
 	pattern   *where.Pattern
-	in        map[string]bool // for In on text; on other kinds, In is an Or of comparisons
+	in        map[string]bool // values of In if they are text; for other kinds, In becomes an Or of comparisons
 }
 
 type valueKind uint8

@@ -243,7 +243,7 @@ func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 func ShortKey(word uint64, n int) (uint64, bool) {
 	const eachByte = 0x0101010101010101
 	unused := ^uint64(0) << (8 * n)
-	filled := word | unused // of these bytes, only a NUL in the text is zero
+	filled := word | unused // so that only a NUL in the text is a zero byte
 	return word&^unused | EndText<<8<<(8*n), (filled-eachByte)&^filled&(0x80*eachByte) == 0
 }
 

@@ -91,7 +91,7 @@ func (m *inputMerge) add(b *records.Block, r *sortRecord, input int, p *extsort.
 		count := int64(b.FieldCount())
 		m.fieldCount.CompareAndSwap(0, count)
 		if m.fieldCount.Load() != count {
-			b.Fail(fmt.Errorf("the records of this file have another number of fields (%d) than those of another file (%d)", count, m.fieldCount.Load()))
+			b.Fail(fmt.Errorf("the records of this file have %d fields, but those of another file have %d", count, m.fieldCount.Load()))
 			continue
 		}
 		r.buf = r.buf[:0]

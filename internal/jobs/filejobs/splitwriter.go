@@ -99,7 +99,7 @@ func isKeyName(file, ext string) bool {
 		ok = ok && err == nil && n > 1 && strconv.Itoa(n) == number
 	}
 	_, kind := names.Scheme{}.Parse(name)
-	if kind == names.Foreign { // maybe for a file system that ignores case
+	if kind == names.Foreign { // the name may be from a file system that ignores case
 		_, kind = names.Scheme{FoldsCase: true}.Parse(name)
 	}
 	return ok && (kind == names.Short || kind == names.Long)

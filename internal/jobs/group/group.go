@@ -29,7 +29,7 @@ type engine struct {
 	specs           []aggregate.Spec
 	specColumns     []aggregate.Columns // the input columns of each spec
 	fields          []records.Field
-	keyCount        int // number of fields, from the first, that make up the key; the others are values
+	keyCount        int // number of leading fields that make up the key; the others are values
 	valueCount      int
 	program         *aggregate.Program
 	distinctColumns []int // columns with distinct values to count

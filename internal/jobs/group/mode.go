@@ -45,12 +45,12 @@ func (w *worker) sendValues(key []byte, values [][]byte, bare []bool) error {
 
 // countedColumn finds the most frequent value of a column. Equal values must be adjacent.
 type countedColumn struct {
-	values    uint64       // number of values so far
-	runLen    uint64       // number of values in the current run of equal values
-	maxRunLen uint64       // largest runLen so far
-	isJSON    bool         // the first value of the current run is bare JSON (a number or boolean)
-	isMode    bool         // the current value is the mode
-	mode      output.Value // the most frequent value so far
+	valueCount uint64       // number of values so far
+	runLen     uint64       // number of values in the current run of equal values
+	maxRunLen  uint64       // largest runLen so far
+	isJSON     bool         // the first value of the current run is bare JSON (a number or boolean)
+	isMode     bool         // the current value is the mode
+	mode       output.Value // the most frequent value so far
 }
 
 // checkCount compares values, the number of values that aggregate i received from the sorter, with
@@ -85,7 +85,7 @@ func (r *rowBuilder) addModeValue(rec []byte, sameKey bool) error {
 // count counts a value and makes it the mode if it is now more frequent than all earlier
 // values. In JSON, 1 and "1" are the same value; the mode keeps the form that came first.
 func (c *countedColumn) count(v output.Value, sameKey bool) {
-	c.values++
+	c.valueCount++
 	if !sameKey {
 		c.runLen, c.isMode, c.isJSON = 0, false, v.JSON
 	}

@@ -22,14 +22,14 @@ type quantile struct {
 // numberColumn collects one group's numbers from one column, for quantiles. It holds the numbers in
 // memory. If the numbers do not fit, or a float cannot represent one of them, it uses a sorter.
 type numberColumn struct {
-	r      *rowBuilder
-	mem    []byte
-	floats []float64
-	sorter *extsort.Sorter
-	writer *extsort.Writer
-	values uint64
-	text   []byte
-	key    []byte
+	r          *rowBuilder
+	mem        []byte
+	floats     []float64
+	sorter     *extsort.Sorter
+	writer     *extsort.Writer
+	valueCount uint64
+	text       []byte
+	key        []byte
 }
 
 // newNumberColumn returns a column that uses the given memory, in bytes. Its sorter may use twice
@@ -55,7 +55,7 @@ func (c *numberColumn) addFloats(rec []byte) error {
 	}
 	for ; len(rec) > 0; rec = rec[8:] {
 		x := math.Float64frombits(binary.LittleEndian.Uint64(rec))
-		c.values++
+		c.valueCount++
 		switch {
 		case c.sorter != nil:
 			if err := c.sortFloat(x); err != nil {
@@ -65,7 +65,7 @@ func (c *numberColumn) addFloats(rec []byte) error {
 			if err := c.startSorter(); err != nil {
 				return err
 			}
-			c.values--
+			c.valueCount--
 			return c.addFloats(rec)
 		default:
 			c.floats = append(c.floats, x)
@@ -76,7 +76,7 @@ func (c *numberColumn) addFloats(rec []byte) error {
 
 // addWide adds an integer that a float cannot represent exactly.
 func (c *numberColumn) addWide(text []byte) error {
-	c.values++
+	c.valueCount++
 	if c.sorter == nil {
 		if err := c.startSorter(); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (r *rowBuilder) findQuantiles() error {
 			if s.Func != aggregate.Quantile || r.engine.specColumns[k].First != r.engine.quantileColumns[i] {
 				continue
 			}
-			if err := r.checkCount(k, c.values); err != nil {
+			if err := r.checkCount(k, c.valueCount); err != nil {
 				return err
 			}
 			q := &r.quantiles[k]
@@ -167,7 +167,7 @@ func (c *numberColumn) find(quantiles []*quantile) (err error) {
 			remaining, skipped = remaining[i:], skipped+i
 		}
 	}
-	c.floats, c.values = c.floats[:0], 0
+	c.floats, c.valueCount = c.floats[:0], 0
 	return err
 }
 

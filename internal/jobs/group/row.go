@@ -34,7 +34,7 @@ type rowBuilder struct {
 	numbers   []*numberColumn
 	quantiles []quantile     // one for each spec
 	partWords []uint64       // the state that addAggregated is adding
-	written   hashagg.Totals // for verify
+	written   hashagg.Totals // totals of the written rows, for verify
 	rowBytes  int64          // total size of the rows in bytes
 
 	values  []output.Value // the stored values in a record, by column

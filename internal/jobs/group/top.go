@@ -43,9 +43,9 @@ func (t *topWriter) plan(specs []aggregate.Spec) error {
 	if sorts {
 		flag, t.N = "sort", math.MaxInt
 	}
-	var names, known []string // known has the name and the text of each spec
+	var names, knownNames []string // knownNames holds the name and the text of each spec
 	for _, s := range specs {
-		names, known = append(names, s.Name), append(known, s.Name, s.Text)
+		names, knownNames = append(names, s.Name), append(knownNames, s.Name, s.Text)
 		if s.Func == aggregate.List {
 			return filejobs.OptionErrorf("--%s needs rows that fit in memory, but %s can be larger: remove it from --agg", strings.Replace(flag, "sort", "sort-by", 1), s.Text)
 		}
@@ -56,9 +56,9 @@ func (t *topWriter) plan(specs []aggregate.Spec) error {
 			suffix, t.order = filejobs.OrderedField(suffix, nil)
 			name += suffix
 		} else {
-			name, t.order = filejobs.OrderedField(t.By, known)
+			name, t.order = filejobs.OrderedField(t.By, knownNames)
 		}
-		i := slices.Index(known, name)
+		i := slices.Index(knownNames, name)
 		t.byIndex = i / 2
 		if i < 0 || t.order.Numeric {
 			return filejobs.OptionErrorf("--%s-by %q is not an aggregate of --agg%s: use one of %s, and add %s", flag, t.By, textfmt.Hint(name, names), strings.Join(names, ", "), map[string]string{"top": ":asc for the smallest", "sort": ":desc for descending order"}[flag])

@@ -159,7 +159,7 @@ func (r *rowBuilder) fill() error {
 			}
 		case s.Func == aggregate.Mode:
 			mode := &r.modes[slices.Index(g.modeColumns, g.specColumns[i].First)]
-			if err := r.checkCount(i, mode.values); err != nil {
+			if err := r.checkCount(i, mode.valueCount); err != nil {
 				return err
 			}
 			*v = mode.mode

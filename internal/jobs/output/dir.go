@@ -278,7 +278,7 @@ func (d *Dir) publish() error {
 
 func (d *Dir) unlock() {
 	if d.lock != nil {
-		_ = d.lock.Close() // it was only locked
+		_ = d.lock.Close() // ignore the error: nothing was written to it
 	}
 }
 

@@ -21,8 +21,8 @@ type Others uint8
 
 // The values of Others.
 const (
-	KeepOthers   Others = iota // Commit replaces no files, except those of [Dir.Continue]
-	RefuseOthers               // Commit fails if there are such files
+	KeepOthers   Others = iota // Commit replaces only files that were passed to [Dir.Continue]
+	RefuseOthers               // Commit fails if it finds such files
 	RemoveOthers
 )
 
@@ -188,7 +188,7 @@ func finishCommit(dir string, syncDir func(string) error) (hasBegun bool, err er
 	}
 	list, err := os.ReadFile(filepath.Join(commit, commitRemoved))
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, os.RemoveAll(commit) // only its removal remains
+		return true, os.RemoveAll(commit) // except for this removal, the commit is complete
 	}
 	var toRemove []string
 	if err == nil {

@@ -21,9 +21,9 @@ func (l Layout) WholeRecords(data []byte) int {
 
 // wholeCSV implements WholeRecords for CSV, where newlines in quoted fields do not end a record.
 func wholeCSV(data []byte, sep byte) int {
-	from, to := 0, 0 // bounds of the last unquoted text that contains a newline
-	plain := 0       // start of the current unquoted text
-	search := 0      // index from which to search for the next quote
+	from, to := 0, 0   // bounds of the last unquoted text that contains a newline
+	unquotedStart := 0 // start of the current unquoted text
+	search := 0        // index from which to search for the next quote
 	for {
 		q := bytes.IndexByte(data[search:], '"') + search
 		if q < search {
@@ -32,8 +32,8 @@ func wholeCSV(data []byte, sep byte) int {
 			search = q + 1 // a quote within a field is data
 			continue
 		}
-		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
-			from, to = plain, q
+		if bytes.IndexByte(data[unquotedStart:q], '\n') >= 0 {
+			from, to = unquotedStart, q
 		}
 		last := -1
 		if q < len(data) {
@@ -42,7 +42,7 @@ func wholeCSV(data []byte, sep byte) int {
 		if last < 0 {
 			return from + bytes.LastIndexByte(data[from:to], '\n') + 1
 		}
-		plain, search = last+1, last+1
+		unquotedStart, search = last+1, last+1
 	}
 }
 

@@ -19,13 +19,13 @@ const (
 	Blank               // an empty line
 	Bad                 // an invalid record: see Err
 	Broken              // the rest of the file cannot be split: see Err
-	Dropped             // a valid record that the selector drops; only inside this package
+	Dropped             // a valid record that the selector drops; Splitter.Next never returns it
 )
 
 // Splitter splits data into records and their fields. Its results are valid until the next Feed.
 type Splitter struct {
 	Record  []byte   // the record with its line ending, for Data, Header, Blank and Bad
-	Whole   []byte   // for Data: the record after Layout.Ragged has changed it; nil if it is unchanged
+	Whole   []byte   // for Data: the record as changed by Layout.Ragged; nil if it is unchanged
 	Mended  Mended   // number of changed records since the last Feed
 	Values  [][]byte // for Data: the requested fields, in the order of the request; nil for a missing optional field
 	Bare    []bool   // for Data in JSON lines: true for each value that is not a string

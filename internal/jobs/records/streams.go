@@ -22,7 +22,7 @@ func CheckStreams(stdin *os.File, names ...string) error {
 		}
 		info, err := stat()
 		isStream := err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) != 0 && !os.SameFile(info, null)
-		if !isStream && name != Stdin { // opening the file reports an error
+		if !isStream && name != Stdin { // not a stream; if Stat failed, opening the file reports the error
 			continue
 		}
 		for other, otherInfo := range seen {

@@ -52,7 +52,7 @@ type Global struct{ Module, Name string }
 type Object struct {
 	Class any // a Global, or an *Object that stands for the result of a call
 	Args  pyvalue.Tuple
-	State any // nil without state
+	State any // nil if the object has no state
 }
 
 // Call returns an Object that describes a call to a class or a function. Append can write it.
