@@ -56,8 +56,10 @@ func TestCanceledContext(t *testing.T) {
 		"update": func() error {
 			return s.Update(ctx, func(x *tables.Txn) error { return x.Put("b", "t", tabletest.Rows(1), tables.PutAppend, nil) })
 		},
-		"settings":        func() error { return b.Table("t").SetSettings(ctx, tables.Settings{}) },
-		"metadata":        func() error { return b.Table("t").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}, Replace: true}) },
+		"settings": func() error { return b.Table("t").SetSettings(ctx, tables.Settings{}) },
+		"metadata": func() error {
+			return b.Table("t").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}, Replace: true})
+		},
 		"evolve":          func() error { return b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: "s"}) },
 		"snapshot":        func() error { _, err := b.Snapshot(ctx, "again"); return err },
 		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },

@@ -49,7 +49,9 @@ func TestPinnedTable(t *testing.T) {
 		"EditRules": func(t *tables.Table) error {
 			return t.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "r", Kind: "not_null", Column: "n"}}})
 		},
-		"SetMetadata": func(t *tables.Table) error { return t.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"k": "v"}, Replace: true}) },
+		"SetMetadata": func(t *tables.Table) error {
+			return t.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"k": "v"}, Replace: true})
+		},
 		"ChangeMetadata": func(t *tables.Table) error {
 			return t.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"k": "v"}})
 		},

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // Trade is a row. Its fields are the columns.
