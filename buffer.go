@@ -121,7 +121,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 // Unwrap returns the slow store.
 func (b *Buffer) Unwrap() Partd { return b.slow }
 
-// MemoryUsed returns the number of bytes in use, of those that BufferOptions.Memory allows.
+// MemoryUsed returns the memory in use, in bytes, which BufferOptions.Memory limits.
 func (b *Buffer) MemoryUsed() int64 {
 	if b.fast == nil {
 		return 0

@@ -71,7 +71,7 @@ func (n *NumPy[T]) uncacheDtypes(keys []string) {
 	}
 }
 
-// setMissing sets those keys of entries that do not exist yet and passes the values of
+// setMissing sets those keys of entries that do not exist yet. It passes the values of
 // existing keys to check. Another process may set a key at the same time, so setMissing
 // also checks the keys that it has set.
 func (w wrapper) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {

@@ -222,7 +222,7 @@ func arrayPlan(t reflect.Type, forKeys bool) (*plan, error) {
 	return elem.repeated(t.Len(), t.Elem().Size()), nil
 }
 
-// cut reads a length and that many bytes from data and returns the bytes and the rest.
+// cut reads a length and that many bytes from data. It returns the bytes and the rest of data.
 func cut(data []byte) (b, rest []byte, err error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 || n > uint64(len(data)-l) {

@@ -229,7 +229,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 }
 
 // reopen opens a file to read all of it. size is the file's size when it was checked. Close
-// returns an error if the reader reached the end of the file after another number of bytes.
+// returns an error if the reader reached the end of the file before or after size bytes.
 func (in *Inputs) reopen(name string, size int64, encoding string, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -89,7 +89,7 @@ func (w *splitWriter) isKeyFile(file string, isDir bool) bool {
 }
 
 // isKeyName reports whether a split whose files have the extension ext could have written the given file. If ext is "",
-// it rejects names with a period, because these may have an extension.
+// it rejects names with a period, because the period may begin an extension.
 func isKeyName(file, ext string) bool {
 	base, ok := strings.CutSuffix(file, ext)
 	ok = ok && (ext != "" || !strings.Contains(file, "."))

@@ -19,7 +19,7 @@ type TextOptions struct {
 	SkipBad  bool   `json:"skip-bad,omitempty"` // bad records are skipped and counted
 }
 
-// Option is one of the [TextOptions]. Commands have a flag with its name, and requests have such a parameter.
+// Option is one of the [TextOptions]. Commands have a flag with its name, and requests have a parameter.
 type Option struct {
 	Name, Usage string   // Usage has the name of the value in backquotes
 	Suggestions []string // values that shells complete

@@ -16,7 +16,7 @@ type Format uint8
 
 // The formats.
 const (
-	CSV   Format = iota + 1 // RFC 4180; the separator can be any byte, not only a comma
+	CSV   Format = iota + 1 // RFC 4180; the separator need not be a comma
 	TSV                     // fields separated by tabs; quotes are data
 	JSONL                   // one JSON object per line
 	Text                    // fields separated by white space or by a given separator; no header

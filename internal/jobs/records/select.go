@@ -78,7 +78,7 @@ func (b *Block) selectRecord() Kind {
 	return Data
 }
 
-// selectColumns applies the selector to records from to from+k-1 of c: it removes the dropped
+// selectColumns applies the selector to k records of c, starting at index from: it removes the dropped
 // records and cuts the parts of the others. The records begin at index start of the data, and
 // ends.positions[firstEnd] is the end of the first record's first field. If Next
 // must report a record as bad, selectColumns goes back to that record, and ok is false.
