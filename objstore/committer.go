@@ -23,18 +23,18 @@ type committer struct {
 }
 
 // commit adds a record with the given operation and pieces to the log. mu must be held.
-func (m *committer) commit(ctx context.Context, op operation, pieces []*piece) error {
-	if m.lastSeq == 0 && m.nextNumber == 0 {
-		highest, largest, err := m.listLog(ctx, "")
+func (cm *committer) commit(ctx context.Context, op operation, pieces []*piece) error {
+	if cm.lastSeq == 0 && cm.nextNumber == 0 {
+		highest, largest, err := cm.listLog(ctx, "")
 		if err != nil {
 			return err
 		}
 		if largest > 0 {
-			m.nextNumber = highest + 1
+			cm.nextNumber = highest + 1
 		}
 	}
-	r := record{number: m.nextNumber, op: op, writer: m.writer, seq: m.lastSeq + 1}
-	c := &commitment{objects: m.objects, seq: m.lastSeq + 1, number: m.nextNumber}
+	r := record{number: cm.nextNumber, op: op, writer: cm.writer, seq: cm.lastSeq + 1}
+	c := &commitment{objects: cm.objects, seq: cm.lastSeq + 1, number: cm.nextNumber}
 	for _, p := range pieces {
 		r.parts = append(r.parts, p.part)
 		if !p.part.inline && (c.oldestObject.IsZero() || p.createdAt.Before(c.oldestObject)) {
@@ -45,33 +45,33 @@ func (m *committer) commit(ctx context.Context, op operation, pieces []*piece) e
 	if op == opEntries {
 		c.pieceCount = len(pieces)
 	}
-	c.data = r.encode(m.format)
-	m.commitment = c
-	return m.finish(ctx)
+	c.data = r.encode(cm.format)
+	cm.commitment = c
+	return cm.finish(ctx)
 }
 
 // finish continues the current commit until it is certain whether the log contains the record. mu
 // must be held.
-func (m *committer) finish(ctx context.Context) error {
-	if m.brokenErr != nil {
-		return m.brokenErr
+func (cm *committer) finish(ctx context.Context) error {
+	if cm.brokenErr != nil {
+		return cm.brokenErr
 	}
-	for c := m.commitment; c != nil; c = m.commitment {
+	for c := cm.commitment; c != nil; c = cm.commitment {
 		isMine, err := c.attempt(ctx)
 		switch {
 		case errors.Is(err, errTwoWinners):
-			m.commitment, m.brokenErr = nil, err
+			cm.commitment, cm.brokenErr = nil, err
 			return err
 		case err != nil && !c.isUnknown:
-			m.nextNumber, m.commitment = c.number, nil // nothing was created, so a later flush can commit the pieces
+			cm.nextNumber, cm.commitment = c.number, nil // nothing was created, so a later flush can commit the pieces
 			return err
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, objectPath(m.bucket, logName(c.number)), err)
+			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, objectPath(cm.bucket, logName(c.number)), err)
 		case isMine:
-			if err := m.buffer.forget(ctx, c.pieceCount); err != nil {
+			if err := cm.buffer.forget(ctx, c.pieceCount); err != nil {
 				return err
 			}
-			m.lastSeq, m.nextNumber, m.commitment = m.lastSeq+1, c.number+1, nil
+			cm.lastSeq, cm.nextNumber, cm.commitment = cm.lastSeq+1, c.number+1, nil
 		}
 	}
 	return nil

@@ -13,18 +13,18 @@ import (
 // regroup reads an interval of each segment once. It divides the entries by hash into piles in a
 // temporary file. Then it reads the piles one after another and yields their keys.
 func (sc *scanner) regroup(ctx context.Context, iv interval, p pileLayout) (err error) {
-	sp, err := sc.newPileFile(iv, p)
+	pf, err := sc.newPileFile(iv, p)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sp.close()) }()
-	if err := sc.run(ctx, sp.batches(), sp.add); err != nil {
+	defer func() { err = errors.Join(err, pf.close()) }()
+	if err := sc.run(ctx, pf.batches(), pf.add); err != nil {
 		return err
 	}
-	if err := sp.finish(); err != nil {
+	if err := pf.finish(); err != nil {
 		return err
 	}
-	return sc.run(ctx, sp.pileLoads(), sc.emit)
+	return sc.run(ctx, pf.pileLoads(), sc.emit)
 }
 
 // pileFile distributes entries to piles in a temporary file.
@@ -54,61 +54,61 @@ type pile struct {
 }
 
 func (sc *scanner) newPileFile(whole interval, p pileLayout) (*pileFile, error) {
-	sp := &pileFile{interval: whole, sc: sc, blockSize: p.blockSize, step: (whole.hi-whole.lo)/uint64(p.piles) + 1}
-	if err := sc.disk.reserve(p.diskBytes, &sp.reserved); err != nil {
+	pf := &pileFile{interval: whole, sc: sc, blockSize: p.blockSize, step: (whole.hi-whole.lo)/uint64(p.piles) + 1}
+	if err := sc.disk.reserve(p.diskBytes, &pf.reserved); err != nil {
 		return nil, err
 	}
 	err := sc.disk.checkFree(p.diskBytes)
 	if err == nil {
-		sp.slab, err = offheap.Allocate(p.piles * p.blockSize)
+		pf.slab, err = offheap.Allocate(p.piles * p.blockSize)
 	}
 	if err == nil {
-		sp.file, err = spill.Create(sc.disk.temp, "entries of a bucket", max(p.blockSize, 1<<20))
+		pf.file, err = spill.Create(sc.disk.temp, "entries of a bucket", max(p.blockSize, 1<<20))
 		err = sc.disk.fileError(err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, sp.close())
+		return nil, errors.Join(err, pf.close())
 	}
 	for i := range p.piles {
-		lo := whole.lo + uint64(i)*sp.step
-		buf := sp.slab[i*p.blockSize : i*p.blockSize : (i+1)*p.blockSize]
-		hi, isLast := lo+sp.step-1, whole.hi-lo < sp.step
+		lo := whole.lo + uint64(i)*pf.step
+		buf := pf.slab[i*p.blockSize : i*p.blockSize : (i+1)*p.blockSize]
+		hi, isLast := lo+pf.step-1, whole.hi-lo < pf.step
 		if isLast {
 			hi = whole.hi
 		}
-		sp.piles = append(sp.piles, pile{interval: interval{lo, hi}, emptyBuf: buf, buf: buf})
+		pf.piles = append(pf.piles, pile{interval: interval{lo, hi}, emptyBuf: buf, buf: buf})
 		if isLast {
 			break
 		}
 	}
-	return sp, nil
+	return pf, nil
 }
 
-func (sp *pileFile) close() error {
-	offheap.Release(sp.slab)
-	sp.sc.disk.used.Add(-sp.reserved)
-	return sp.file.Close()
+func (pf *pileFile) close() error {
+	offheap.Release(pf.slab)
+	pf.sc.disk.used.Add(-pf.reserved)
+	return pf.file.Close()
 }
 
 // batches returns a function that returns the next batch to read from the bucket, in log order. A
 // batch contains all entries that one or more segments have in the interval, or, if a single
 // segment has too many, some of that segment's entries.
-func (sp *pileFile) batches() func() *pass {
-	sc, limit := sp.sc, sp.sc.batchBytes()
-	nextSegment, startHash := 0, sp.lo
+func (pf *pileFile) batches() func() *pass {
+	sc, limit := pf.sc, pf.sc.batchBytes()
+	nextSegment, startHash := 0, pf.lo
 	return func() *pass {
 		first, bytes := nextSegment, int64(0)
-		for nextSegment < len(sc.view.segments) && (nextSegment == first || startHash == sp.lo) {
-			n, _ := sc.view.segments[nextSegment].weight(interval{startHash, sp.hi})
+		for nextSegment < len(sc.view.segments) && (nextSegment == first || startHash == pf.lo) {
+			n, _ := sc.view.segments[nextSegment].weight(interval{startHash, pf.hi})
 			if bytes+n > limit {
 				break
 			}
 			bytes += n
 			nextSegment++
 		}
-		iv := interval{startHash, sp.hi}
+		iv := interval{startHash, pf.hi}
 		end := nextSegment
-		startHash = sp.lo
+		startHash = pf.lo
 		if end == len(sc.view.segments) && end == first {
 			return nil
 		}
@@ -130,7 +130,7 @@ func (sp *pileFile) batches() func() *pass {
 		if bytes > limit { // a single hash range exceeds the limit
 			return &pass{stream: func(ctx context.Context) error {
 				return sc.eachEntryOf(ctx, first, iv, func(number int, e *segment.Entry, hash uint64) error {
-					return sp.put(int32(number), hash, e.Raw)
+					return pf.put(int32(number), hash, e.Raw)
 				})
 			}}
 		}
@@ -138,7 +138,7 @@ func (sp *pileFile) batches() func() *pass {
 	}
 }
 
-func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
+func (pf *pileFile) add(ctx context.Context, l *loadedInterval) error {
 	for _, sec := range l.sections {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
@@ -146,12 +146,12 @@ func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
 		for off := 0; off < len(sec.entries); {
 			p, err := parseEntry(sec.entries, off)
 			if err != nil {
-				g := sp.sc.view.segments[sec.segment]
+				g := pf.sc.view.segments[sec.segment]
 				first, _ := g.rangesOf(l.interval)
 				return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
 			}
-			if hash := sp.sc.groups.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
-				if err := sp.put(sec.segment, hash, sec.entries[off:p.end]); err != nil {
+			if hash := pf.sc.groups.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
+				if err := pf.put(sec.segment, hash, sec.entries[off:p.end]); err != nil {
 					return err
 				}
 			}
@@ -161,10 +161,10 @@ func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
 	return nil
 }
 
-func (sp *pileFile) put(number int32, hash uint64, entry []byte) error {
-	p := &sp.piles[(hash-sp.lo)/sp.step]
-	if len(p.buf)+sectionHead+len(entry) > sp.blockSize {
-		if err := sp.flush(p); err != nil {
+func (pf *pileFile) put(number int32, hash uint64, entry []byte) error {
+	p := &pf.piles[(hash-pf.lo)/pf.step]
+	if len(p.buf)+sectionHead+len(entry) > pf.blockSize {
+		if err := pf.flush(p); err != nil {
 			return err
 		}
 	}
@@ -186,60 +186,60 @@ func (p *pile) endSection() {
 	}
 }
 
-func (sp *pileFile) flush(p *pile) error {
+func (pf *pileFile) flush(p *pile) error {
 	n := len(p.buf)
 	if n == 0 {
 		return nil
 	}
 	p.endSection()
-	sp.written += int64(n)
-	if sp.written > sp.reserved {
-		if err := sp.sc.disk.reserve(sp.written-sp.reserved, &sp.reserved); err != nil {
+	pf.written += int64(n)
+	if pf.written > pf.reserved {
+		if err := pf.sc.disk.reserve(pf.written-pf.reserved, &pf.reserved); err != nil {
 			return err
 		}
 	}
-	if err := sp.file.Room(n); err != nil {
-		return sp.sc.disk.fileError(err)
+	if err := pf.file.Room(n); err != nil {
+		return pf.sc.disk.fileError(err)
 	}
-	sp.file.Buf = append(sp.file.Buf, p.buf...)
-	sp.file.End()
-	p.blocks = append(p.blocks, int32(sp.file.Blocks()-1))
+	pf.file.Buf = append(pf.file.Buf, p.buf...)
+	pf.file.End()
+	p.blocks = append(p.blocks, int32(pf.file.Blocks()-1))
 	p.bytes += int64(n)
 	p.buf = p.emptyBuf
 	return nil
 }
 
-func (sp *pileFile) finish() error {
-	for i := range sp.piles {
-		if err := sp.flush(&sp.piles[i]); err != nil {
+func (pf *pileFile) finish() error {
+	for i := range pf.piles {
+		if err := pf.flush(&pf.piles[i]); err != nil {
 			return err
 		}
 	}
-	offheap.Release(sp.slab)
-	sp.slab = nil
-	return sp.sc.disk.fileError(sp.file.Finish())
+	offheap.Release(pf.slab)
+	pf.slab = nil
+	return pf.sc.disk.fileError(pf.file.Finish())
 }
 
 // pileLoads returns a function that returns the pass for the next pile.
-func (sp *pileFile) pileLoads() func() *pass {
+func (pf *pileFile) pileLoads() func() *pass {
 	next := 0
 	return func() *pass {
-		for next < len(sp.piles) {
-			p := &sp.piles[next]
+		for next < len(pf.piles) {
+			p := &pf.piles[next]
 			next++
 			switch weight := p.bytes + p.bytes/8 + p.entries*entryOverhead + p.sections*sectionMemory; {
 			case weight == 0:
-			case weight > sp.sc.budget:
-				return &pass{stream: func(ctx context.Context) error { return sp.sc.scanWide(ctx, sp.source(p), p.interval) }}
+			case weight > pf.sc.budget:
+				return &pass{stream: func(ctx context.Context) error { return pf.sc.scanWide(ctx, pf.source(p), p.interval) }}
 			default:
-				return &pass{load: func(context.Context) *loadedInterval { return sp.load(p) }}
+				return &pass{load: func(context.Context) *loadedInterval { return pf.load(p) }}
 			}
 		}
 		return nil
 	}
 }
 
-func (sp *pileFile) load(p *pile) *loadedInterval {
+func (pf *pileFile) load(p *pile) *loadedInterval {
 	l := &loadedInterval{interval: p.interval, sections: make([]section, 0, p.sections)}
 	l.arena, l.err = offheap.Allocate(int(p.bytes))
 	if l.err != nil {
@@ -247,9 +247,9 @@ func (sp *pileFile) load(p *pile) *loadedInterval {
 	}
 	off := 0
 	for _, n := range p.blocks {
-		b, err := sp.file.Read(l.arena[off:], int(n), 1)
+		b, err := pf.file.Read(l.arena[off:], int(n), 1)
 		if err != nil {
-			l.err = sp.sc.disk.fileError(err)
+			l.err = pf.sc.disk.fileError(err)
 			return l
 		}
 		for s := range sections(b) {
@@ -276,7 +276,7 @@ func sections(b []byte) func(yield func(section) bool) {
 }
 
 // source returns a source that reads a pile from the file, without loading all of it.
-func (sp *pileFile) source(p *pile) source {
+func (pf *pileFile) source(p *pile) source {
 	return func(ctx context.Context, iv interval, f entryFunc) error {
 		var buf []byte
 		for _, n := range p.blocks {
@@ -284,13 +284,13 @@ func (sp *pileFile) source(p *pile) source {
 				return canceled.Err(ctx)
 			}
 			var err error
-			buf, err = sp.file.Read(buf, int(n), 1)
+			buf, err = pf.file.Read(buf, int(n), 1)
 			if err != nil {
-				return sp.sc.disk.fileError(err)
+				return pf.sc.disk.fileError(err)
 			}
 			for s := range sections(buf) {
 				err = segment.EachEntry(&segment.BlockList{Blocks: [][]byte{s.entries}}, func(e *segment.Entry) error {
-					if hash := sp.sc.groups.format.HashBytes(e.Key); iv.contains(hash) {
+					if hash := pf.sc.groups.format.HashBytes(e.Key); iv.contains(hash) {
 						return f(int(s.segment), e, hash)
 					}
 					return nil

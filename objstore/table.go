@@ -24,7 +24,7 @@ type tableRef struct {
 }
 
 const (
-	maxBits = 14 // a segment has at most 1<<maxBits hash ranges
+	maxBits = 14 // a segment's entries are divided by key hash into at most 1<<maxBits hash ranges
 	// bytesPerRef is the number of arena bytes for each tableRef. If entries are shorter on average, a
 	// table is full before its arena is.
 	bytesPerRef = 48
@@ -68,7 +68,7 @@ func cost(keyLen, valueLen int) (entries int, bytes int64) {
 // add appends an entry, which must fit.
 func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []byte) {
 	b := segment.AppendEntryHead(t.arena[t.used:t.used:len(t.arena)], kind, key, len(value))
-	hashStart := 1 // the ledger's checksum excludes the first field, the value's length, which is a varint
+	hashStart := 1 // skip the first field, the varint of the value's length: the ledger's checksum excludes it
 	for b[hashStart-1] >= 0x80 {
 		hashStart++
 	}

@@ -116,14 +116,14 @@ func applyWrongNumbers(e *env) {
 	e.expectRejected(tagOf(2, 5), op, partd.ErrSessionGap)
 	e.expectRejected(tagOf(0, 5), op, nil)
 	e.expectRejected(partd.Tag{Number: 1}, op, nil)
-	e.want("operations with wrong numbers", nil)
+	e.expectModel("operations with wrong numbers", nil)
 	e.expectApply(tagOf(1, 5), op, true)
 	e.expectRejected(tagOf(1, 6), op, partd.ErrSessionReused)
 	e.expectRejected(tagOf(3, 5), op, partd.ErrSessionGap)
 	e.expectRejected(tagOf(1<<63, 5), op, partd.ErrSessionGap)
 	e.expectApply(tagOf(2, 5), op, true) // not a repetition of operation 1, although the CRC is the same
 	e.expectApply(tagOf(1, 5), op, false)
-	e.want("after two operations and some with wrong numbers", model{"a": "xx"})
+	e.expectModel("after two operations and some with wrong numbers", model{"a": "xx"})
 }
 
 // applyInvalid applies invalid operations. Afterwards, a valid operation must be able to use their number.
@@ -140,9 +140,9 @@ func applyInvalid(e *env) {
 	if applied, err := partd.Apply(cancelledContext(e.ctx), e.store, tag, appendOp("a", "1")); applied || !isCancelledError(err) {
 		e.Fatalf("Apply with a cancelled context returned %v, %v", applied, err)
 	}
-	e.want("after rejected operations", nil)
+	e.expectModel("after rejected operations", nil)
 	e.expectApply(tag, appendOp("a", "1"), true)
-	e.want("an operation after rejected ones", model{"a": "1"})
+	e.expectModel("an operation after rejected ones", model{"a": "1"})
 }
 
 func applyExpired(e *env) {
@@ -160,7 +160,7 @@ func applyExpired(e *env) {
 	if reissued := e.newSession(); reissued == session {
 		e.Fatalf("session %d was issued again", session)
 	}
-	e.want("operations of ended sessions", model{"a": "1"})
+	e.expectModel("operations of ended sessions", model{"a": "1"})
 }
 
 func applyDrop(e *env) {
@@ -168,11 +168,11 @@ func applyDrop(e *env) {
 	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
 	e.drop()
 	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), false)
-	e.want("Drop keeps sessions, so a late retry is recognized", nil)
+	e.expectModel("Drop keeps sessions, so a late retry is recognized", nil)
 	e.expectApply(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, true)
 	e.append(entry("b", "1"))
 	e.expectApply(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, false)
-	e.want("the retry of a Drop must not remove newer data", model{"b": "1"})
+	e.expectModel("the retry of a Drop must not remove newer data", model{"b": "1"})
 }
 
 // applySessions applies operations in many sessions in turn.
@@ -196,7 +196,7 @@ func applySessions(e *env) {
 			want += piece
 		}
 	}
-	e.want("sessions do not affect each other", model{"a": want})
+	e.expectModel("sessions do not affect each other", model{"a": want})
 }
 
 // concurrentApplyOfOneNumber calls Apply with the same operation in several goroutines at once.
@@ -207,7 +207,7 @@ func concurrentApplyOfOneNumber(e *env) {
 	for number := range uint64(20) {
 		piece := fmt.Sprint(number, " ")
 		var appliedCount atomic.Int64
-		e.concurrently(numbered(clients, func(int) error {
+		e.concurrently(indexedCalls(clients, func(int) error {
 			applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
 			if applied {
 				appliedCount.Add(1)
@@ -219,7 +219,7 @@ func concurrentApplyOfOneNumber(e *env) {
 			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", clients, number+1, n)
 		}
 	}
-	e.want("operations sent several times concurrently", model{"a": want})
+	e.expectModel("operations sent several times concurrently", model{"a": want})
 }
 
 // concurrentApply appends to the same keys in many sessions at once. Each session repeats each
@@ -227,7 +227,7 @@ func concurrentApplyOfOneNumber(e *env) {
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)
-	e.concurrently(numbered(clients, func(c int) error {
+	e.concurrently(indexedCalls(clients, func(c int) error {
 		session, err := applier.NewSession(e.ctx)
 		if err != nil {
 			return err
@@ -286,5 +286,5 @@ func applyReopen(e *env) {
 	e.append(entry("b", "1"))
 	e.reopen()
 	e.expectApply(tag, partd.Operation{Change: partd.ChangeDrop}, false)
-	e.want("retries after reopening", model{"b": "1"})
+	e.expectModel("retries after reopening", model{"b": "1"})
 }

@@ -86,7 +86,7 @@ func newAppenders(e *env) ([]*appender, []func() error) {
 	for w := range appenders {
 		appenders[w] = &appender{e: e, writer: w, clock: &clock, spans: map[keyedPiece]span{}}
 	}
-	return appenders, inWriters(func(w int) error { return appenders[w].run() })
+	return appenders, writerCalls(func(w int) error { return appenders[w].run() })
 }
 
 // checkAppenders checks the store after all appenders have finished. The store must contain every
@@ -214,7 +214,7 @@ func (e *env) scanReader() func() error {
 // appendToNewKeys appends to each new key in several goroutines at once.
 func appendToNewKeys(e *env) {
 	keys := numberedKeys(300)
-	e.concurrently(inWriters(func(w int) error {
+	e.concurrently(writerCalls(func(w int) error {
 		for _, k := range keys {
 			if err := e.store.Append(e.ctx, piece{w, 0}.entry(k)); err != nil {
 				return fmt.Errorf("append: %w", err)

@@ -155,9 +155,9 @@ func (e *env) check(label string) {
 	e.must(label, compare(e.ctx, e.store, e.suite.can, e.model))
 }
 
-// want replaces the model with m, after changes that were not made with the methods of e, and then
+// expectModel replaces the model with m, after changes that were not made with the methods of e, and then
 // checks the store's content.
-func (e *env) want(label string, m model) {
+func (e *env) expectModel(label string, m model) {
 	e.Helper()
 	e.model = model{}
 	maps.Copy(e.model, m)
@@ -313,8 +313,8 @@ func runAll(fs []func() error) error {
 	return errors.Join(errs...)
 }
 
-// numbered returns n functions; function i calls run(i).
-func numbered(n int, run func(i int) error) []func() error {
+// indexedCalls returns n functions; function i calls run(i).
+func indexedCalls(n int, run func(i int) error) []func() error {
 	fs := make([]func() error, n)
 	for i := range fs {
 		fs[i] = func() error { return run(i) }
@@ -322,7 +322,7 @@ func numbered(n int, run func(i int) error) []func() error {
 	return fs
 }
 
-func inWriters(run func(w int) error) []func() error { return numbered(writers, run) }
+func writerCalls(run func(w int) error) []func() error { return indexedCalls(writers, run) }
 
 // whileRunning runs writers concurrently, and each reader repeatedly until the writers have finished.
 func (e *env) whileRunning(writers []func() error, readers ...func() error) {

@@ -46,7 +46,7 @@ func concurrentDrop(e *env) {
 		}
 		return entries
 	}
-	appenders := inWriters(func(w int) error {
+	appenders := writerCalls(func(w int) error {
 		for n := 0; !stopped.Load(); {
 			if int64(n) == allowed.Load() {
 				time.Sleep(20 * time.Microsecond)
@@ -96,7 +96,7 @@ func concurrentSetOnce(e *env) {
 		key := fmt.Sprintf("once %d", round)
 		var mu sync.Mutex
 		seen := map[string]bool{}
-		e.concurrently(inWriters(func(w int) error {
+		e.concurrently(writerCalls(func(w int) error {
 			if err := partd.SetOnce(e.ctx, e.store, key, piece{w, round}.bytes()); err != nil {
 				return fmt.Errorf("set once: %w", err)
 			}
@@ -137,7 +137,7 @@ func concurrentSet(e *env) {
 		}
 		return nil
 	}
-	e.whileRunning(inWriters(func(w int) error {
+	e.whileRunning(writerCalls(func(w int) error {
 		for n := range 60 {
 			var err error
 			if w%2 == 0 {
@@ -184,7 +184,7 @@ func concurrentPop(e *env) {
 		}
 		return nil
 	}
-	e.whileRunning(inWriters(func(w int) error {
+	e.whileRunning(writerCalls(func(w int) error {
 		for n := range appendsPerWriter {
 			p := piece{w, n}
 			if err := e.store.Append(e.ctx, p.entry(keys[0]), p.entry(keys[1])); err != nil {
@@ -213,7 +213,7 @@ func concurrentPopOfOneValue(e *env) {
 		e.must("Append", e.store.Append(e.ctx, entry("a", want)))
 		var popped [writers]string
 		e.withTimeout("Pop", func() error {
-			return runAll(inWriters(func(w int) error {
+			return runAll(writerCalls(func(w int) error {
 				values, err := partd.Pop(e.ctx, e.store, "a")
 				if err == nil {
 					popped[w] = string(values[0])
@@ -234,7 +234,7 @@ func concurrentPopOfOneValue(e *env) {
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)
-	runs := inWriters(func(w int) error {
+	runs := writerCalls(func(w int) error {
 		for n := range 20_000 {
 			if n > 1000 {
 				// Slow down, so that even a fast store still has appends to do when Close runs.

@@ -13,9 +13,9 @@ func nilIsEmpty(e *env) {
 	e.check("a nil value changes nothing")
 	if e.suite.can[CanSet] {
 		e.must("Set", partd.Set(e.ctx, e.store, "b", nil))
-		e.want("Set to nil sets an empty value", model{"b": ""})
+		e.expectModel("Set to nil sets an empty value", model{"b": ""})
 		e.must("SetOnce", partd.SetOnce(e.ctx, e.store, "c", nil))
-		e.want("SetOnce to nil sets an empty value", model{"b": "", "c": ""})
+		e.expectModel("SetOnce to nil sets an empty value", model{"b": "", "c": ""})
 	}
 }
 

@@ -56,13 +56,13 @@ func compare(rounds int, filter string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		o, p := program.MedianOf(results[0], result.rate), program.MedianOf(results[1], result.rate)
+		ourRate, peerRate := program.MedianOf(results[0], result.rate), program.MedianOf(results[1], result.rate)
 		rss := slices.MaxFunc(results[0], func(a, b result) int { return cmp.Compare(a.rss, b.rss) }).rss / 1000
-		peer, ratio := fmt.Sprintf("%.3f", p), fmt.Sprintf("%.1f", o/p)
-		if p == 0 {
+		peer, ratio := fmt.Sprintf("%.3f", peerRate), fmt.Sprintf("%.1f", ourRate/peerRate)
+		if peerRate == 0 {
 			peer, ratio = "absent", "-"
 		}
-		fmt.Fprintf(w, "%s\t%.2f\t%.0f\t%.0f\t%s\t%s\t%s\t%s\n", r.name, o, o*entryBytes, rss, r.peer, peer, ratio, r.target)
+		fmt.Fprintf(w, "%s\t%.2f\t%.0f\t%.0f\t%s\t%s\t%s\t%s\n", r.name, ourRate, ourRate*entryBytes, rss, r.peer, peer, ratio, r.target)
 	}
 	return w.Flush()
 }

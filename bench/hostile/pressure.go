@@ -97,7 +97,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
-	idle, _, _ := procs.Memory(p.Pid()) // if this fails, the later call of Memory fails too, and its error is checked
+	idle, _, _ := procs.Memory(p.Pid()) // no check: if this call fails, the later call of Memory also fails, and its error is checked
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var attackers, honest sync.WaitGroup

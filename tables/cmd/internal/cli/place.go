@@ -299,7 +299,7 @@ func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter
 	return nil
 }
 
-func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
+func (p location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
 	const (
 		maxNames = 1000
 		timeout  = time.Second
@@ -308,8 +308,8 @@ func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) 
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
 	if env.Apply(cmd) == nil {
-		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, offer the names found so far
-			return forEachTable(ctx, s, tables.Buckets{*l.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
+		_ = p.withBackend(ctx, false, func(s backend) error { // after an error, offer the names found so far
+			return forEachTable(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
 					names = append(names, info.Name)
 				}
