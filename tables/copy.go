@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow/util"
-
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
@@ -253,18 +251,7 @@ func sumRows(ctx context.Context, t *tableReader, at At) (*content.RowSum, error
 		return nil, err
 	}
 	r, err := t.scan(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	sum := new(content.RowSum)
-	for r.Next() {
-		sum.Add(r.RecordBatch())
-		if err := content.Count(ctx, util.TotalRecordSize(r.RecordBatch())); err != nil {
-			return nil, err
-		}
-	}
-	return sum, r.Err()
+	return content.SumRows(ctx, r, err)
 }
 
 // passOrigins records the source's origins, and the given IDs, in the destination, which has received all the source's

@@ -101,12 +101,13 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {
-		sourceSum, err = content.SumRows(r, nil)
+		sourceSum, err = content.SumRows(ctx, r, nil)
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	tableSum, err := content.SumRows(s.Scan(ctx, src.bucket, src.name, nil, nil))
+	r, err = s.Scan(ctx, src.bucket, src.name, nil, nil)
+	tableSum, err := content.SumRows(ctx, r, err)
 	switch {
 	case err != nil:
 		return "", nil, err

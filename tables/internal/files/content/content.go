@@ -17,6 +17,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
 	"github.com/apache/arrow-go/v18/parquet"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	"github.com/apache/iceberg-go"
@@ -175,8 +176,9 @@ type RowSum struct {
 	buf    []byte
 }
 
-// SumRows returns the checksum of a reader's rows, and releases the reader. If err is not nil, SumRows returns it.
-func SumRows(r array.RecordReader, err error) (*RowSum, error) {
+// SumRows returns the checksum of a reader's rows, and releases the reader. It counts their bytes in the meter of ctx. If
+// err is not nil, SumRows returns it.
+func SumRows(ctx context.Context, r array.RecordReader, err error) (*RowSum, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +186,9 @@ func SumRows(r array.RecordReader, err error) (*RowSum, error) {
 	s := &RowSum{}
 	for r.Next() {
 		s.Add(r.RecordBatch())
+		if err := Count(ctx, util.TotalRecordSize(r.RecordBatch())); err != nil {
+			return nil, err
+		}
 	}
 	return s, r.Err()
 }
