@@ -166,16 +166,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			return nil, &Error{batch.ColumnName(i), err}
 		}
 	}
-	columns := make([]arrow.Array, 0, len(c.sourceIndices))
-	defer func() { take.Release(columns) }()
-	for i := range c.sourceIndices {
-		a, err := c.column(batch, i)
-		if err != nil {
-			return nil, err
-		}
-		columns = append(columns, a)
-	}
-	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
+	return take.NewBatch(c.To, batch.NumRows(), func(i int) (arrow.Array, error) { return c.column(batch, i) })
 }
 
 // column returns column i of the table for a batch: the batch's column, converted, or default values or nulls if the
@@ -259,22 +250,18 @@ func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
 
 // CastSQL converts a query's rows to the given schema, or returns an [Error] if a value does not fit.
 func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, 0, batch.NumCols())
-	defer func() { take.Release(columns) }()
-	for i, a := range batch.Columns() {
-		typ := to.Field(i).Type
-		if arrow.TypeEqual(a.DataType(), typ) {
+	return take.NewBatch(to, batch.NumRows(), func(i int) (arrow.Array, error) {
+		a, f := batch.Column(i), to.Field(i)
+		if arrow.TypeEqual(a.DataType(), f.Type) {
 			a.Retain()
-		} else {
-			var err error
-			a, err = convertExactly(a, typ)
-			if err != nil {
-				return nil, &Error{to.Field(i).Name, err}
-			}
+			return a, nil
 		}
-		columns = append(columns, a)
-	}
-	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
+		converted, err := convertExactly(a, f.Type)
+		if err != nil {
+			return nil, &Error{f.Name, err}
+		}
+		return converted, nil
+	})
 }
 
 // CastStored converts a batch that was stored with an older schema to the given schema. initial has the columns' values

@@ -29,15 +29,26 @@ func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 	return MakeBatch(batch.Schema(), int64(len(indices)), func(i int) (arrow.Array, error) { return Rows(batch.Column(i), indices) })
 }
 
-// MakeBatch returns a batch whose columns come from the function column. It releases these columns. The caller must
-// release the result.
+// MakeBatch is like NewBatch, but adds the column's name to an error.
 func MakeBatch(s *arrow.Schema, rows int64, column func(i int) (arrow.Array, error)) (arrow.RecordBatch, error) {
+	return NewBatch(s, rows, func(i int) (arrow.Array, error) {
+		a, err := column(i)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", s.Field(i).Name, err)
+		}
+		return a, nil
+	})
+}
+
+// NewBatch returns a batch whose columns come from the function column. It releases these columns. The caller must
+// release the result.
+func NewBatch(s *arrow.Schema, rows int64, column func(i int) (arrow.Array, error)) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, 0, s.NumFields())
 	defer func() { Release(columns) }()
 	for i := range s.NumFields() {
 		a, err := column(i)
 		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", s.Field(i).Name, err)
+			return nil, err
 		}
 		columns = append(columns, a)
 	}

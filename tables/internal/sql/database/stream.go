@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -165,12 +166,12 @@ func checkRange(a arrow.Array) error {
 
 // convertHugeInts converts a batch to the result's schema, where int64 replaces 128-bit integers.
 func convertHugeInts(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, len(batch.Columns()))
-	for i, c := range batch.Columns() {
+	return take.NewBatch(schema, batch.NumRows(), func(i int) (arrow.Array, error) {
+		c := batch.Column(i)
 		decimals, ok := c.(*array.Decimal128)
 		if !ok || schema.Field(i).Type.ID() != arrow.INT64 {
-			columns[i] = c
-			continue
+			c.Retain()
+			return c, nil
 		}
 		b := array.NewInt64Builder(memory.DefaultAllocator)
 		defer b.Release()
@@ -186,8 +187,6 @@ func convertHugeInts(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.Recor
 				b.Append(int64(v.LowBits()))
 			}
 		}
-		columns[i] = b.NewArray()
-		defer columns[i].Release()
-	}
-	return array.NewRecordBatch(schema, columns, batch.NumRows()), nil
+		return b.NewArray(), nil
+	})
 }
