@@ -35,7 +35,7 @@ func (s *Store) flushThen(ctx context.Context, change func() error) error {
 }
 
 // flush uploads and commits all buffered entries. If final is true, flush repeats this until nothing
-// is pending, and then closes the store and frees its tables. committer.mu must be held.
+// is pending; it then closes the store and frees its tables. committer.mu must be held.
 func (s *Store) flush(ctx context.Context, final bool) error {
 	if s.closed.Load() {
 		return partd.ErrClosed

@@ -1,5 +1,5 @@
 // Package tablestest helps to test code that uses tables: it opens a store for one test,
-// puts rows written as JSON, and compares the rows of a table with the expected ones.
+// puts rows written as JSON and compares the rows of a table with the expected ones.
 //
 //	s := tablestest.Open(t, nil)
 //	tablestest.Put(t, s.Bucket(""), "trades", columns, `[{"sym":"A","price":1.5}]`)

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// test is a measurement test.
+// test is a test that was measured.
 type test struct {
 	dir, name string
 	lines     int
@@ -21,7 +21,7 @@ type test struct {
 	keep      string // why it must stay; "" for a candidate
 }
 
-// readTests returns all measurement tests and marks those that must stay.
+// readTests returns all measured tests and marks those that must stay.
 func readTests(root, state string) (tests []*test, err error) {
 	named, err := namedTests(root)
 	if err != nil {
@@ -145,7 +145,7 @@ func startsProcess(sources map[string]*function, name string, seen map[string]bo
 	return s.startsProcesses || slices.ContainsFunc(s.uses, func(used string) bool { return startsProcess(sources, used, seen) })
 }
 
-// candidates returns tests that can be removed together: other tests still cover each block of the product.
+// candidates returns tests that can be removed together: other tests still cover each block of the product code.
 // It tries long tests first, because their removal saves most.
 func candidates(tests []*test) (removable []*test) {
 	times := map[string]int{}
