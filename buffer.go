@@ -90,7 +90,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	b.budget = bufferBudget{index: index, fast: fast, memory: memory}
 	b.flusher = bufferFlusher{pins: pins, mover: &b.mover, budget: &b.budget, log: b.log}
 	b.admission = bufferAdmission{pins: pins, budget: &b.budget, flusher: &b.flusher, moveSize: moveSize}
-	var empty []string
+	var emptyKeys []string
 	for info, err := range Keys(ctx, fast) {
 		if errors.Is(err, errors.ErrUnsupported) {
 			break
@@ -99,7 +99,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 			return fail(fmt.Errorf("listing the keys of the fast store: %w", err))
 		}
 		if info.Size == 0 {
-			empty = append(empty, info.Key)
+			emptyKeys = append(emptyKeys, info.Key)
 			continue
 		}
 		id := index.Insert(keymap.Hash(index.seed, info.Key), info.Key)
@@ -107,7 +107,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		index.bytes += info.Size
 	}
 	// The index cannot represent a key with an empty value, so move such keys to the slow store.
-	for _, key := range empty {
+	for _, key := range emptyKeys {
 		if err := SetOnce(ctx, slow, key, nil); err != nil {
 			return fail(fmt.Errorf("moving a key with an empty value to the slow store: %w", err))
 		}

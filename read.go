@@ -152,10 +152,10 @@ func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chu
 // the chunks of the second iterator.
 func unlessUnsupported(chunks, fallback iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		begun, unsupported := false, false
+		hasBegun, unsupported := false, false
 		chunks(func(c Chunk, err error) bool {
-			unsupported = err != nil && !begun && errors.Is(err, errors.ErrUnsupported)
-			begun = true
+			unsupported = err != nil && !hasBegun && errors.Is(err, errors.ErrUnsupported)
+			hasBegun = true
 			return !unsupported && yield(c, err)
 		})
 		if unsupported {

@@ -26,8 +26,8 @@ type codec interface {
 	// total is the size of the compressed piece.
 	measure(header []byte, total int64) (int64, error)
 	// stream returns a reader that decompresses the piece in parts, or nil if the codec
-	// can only decompress whole pieces. claimed is the result of measure.
-	stream(p *piece, claimed int64) (io.ReadCloser, error)
+	// can only decompress whole pieces. claimedSize is the result of measure.
+	stream(p *piece, claimedSize int64) (io.ReadCloser, error)
 }
 
 // wholeOnly is embedded by codecs that can only decompress whole pieces.
@@ -47,8 +47,8 @@ var (
 	errEmpty    = errors.New("the piece is empty")
 )
 
-func wrongSizeError(size, claimed int64) error {
-	return fmt.Errorf("the data decompresses to %d bytes, but its header claims %d", size, claimed)
+func wrongSizeError(size, claimedSize int64) error {
+	return fmt.Errorf("the data decompresses to %d bytes, but its header claims %d", size, claimedSize)
 }
 
 // checkClaim returns n, the decompressed length that the header of a piece claims. It returns

@@ -192,9 +192,9 @@ func (r *valueReader) openPiece() error {
 	if err := r.nextPiece(); err != nil {
 		return err
 	}
-	claimed, err := r.piece.measure(r.store.codec)
+	claimedSize, err := r.piece.measure(r.store.codec)
 	if err == nil {
-		r.stream, err = r.store.codec.stream(&r.piece, claimed)
+		r.stream, err = r.store.codec.stream(&r.piece, claimedSize)
 	}
 	if err != nil {
 		return r.readError(err)

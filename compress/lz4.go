@@ -64,11 +64,11 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *lz4Codec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
-	claimed, err := c.measure(content, int64(len(content)))
+	claimedSize, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	return c.decodeStream(ctx, dst, content, claimed)
+	return c.decodeStream(ctx, dst, content, claimedSize)
 }
 
 // measure reads the header: magic number, flags, block size, content size if a flag is set.

@@ -80,15 +80,15 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	dst = slices.Grow(dst, s2HeaderLen+s2ChecksumLen+s2.MaxEncodedLen(len(block)))
 	dst = append(dst, s2Compressed, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, c.checksum(block))
-	free := dst[len(dst):cap(dst)]
+	freeSpace := dst[len(dst):cap(dst)]
 	var compressed []byte
 	switch c.level {
 	case 2:
-		compressed = s2.EncodeBetter(free, block)
+		compressed = s2.EncodeBetter(freeSpace, block)
 	case 3:
-		compressed = s2.EncodeBest(free, block)
+		compressed = s2.EncodeBest(freeSpace, block)
 	default:
-		compressed = s2.Encode(free, block)
+		compressed = s2.Encode(freeSpace, block)
 	}
 	if len(compressed) < len(block) {
 		dst = dst[:len(dst)+len(compressed)]
@@ -104,14 +104,14 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 // decode handles only the chunk types that encode writes. If it finds another type, or damage, the
 // library reads the whole piece again.
 func (c *s2Codec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
-	claimed, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
+	claimedSize, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	if out, ok := c.decodeChunks(ctx, dst, content[len(s2Identifier):], int(claimed)); ok {
+	if out, ok := c.decodeChunks(ctx, dst, content[len(s2Identifier):], int(claimedSize)); ok {
 		return out, nil
 	}
-	return c.decodeStream(ctx, dst, content, claimed)
+	return c.decodeStream(ctx, dst, content, claimedSize)
 }
 
 // decodeChunks appends the data of all chunks to dst. It returns false unless all chunks

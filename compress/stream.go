@@ -183,8 +183,8 @@ type stream struct {
 	restart func() error // prepares reader for another piece
 	input   pieceInput
 
-	claimed   int64 // decompressed size that the header claims, or unknownSize
-	delivered int64 // number of bytes that Read has returned
+	claimedSize int64 // decompressed size that the header claims, or unknownSize
+	delivered   int64 // number of bytes that Read has returned
 }
 
 // pieceInput reads the current piece, or noPiece if the stream is closed.
@@ -193,7 +193,7 @@ type pieceInput struct{ *piece }
 var noPiece = &piece{}
 
 // stream implements codec.stream. The caller must close the result.
-func (s *streamer) stream(p *piece, claimed int64) (io.ReadCloser, error) {
+func (s *streamer) stream(p *piece, claimedSize int64) (io.ReadCloser, error) {
 	d, _ := s.pool.Get().(*stream)
 	if d == nil {
 		d = &stream{owner: s, input: pieceInput{noPiece}}
@@ -203,7 +203,7 @@ func (s *streamer) stream(p *piece, claimed int64) (io.ReadCloser, error) {
 			return nil, err
 		}
 	}
-	d.input.piece, d.claimed, d.delivered = p, claimed, 0
+	d.input.piece, d.claimedSize, d.delivered = p, claimedSize, 0
 	if err := d.restart(); err != nil {
 		d.release()
 		if err == io.EOF {
@@ -220,8 +220,8 @@ func (d *stream) Read(dst []byte) (int, error) {
 	if err == io.EOF && d.input.remaining > 0 {
 		err = errTrailing
 	}
-	if d.claimed != unknownSize && (d.delivered > d.claimed || err == io.EOF && d.delivered < d.claimed) {
-		err = wrongSizeError(d.delivered, d.claimed)
+	if d.claimedSize != unknownSize && (d.delivered > d.claimedSize || err == io.EOF && d.delivered < d.claimedSize) {
+		err = wrongSizeError(d.delivered, d.claimedSize)
 	}
 	return n, err
 }
@@ -244,10 +244,10 @@ func (s *streamer) decode(ctx context.Context, dst, content []byte) ([]byte, err
 	return s.decodeStream(ctx, dst, content, unknownSize)
 }
 
-// decodeStream appends the decompressed piece content to dst. claimed is the result of measure.
-func (s *streamer) decodeStream(ctx context.Context, dst, content []byte, claimed int64) ([]byte, error) {
+// decodeStream appends the decompressed piece content to dst. claimedSize is the result of measure.
+func (s *streamer) decodeStream(ctx context.Context, dst, content []byte, claimedSize int64) ([]byte, error) {
 	src := source{ctx: ctx, buf: content, atEnd: true}
-	r, err := s.stream(&piece{source: &src, remaining: int64(len(content))}, claimed)
+	r, err := s.stream(&piece{source: &src, remaining: int64(len(content))}, claimedSize)
 	if err != nil {
 		return dst, err
 	}

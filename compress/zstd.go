@@ -63,16 +63,16 @@ func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *zstdCodec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
-	claimed, err := c.measure(content, int64(len(content)))
+	claimedSize, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	capacity := int(claimed)
-	if claimed == unknownSize {
+	capacity := int(claimedSize)
+	if claimedSize == unknownSize {
 		capacity = int(min(zstdMaxUnsized, c.limit))
 	}
 	if capacity > zstdMaxWhole {
-		return c.decodeStream(ctx, slices.Grow(dst, capacity), content, claimed)
+		return c.decodeStream(ctx, slices.Grow(dst, capacity), content, claimedSize)
 	}
 	decoder, err := c.decoder()
 	if err != nil {
@@ -83,14 +83,14 @@ func (c *zstdCodec) decode(ctx context.Context, dst, content []byte) ([]byte, er
 	start := len(dst)
 	dst = slices.Grow(dst, capacity)
 	out, err := decoder.DecodeAll(content, dst[start:start:start+capacity])
-	if claimed == unknownSize && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return c.decodeStream(ctx, dst, content, claimed)
+	if claimedSize == unknownSize && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return c.decodeStream(ctx, dst, content, claimedSize)
 	}
 	if err != nil {
 		return dst, zstdError(err)
 	}
-	if claimed != unknownSize && int64(len(out)) != claimed {
-		return dst, wrongSizeError(int64(len(out)), claimed)
+	if claimedSize != unknownSize && int64(len(out)) != claimedSize {
+		return dst, wrongSizeError(int64(len(out)), claimedSize)
 	}
 	return dst[:start+len(out)], nil
 }

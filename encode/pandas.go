@@ -226,9 +226,9 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 // concatValues appends values to dst. It returns an error unless both have the same type.
 func concatValues(dst, values any) (_ any, err error) {
 	if r, ok := dst.(Range); ok {
-		following, ok := values.(Range)
-		if ok && following.Step == r.Step && following.Start == r.Start+int64(r.Len())*r.Step {
-			if joined := (Range{r.Start, following.Stop, r.Step}); joined.Len() == r.Len()+following.Len() {
+		nextRange, ok := values.(Range)
+		if ok && nextRange.Step == r.Step && nextRange.Start == r.Start+int64(r.Len())*r.Step {
+			if joined := (Range{r.Start, nextRange.Stop, r.Step}); joined.Len() == r.Len()+nextRange.Len() {
 				return joined, nil
 			}
 		}

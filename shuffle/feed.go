@@ -144,8 +144,8 @@ func pipe[T, R any, S io.Closer](in iter.Seq2[T, error], start func() (S, error)
 		}()
 		err = feedAll(func() (*Feed[T], error) { return open(s) }, in)
 		if err == nil {
-			for r, failed := range out(s) {
-				err = failed
+			for r, outErr := range out(s) {
+				err = outErr
 				if err != nil {
 					break
 				}

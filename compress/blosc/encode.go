@@ -181,7 +181,7 @@ func (e *Encoder) appendCompressed(dst, src []byte) ([]byte, error) {
 	c := e.lz4Compressors.Get().(blockCompressor)
 	defer e.lz4Compressors.Put(c)
 	dst = slices.Grow(dst, len(src))
-	free := dst[len(dst) : len(dst)+len(src)]
-	n, err := c.CompressBlock(src, free)
+	freeSpace := dst[len(dst) : len(dst)+len(src)]
+	n, err := c.CompressBlock(src, freeSpace)
 	return dst[:len(dst)+n], err
 }

@@ -138,13 +138,13 @@ func (k *keyer) writeHead(h hash.Hash, kind byte, n int) {
 // writeSet hashes the sorted digests of the elements, because a set has no order.
 func (k *keyer) writeSet(h hash.Hash, set FrozenSet) error {
 	digests := make([]digest, len(set))
-	inner := sha256.New()
+	elementHash := sha256.New()
 	for i, e := range set {
-		inner.Reset()
-		if err := k.write(inner, e); err != nil {
+		elementHash.Reset()
+		if err := k.write(elementHash, e); err != nil {
 			return err
 		}
-		inner.Sum(digests[i][:0])
+		elementHash.Sum(digests[i][:0])
 	}
 	slices.SortFunc(digests, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
 	k.writeHead(h, 'z', len(digests))

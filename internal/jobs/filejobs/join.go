@@ -143,11 +143,11 @@ func cutPair(list string, left, right []string) (l, r fieldName, rest string, mo
 	r = l
 	inBoth := func(name string) bool { return slices.Contains(left, name) && slices.Contains(right, name) }
 	if before, after, hasEquals := strings.Cut(l.text, "="); hasEquals && !inBoth(l.text) {
-		whole := l.text
+		fullName := l.text
 		l.text, r.text = before, after
-		for i := range whole { // use the first = that separates two column names
-			if whole[i] == '=' && slices.Contains(left, whole[:i]) && slices.Contains(right, whole[i+1:]) {
-				l.text, r.text = whole[:i], whole[i+1:]
+		for i := range fullName { // use the first = that separates two column names
+			if fullName[i] == '=' && slices.Contains(left, fullName[:i]) && slices.Contains(right, fullName[i+1:]) {
+				l.text, r.text = fullName[:i], fullName[i+1:]
 				break
 			}
 		}

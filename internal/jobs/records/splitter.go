@@ -165,11 +165,11 @@ func (s *Splitter) cutPart(part *where.Part, value []byte) ([]byte, error) {
 		from, to, err := part.Of(value)
 		return value[from:to], err
 	}
-	changed, err := part.Append(s.reserve(len(value)+64), value)
-	if err == nil && len(changed) <= cap(s.arena)-len(s.arena) { // otherwise Append has allocated memory
-		changed = s.commit(changed)
+	newValue, err := part.Append(s.reserve(len(value)+64), value)
+	if err == nil && len(newValue) <= cap(s.arena)-len(s.arena) { // otherwise Append has allocated memory
+		newValue = s.commit(newValue)
 	}
-	return changed, err
+	return newValue, err
 }
 
 // split is like Next, without cutting parts.
