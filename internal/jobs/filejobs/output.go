@@ -119,8 +119,7 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that yields all fields of a record, then parts. A JSON record may lack
-// some of them.
+// allFields returns a splitter that yields all fields of a record, then parts. A JSON record may lack some.
 func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {
 		return records.NewFieldSplitter(layout, columns, parts...)

@@ -55,8 +55,7 @@ type topEngine struct {
 	keyBufs    [][]byte // one for each worker
 }
 
-// Top returns an engine that writes the n records with the largest values of the fields listed in
-// by.
+// Top returns an engine that writes the n records with the largest values of the fields listed in by.
 func Top(by string, n int) Engine {
 	return &topEngine{FirstSorter: FirstSorter{n: n}, sorting: sortEngine{by: by, descending: true}}
 }
