@@ -30,7 +30,7 @@ func TestVerifyManifest(t *testing.T) {
 		name, want string
 		change     func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile
 	}{
-		{"rows", `it has 3 rows, but its manifest says 5`, nil},
+		{"rows", `the file has 3 rows, but its manifest says 5`, nil},
 		{"lower", `column "n" has values outside`, func(b *iceberg.DataFileBuilder, f iceberg.DataFile) iceberg.DataFile {
 			lower := f.LowerBoundValues()
 			lower[1] = []byte{2, 0, 0, 0, 0, 0, 0, 0}

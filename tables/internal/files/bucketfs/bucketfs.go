@@ -26,13 +26,13 @@ import (
 
 // FS is a file system whose files are objects in a bucket, with names below /data. It is safe for concurrent use.
 type FS struct {
-	bucket   content.Bucket
-	cache    *Cache
-	location string          // the bucket's name in messages
-	key      string          // prefix of the files' keys in the cache
-	ctx      context.Context // canceled by Close
-	cancel   context.CancelFunc
-	// limits the memory of uploads, in bytes
+	bucket      content.Bucket
+	cache       *Cache
+	location    string          // the bucket's name in messages
+	cachePrefix string          // prefix of the files' keys in the cache
+	ctx         context.Context // canceled by Close
+	cancel      context.CancelFunc
+	// uploads limits the memory of uploads, in bytes.
 	uploads  *semaphore.Weighted
 	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error) // the function passed to Expect
 
@@ -42,19 +42,19 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the total size of concurrent uploads, because each upload holds its file in memory. A larger file
-// is uploaded while no other upload runs.
-const maxUploads = 256 << 20
+// maxUploadBytes limits the total size of concurrent uploads, because each upload holds its file in memory. A larger
+// file is uploaded while no other upload runs.
+const maxUploadBytes = 256 << 20
 
-// New returns the files in a bucket. location is the bucket's name in messages. key is the prefix of the files' keys in
-// the cache. Failed requests are retried for retryFor.
-func New(b objstore.Bucket, c *Cache, location, key string, retryFor time.Duration) *FS {
-	f := &FS{bucket: content.Bucket{Bucket: b, RetryFor: retryFor}, cache: c, location: location, key: key, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
+// New returns a file system for the files in a bucket. location is the bucket's name in messages. cachePrefix is the
+// prefix of the files' keys in the cache. Failed requests are retried for retryFor.
+func New(b objstore.Bucket, c *Cache, location, cachePrefix string, retryFor time.Duration) *FS {
+	f := &FS{bucket: content.Bucket{Bucket: b, RetryFor: retryFor}, cache: c, location: location, cachePrefix: cachePrefix, uploads: semaphore.NewWeighted(maxUploadBytes), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
 
-// Close cancels all requests, and closes the bucket and the cache.
+// Close cancels all requests and closes the bucket and the cache.
 func (f *FS) Close() error {
 	f.cancel()
 	err := f.cache.Close()
@@ -64,8 +64,7 @@ func (f *FS) Close() error {
 	return err
 }
 
-// Expect sets a function that returns the expected size and checksum of a file, and reports whether they are
-// known.
+// Expect sets the function that returns a file's expected size and checksum, and whether they are known.
 func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error)) {
 	f.expected = expected
 }
@@ -105,20 +104,20 @@ func (f *FS) withCopy(name string, use func(path string) error) error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// Close has uploaded the file, and moved it into the cache.
+		// The file was closed meanwhile: Close uploaded it and moved it into the cache.
 	}
-	return f.cache.WithCopy(f.key+name, f.check(name), f.fetch(name), use)
+	return f.cache.WithCopy(f.cachePrefix+name, f.checker(name), f.fetcher(name), use)
 }
 
 // Pin returns the path of a local copy that exists until release is called.
 func (f *FS) Pin(name string) (path string, release func(), err error) {
-	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
+	return f.cache.Pin(f.cachePrefix+name, f.checker(name), f.fetcher(name))
 }
 
 // Forget drops the local copy of a file.
-func (f *FS) Forget(name string) { f.cache.Forget(f.key + name) }
+func (f *FS) Forget(name string) { f.cache.Forget(f.cachePrefix + name) }
 
-func (f *FS) check(name string) func(path string) error {
+func (f *FS) checker(name string) func(path string) error {
 	return func(path string) error {
 		size, hash, known, err := f.expected(name)
 		if err != nil || !known {
@@ -128,7 +127,7 @@ func (f *FS) check(name string) func(path string) error {
 		if err != nil {
 			return err
 		}
-		defer file.Close() //nolint:errcheck // only read
+		defer file.Close() //nolint:errcheck // opened only for reading
 		h := xxh3.New()
 		n, err := io.Copy(h, file)
 		if err == nil && (n != size || h.Sum128() != hash) {
@@ -142,9 +141,9 @@ func (f *FS) damaged(name, format string, args ...any) error {
 	return &partd.CorruptError{Path: f.location + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, the function
+// fetcher returns a function that downloads and verifies an object. If no size and checksum are recorded, the function
 // compares the size with the bucket's listing.
-func (f *FS) fetch(name string) func(*os.File) error {
+func (f *FS) fetcher(name string) func(*os.File) error {
 	return func(file *os.File) error {
 		size, _, known, err := f.expected(name)
 		if err != nil {
@@ -163,7 +162,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			}
 			limit := int64(math.MaxInt64)
 			if known {
-				limit = size + 1 // with one extra byte, check notices an object that is too long
+				limit = size + 1 // with one extra byte, the checker notices an object that is too long
 			}
 			n, err := io.Copy(file, io.LimitReader(r, limit))
 			err = errors.Join(err, r.Close())
@@ -171,11 +170,11 @@ func (f *FS) fetch(name string) func(*os.File) error {
 				return err
 			}
 			if known {
-				return f.check(name)(file.Name())
+				return f.checker(name)(file.Name())
 			}
 			size, err = f.listedSize(ctx, name)
 			if err == nil && size != n {
-				err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
+				err = f.damaged(name, "has %d bytes, but the bucket's listing says %d", n, size)
 			}
 			return err
 		})
@@ -238,10 +237,10 @@ func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
 // newFile is a file that is open for writing. It is a local file until Sync or Close uploads it.
 type newFile struct {
 	vfs.File
-	f        *FS
-	name     string
-	uploaded bool  // Sync has tried to upload the file
-	err      error // result of the upload
+	f           *FS
+	name        string
+	triedUpload bool  // Sync has tried to upload the file
+	err         error // result of the upload
 }
 
 func (f *FS) create(name string) (vfs.File, error) {
@@ -260,8 +259,8 @@ func (f *FS) create(name string) (vfs.File, error) {
 }
 
 func (w *newFile) Sync() error {
-	if !w.uploaded {
-		w.uploaded = true
+	if !w.triedUpload {
+		w.triedUpload = true
 		w.err = w.upload()
 	}
 	return w.err
@@ -271,9 +270,9 @@ func (w *newFile) Sync() error {
 func (w *newFile) Close() error {
 	err := errors.Join(w.Sync(), w.File.Close())
 	if err == nil {
-		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // Keep the local copy, because a new file is often read soon.
+		err = w.f.cache.Add(w.Name(), w.f.cachePrefix+w.name) // Keep the local copy, because a new file is often read soon.
 	} else {
-		_ = os.Remove(w.Name()) // the error of the upload counts
+		_ = os.Remove(w.Name()) // err already has the reason
 	}
 	w.f.mu.Lock()
 	defer w.f.mu.Unlock()
@@ -288,7 +287,7 @@ func (w *newFile) upload() error {
 	if err != nil {
 		return err
 	}
-	size := min(info.Size, maxUploads)
+	size := min(info.Size, maxUploadBytes)
 	if err := w.f.uploads.Acquire(w.f.ctx, size); err != nil {
 		return err
 	}

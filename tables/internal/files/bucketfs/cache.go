@@ -60,8 +60,8 @@ type pin struct {
 // maxVerified limits the number of copies that are recorded as verified.
 const maxVerified = 1 << 16
 
-// OpenCache opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes, not
-// counting pinned copies.
+// OpenCache opens the cache in dir and creates dir if it does not exist. It keeps about limit bytes, not counting
+// pinned copies.
 func OpenCache(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *Cache) uniquePath() string {
 	return filepath.Join(c.ownDir, strconv.FormatInt(c.created.Add(1), 10))
 }
 
-// Add makes the file temp, whose path uniquePath returned, the copy for key.
+// Add makes temp, a file at a path from uniquePath, the copy for key.
 func (c *Cache) Add(temp, key string) error {
 	info, err := os.Stat(temp)
 	if err != nil {
@@ -165,7 +165,7 @@ func (c *Cache) fetchTemp(fetch func(*os.File) error) (string, error) {
 	return f.Name(), nil
 }
 
-// ensureCopy makes sure that there is a verified copy.
+// ensureCopy makes sure that there is a verified copy for key.
 func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func(*os.File) error) error {
 	path := c.path(key)
 	info, err := os.Stat(path)
@@ -199,7 +199,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 	return err
 }
 
-// Pin creates a link to the copy for a key, and returns the link's path. The link exists until release is called. For
+// Pin creates a link to the copy for a key and returns the link's path. The link exists until release is called. For
 // check and fetch, see WithCopy.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
@@ -243,8 +243,8 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 // Forget removes the copy for a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) } // there may be no copy
 
-// evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy that was just
-// added. It also removes files of processes that have ended. If another process is evicting, it does nothing.
+// evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy at the path added,
+// which is new. It also removes files of processes that have ended. If another process is evicting, it does nothing.
 func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {

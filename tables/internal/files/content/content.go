@@ -29,7 +29,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// EntryOf reads a file, and returns its size and checksum for the catalog.
+// EntryOf reads a file and returns its size and checksum for the catalog.
 func EntryOf(ctx context.Context, c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
@@ -40,7 +40,7 @@ func EntryOf(ctx context.Context, c *icecat.Catalog, location string) (icecat.Wr
 	return icecat.WrittenFile{Path: location, Size: n, Hash: hash.Sum128()}, errors.Join(err, f.Close())
 }
 
-// Check reads a file, and returns an error unless it has the expected size and checksum.
+// Check reads a file and returns an error unless it has the expected size and checksum.
 func Check(ctx context.Context, c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
 	actual, err := EntryOf(ctx, c, location)
 	if err != nil {
@@ -56,7 +56,7 @@ func checkSize(c *icecat.Catalog, location string, expected int64) error {
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != expected {
-		err = fmt.Errorf("it has %d bytes, but the table's metadata says %d", info.Size(), expected)
+		err = fmt.Errorf("the file has %d bytes, but the table's metadata says %d", info.Size(), expected)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -100,7 +100,7 @@ func (v *Verifier) checkDataFile(ctx context.Context, t *table.Table, d iceberg.
 	}
 	defer r.Close() //nolint:errcheck // opened only for reading
 	if n := r.NumRows(); n != d.Count() {
-		return fmt.Errorf("it has %d rows, but its manifest says %d", n, d.Count())
+		return fmt.Errorf("the file has %d rows, but its manifest says %d", n, d.Count())
 	}
 	if d.ContentType() != iceberg.EntryContentData {
 		return nil
@@ -176,8 +176,8 @@ type RowSum struct {
 	buf    []byte
 }
 
-// SumRows returns the checksum of a reader's rows, and releases the reader. It counts their bytes in the meter of ctx. If
-// err is not nil, SumRows returns it.
+// SumRows returns the checksum of the rows of r and releases r. It counts their bytes in the meter of ctx. If err, the
+// error from opening r, is not nil, SumRows returns it.
 func SumRows(ctx context.Context, r array.RecordReader, err error) (*RowSum, error) {
 	if err != nil {
 		return nil, err

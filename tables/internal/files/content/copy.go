@@ -136,7 +136,7 @@ func (c *Copy) findExisting(ctx context.Context, written icecat.WrittenFile) (lo
 	return location, usable, nil
 }
 
-// claim makes a location the copy of the file source, and returns false if the location is in use already.
+// claim makes location the location of source's copy. It returns false if the location is already in use.
 func (c *Copy) claim(source, location string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -50,7 +50,7 @@ func (d Dir) Open(f HashNamed) (*os.File, error) {
 	return file, nil
 }
 
-// Create writes a file, and names it by the hash of its content.
+// Create writes a file and names it after the hash of its content.
 func (d Dir) Create(write func(io.Writer) error) (f HashNamed, err error) {
 	file, err := os.CreateTemp(d.Temp, "")
 	if err != nil {
@@ -167,7 +167,7 @@ type Bucket struct {
 
 var _ Holder = Bucket{}
 
-// Retry calls f again while it fails, for a time that depends on the size of what f reads or writes, in bytes.
+// Retry repeats f while it fails, for a time that depends on size, the number of bytes that f reads or writes.
 func (b Bucket) Retry(ctx context.Context, size int64, f func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
@@ -237,7 +237,7 @@ func (b Bucket) Replace(ctx context.Context, f HashNamed, data []byte) error {
 	return b.Create(ctx, name, data)
 }
 
-// Check reads a file, and returns an error unless the content is intact.
+// Check reads a file and returns an error unless the content is intact.
 func (b Bucket) Check(ctx context.Context, f HashNamed) error {
 	return b.Try(ctx, f, func(ctx context.Context) error {
 		r, err := b.Open(ctx, f, 0)

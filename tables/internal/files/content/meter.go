@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Meter counts the bytes that copies and verifications read, and limits their rate.
+// Meter counts the bytes read by copies and verifications and limits their rate.
 type Meter struct {
 	bytes atomic.Int64
 	limit *rate.Limiter // nil means no limit

@@ -49,7 +49,7 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	// returns an error if a delete file cannot be read
+	// CheckDeletes returns an error if a delete file cannot be read.
 	CheckDeletes func(context.Context, *table.Table, iceberg.DataFile) error
 
 	// Repair returns the content for a damaged or missing file, for example from a backup. The content is used only if
@@ -126,7 +126,7 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 			finding.Problem += "; the catalog has no checksum to identify a copy"
 		}
 	case readErr == nil && finding.State == Damaged && !hasRecord:
-		finding.State, finding.Problem = Unverified, "another program wrote it: the catalog has no checksum"
+		finding.State, finding.Problem = Unverified, "another program wrote the file, so the catalog has no checksum"
 	}
 	v.Record(finding, recorded.Size)
 	return readErr == nil && problem == nil, nil
@@ -140,7 +140,7 @@ func (v *Verifier) repair(ctx context.Context, name Table, f icecat.WrittenFile)
 	return errors.Join(v.Catalog.NewIO().Replace(f, r), r.Close())
 }
 
-// Record counts a file, and reports the finding if it has a problem.
+// Record counts a file and reports the finding if it has a problem.
 func (v *Verifier) Record(f Finding, size int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -164,10 +164,10 @@ func (v *Verifier) Record(f Finding, size int64) {
 }
 
 // VerifyState verifies a table's metadata and all files to which the metadata refers. current is true if the metadata
-// is intact, and the state is the table's current state rather than an earlier one that a snapshot keeps.
-func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table, l icecat.State) (current bool, err error) {
-	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
-	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
+// is intact and is the table's current metadata, not only that of a state pinned by snapshots.
+func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table, state icecat.State) (current bool, err error) {
+	_ = v.Catalog.RestoreMetadataFile(ctx, state.Location) // if this fails, the file counts as damaged
+	meta, ok, err := v.verifyMetadata(ctx, name, state.Location)
 	if !ok || err != nil {
 		return false, err
 	}
@@ -176,7 +176,7 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 		// have removed it, or it is the table's first metadata file, which was never synced.
 		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && recorded {
-			_ = v.Catalog.RestoreMetadataFile(ctx, old.MetadataFile) // while there are snapshots, the catalog keeps a copy of the first
+			_ = v.Catalog.RestoreMetadataFile(ctx, old.MetadataFile) // while there are snapshots, the catalog keeps a copy of the first metadata file
 			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
 		}
 		if err != nil {
@@ -184,16 +184,16 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // Sweep keeps only the newest version of a pinned state
+	if state.Pinned { // Sweep keeps only the newest version of a pinned state
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)
 		}
 	}
-	t := v.Catalog.Staged("", "", meta, l.Location, v.fileIO)
+	t := v.Catalog.Staged("", "", meta, state.Location, v.fileIO)
 	for _, s := range versions {
-		if !l.Pinned {
-			cur, err := v.Catalog.Load(ctx, namespace, l.Name)
+		if !state.Pinned {
+			cur, err := v.Catalog.Load(ctx, namespace, state.Name)
 			if err == nil && cur.SnapshotByID(s.SnapshotID) == nil {
 				continue // the version has expired in the meantime, so its files are being removed
 			}
@@ -202,7 +202,7 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 			return false, err
 		}
 	}
-	return !l.Pinned, nil
+	return !state.Pinned, nil
 }
 
 func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
@@ -238,7 +238,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, t *table.Table
 				rows += e.DataFile().Count()
 			}
 			if listed := m.AddedRows() + m.ExistingRows(); rows != listed {
-				err = fmt.Errorf("its files have %d rows, but the manifest list says %d", rows, listed)
+				err = fmt.Errorf("the manifest's files have %d rows, but the manifest list says %d", rows, listed)
 			}
 			return err
 		})

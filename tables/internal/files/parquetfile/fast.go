@@ -15,7 +15,7 @@ type RowWriter interface {
 	Close() error
 }
 
-// NewFast is like NewWriter, but writes most columns with the faster encoder of data files, if no column is nested.
+// NewFast is like NewWriter, but uses the faster encoder of data files if that encoder supports all columns.
 func NewFast(w io.Writer, columns *arrow.Schema) (RowWriter, error) {
 	if datafile.HasFlatTypes(columns) {
 		return datafile.NewFlatWriter(context.Background(), w, columns)

@@ -28,10 +28,10 @@ import (
 
 const (
 	groupBytes = 16 << 20 // number of buffered bytes at which a row group is written
-	zstdLevel  = 1        // the library's default takes twice the time, for a few percent
+	zstdLevel  = 1        // the library's default level takes twice the time to save a few percent
 )
 
-// Write writes the rows of r to a file atomically, and returns their number. If the file exists and replace is false,
+// Write writes the rows of r to a file atomically and returns their number. If the file exists and replace is false,
 // the error wraps output.ErrExists.
 func Write(ctx context.Context, path string, replace bool, r array.RecordReader) (rows int64, err error) {
 	f, err := output.Create(ctx, path, replace)
@@ -64,7 +64,7 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 type Writer struct {
 	file         *pqarrow.FileWriter
 	layout       *Layout
-	dictionaries []dictionary // of the columns
+	dictionaries []dictionary // one per column
 }
 
 // keepOpen hides a writer's Close method, because the library would call it.
@@ -79,12 +79,12 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	return l.NewWriter(w)
 }
 
-// Layout is what files with the same columns have in common.
+// Layout holds the schema and options that files with the same columns share.
 type Layout struct {
 	schema          *arrow.Schema
 	properties      *parquet.WriterProperties
 	arrowProperties pqarrow.ArrowWriterProperties
-	recorded        *arrow.Schema // that readers restore
+	recorded        *arrow.Schema // schema that readers restore
 	isFast          bool
 }
 
@@ -207,17 +207,17 @@ func isInterval(t arrow.DataType) bool { return arrowtype.KindOf(t) == arrowtype
 // cannot write become their values. In lists and maps, all dictionaries do, because the library cannot write a dictionary
 // in lists without values.
 func plainType(t arrow.DataType) arrow.DataType {
-	row, fields := arrowtype.Of(t), slices.Clone(arrowtype.Fields(t))
-	if list, ok := t.(arrow.ListLikeType); ok && row.Kind == arrowtype.List {
-		fields = []arrow.Field{list.ElemField()} // of list views, too
+	info, fields := arrowtype.Of(t), slices.Clone(arrowtype.Fields(t))
+	if list, ok := t.(arrow.ListLikeType); ok && info.Kind == arrowtype.List {
+		fields = []arrow.Field{list.ElemField()} // also for list views
 	}
 	for i, f := range fields {
-		if row.Kind != arrowtype.Struct {
+		if info.Kind != arrowtype.Struct {
 			f.Type = schema.DecodedType(f.Type)
 		}
 		fields[i].Type = plainType(f.Type)
 	}
-	switch row.Kind {
+	switch info.Kind {
 	case arrowtype.Runs:
 		return plainType(arrowtype.Inner(t))
 	case arrowtype.Dictionary:
@@ -239,7 +239,7 @@ func plainType(t arrow.DataType) arrow.DataType {
 		return arrow.StructOf(fields...)
 	}
 	if _, isView := t.(arrow.BinaryViewDataType); isView {
-		return row.Plain
+		return info.Plain
 	}
 	return t
 }
@@ -315,7 +315,7 @@ func (d *dictionary) add(a *array.Dictionary) {
 	for i := range values.Len() {
 		d.values[values.ValueStr(i)] = true
 	}
-	if len(d.values) > 1<<(bits-1) { // also of unsigned types, because Parquet's readers may use signed ones
+	if len(d.values) > 1<<(bits-1) { // also for unsigned types, because Parquet's readers may use signed ones
 		*d = dictionary{isLarge: true}
 	}
 }
