@@ -99,7 +99,7 @@ func (a *answers) open() (err error) {
 	return err
 }
 
-// refresh drops the answers if they are outdated, and returns the database version. mu must be held.
+// refresh drops the answers if they are outdated and returns the database version. mu must be held.
 func (a *answers) refresh() (uint32, error) {
 	if a.versionQuery == nil {
 		return 0, partd.ErrClosed

@@ -20,15 +20,15 @@ import (
 type Change struct {
 	Namespace, Name string
 	Base            *table.Table   // the table before the change; nil if the table must not exist
-	DamagedLocation *string        // metadata location of a damaged table, which has no Base
+	DamagedLocation *string        // location of a damaged table's metadata; such a table has no Base
 	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
-	// Info is shown in listings. Changes by other engines have no Info; listings then use the metadata.
+	// Info is shown in listings. If it is nil, as for other engines' changes, listings use the metadata.
 	Info   *Info
 	PutIDs []PutID
-	// Restored is the location of the table's earlier metadata whose rows the change brings back, along with the IDs of
-	// its puts.
+	// Restored is the location of the table's earlier metadata if the change brings back its rows and the IDs of its
+	// puts.
 	Restored string
 	// Inline stores the new metadata, which must be small, in the database until the next change. The metadata file is
 	// then not synced.
@@ -42,8 +42,8 @@ type Change struct {
 // Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the
 // error wraps partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
-	for _, ch := range changes {
-		if err := c.Stage(ch); err != nil {
+	for _, change := range changes {
+		if err := c.Stage(change); err != nil {
 			return err
 		}
 	}
@@ -56,63 +56,64 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		for _, hook := range hooks {
 			hook(t)
 		}
-		for _, ch := range changes {
-			ch.apply(t)
+		for _, change := range changes {
+			change.apply(t)
 		}
 		t.err = wrapConflict(t.err)
 	})
 	if err != nil {
 		return err
 	}
-	for _, ch := range changes {
-		if ch.Base != nil { // Cache only a table's newest metadata.
-			c.cache.drop(ch.Base.MetadataLocation())
+	for _, change := range changes {
+		if change.Base != nil { // Cache only a table's newest metadata.
+			c.cache.drop(change.Base.MetadataLocation())
 		}
-		if ch.Result != nil {
+		if change.Result != nil {
 			// Use the catalog's own FileIO: the change's FileIO would keep its list of written files in memory.
-			location, fileIO := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
-			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, location, c.reader)
+			location, fileIO := change.Result.MetadataLocation(), change.IOs[len(change.IOs)-1]
+			change.Result = c.Staged(change.Namespace, change.Name, change.New, location, c.reader)
 			written := fileIO.Written()
-			c.cache.Put(location, ch.Result, costOf(written[len(written)-1].Size))
+			c.cache.Put(location, change.Result, costOf(written[len(written)-1].Size))
 		}
 	}
 	return nil
 }
 
-// Stage writes a change's new metadata, and syncs all of the change's files. Commit does the same for changes that have
+// Stage writes a change's new metadata and syncs all of the change's files. Commit does the same for changes that have
 // not been staged.
-func (c *Catalog) Stage(ch *Change) error {
-	if ch.Result != nil {
+func (c *Catalog) Stage(change *Change) error {
+	if change.Result != nil {
 		return nil
 	}
-	if ch.New != nil {
+	if change.New != nil {
 		version := 0
-		if ch.Base != nil {
-			version = metadataVersion(ch.Base.MetadataLocation()) + 1
+		if change.Base != nil {
+			version = metadataVersion(change.Base.MetadataLocation()) + 1
 		}
-		provider, err := table.LoadLocationProvider(ch.New.Location(), ch.New.Properties())
+		provider, err := table.LoadLocationProvider(change.New.Location(), change.New.Properties())
 		if err != nil {
 			return err
 		}
-		// Not NewTableMetadataFileLocation, because the file is never compressed, whatever the table's properties say.
+		// Do not use NewTableMetadataFileLocation: it names the file as the table's properties require, but this file
+		// is never compressed.
 		loc := provider.NewMetadataLocation(fmt.Sprintf("%05d-%s.metadata.json", version, uuid.New()))
-		b, err := json.Marshal(ch.New)
+		b, err := json.Marshal(change.New)
 		if err != nil {
 			return err
 		}
-		fileIO := ch.IOs[len(ch.IOs)-1]
-		if ch.Inline {
-			ch.inlineJSON, fileIO.noSync = b, true
-		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // it may have been created without a sync
+		fileIO := change.IOs[len(change.IOs)-1]
+		if change.Inline {
+			change.inlineJSON, fileIO.noSync = b, true
+		} else if dir, err := c.ownPath(change.New.Location()); err == nil { // the directory may not be synced yet
 			fileIO.syncLater(dir)
 			fileIO.syncLater(filepath.Dir(dir))
 		}
 		if err := fileIO.WriteFile(loc, b); err != nil {
 			return err
 		}
-		ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, fileIO)
+		change.Result = c.Staged(change.Namespace, change.Name, change.New, loc, fileIO)
 	}
-	for _, fileIO := range ch.IOs {
+	for _, fileIO := range change.IOs {
 		if err := fileIO.Sync(); err != nil {
 			return err
 		}
@@ -131,20 +132,20 @@ func metadataVersion(location string) int {
 	return v
 }
 
-func (ch *Change) apply(t *transaction) {
-	oldLocation := ch.DamagedLocation
-	if ch.Base != nil {
-		oldLocation = new(ch.Base.MetadataLocation())
+func (c *Change) apply(t *transaction) {
+	oldLocation := c.DamagedLocation
+	if c.Base != nil {
+		oldLocation = new(c.Base.MetadataLocation())
 	}
 	var n int64
 	switch {
 	case oldLocation == nil:
-		t.exec(insertNamespace, ch.Namespace)
-		n = t.exec(insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
-	case ch.New == nil:
-		n = t.exec(deleteTable, ch.Namespace, ch.Name, *oldLocation)
+		t.exec(insertNamespace, c.Namespace)
+		n = t.exec(insertTable, c.Namespace, c.Name, c.Result.MetadataLocation())
+	case c.New == nil:
+		n = t.exec(deleteTable, c.Namespace, c.Name, *oldLocation)
 	default:
-		n = t.exec(updateTable, ch.Result.MetadataLocation(), *oldLocation, ch.Namespace, ch.Name, *oldLocation)
+		n = t.exec(updateTable, c.Result.MetadataLocation(), *oldLocation, c.Namespace, c.Name, *oldLocation)
 	}
 	if t.err == nil && n == 0 {
 		t.err = ErrConflict
@@ -154,28 +155,28 @@ func (ch *Change) apply(t *transaction) {
 	if oldLocation != nil && t.exec(deleteInline, *oldLocation) > 0 {
 		t.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
-	if ch.New == nil {
-		ch.forget(t, *oldLocation)
+	if c.New == nil {
+		c.forget(t, *oldLocation)
 		return
 	}
-	if ch.Inline {
-		t.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inlineJSON)
+	if c.Inline {
+		t.exec(`INSERT INTO partd_light VALUES (?,?)`, c.Result.MetadataLocation(), c.inlineJSON)
 	}
-	ch.record(t)
+	c.record(t)
 }
 
 // forget removes a deleted table's records from the database, so that the next Sweep finds the table's files unused.
-func (ch *Change) forget(t *transaction, oldLocation string) {
-	t.reindex(TableName{ch.Namespace, ch.Name}, "null")
+func (c *Change) forget(t *transaction, oldLocation string) {
+	t.reindex(TableName{c.Namespace, c.Name}, "null")
 	uuid := "" // a damaged table's UUID is unknown; the IDs of its puts expire later
 	location, _, _ := strings.Cut(oldLocation, "/metadata/")
-	if ch.Base != nil {
-		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
+	if c.Base != nil {
+		uuid, location = c.Base.Metadata().TableUUID().String(), c.Base.Location()
 	}
-	t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
+	t.exec(deleteInfo, uuid, c.Namespace, c.Name)
 	// A restore from a snapshot needs the IDs.
 	t.exec(`DELETE FROM partd_ids WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
-	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // otherwise, the table has no files here
+	if dir, err := c.IOs[0].records.ownPath(location); err == nil { // otherwise, the table has no files here
 		// The files were in use until now, so their grace period must start with the next Sweep. "0" follows "/" in
 		// ASCII, so the range contains all paths that begin with dir+"/".
 		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
@@ -183,34 +184,34 @@ func (ch *Change) forget(t *transaction, oldLocation string) {
 }
 
 // record adds the change's records to the database. apply sets the metadata location.
-func (ch *Change) record(t *transaction) {
-	uuid := ch.New.TableUUID().String()
-	if ch.Info != nil {
-		l := listed(ch.New)
+func (c *Change) record(t *transaction) {
+	uuid := c.New.TableUUID().String()
+	if c.Info != nil {
+		l := listedFrom(c.New)
 		if l.AtMost {
 			l.Rows = -1 - l.Rows // see insertInfo
 		}
-		meta, err := json.Marshal(ch.Info.Metadata)
+		meta, err := json.Marshal(c.Info.Metadata)
 		if err != nil {
 			t.err = cmp.Or(t.err, err)
 		}
-		t.reindex(TableName{ch.Namespace, ch.Name}, string(meta))
-		t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
-		t.exec(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
-			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
+		t.reindex(TableName{c.Namespace, c.Name}, string(meta))
+		t.exec(deleteInfo, uuid, c.Namespace, c.Name)
+		t.exec(insertInfo, uuid, c.Namespace, c.Name, c.Result.MetadataLocation(),
+			l.Rows, l.Bytes, l.Files, l.Version, c.Info.Updated.UnixMilli(), string(meta))
 	}
-	for _, fileIO := range ch.IOs {
+	for _, fileIO := range c.IOs {
 		fileIO.record(t, uuid)
 	}
-	if ch.Info != nil && ch.Info.CopyOf != "" {
-		t.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
+	if c.Info != nil && c.Info.CopyOf != "" {
+		t.exec(`INSERT INTO partd_copies VALUES (?,?)`, c.Result.MetadataLocation(), c.Info.CopyOf)
 	}
-	version := metadataVersion(ch.Result.MetadataLocation())
-	if ch.Restored != "" {
-		t.exec(discardPuts, uuid, metadataVersion(ch.Restored), version)
-		t.exec(revivePuts, uuid, metadataVersion(ch.Restored), version)
+	version := metadataVersion(c.Result.MetadataLocation())
+	if c.Restored != "" {
+		t.exec(discardPuts, uuid, metadataVersion(c.Restored), version)
+		t.exec(revivePuts, uuid, metadataVersion(c.Restored), version)
 	}
-	for _, p := range ch.PutIDs {
+	for _, p := range c.PutIDs {
 		t.exec(`INSERT INTO partd_ids VALUES (?,?,?,?,0) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli(), version)
 	}
 }

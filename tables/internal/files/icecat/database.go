@@ -110,7 +110,7 @@ func (d *database) begin(ctx context.Context) (*sql.Tx, error) {
 	return d.writes.BeginTx(ctx, nil)
 }
 
-// inTx runs f in a transaction, and commits the transaction unless a statement fails.
+// inTx runs f in a transaction and commits the transaction unless a statement fails.
 func (d *database) inTx(ctx context.Context, f func(t *transaction)) error {
 	err := d.transact(ctx, f)
 	if err == nil {
@@ -161,9 +161,9 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	return rows.Err()
 }
 
-// explain returns a statement's error, with the reason why ctx ended, or with the name of SQLite's file if the file could
-// not be read or written, or has unexpected contents: SQLite's own text names no file. After EIO, SQLite says that the
-// file is malformed.
+// explain adds to a statement's error the reason why ctx ended. If SQLite's file could not be read or written or has
+// unexpected contents, explain adds the file's name, because SQLite's text has none. After EIO, SQLite calls the file
+// malformed.
 func explain(ctx context.Context, err error) error {
 	err = canceled.Explain(ctx, err)
 	const ioError, corrupt, notADatabase = 10, 11, 26

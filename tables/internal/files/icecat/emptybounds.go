@@ -57,7 +57,7 @@ func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()          //nolint:errcheck // reads memory
-	empty := map[int][]int{} // by entry: the partition fields with an empty value and without a lower bound
+	empty := map[int][]int{} // for each entry, the partition fields with an empty value but no lower bound
 	for n := 0; ; n++ {
 		var entry listEntry
 		if err := r.Decode(&entry); err == io.EOF {
@@ -77,10 +77,10 @@ func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 		if len(unbounded) == 0 {
 			continue
 		}
-		if found, err := f.emptyFields(entry.Manifest, unbounded); err != nil {
+		if fields, err := f.emptyFields(entry.Manifest, unbounded); err != nil {
 			return nil, err
-		} else if len(found) > 0 {
-			empty[n] = found
+		} else if len(fields) > 0 {
+			empty[n] = fields
 		}
 	}
 	if len(empty) == 0 {
@@ -98,15 +98,15 @@ type listEntry struct {
 	} `avro:"partitions"`
 }
 
-// listEntrySchema is the schema of a listEntry, with the names that are in the lists of iceberg-go.
+// listEntrySchema is the schema of a listEntry, with the names that iceberg-go writes.
 var listEntrySchema = avro.MustParse(`{"type": "record", "name": "manifest_file", "fields": [
 	{"name": "manifest_path", "type": "string"},
 	{"name": "partitions", "default": null, "type": ["null", {"type": "array", "items": {"type": "record", "name": "r508", "fields": [
 		{"name": "contains_nan", "type": ["null", "boolean"], "default": null},
 		{"name": "lower_bound", "type": ["null", "bytes"], "default": null}]}}]}]}`)
 
-// setEmptyBounds sets missing bounds to the empty string. empty has the partition fields to change, by the number of
-// the entry in the list.
+// setEmptyBounds sets missing bounds to the empty string. empty contains the partition fields to change, by entry
+// index.
 func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list))
 	if err != nil {
@@ -143,7 +143,7 @@ func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	}
 }
 
-// emptyFields returns the given partition fields for which at least one of a manifest's files has an empty string or no
+// emptyFields returns those of the given partition fields in which a file of the manifest has an empty string or empty
 // bytes.
 func (f *FileIO) emptyFields(location string, fields []int) (empty []int, err error) {
 	content, err := f.ReadFile(location)
@@ -186,7 +186,7 @@ const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "n
 	{"name": "file_format", "type": "string", "default": ""},
 	{"name": "referenced_data_file", "type": ["null", "string"], "default": null}]}}`
 
-// normalizedEntry is an entry of a manifest with these fields. For a manifest list, it is empty.
+// normalizedEntry is a manifest entry with the normalizedFields. For a manifest list, it is empty.
 type normalizedEntry struct {
 	File struct {
 		Format     string  `avro:"file_format"`

@@ -15,7 +15,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// FileAt returns the catalog's record of a file, and reports whether there is one. Files from other engines have no
+// FileAt returns the catalog's record of a file and reports whether there is one. Files from other engines have no
 // record.
 func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}

@@ -1,4 +1,4 @@
-// Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a
+// Package icecat implements an Iceberg catalog on SQLite or PostgreSQL and manages the files of its tables. In a
 // directory, the catalog is catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The
 // database has the tables of pyiceberg's SqlCatalog, and tables of our own that change in the same transactions.
 // Several processes can use a catalog concurrently. If a table's metadata has changed since a change was staged, the
@@ -35,7 +35,7 @@ type Options struct {
 	Database   string       // URL of a PostgreSQL database; "" means catalog.db in the directory
 	ReadOnly   bool         // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
 	CopyDir    string       // directory with a copy of catalog.db to use instead of the original; "" means none
-	CopyAgain  func() error // makes the copy again, if it looks damaged: another process may have written during the copy
+	CopyAgain  func() error // copies again if the copy looks damaged: another process may have written to the original meanwhile
 	CacheBytes int64        // memory limit, in bytes, for parsed metadata
 	Logger     *slog.Logger
 	Rebuild    bool // replace the damaged files of an SQLite database
@@ -101,7 +101,7 @@ func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {
 	}
 }
 
-// Open opens the catalog in a directory, and creates it if it does not exist.
+// Open opens the catalog in a directory and creates a missing catalog.
 func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
@@ -130,12 +130,12 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 			}
 		}
 	}
-	found := inspection{}
+	insp := inspection{}
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
 	} else {
-		found, err = c.openFiles(o)
+		insp, err = c.openFiles(o)
 		if err == nil {
 			c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
 		}
@@ -151,7 +151,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.reads.SetMaxIdleConns(4)
 	err = c.prepare(ctx)
 	if err == nil {
-		err = c.startSealing(ctx, found)
+		err = c.startSealing(ctx, insp)
 	}
 	if err == nil && c.isRebuilding {
 		err = c.rebuild(ctx)

@@ -43,8 +43,8 @@ func KeyHooks(ctx context.Context) []TxHook {
 	return []TxHook{(*transaction).recordKey}
 }
 
-// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys in a scope that
-// has too many, and some expired keys.
+// recordKey records the key of the transaction's context, if there is one. It also deletes some expired keys, and the
+// oldest keys of the scope if it has too many.
 func (t *transaction) recordKey() {
 	k, _ := t.ctx.Value(keyContext{}).(*Key)
 	if k == nil {

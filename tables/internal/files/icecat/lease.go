@@ -19,8 +19,8 @@ func (d *database) TakeLease(ctx context.Context, name, holder string, duration 
 				other = "" // a later version may have another format
 			}
 		}
-		left := time.UnixMilli(end).Sub(now)
-		ok = other == "" || other == holder || left <= 0 || left > 2*duration
+		remaining := time.UnixMilli(end).Sub(now)
+		ok = other == "" || other == holder || remaining <= 0 || remaining > 2*duration
 		if ok {
 			t.putInfo("lease "+name, fmt.Sprintf("%d %s", now.Add(duration).UnixMilli(), holder))
 		}
@@ -48,11 +48,11 @@ func (d *database) Moment(ctx context.Context, name string) (time.Time, error) {
 }
 
 // SetMoment records a time under a name.
-func (d *database) SetMoment(ctx context.Context, name string, at time.Time) error {
-	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, at.UTC().Format(time.RFC3339)) })
+func (d *database) SetMoment(ctx context.Context, name string, timestamp time.Time) error {
+	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, timestamp.UTC().Format(time.RFC3339)) })
 }
 
-// Origins returns IDs of other catalogs. This catalog has received all tables of each of them, by copies, backups or a
+// Origins returns the IDs of the catalogs from which this catalog has received all tables, by copies, backups or a
 // restore.
 func (d *database) Origins(ctx context.Context) ([]string, error) {
 	return d.strings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)

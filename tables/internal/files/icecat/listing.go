@@ -26,8 +26,8 @@ type Listed struct {
 	Info
 }
 
-// RowsProperty is the property of a snapshot's summary with its number of rows. The text "<=" comes before a number
-// that is only a maximum. Commits add the property if the summary's totals do not say how many rows delete files leave.
+// RowsProperty is a property of a snapshot's summary: the number of rows, preceded by "<=" if it is only a maximum.
+// Commits add the property if the totals do not tell how many rows remain after delete files.
 const RowsProperty = "partd.rows"
 
 // SummaryOf returns the properties in the summary of s, which must not be modified. s can be nil, or lack a summary.
@@ -38,7 +38,7 @@ func SummaryOf(s *table.Snapshot) iceberg.Properties {
 	return s.Summary.Properties
 }
 
-// Totals sets the numbers of rows, bytes and files, according to a snapshot's summary.
+// Totals sets the numbers of rows, bytes and files to those in a snapshot's summary.
 func (l *Listed) Totals(s *table.Snapshot) {
 	p := SummaryOf(s)
 	l.Rows, l.Bytes, l.Files = p.GetInt64("total-records", 0), p.GetInt64("total-files-size", 0), p.GetInt64("total-data-files", 0)
@@ -49,7 +49,7 @@ func (l *Listed) Totals(s *table.Snapshot) {
 	}
 }
 
-func listed(meta table.Metadata) Listed {
+func listedFrom(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
 	if s := meta.CurrentSnapshot(); s != nil {
@@ -59,7 +59,7 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// listings lists tables, using what the database records about them.
+// listings lists tables as recorded in the database.
 type listings struct {
 	*database
 	loader *loader
@@ -79,7 +79,7 @@ func (ls *listings) List(ctx context.Context, namespace string, f func(Listed) b
 // on the previous page, and the limit.
 func (ls *listings) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
 	for lastName := ""; ; {
-		page, err := ls.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
+		page, err := ls.selectListed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (ls *listings) Get(ctx context.Context, namespace, name string) (Listed, er
 }
 
 func (ls *listings) queryOne(ctx context.Context, q string, args ...any) (Listed, error) {
-	page, err := ls.listed(ctx, q, args...)
+	page, err := ls.selectListed(ctx, q, args...)
 	if err == nil && len(page) == 0 {
 		err = ErrNotFound
 	}
@@ -111,22 +111,22 @@ func (ls *listings) queryOne(ctx context.Context, q string, args ...any) (Listed
 	return page[0], nil
 }
 
-// listed returns the tables that q selects. q must select the columns of selectTables.
-func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
+// selectListed returns the tables that q selects. q must select the columns of selectTables.
+func (ls *listings) selectListed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
 	var outdated []int // indices of tables that another engine has changed
 	err := query(ctx, ls.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, location, meta sql.NullString
-		var n [5]sql.NullInt64
-		if err := rows.Scan(&l.Namespace, &l.Name, &l.Location, &uuid, &location, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
+		var numbers [5]sql.NullInt64
+		if err := rows.Scan(&l.Namespace, &l.Name, &l.Location, &uuid, &location, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &meta); err != nil {
 			return err
 		}
-		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
+		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, numbers[0].Int64, numbers[1].Int64, numbers[2].Int64, numbers[3].Int64
 		if l.Rows < 0 { // see insertInfo
 			l.Rows, l.AtMost = -1-l.Rows, true
 		}
-		l.Updated = time.UnixMilli(n[4].Int64).UTC()
+		l.Updated = time.UnixMilli(numbers[4].Int64).UTC()
 		if meta.Valid {
 			l.Metadata, err = ParseMetadata([]byte(meta.String))
 			if err != nil {
@@ -152,7 +152,7 @@ func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed
 		if err != nil {
 			return nil, err
 		}
-		current := listed(t.Metadata())
+		current := listedFrom(t.Metadata())
 		current.Namespace, current.Name, current.Location = l.Namespace, l.Name, l.Location
 		if l.UUID == current.UUID {
 			current.Metadata = l.Metadata
@@ -186,7 +186,7 @@ func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]Ta
 			names[uuid] = n
 			return err
 		}, `SELECT p.uuid, p.namespace, p.name
-			FROM partd_tables p CROSS JOIN iceberg_tables t -- SQLite reads p first, and thus not all tables
+			FROM partd_tables p CROSS JOIN iceberg_tables t -- CROSS JOIN makes SQLite start with p, so it does not read all tables
 			WHERE p.uuid IN (?`+strings.Repeat(",?", len(chunk)-1)+`) AND t.catalog_name='`+Name+`'
 				AND t.table_namespace=p.namespace AND t.table_name=p.name AND t.metadata_location=p.metadata_location`, args...)
 		if err != nil {
@@ -196,7 +196,7 @@ func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]Ta
 	return names, nil
 }
 
-// UUIDs returns the names of all tables, by UUID. If tables are damaged, it returns the others, and an error that wraps
+// UUIDs returns the names of all tables, by UUID. If tables are damaged, it returns the others and an error that wraps
 // ErrContent.
 func (ls *listings) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}
@@ -265,7 +265,7 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 		for _, name := range chunk {
 			args = append(args, name)
 		}
-		page, err := ls.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+
+		page, err := ls.selectListed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+
 			strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
 		if err != nil {
 			return err

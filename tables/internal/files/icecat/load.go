@@ -19,7 +19,7 @@ type loader struct {
 	records *records
 	lookup  *sql.Stmt            // prepared statement for Lookup; only for SQLite
 	answers *answers             // results of Lookup; only for SQLite
-	cache   *Cache[*table.Table] // tables, by metadata location
+	cache   *Cache[*table.Table] // tables by metadata location
 	reader  *FileIO
 }
 
@@ -33,7 +33,7 @@ func (l *loader) Location(ctx context.Context, namespace, name string) (string, 
 	return location, err
 }
 
-// Lookup returns a table's metadata location, and the RulesProperty of its namespace.
+// Lookup returns a table's metadata location and the RulesProperty of its namespace.
 func (l *loader) Lookup(ctx context.Context, namespace, name string) (location, rules string, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err

@@ -25,10 +25,10 @@ const (
 	UpdatedKey = "_updated"
 )
 
-// Info is what listings show about a table besides its metadata.
+// Info is a change's information for listings, besides Iceberg's metadata.
 type Info struct {
 	Updated  time.Time
-	Metadata map[string]any // as returned by ParseMetadata
+	Metadata map[string]any // set by users; as returned by ParseMetadata
 	CopyOf   string         // for an unchanged copy, the original's metadata location; see Catalog.CopyOf
 }
 
@@ -80,7 +80,7 @@ func normalizeNumbers(v any) any {
 	return v
 }
 
-// normalizeNumber returns a number as digits without leading or trailing zeros, and an exponent.
+// normalizeNumber returns a number as an exponent and an integer without leading or trailing zeros.
 func normalizeNumber(n json.Number) json.Number {
 	text, exponent, hasExponent := strings.Cut(strings.ToLower(n.String()), "e")
 	e, err := strconv.ParseInt(exponent, 10, 32)
@@ -215,7 +215,7 @@ func (t *transaction) reindex(n TableName, meta string) {
 	}
 }
 
-// TableName names a table.
+// TableName is a table's full name.
 type TableName struct{ Namespace, Name string }
 
 const (

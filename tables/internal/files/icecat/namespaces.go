@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// namespaces reads and changes the rows of namespaces and their properties.
+// namespaces reads and changes namespaces and their properties in the database.
 type namespaces struct{ *database }
 
 // Namespaces returns the sorted names of the namespaces that contain tables, or were created and not dropped.
@@ -65,7 +65,7 @@ func (n namespaces) CreateNamespace(ctx context.Context, namespace string, metad
 	})
 }
 
-// NamespaceMetadata returns a namespace's metadata, and reports whether the namespace exists.
+// NamespaceMetadata returns a namespace's metadata and reports whether the namespace exists.
 func (n namespaces) NamespaceMetadata(ctx context.Context, namespace string) (map[string]any, bool, error) {
 	exists, err := n.HasNamespace(ctx, namespace)
 	if err != nil || !exists {

@@ -24,17 +24,17 @@ import (
 // Footer is a parsed Parquet footer.
 type Footer struct {
 	*metadata.FileMetaData
-	Chunks sync.Map // what package datafile has found out about the file's column chunks
+	Chunks sync.Map // package datafile's descriptions of column chunks
 }
 
 // Footers returns the cache of parsed Parquet footers.
 func (f *FileIO) Footers() *Cache[*Footer] { return f.records.footers }
 
-// Small returns a cache for package datafile, which says whether a file takes little memory to read.
+// Small returns package datafile's cache, which says whether a file takes little memory to read.
 func (f *FileIO) Small() *Cache[bool] { return f.records.small }
 
-// MaxPage returns the maximum size, in bytes, of a page in another engine's file. A file in the catalog has no maximum,
-// because puts limit its values.
+// MaxPage returns the maximum size, in bytes, of a page in another engine's file. A file that this catalog wrote has no
+// maximum, because puts limit its values.
 func (f *FileIO) MaxPage(ctx context.Context, name string) (int64, error) {
 	if _, isOwn, err := f.records.FileAt(ctx, name); isOwn || err != nil {
 		return math.MaxInt64, err

@@ -43,8 +43,8 @@ func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	return isExact, err
 }
 
-// writeImage writes the newest content of all pages to the image. It repairs pages in which a single bit has changed,
-// and reports whether all pages are then intact.
+// writeImage writes the newest content of all pages to the image. It repairs pages in which a single bit has changed.
+// It reports whether all pages are then intact.
 func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	db, dbErr := os.ReadFile(f.path)
 	sums, sumsErr := f.sums()
@@ -74,7 +74,7 @@ func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	return isExact, vfs.Replace(f.image(), filepath.Dir(f.path), "catalog-*", db)
 }
 
-// rebuild fills the new database from the image that salvage wrote. If that is not exact, it also uses the tables'
+// rebuild fills the new database from the image that salvage wrote. If the image is not exact, it also uses the tables'
 // metadata files.
 func (c *Catalog) rebuild(ctx context.Context) error {
 	err := c.importRows(ctx)
@@ -110,14 +110,14 @@ func (c *Catalog) RestoreID(ctx context.Context, id string) error {
 	return c.inTx(ctx, func(t *transaction) { t.putInfo("id", id) })
 }
 
-// importRows copies those rows in the image that SQLite can read.
+// importRows copies the rows in the image that SQLite can still read.
 func (c *Catalog) importRows(ctx context.Context) error {
 	file := url.URL{Scheme: "file", Path: c.files.image()}
 	image, err := sql.Open("sqlite", file.String()+"?mode=ro")
 	if err != nil {
 		return err
 	}
-	defer image.Close() //nolint:errcheck // the image was only read
+	defer image.Close() //nolint:errcheck // opened only for reading
 	names, err := c.strings(ctx, `SELECT name FROM sqlite_master WHERE type='table'`)
 	for _, name := range names {
 		err = cmp.Or(err, c.inTx(ctx, func(t *transaction) {
@@ -133,7 +133,7 @@ func (c *Catalog) importRows(ctx context.Context) error {
 	return err
 }
 
-// copyRows copies a table's rows, and returns the error that ends the reading, if any.
+// copyRows copies a table's rows until one cannot be read. It then returns the error.
 func copyRows(t *transaction, image *sql.DB, name string) error {
 	return query(t.ctx, image, func(rows *sql.Rows) error {
 		columns, err := rows.Columns()

@@ -8,8 +8,7 @@ import (
 )
 
 // schema contains the statements that create the database's tables. The first two tables are those of pyiceberg's
-// SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and change in the same
-// transactions.
+// SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own and change in the same transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (
 		catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
@@ -40,7 +39,7 @@ var schema = []string{
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
 	// Current metadata of tables whose metadata files were not synced.
 	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
-	// An index of tables by metadata, which may contain outdated names and values.
+	// An index of tables by metadata. It may contain outdated names and values.
 	`CREATE TABLE IF NOT EXISTS partd_meta (
 		namespace TEXT NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, name TEXT NOT NULL,
 		PRIMARY KEY (namespace, key, hash, name)) WITHOUT ROWID`,

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// A checkpoint follows maxCommits, or idleTime without a commit. Until then, damage to the write-ahead log affects
-	// all commits in it.
+	// A checkpoint starts after maxCommits commits, or after idleTime without a commit. Until then, damage to the
+	// write-ahead log affects all commits in it.
 	maxCommits = 100
 	idleTime   = time.Second
 
@@ -50,30 +50,30 @@ type sealer struct {
 
 	mu      sync.Mutex
 	commits int   // number of commits since the last checkpoint
-	damage  error // the damage that was found
+	damage  error // damage found so far; nil if none
 }
 
 // openFiles checks the files before SQLite opens them. If they are damaged and Options.Rebuild is set, it renames them.
-func (s *sealer) openFiles(o Options) (found inspection, err error) {
+func (s *sealer) openFiles(o Options) (insp inspection, err error) {
 	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
 	err = os.MkdirAll(s.dir, 0o777) // with package os, because SQLite always uses the real file system
 	if err == nil {
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {
-		return found, err
+		return insp, err
 	}
-	found, err = s.check(o.CopyAgain)
+	insp, err = s.check(o.CopyAgain)
 	isInterrupted := isFile(filepath.Join(s.dir, imageFile))
 	switch {
 	case !o.Rebuild && isInterrupted && err == nil:
 		err = s.note(s.files.damaged("", errors.New("a rebuild was interrupted")))
 		fallthrough
 	case !o.Rebuild:
-		return found, err
-	case !isInterrupted && err == nil && !found.isEmpty():
+		return insp, err
+	case !isInterrupted && err == nil && !insp.isEmpty():
 		s.log.Warn("the catalog is intact, so it was not rebuilt", "dir", s.dir)
-		return found, nil
+		return insp, nil
 	}
 	s.damage, s.isRebuilding = nil, true
 	err = s.files.close()
@@ -84,27 +84,27 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err == nil {
-		found, err = s.check(nil)
+		insp, err = s.check(nil)
 	}
-	return found, err
+	return insp, err
 }
 
-// check inspects all files. Files that another process is writing can look damaged, so check tries again, after a call
-// of copyAgain unless that is nil.
-func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
+// check inspects all files. Files that another process is writing can look damaged, so check tries again, after calling
+// copyAgain if that is not nil.
+func (s *sealer) check(copyAgain func() error) (insp inspection, err error) {
 	for range 5 {
-		found, err = s.files.inspect(true)
-		if !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {
+		insp, err = s.files.inspect(true)
+		if !errors.Is(err, ErrContent) && (copyAgain == nil || !insp.isTorn) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 		if copyAgain != nil {
 			if err := copyAgain(); err != nil {
-				return found, err
+				return insp, err
 			}
 		}
 	}
-	return found, s.note(err)
+	return insp, s.note(err)
 }
 
 // CheckFiles reads all files of an SQLite database. If they are damaged, all later changes fail.
@@ -122,12 +122,12 @@ func (s *sealer) Damage() error {
 	return s.damage
 }
 
-// note returns err, and remembers it if it means that the files are damaged.
+// note returns err. If err means that the files are damaged, note remembers it.
 func (s *sealer) note(err error) error {
 	if d, ok := errors.AsType[*Damaged](err); ok {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
+		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // the original, not a reader's copy
 		s.damage = d
 		if s.timer != nil { // before the timer exists, Open returns the error
 			s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
@@ -136,9 +136,9 @@ func (s *sealer) note(err error) error {
 	return err
 }
 
-// startSealing makes checkpoints follow commits. found is the result of openFiles.
-func (d *database) startSealing(ctx context.Context, found inspection) error {
-	if found.isTorn {
+// startSealing schedules checkpoints after commits. insp is the result of openFiles.
+func (d *database) startSealing(ctx context.Context, insp inspection) error {
+	if insp.isTorn {
 		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and was dropped", "dir", d.sealer.dir)
 	}
 	if d.files == nil || d.readOnly {
@@ -149,10 +149,10 @@ func (d *database) startSealing(ctx context.Context, found inspection) error {
 			d.log.Warn("the catalog's write-ahead log stays long: a checkpoint failed, and the next commit tries again", "err", err)
 		}
 	})
-	if !found.isCurrent() {
+	if !insp.isCurrent() {
 		d.committed()
 	}
-	if found.isTorn {
+	if insp.isTorn {
 		return d.SetMoment(ctx, DroppedCommit, time.Now())
 	}
 	return nil
@@ -184,8 +184,8 @@ func (d *database) checkpoint() error {
 		return nil
 	}
 	ctx := context.Background()
-	err := d.transact(ctx, func(t *transaction) { // prevents commits
-		t.err = d.note(d.files.record(func() error {
+	err := d.transact(ctx, func(t *transaction) { // the transaction keeps others from committing
+		t.err = d.note(d.files.checkpointAndRecord(func() error {
 			_, err := d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
 			return err
 		}))
@@ -199,7 +199,7 @@ func (d *database) checkpoint() error {
 	return err
 }
 
-// closeDatabase closes the database.
+// closeDatabase runs a last checkpoint and closes the database.
 func (d *database) closeDatabase() error {
 	if d.timer != nil {
 		d.timer.Stop()

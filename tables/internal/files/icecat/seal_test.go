@@ -61,7 +61,7 @@ func TestKilledCheckpoint(t *testing.T) {
 	must.Do(t, c.inTx(t.Context(), func(w *transaction) { w.exec(`DELETE FROM partd_orphans WHERE seen_ms=1`) }))
 	killed := filepath.Join(t.TempDir(), "killed")
 	must.Do(t, c.transact(t.Context(), func(w *transaction) {
-		w.err = errors.Join(c.files.record(func() error { return nil }), os.CopyFS(killed, os.DirFS(dir)))
+		w.err = errors.Join(c.files.checkpointAndRecord(func() error { return nil }), os.CopyFS(killed, os.DirFS(dir)))
 	}))
 	must.Do(t, c.Close())
 	execElsewhere(t, killed, "SELECT * FROM partd_info")

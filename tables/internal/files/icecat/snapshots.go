@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ErrNoSnapshot means that a namespace has no snapshot of that name.
+// ErrNoSnapshot means that a namespace has no snapshot with the given name.
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
 // Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking

@@ -81,57 +81,57 @@ func (f *sqliteFiles) close() error {
 	return f.db.Close()
 }
 
-// inspection is what inspect found.
+// inspection is the result of inspect.
 type inspection struct {
 	wal
-	sums   []uint64 // recorded: the salts, and the hash of each page
-	hashes []uint64 // 0, and the hash of each page in catalog.db; nil if catalog.db was not read
+	sums   []uint64 // content of catalog.db-sums: the salts, then the hash of each page
+	hashes []uint64 // hashes of catalog.db's pages, from index 1; nil if catalog.db was not read
 }
 
-// isCurrent reports whether the recorded hashes belong to the log. If they do, only damage can change a page that is
-// not in the log.
-func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
+// isCurrent reports whether the recorded hashes were taken for the current log. If so, only damage can change a page
+// that is not in the log.
+func (insp *inspection) isCurrent() bool { return insp.salts != 0 && insp.salts == insp.sums[0] }
 
 // isEmpty reports whether the files contain no database.
-func (i *inspection) isEmpty() bool { return len(i.hashes) == 1 && len(i.pages) == 0 }
+func (insp *inspection) isEmpty() bool { return len(insp.hashes) == 1 && len(insp.pages) == 0 }
 
-// inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If
-// the files are damaged, the error wraps ErrContent.
-func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
-	i.sums, err = f.sums()
+// inspect reads the files. If the recorded hashes were taken for the current log, it reads catalog.db only if thorough
+// is set. If the files are damaged, the error wraps ErrContent.
+func (f *sqliteFiles) inspect(thorough bool) (insp inspection, err error) {
+	insp.sums, err = f.sums()
 	if err != nil {
-		return i, err
+		return insp, err
 	}
-	i.wal, err = readWAL(f.path+"-wal", checkLog)
+	insp.wal, err = readWAL(f.path+"-wal", checkLog)
 	if err != nil {
-		return i, f.damaged("-wal", err)
+		return insp, f.damaged("-wal", err)
 	}
-	if !thorough && i.isCurrent() {
-		return i, nil
+	if !thorough && insp.isCurrent() {
+		return insp, nil
 	}
-	i.hashes, err = f.hashes()
+	insp.hashes, err = f.hashes()
 	if err != nil {
-		return i, err
+		return insp, err
 	}
-	changed, end := 0, max(len(i.sums), len(i.hashes))
-	if i.size > 0 { // a VACUUM makes the database smaller; a checkpoint then makes catalog.db smaller
-		end = min(end, 1+i.size)
+	changedPage, end := 0, max(len(insp.sums), len(insp.hashes))
+	if insp.size > 0 { // ignore pages that the next checkpoint truncates after a VACUUM
+		end = min(end, 1+insp.size)
 	}
-	for n := 1; n < end && changed == 0; n++ {
-		if i.pages[n] == nil && (n >= len(i.sums) || n >= len(i.hashes) || i.sums[n] != i.hashes[n]) {
-			changed = n
+	for n := 1; n < end && changedPage == 0; n++ {
+		if insp.pages[n] == nil && (n >= len(insp.sums) || n >= len(insp.hashes) || insp.sums[n] != insp.hashes[n]) {
+			changedPage = n
 		}
 	}
 	switch {
-	case len(i.hashes) == 1 && i.sums[0] != 0:
+	case len(insp.hashes) == 1 && insp.sums[0] != 0:
 		err = f.damaged("", errors.New("the file is empty or missing"))
-	case changed > 0 && i.isCurrent():
-		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
-	case changed == 0 && i.salts == 0 && i.sums[0] != 0:
-		// If another program had removed the log after a checkpoint, a page would have changed.
+	case changedPage > 0 && insp.isCurrent():
+		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changedPage))
+	case changedPage == 0 && insp.salts == 0 && insp.sums[0] != 0:
+		// No page has changed, so no other program removed the log after a checkpoint: it was lost.
 		err = f.damaged("-wal", errors.New("the log is missing"))
 	}
-	return i, err
+	return insp, err
 }
 
 func (f *sqliteFiles) damaged(suffix string, err error) error {
@@ -146,7 +146,7 @@ func (f *sqliteFiles) sums() ([]uint64, error) {
 	return sums, ignoreMissing(err)
 }
 
-// hashes returns 0 and the hashes of the pages in catalog.db.
+// hashes returns the hashes of the pages in catalog.db, by page number. Element 0 is not used.
 func (f *sqliteFiles) hashes() ([]uint64, error) {
 	hashes, b := []uint64{0}, make([]byte, 64*pageSize)
 	for offset := int64(0); ; offset += int64(len(b)) {
@@ -163,13 +163,13 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 	}
 }
 
-// record calls checkpoint, and then records the hashes of the pages in the log. The database must be locked for
-// writing. The hashes are those in catalog.db, because the log can end with a commit that SQLite ignores: one from a
-// killed process, while another process has the database open.
-func (f *sqliteFiles) record(checkpoint func() error) error {
-	i, err := f.inspect(false)
+// checkpointAndRecord calls checkpoint and then records the hashes of the pages in the log. The database must be locked
+// for writing. It hashes the pages in catalog.db and not in the log, because the log can end with a commit that SQLite
+// ignores: one from a process that was killed while another had the database open.
+func (f *sqliteFiles) checkpointAndRecord(checkpoint func() error) error {
+	insp, err := f.inspect(false)
 	if err == nil {
-		err = f.write(0) // no salts until recordSalts, because this or another program may end before the hashes are recorded
+		err = f.write(0) // no salts until recordSalts: the process may be killed before the hashes are recorded
 	}
 	if err == nil {
 		err = checkpoint()
@@ -177,26 +177,26 @@ func (f *sqliteFiles) record(checkpoint func() error) error {
 	if err != nil {
 		return err
 	}
-	if i.hashes != nil {
-		i.sums = i.hashes
+	if insp.hashes != nil {
+		insp.sums = insp.hashes
 	}
 	info, err := f.db.Stat()
 	if err != nil {
 		return err
 	}
 	count := int(info.Size() / pageSize)
-	i.sums = append(i.sums, make([]uint64, max(0, 1+count-len(i.sums)))...)[:1+count]
+	insp.sums = append(insp.sums, make([]uint64, max(0, 1+count-len(insp.sums)))...)[:1+count]
 	page := make([]byte, pageSize)
-	for n := range i.pages {
+	for n := range insp.pages {
 		if n <= count {
 			if _, err := f.db.ReadAt(page, int64(n-1)*pageSize); err != nil {
 				return err
 			}
-			i.sums[n] = xxh3.Hash(page)
+			insp.sums[n] = xxh3.Hash(page)
 		}
 	}
-	i.sums[0] = 0
-	return f.write(i.sums...)
+	insp.sums[0] = 0
+	return f.write(insp.sums...)
 }
 
 // recordSalts records the salts of the log. Pages that are not in the log must have recorded hashes.
@@ -216,8 +216,8 @@ func (f *sqliteFiles) write(sums ...uint64) error {
 	if err == nil && len(sums) > 1 {
 		err = file.Truncate(int64(len(b))) // VACUUM may have made the database smaller
 	}
-	if i, statErr := f.db.Stat(); statErr == nil {
-		_ = file.Chmod(i.Mode()) // only the owner, who created it, can do this
+	if info, statErr := f.db.Stat(); statErr == nil {
+		_ = file.Chmod(info.Mode()) // possible only for the file's owner, who created it
 	}
 	return errors.Join(err, file.Sync(), file.Close())
 }

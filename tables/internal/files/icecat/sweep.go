@@ -19,8 +19,8 @@ type SweepResult struct {
 	Bytes   int64
 	Waiting int // number of unused files that are still in their grace period
 
-	WaitingBytes map[string]int64 // total sizes of these files, by the path of their table's directory
-	Soon         bool             // whether some of them have the grace period GracePeriods.Replaced
+	WaitingBytes map[string]int64 // total sizes of the waiting files, by the path of their table's directory
+	Soon         bool             // whether a waiting file has the grace period GracePeriods.Replaced
 }
 
 // GracePeriods says how long files must have been unused before Sweep removes them, because another process may still
@@ -43,8 +43,8 @@ type sweeper struct {
 
 // Sweep removes files in the warehouse to which no table or snapshot refers: files of failed commits, expired versions
 // and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after its
-// grace period, which starts again for files in recentlyUsed. oldestStart returns the time when the oldest reader or
-// writer that is running in this process started, or the current time if there is none.
+// grace period, which starts again for files in recentlyUsed. oldestStart returns the start time of the oldest running
+// reader or writer in this process, or the current time if there is none.
 func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := sw.CheckFiles()
 	if err == nil {
@@ -128,7 +128,7 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 	return s, nil
 }
 
-// removeEmpty removes those directories that are empty, and then their parents if these are empty.
+// removeEmpty removes each empty directory, and then its parent if that is empty.
 func (sw *sweeper) removeEmpty(dirs map[string]bool) {
 	for dir := range dirs {
 		// Remove deletes a directory only if it is empty.

@@ -59,7 +59,7 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet checks a manifest or manifest list, and returns its normalized content. It returns an error if Iceberg's library
+// vet checks a manifest or manifest list and returns its normalized content. It returns an error if Iceberg's library
 // would panic on the content, or allocate too much memory because of numbers in the file. FileIO.Open vets files that
 // the catalog did not write, because other engines can change these files even after a commit.
 func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
@@ -219,7 +219,7 @@ func (k AvroKind) matches(s *avro.Schema) bool {
 	})
 }
 
-// countAvro adds an Avro file to a budget, and returns an error if the budget is then exceeded. isNormal is false for a
+// countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded. isNormal is false for a
 // manifest that normalize may change.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) (isNormal bool, err error) {
 	budget.bytes += size // countingCodec adds only decompressed blocks; size covers the parts that are not compressed

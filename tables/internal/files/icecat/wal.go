@@ -50,7 +50,7 @@ func readWAL(name string, use walUse) (w wal, err error) {
 	if err != nil {
 		return w, ignoreMissing(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // opened only for reading
 	log, b := bufio.NewReaderSize(f, 16*frameSize), make([]byte, walHeaderSize)
 	isComplete, err := readAll(log, b)
 	if !isComplete || string(b) == string(make([]byte, walHeaderSize)) {
@@ -65,9 +65,9 @@ func readWAL(name string, use walUse) (w wal, err error) {
 	w.salts, w.pages = binary.BigEndian.Uint64(b[16:]), map[int][]byte{}
 	stored := sumAt(b[24:]) // checksum of the previous frame, as stored in it
 	computed := stored      // checksum of the previous frame, as computed from its content
-	// broken is the number of the first frame that does not continue the log, or 0. isEnded means that a commit has ended
-	// at or after this frame.
-	broken, isEnded := 0, false
+	// brokenFrame is the number of the first frame that does not continue the log, or 0. isEnded means that a commit
+	// has ended at or after this frame.
+	brokenFrame, isEnded := 0, false
 	uncommitted := map[int][]byte{}
 	frame := make([]byte, frameSize)
 	for n := 1; ; n++ {
@@ -85,10 +85,10 @@ func readWAL(name string, use walUse) (w wal, err error) {
 		isCommit := size > 0
 		ok := follows() || salvage && isCurrent && unflip(frame, follows)
 		stored, computed = sumAt(frame[16:]), stored.after(frame)
-		if ok && (broken == 0 && !isCurrent || broken > 0 && isCurrent && isEnded) && !salvage {
-			return w, fmt.Errorf("%w: frame %d is not intact, but later commits follow", ErrContent, cmp.Or(broken, n))
+		if ok && (brokenFrame == 0 && !isCurrent || brokenFrame > 0 && isCurrent && isEnded) && !salvage {
+			return w, fmt.Errorf("%w: frame %d is not intact, but later commits follow", ErrContent, cmp.Or(brokenFrame, n))
 		}
-		if broken == 0 && ok || salvage && isCurrent {
+		if brokenFrame == 0 && ok || salvage && isCurrent {
 			if ok {
 				page := int(binary.BigEndian.Uint32(frame))
 				uncommitted[page] = []byte{}
@@ -104,13 +104,13 @@ func readWAL(name string, use walUse) (w wal, err error) {
 			}
 			continue
 		}
-		w.isTorn = w.isTorn || isCurrent && (ok || broken == 0)
+		w.isTorn = w.isTorn || isCurrent && (ok || brokenFrame == 0)
 		isEnded = isEnded || isCurrent && isCommit
-		broken = cmp.Or(broken, n)
+		brokenFrame = cmp.Or(brokenFrame, n)
 	}
 }
 
-// readAll fills b, and reports whether r had enough bytes.
+// readAll fills b and reports whether r had enough bytes.
 func readAll(r io.Reader, b []byte) (bool, error) {
 	_, err := io.ReadFull(r, b)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -121,22 +121,22 @@ func readAll(r io.Reader, b []byte) (bool, error) {
 
 // unflip repairs b if flipping one bit makes it intact, and no other bit does. It reports whether b is then intact.
 func unflip(b []byte, isIntact func() bool) bool {
-	found := -1
+	bitIndex := -1
 	for i := range 8 * len(b) {
 		b[i/8] ^= 1 << (i % 8)
 		if isIntact() {
-			if found >= 0 { // SQLite's checksum cannot tell some bits apart
+			if bitIndex >= 0 { // SQLite's checksum cannot tell some bits apart
 				b[i/8] ^= 1 << (i % 8)
 				return false
 			}
-			found = i
+			bitIndex = i
 		}
 		b[i/8] ^= 1 << (i % 8)
 	}
-	if found >= 0 {
-		b[found/8] ^= 1 << (found % 8)
+	if bitIndex >= 0 {
+		b[bitIndex/8] ^= 1 << (bitIndex % 8)
 	}
-	return found >= 0
+	return bitIndex >= 0
 }
 
 // walSum is SQLite's checksum.
