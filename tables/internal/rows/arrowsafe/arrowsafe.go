@@ -1,4 +1,4 @@
-// Package arrowsafe reads untrusted Arrow IPC streams in bounded memory, and checks untrusted Parquet footers.
+// Package arrowsafe reads untrusted Arrow IPC streams in bounded memory and checks untrusted Parquet footers.
 package arrowsafe
 
 import (

@@ -22,8 +22,8 @@ type Checker struct {
 }
 
 // Check validates all offsets, indices and texts in a batch. If rows share values, for example through a dictionary,
-// the batch grows when each row gets its own copy. Check returns that growth in bytes, and rejects the batch if the
-// growth exceeds c.Limit. Check takes time in proportion to the batch's size and c.Limit, and stops when ctx ends.
+// the batch grows when each row gets its own copy. Check returns that growth in bytes. It rejects the batch if the
+// growth exceeds c.Limit. Check takes time in proportion to the batch's size and c.Limit and stops when ctx ends.
 func (c *Checker) Check(ctx context.Context, batch arrow.RecordBatch) (growth int64, err error) {
 	i := 0
 	defer func() {
@@ -52,14 +52,14 @@ func (c *Checker) Check(ctx context.Context, batch arrow.RecordBatch) (growth in
 	return growth, nil
 }
 
-// walk reads the arrays of a batch, and stops at the first error.
+// walk reads the arrays of a batch and stops at the first error.
 type walk struct {
 	ctx         context.Context
 	limit       int64
 	known, seen map[arrow.ArrayData]bool // checked dictionaries in the last batch, and in this one
 	viewed      int64                    // total length of the views so far, in bytes
 	visited     int64                    // values that visit has counted
-	sinceLook   int64                    // units of work since ctx was last checked
+	sinceCheck  int64                    // units of work since ctx was last checked
 	isExact     bool                     // sizes are those in memory, without what Checker charges for empty values and offsets
 	err         error
 }
@@ -74,13 +74,13 @@ func (w *walk) tooLarge() error {
 	return fmt.Errorf("its rows share values, and separate copies exceed the limit of %d bytes: send smaller batches: %w", w.limit, partd.ErrTooLarge)
 }
 
-const lookInterval = 1 << 18 // units of work, each of a few nanoseconds, between two checks of the context
+const checkInterval = 1 << 18 // units of work, each of a few nanoseconds, between two checks of the context
 
 // work counts n units of work. It returns false if the walk must stop.
 func (w *walk) work(n int) bool {
-	w.sinceLook += int64(n)
-	if w.sinceLook >= lookInterval {
-		w.sinceLook = 0
+	w.sinceCheck += int64(n)
+	if w.sinceCheck >= checkInterval {
+		w.sinceCheck = 0
 		w.fail(canceled.Err(w.ctx))
 	}
 	return w.err == nil
@@ -89,8 +89,8 @@ func (w *walk) work(n int) bool {
 // visit counts a value that rows may share. It returns false if the walk must stop.
 func (w *walk) visit() bool {
 	w.visited++
-	w.sinceLook++
-	return w.visited <= w.limit && w.sinceLook < lookInterval && w.err == nil || w.mayContinue()
+	w.sinceCheck++
+	return w.visited <= w.limit && w.sinceCheck < checkInterval && w.err == nil || w.mayContinue()
 }
 
 func (w *walk) mayContinue() bool {
@@ -100,8 +100,7 @@ func (w *walk) mayContinue() bool {
 	return w.work(0)
 }
 
-// validate validates an array, its children and its dictionary. Each part of a loop is short, so that the walk can
-// stop.
+// validate validates an array, its children and its dictionary. It works in short steps, so that the walk can stop.
 func (w *walk) validate(d arrow.ArrayData) {
 	const partRows = 1 << 16
 	dt, shallow := storageType(d.DataType()), withoutChildren(d)
@@ -190,7 +189,7 @@ func startRunes[T int32 | int64](b []byte, offsets []T) bool {
 	return true
 }
 
-// isText reports whether b is valid UTF-8. If the walk must stop, the result means nothing.
+// isText reports whether b is valid UTF-8. If the walk must stop, the result is meaningless.
 func (w *walk) isText(b []byte) bool {
 	const short, size = 64, 1 << 18
 	for len(b) > size && w.work(size) {
@@ -207,7 +206,7 @@ func (w *walk) isText(b []byte) bool {
 }
 
 // withoutChildren returns an array whose validation reads only the array itself: its children and its dictionary
-// contain only nulls, and its texts are binary values. withoutChildren also adds buffers that streams omit, and removes
+// contain only nulls, and its texts are binary values. withoutChildren also adds buffers that streams omit and removes
 // the run that some writers put into an empty run-end-encoded array.
 func withoutChildren(d arrow.ArrayData) arrow.ArrayData {
 	dt, buffers, children := storageType(d.DataType()), d.Buffers(), make([]arrow.ArrayData, len(d.Children()))

@@ -84,8 +84,8 @@ func describe(message []byte) (*description, error) {
 		return nil, fmt.Errorf("%w: its description has %d bytes", errMessage, len(message))
 	}
 	root := flatbuffers.Table{Bytes: message, Pos: flatbuffers.GetUOffsetT(message)}
-	at := flatbuffers.UOffsetT(root.Offset(messageHeader))
-	if at == 0 {
+	pos := flatbuffers.UOffsetT(root.Offset(messageHeader))
+	if pos == 0 {
 		return nil, fmt.Errorf("%w: it has no content", errMessage)
 	}
 	d := &description{
@@ -97,7 +97,7 @@ func describe(message []byte) (*description, error) {
 	if d.version < version4 {
 		return nil, fmt.Errorf("the Arrow message has version V%d of the format, and only V4 (of Arrow 0.8) and later are supported: convert it with a program that reads it, for example to Parquet", d.version+1)
 	}
-	root.Union(&d.header, at)
+	root.Union(&d.header, pos)
 	return d, d.checkMetadata(root, messageMetadata)
 }
 
@@ -161,9 +161,9 @@ func (d *description) readField(t flatbuffers.Table, f *field, depth int) error 
 	if err := d.checkText(t, fieldName); err != nil {
 		return err
 	}
-	if at := flatbuffers.UOffsetT(t.Offset(fieldType)); at != 0 {
+	if pos := flatbuffers.UOffsetT(t.Offset(fieldType)); pos != 0 {
 		var typeTable flatbuffers.Table
-		t.Union(&typeTable, at)
+		t.Union(&typeTable, pos)
 		var err error
 		switch t.GetByteSlot(fieldTypeID, 0) {
 		case typeTimestamp:
@@ -175,8 +175,8 @@ func (d *description) readField(t flatbuffers.Table, f *field, depth int) error 
 			return err
 		}
 	}
-	if at := flatbuffers.UOffsetT(t.Offset(fieldDictionary)); at != 0 {
-		encoding := flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(at + t.Pos)}
+	if pos := flatbuffers.UOffsetT(t.Offset(fieldDictionary)); pos != 0 {
+		encoding := flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(pos + t.Pos)}
 		f.encoded, f.dictionary = true, encoding.GetInt64Slot(firstSlot, 0)
 	}
 	if err := d.checkMetadata(t, fieldMetadata); err != nil {
@@ -212,11 +212,11 @@ func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) 
 
 // vector returns the position and length of the vector in a slot, whose elements have size bytes each.
 func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuffers.UOffsetT, int, error) {
-	at := flatbuffers.UOffsetT(t.Offset(slot))
-	if at == 0 {
+	pos := flatbuffers.UOffsetT(t.Offset(slot))
+	if pos == 0 {
 		return 0, 0, nil
 	}
-	start, n := t.Vector(at), t.VectorLen(at)
+	start, n := t.Vector(pos), t.VectorLen(pos)
 	if n < 0 || int64(start)+size*int64(n) > int64(len(t.Bytes)) {
 		return 0, 0, fmt.Errorf("%w: it claims %d entries in %d bytes", errMessage, n, len(t.Bytes))
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Limits of a Parquet file's footer. They bound the memory of arrow-go, which reads the levels of the schema
-// recursively, and stores the path of each column as a string.
+// recursively and stores the path of each column as a string.
 const (
 	maxFooter = maxDescription // bytes of the footer, and of all column paths together
 	maxNodes  = 2 * maxFields  // nodes of the schema; a list has one node more than in Arrow
@@ -123,7 +123,7 @@ func (c *unreadThrift) schema() error {
 	return nil
 }
 
-// node reads a node, and returns the length of its name and the number of its children. It hides a logical type that
+// node reads a node and returns the length of its name and the number of its children. It hides a logical type that
 // arrow-go does not know.
 func (c *unreadThrift) node() (name int, children int32, ok bool) {
 	original := *c
@@ -185,7 +185,7 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 	return b.skip(structure, 0)
 }
 
-// Page is what a page's header claims.
+// Page describes a page according to its header.
 type Page struct {
 	IsDictionary           bool
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
@@ -213,16 +213,16 @@ func Pages(in io.ReaderAt, from, to int64, visit func(Page) bool) bool {
 	return true
 }
 
-// pageAt reads the header at an offset, and returns the length of the page and its header in the file.
-func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
+// pageAt reads the header at an offset and returns the length of the page and its header in the file.
+func pageAt(in io.ReaderAt, offset int64) (p Page, length int64, ok bool) {
 	const minHeader, maxHeader = 64, 4 << 20 // bytes; arrow-go has the same maximum
 	for size := minHeader; !ok && size <= maxHeader; size *= 16 {
 		b := make(unreadThrift, size)
-		n, _ := in.ReadAt(b, at) // the rest of the file may be shorter
+		n, _ := in.ReadAt(b, offset) // the rest of the file may be shorter
 		b = b[:n]
 		p, length, ok = b.page()
 		if ok {
-			p.Offset = at + int64(n-len(b))
+			p.Offset = offset + int64(n-len(b))
 			length += int64(n - len(b))
 		} else if n < size {
 			break
@@ -231,12 +231,12 @@ func pageAt(in io.ReaderAt, at int64) (p Page, length int64, ok bool) {
 	return p, length, ok
 }
 
-// page reads a page's header, and returns the length of the page without the header.
+// page reads a page's header and returns the length of the page without the header.
 func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 	kind, compressed, isStored := int32(-1), int32(0), false
 	var heads [2]struct {
 		numbers [7]int32 // by field ID
-		known   int      // bit i is set if numbers[i] is
+		known   int      // bit i says whether numbers[i] is present
 	}
 	ok = c.eachField(func(id int16, fieldKind byte) (ok bool) {
 		switch {
@@ -285,8 +285,8 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 
 // MayBeDictionary reports whether the page at an offset in a Parquet file may be a dictionary page. If the page's
 // header is damaged, it returns true.
-func MayBeDictionary(in io.ReaderAt, at int64) bool {
-	p, _, ok := pageAt(in, at)
+func MayBeDictionary(in io.ReaderAt, offset int64) bool {
+	p, _, ok := pageAt(in, offset)
 	return !ok || p.IsDictionary
 }
 

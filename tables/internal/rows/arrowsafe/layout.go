@@ -55,8 +55,8 @@ func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (
 	return c, err
 }
 
-func (c *cursor) int64(at flatbuffers.UOffsetT) int64 {
-	return int64(binary.LittleEndian.Uint64(c.bytes[at:]))
+func (c *cursor) int64(pos flatbuffers.UOffsetT) int64 {
+	return int64(binary.LittleEndian.Uint64(c.bytes[pos:]))
 }
 
 // next moves to the next array, which must have at least minLength values. It returns the array's length.
@@ -64,27 +64,27 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	if c.node == c.nodes {
 		return 0, false, fmt.Errorf("%w: it describes %d arrays, but the schema needs more", errMessage, c.nodes)
 	}
-	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
+	pos := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
 	c.node++
-	n = c.int64(at)
+	n = c.int64(pos)
 	if n > maxLength {
 		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
 	}
 	if n < 0 || n < minLength {
 		return 0, false, fmt.Errorf("%w: it has an array of %d values, but at least %d are required", errMessage, n, minLength)
 	}
-	return n, c.int64(at+8) != 0, nil
+	return n, c.int64(pos+8) != 0, nil
 }
 
-// nextBuffer moves to the next buffer, and returns its decompressed length. The buffer must lie within the body and
-// must not overlap other buffers.
+// nextBuffer moves to the next buffer and returns its decompressed length. The buffer must lie within the body and must
+// not overlap other buffers.
 func (c *cursor) nextBuffer() (int64, error) {
 	if c.buffer == c.buffers {
 		return 0, fmt.Errorf("%w: it has %d buffers, but the schema needs more", errMessage, c.buffers)
 	}
-	at := c.buffersAt + flatbuffers.UOffsetT(16*c.buffer)
+	pos := c.buffersAt + flatbuffers.UOffsetT(16*c.buffer)
 	c.buffer++
-	offset, length := c.int64(at), c.int64(at+8)
+	offset, length := c.int64(pos), c.int64(pos+8)
 	if length == 0 {
 		return 0, nil
 	}
@@ -135,8 +135,8 @@ func (c *cursor) charge(n int64) error {
 // the newer types.
 const lastKnownType = arrow.DECIMAL64
 
-// topColumn is column for a column of a batch, which must have exactly as many values as the batch has rows. Otherwise,
-// Arrow's reader would cut it off without an error.
+// topColumn is like column, but for a column of a batch, which must have exactly as many values as the batch has rows.
+// Otherwise, Arrow's reader would cut it off without an error.
 func (c *cursor) topColumn(dt arrow.DataType, rows int64) error {
 	if c.node < c.nodes && c.int64(c.nodesAt+flatbuffers.UOffsetT(16*c.node)) > rows {
 		return fmt.Errorf("%w: it claims %d rows, but a column has more", errMessage, rows)

@@ -132,11 +132,11 @@ func maxDigits(d arrow.DecimalType) int32 {
 func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.valueTypes[id]
-	at := flatbuffers.UOffsetT(d.header.Offset(dictionaryData))
-	if !ok || at == 0 {
+	pos := flatbuffers.UOffsetT(d.header.Offset(dictionaryData))
+	if !ok || pos == 0 {
 		return fmt.Errorf("%w: no column has the dictionary %d", errMessage, id)
 	}
-	batch := flatbuffers.Table{Bytes: d.header.Bytes, Pos: d.header.Indirect(at + d.header.Pos)}
+	batch := flatbuffers.Table{Bytes: d.header.Bytes, Pos: d.header.Indirect(pos + d.header.Pos)}
 	c, err := m.cursor(batch, d.version, body)
 	if err != nil {
 		return err

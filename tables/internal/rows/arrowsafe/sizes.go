@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// expandedSize returns by how many bytes an array grows if each row gets its own copy of its value. Rows can share
-// values in a dictionary, a run or a view. The array must be valid.
+// expandedSize returns the number of bytes by which an array grows if each row gets its own copy of its value. Rows can
+// share values in a dictionary, a run or a view. The array must be valid.
 func (w *walk) expandedSize(a arrow.Array) (total int64) {
 	switch a := a.(type) {
 	case *array.Dictionary, array.ViewLike:
@@ -41,7 +41,7 @@ func (w *walk) expandedSize(a arrow.Array) (total int64) {
 	return total
 }
 
-// LargestRow returns the index of the row with the most bytes, and their number. The batch must be valid.
+// LargestRow returns the index and the size, in bytes, of the largest row. The batch must be valid.
 func LargestRow(ctx context.Context, b arrow.RecordBatch) (row int, size int64) {
 	w := &walk{ctx: ctx, limit: math.MaxInt64, isExact: true}
 	sizes := make([]int64, b.NumRows())
@@ -148,7 +148,7 @@ func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 	return func(from, to int) int64 { return width * int64(to-from) }
 }
 
-// sumEach fails if the sum exceeds w.limit, so sums of sums cannot overflow.
+// sumEach returns a function that sums size over a range. w fails if a sum exceeds w.limit, so sums cannot overflow.
 func (w *walk) sumEach(size func(int) int64) func(from, to int) int64 {
 	return func(from, to int) (total int64) {
 		for i := from; i < to && w.visit(); i++ {

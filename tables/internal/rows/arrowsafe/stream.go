@@ -15,7 +15,7 @@ import (
 )
 
 // stream reads and checks the messages of an Arrow stream. It replaces Arrow's own message reader, which trusts the
-// lengths in messages, and sometimes accepts a stream that ends within a message.
+// lengths in messages and sometimes accepts a stream that ends within a message.
 type stream struct {
 	r          io.Reader
 	size       int64 // maximum size of a message, in bytes
@@ -45,7 +45,7 @@ func (s *stream) Message() (*ipc.Message, error) {
 	return s.last, nil
 }
 
-// next reads and checks a message. It returns the message's description, and reads its body into body.
+// next reads and checks a message. It returns the message's description and reads the message's body into body.
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {

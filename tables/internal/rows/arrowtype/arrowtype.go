@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 )
 
-// Kind is what the values of a type mean. Types of one kind differ in size, unit or layout.
+// Kind says what the values of a type mean. Types of one kind differ in size, unit or layout.
 type Kind uint8
 
 // The kinds. None is the kind of types that the table lacks.
@@ -27,7 +27,7 @@ const (
 	Binary
 	UUID
 	Date
-	Time // of day
+	Time // time of day
 	Timestamp
 	Duration
 	Interval
@@ -37,7 +37,7 @@ const (
 	Union
 	Dictionary
 	Runs
-	Extension // of an unknown name
+	Extension // extension with an unknown name
 )
 
 // Row describes a type. The functions are nil for types without such values.
@@ -53,10 +53,11 @@ type Row struct {
 	Ints        func(a arrow.Array) func(i int) int64
 	IntAppender func(b array.Builder) func(v int64)
 
-	// returns integers that sort like the values; may share memory with the array, and differs for nulls
+	// returns integers that sort like the values; the result may share memory with the array and is arbitrary for nulls
 	Ordered func(a arrow.Array) []int64
 
-	// append the bytes of an integer: the first sort like the values, and the second are equal for all integer types
+	// append an integer's bytes: those of OrderKey sort like the values; those of SignedKey are the same for all
+	// integer types
 	OrderKey, SignedKey func(a arrow.Array) func(dst []byte, i int) []byte
 
 	Floats        func(a arrow.Array) func(i int) float64
@@ -79,7 +80,7 @@ func Of(t arrow.DataType) *Row {
 	return ByID(t.ID())
 }
 
-// ByID returns the row of the types with an ID. Its kind is None if the table lacks the type.
+// ByID returns the row of the types with the given ID. Its kind is None if the table lacks the type.
 func ByID(id arrow.Type) *Row {
 	if int(id) >= len(rows) {
 		return &Row{}
@@ -99,7 +100,7 @@ func (r *Row) IsNumber() bool { return r.Kind >= Integer && r.Kind <= Decimal }
 // IsTemporal reports whether r describes dates, times of day or timestamps.
 func (r *Row) IsTemporal() bool { return r.Kind >= Date && r.Kind <= Timestamp }
 
-// IsNested reports whether r describes values that consist of values.
+// IsNested reports whether r describes values that contain other values.
 func (r *Row) IsNested() bool { return r.Kind >= List && r.Kind <= Union }
 
 // Inner returns the type of the values in a dictionary, in runs or in an extension, and nil for other types.
@@ -123,8 +124,8 @@ func Unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Values returns the array that contains the values of a, without dictionaries, runs and extensions except UUIDs. Value i
-// has the given index in this array, or -1 if it is null.
+// Values returns the array that contains the values of a, without dictionaries, runs and extensions except UUIDs. index
+// maps row i of a to an index in values, or to -1 if the row is null.
 func Values(a arrow.Array) (values arrow.Array, index func(i int) int) {
 	switch a := a.(type) {
 	case *array.Null:

@@ -6,7 +6,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// ToFloat16 returns the nearest float16. Arrow's own conversion truncates digits, and turns the smallest numbers into
+// ToFloat16 returns the nearest float16. Arrow's own conversion truncates digits and turns the smallest numbers into
 // zero.
 func ToFloat16(f float64) float16.Num {
 	const minExponent = -14 // exponent of the smallest normal numbers; all smaller numbers have the same spacing

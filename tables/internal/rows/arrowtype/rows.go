@@ -114,10 +114,10 @@ func sortable(r Row) Row {
 	return r
 }
 
-// appenderTo returns a function that appends a value to the builder of an array of values of type T.
+// appenderTo returns the function of b that appends a value of type T.
 func appenderTo[T any](b array.Builder) func(v T) { return b.(interface{ Append(v T) }).Append }
 
-// appender is like appenderTo, for values that convert turns into the builder's type.
+// appender is like appenderTo, but for values that convert first turns into the builder's type.
 func appender[T, V any](convert func(V) T) func(b array.Builder) func(v V) {
 	return func(b array.Builder) func(v V) {
 		appendValue := appenderTo[T](b)

@@ -26,7 +26,7 @@ import (
 )
 
 // errSchema is the error for a batch whose schema differs from the schema of its key.
-var errSchema = errors.New("a schema that differs from the key's")
+var errSchema = errors.New("the schema differs from the key's")
 
 // Entry returns an entry that appends batches to a key. Use it to append to several keys at once. Every batch must have
 // the given schema. Without batches, the entry only records the schema.
@@ -38,9 +38,9 @@ func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ pa
 	}()
 	value := bytes.NewBuffer(frame.Begin(nil))
 	w := ipc.NewWriter(value, ipc.WithSchema(schema))
-	for _, b := range batches {
+	for i, b := range batches {
 		if b == nil || !b.Schema().Equal(schema) {
-			return partd.Entry{}, fmt.Errorf("a batch has %w", errSchema)
+			return partd.Entry{}, fmt.Errorf("batch %d: %w", i+1, errSchema)
 		}
 		if err := w.Write(b); err != nil {
 			return partd.Entry{}, err
@@ -69,13 +69,13 @@ func read(ctx context.Context, store partd.Partd, key string, limit int64) (arra
 		return nil, err
 	}
 	var stop func()
-	r.frames, stop = iter.Pull2(frame.Read(value, r.limit))
+	r.nextFrame, stop = iter.Pull2(frame.Read(value, r.limit))
 	release := func() {
 		if r.ipc != nil {
 			r.ipc.Release()
 		}
 		stop()
-		_ = value.Close() // the value was only read
+		_ = value.Close() // opened only for reading
 	}
 	err = r.advance()
 	if err == nil && r.ipc == nil {
@@ -89,11 +89,11 @@ func read(ctx context.Context, store partd.Partd, key string, limit int64) (arra
 }
 
 type reader struct {
-	ctx    context.Context
-	key    string
-	limit  int64
-	frames func() ([]byte, error, bool)
-	schema *arrow.Schema
+	ctx       context.Context
+	key       string
+	limit     int64
+	nextFrame func() ([]byte, error, bool)
+	schema    *arrow.Schema
 
 	content *bytes.Reader // unread bytes of the current frame
 	ipc     *ipc.Reader   // reads content; nil after the last frame
@@ -110,7 +110,7 @@ func (r *reader) advance() error {
 		r.ipc.Release()
 		r.ipc = nil
 	}
-	content, err, ok := r.frames()
+	content, err, ok := r.nextFrame()
 	if !ok || err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (r *reader) advance() error {
 	if r.schema == nil {
 		r.schema = r.ipc.Schema()
 	} else if !r.schema.Equal(r.ipc.Schema()) {
-		return fmt.Errorf("an append has %w", errSchema)
+		return fmt.Errorf("one of the appends: %w", errSchema)
 	}
 	return nil
 }

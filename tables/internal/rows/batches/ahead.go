@@ -2,9 +2,9 @@ package batches
 
 import "iter"
 
-// Ahead yields items, such as batches. In the meantime, it prepares the next n in a goroutine. It releases items that were
-// prepared, but not yielded; Release must be safe for concurrent use. If items panics, so does Ahead, unless the consumer
-// has already stopped.
+// Ahead yields items, such as batches, and prepares the next n in a goroutine. It releases prepared items that it does
+// not yield; Release must be safe for concurrent use. If items panics, so does Ahead, unless the consumer has already
+// stopped.
 func Ahead[T interface{ Release() }](items iter.Seq2[T, error], n int) iter.Seq2[T, error] {
 	type result struct {
 		item  T
@@ -23,7 +23,7 @@ func Ahead[T interface{ Release() }](items iter.Seq2[T, error], n int) iter.Seq2
 			for item, err := range items {
 				r := result{item: item, err: err}
 				select {
-				case <-stopped: // checked first, because the results are still received then
+				case <-stopped: // checked first, because results are received even after the consumer has stopped
 				default:
 					select {
 					case results <- r:

@@ -36,8 +36,7 @@ func Concat(parts ...Seq) Seq {
 	}
 }
 
-// MapError yields the batches of rows, and applies f to each error. f also gets the nil errors, and must return nil for
-// them.
+// MapError yields the batches of rows and applies f to each error. f must return nil for nil.
 func MapError(rows Seq, f func(error) error) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
@@ -65,7 +64,7 @@ func Map(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Seq) Seq {
 	}
 }
 
-// ForEach calls use with each batch, and then releases it. It ends at the first error.
+// ForEach calls use with each batch and then releases the batch. It stops at the first error.
 func ForEach(rows Seq, use func(arrow.RecordBatch) error) error {
 	for b, err := range rows {
 		if err == nil {

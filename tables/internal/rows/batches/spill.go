@@ -118,7 +118,7 @@ func (t *Spilled) Rows(yield func(arrow.RecordBatch, error) bool) {
 	Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return t.convert(b, t.columns) })(yield)
 }
 
-// ViaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
+// ViaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
 func ViaFile(rows Seq, convert Convert) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := Spill(os.TempDir(), rows, convert)

@@ -105,7 +105,7 @@ func Chunks(batches Seq, rows int64) Seq {
 	return joinParts(batches, func() Counter { return AtMost(rows) })
 }
 
-// Blocks joins batches to blocks of at least size bytes, except the last. It calls size after each batch.
+// Blocks joins batches into blocks of at least size() bytes, except the last. It calls size after each batch.
 func Blocks(batches Seq, size func() int64) Seq {
 	return joinParts(batches, func() Counter {
 		bytes := int64(0)
@@ -120,8 +120,8 @@ func Blocks(batches Seq, size func() int64) Seq {
 // column, which can be many times its rows.
 func SmallBatch() int64 { return 64 << 10 }
 
-// joinParts divides batches into parts, and yields each part as one batch. newCount returns the argument of Part for the
-// next part.
+// joinParts divides batches into parts and yields each part as one batch. newCount returns the Counter of the next
+// part.
 func joinParts(batches Seq, newCount func() Counter) Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)

@@ -1,4 +1,4 @@
-// Package gostruct converts Go structs to columns, and columns to structs.
+// Package gostruct converts Go structs to columns and columns to structs.
 //
 // It replaces arrow-go's arreflect. In v18.8.0, arreflect rejects named types and reads nulls as zeros. It
 // converts a nested time to a struct without fields, and an sql.Null to a struct with two fields.

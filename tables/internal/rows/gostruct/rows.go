@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// ReadRows reads a batch's rows, starting at firstRow, into a slice of zero structs. It matches columns by name, and
+// ReadRows reads a batch's rows, starting at firstRow, into a slice of zero structs. It matches columns by name and
 // ignores columns that have no field.
 func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Value) error {
 	for i, index := range s.index {
@@ -137,7 +137,7 @@ func setIf[V any](accepts func(v reflect.Value) bool, set func(v reflect.Value, 
 func integerSetter(value func(row int) int64, isUnsigned bool) func(v reflect.Value, row int) (bool, error) {
 	return func(v reflect.Value, row int) (bool, error) {
 		n := value(row)
-		isLarge := isUnsigned && n < 0 // over the largest int64
+		isLarge := isUnsigned && n < 0 // exceeds the largest int64
 		switch {
 		case v.CanInt() && !isLarge && !v.OverflowInt(n) && v.Type() != durationType:
 			v.SetInt(n)

@@ -35,8 +35,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. indicesOf returns the indices in the batch of one of the schema's columns;
-// convert uses the first, or nulls if there are none.
+// convert converts a batch to a schema. indicesOf returns the indices of the batch's columns for one of the schema's
+// columns; convert uses the first, or nulls if there are none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	return take.MakeBatch(to, batch.NumRows(), func(i int) (arrow.Array, error) {
 		f := to.Field(i)
@@ -67,7 +67,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 		return expand(values, indices, to)
 	case arrowtype.UUID:
-		if to.ID() == arrow.STRING { // the type of a UUID that SQL returns
+		if to.ID() == arrow.STRING { // SQL returns UUIDs as strings
 			b := array.NewStringBuilder(allocator)
 			return mapValues(a, b, func(row int) { b.Append(a.ValueStr(row)) }), nil
 		}
@@ -115,7 +115,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		case isDecimal && decimal.GetScale() == d.Scale, !isDecimal && (d.Scale == 0 || !arrow.IsInteger(a.DataType().ID())):
 		case isDecimal && from.Decimals == nil:
 			return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
-		default: // If a result needed more bits, the library would panic in a goroutine of its own, which ends the process.
+		default: // If a result needed more bits, the library would panic in its own goroutine, which would end the process.
 			wide, err := ConvertArray(a, &arrow.Decimal256Type{Precision: 76, Scale: d.Scale})
 			if err != nil {
 				return nil, err
@@ -239,7 +239,7 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 }
 
 // maskNulls returns field with a null in each row where the struct is null. In such a row, the field's value is
-// undefined, and may be invalid in another type.
+// undefined and may be invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()
@@ -287,8 +287,8 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values in lists, and the lists' offsets into these values. It omits values under nulls,
-// because Parquet rejects them.
+// visibleValues returns the values in lists and the lists' offsets into them. It omits values under nulls, because
+// Parquet rejects them.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)

@@ -29,8 +29,8 @@ type Caster struct {
 	migratedSchema *arrow.Schema                                      // schema of migrate's results
 }
 
-// NewCaster returns a Caster from a schema to stored types. defaults has a value of [Defaults] for each column of to, or
-// is nil. If NewCaster fails, the error is an [Error].
+// NewCaster returns a Caster from a schema to stored types. defaults has a default value for each column of to (see
+// [Defaults]), or is nil. If NewCaster fails, the error is an [Error].
 func NewCaster(from, to *arrow.Schema, defaults []arrow.Array) (*Caster, error) {
 	stored, err := Stored(from)
 	if err != nil {
@@ -66,8 +66,8 @@ func NewCaster(from, to *arrow.Schema, defaults []arrow.Array) (*Caster, error) 
 	return c, nil
 }
 
-// MismatchError returns the error for rows whose column has type from, which does not fit type to of the table's
-// column. reason is appended to the types. The error says how to convert the rows.
+// MismatchError returns the error for rows in which the column has type from, although the table's column has type to.
+// reason is appended to the types. The error says how to convert the rows.
 func MismatchError(column string, from, to arrow.DataType, reason string) error {
 	hint := fmt.Sprintf("convert the column to %s", to)
 	rowTimes, ok := from.(*arrow.TimestampType)
@@ -169,8 +169,8 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return take.NewBatch(c.To, batch.NumRows(), func(i int) (arrow.Array, error) { return c.column(batch, i) })
 }
 
-// column returns column i of the table for a batch: the batch's column, converted, or default values or nulls if the
-// batch lacks the column.
+// column returns a batch's values for column i of the table. If the batch lacks the column, these are default values or
+// nulls.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
 	if index < 0 && c.defaults != nil && c.defaults[i] != nil {
@@ -216,7 +216,7 @@ func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
 	return nil
 }
 
-// convertExactly converts an array to a type that can represent all its values exactly.
+// convertExactly converts an array to typ. It returns an error unless typ can represent all values exactly.
 func convertExactly(a arrow.Array, typ arrow.DataType) (arrow.Array, error) {
 	converted, err := ConvertArray(a, typ)
 	if err != nil {
@@ -264,8 +264,8 @@ func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	})
 }
 
-// CastStored converts a batch that was stored with an older schema to the given schema. initial has the columns' values
-// of [Defaults.Initial], or is nil. The caller must release the result.
+// CastStored converts a batch that was stored with an older schema to the given schema. initial is [Defaults.Initial]
+// or nil. The caller must release the result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema, initial []arrow.Array) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {

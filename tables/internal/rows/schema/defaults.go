@@ -53,11 +53,11 @@ func hasNestedDefault(t iceberg.Type) bool {
 	return false
 }
 
-// maxExactInteger is the largest integer that differs from all others as a float64: 2^53+1 becomes 2^53.
+// maxExactInteger is the largest integer whose float64 is not also that of another integer: 2^53 and 2^53+1 share one.
 const maxExactInteger = 1<<53 - 1
 
-// defaultValue returns a default value as an array, or nil if it is nil. v is a value in the JSON form of section
-// "JSON single-value serialization" of Iceberg's specification.
+// defaultValue returns v as an array, or nil if v is nil. v is a default value in the JSON form of section "JSON
+// single-value serialization" of Iceberg's specification.
 func defaultValue(v any, t arrow.DataType) (arrow.Array, error) {
 	if v == nil {
 		return nil, nil

@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// ErrFullDictionary is wrapped by the error for an array with more values than a dictionary's index type allows.
+// ErrFullDictionary is the error for an array with more values than a dictionary's index type allows.
 var ErrFullDictionary = errors.New("the values are too many for the dictionary's index type")
 
-// encodeDictionary returns the values of a with a dictionary.
+// encodeDictionary returns a as a dictionary array of type to.
 func encodeDictionary(a arrow.Array, to *arrow.DictionaryType) (arrow.Array, error) {
 	key := valueKey(a)
 	codes, first, err := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) ([]byte, error) { return key(row), nil },
@@ -22,7 +22,7 @@ func encodeDictionary(a arrow.Array, to *arrow.DictionaryType) (arrow.Array, err
 	}
 	defer codes.Release()
 	indices, err := ConvertArray(codes, to.IndexType)
-	if err != nil { // a code exceeds the type
+	if err != nil { // a code exceeds the index type
 		return nil, ErrFullDictionary
 	}
 	defer indices.Release()
@@ -34,8 +34,8 @@ func encodeDictionary(a arrow.Array, to *arrow.DictionaryType) (arrow.Array, err
 	return array.NewDictionaryArray(to, indices, values), nil
 }
 
-// valueKey returns a function that returns equal bytes only for equal values of a. They are the values' own bytes if
-// possible, because texts can be rounded, such as those of date64.
+// valueKey returns a function that returns equal bytes only for equal values of a. If possible, these are the value's
+// own bytes, because texts can be rounded, as for date64.
 func valueKey(a arrow.Array) func(row int) []byte {
 	if e, ok := a.(array.ExtensionArray); ok {
 		return valueKey(e.Storage())

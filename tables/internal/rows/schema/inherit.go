@@ -18,18 +18,19 @@ func inherit(f, old iceberg.NestedField) (iceberg.NestedField, bool) {
 	return old, true
 }
 
-// inheritFields applies inherit to fields that old has under the same names. found says whether any field inherited an ID.
-func inheritFields(fields, old []iceberg.NestedField) (inherited []iceberg.NestedField, found bool) {
+// inheritFields applies inherit to fields that old has under the same names. anyInherited says whether any field
+// inherited an ID.
+func inheritFields(fields, old []iceberg.NestedField) (inherited []iceberg.NestedField, anyInherited bool) {
 	inherited = slices.Clone(fields)
 	for i, f := range fields {
 		k := slices.IndexFunc(old, func(o iceberg.NestedField) bool { return o.Name == f.Name })
 		if k >= 0 {
 			var ok bool
 			inherited[i], ok = inherit(f, old[k])
-			found = found || ok
+			anyInherited = anyInherited || ok
 		}
 	}
-	return inherited, found
+	return inherited, anyInherited
 }
 
 // inheritType returns t with the IDs of nested fields in old. It returns false if old cannot become t.
@@ -37,8 +38,8 @@ func inheritType(t, old iceberg.Type) (iceberg.Type, bool) {
 	switch t := t.(type) {
 	case *iceberg.StructType:
 		if old, ok := old.(*iceberg.StructType); ok {
-			fields, found := inheritFields(t.FieldList, old.FieldList)
-			return &iceberg.StructType{FieldList: fields}, found
+			fields, anyInherited := inheritFields(t.FieldList, old.FieldList)
+			return &iceberg.StructType{FieldList: fields}, anyInherited
 		}
 	case *iceberg.ListType:
 		if old, ok := old.(*iceberg.ListType); ok {

@@ -30,8 +30,8 @@ func IsInt96(c *pqschema.Column) bool {
 	return marked
 }
 
-// WithInt96 returns a Parquet file's columns with timestamps in place of INT96. A timestamp has the type that it has in
-// known, which can be nil; by default, it is in microseconds without a zone.
+// WithInt96 returns a Parquet file's columns with timestamps in place of INT96. A timestamp has its column's type in
+// known, which can be nil. By default, it is in microseconds without a zone.
 func WithInt96(columns *arrow.Schema, file *pqarrow.FileReader, known *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i, f := range fields {

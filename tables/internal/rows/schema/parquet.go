@@ -36,7 +36,7 @@ func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.R
 	return file.NewParquetReader(in, options...)
 }
 
-// MaxStatsBytes limits the average size of the values of a column with statistics, except in a table's files. While a row
+// MaxStatsBytes limits the average size of values in a column with statistics, except in a table's files. While a row
 // group is written, the library keeps several copies of its lowest and highest value.
 const MaxStatsBytes = 64 << 10
 
@@ -45,7 +45,7 @@ func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil
 	}
-	return fmt.Errorf("column %q: DELTA_BYTE_ARRAY is not supported for values of fixed size: write the file with another encoding, such as PLAIN", chunk.PathInSchema())
+	return fmt.Errorf("column %q: DELTA_BYTE_ARRAY is not supported for values of fixed size: write the file with another encoding, such withType PLAIN", chunk.PathInSchema())
 }
 
 func init() {
@@ -138,18 +138,18 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 }
 
 func readableLeaf(n *pqschema.PrimitiveNode) (pqschema.Node, error) {
-	as := func(logical pqschema.LogicalType, physical parquet.Type, size int) (pqschema.Node, error) {
+	withType := func(logical pqschema.LogicalType, physical parquet.Type, size int) (pqschema.Node, error) {
 		return pqschema.NewPrimitiveNodeLogical(n.Name(), n.RepetitionType(), logical, physical, size, n.FieldID())
 	}
 	switch n.LogicalType().(type) {
 	case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
-		return as(pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0)
+		return withType(pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0)
 	// INTERVAL marks INT96 columns below, so remove it from real intervals, which arrow-go reads as bytes anyway.
 	case pqschema.IntervalLogicalType:
-		return as(pqschema.NoLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
+		return withType(pqschema.NoLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
 	}
 	if n.PhysicalType() == parquet.Types.Int96 {
-		return as(pqschema.IntervalLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
+		return withType(pqschema.IntervalLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
 	}
 	return n, nil
 }

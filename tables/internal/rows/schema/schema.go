@@ -1,4 +1,4 @@
-// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the
+// Package schema maintains a table's columns in three type systems and casts rows between them: the put types, the
 // types that Iceberg stores, and the logical types that readers see.
 //
 // A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the

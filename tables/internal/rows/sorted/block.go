@@ -17,7 +17,7 @@ import (
 type sortedBlock struct {
 	batches []arrow.RecordBatch
 	order   []uint32         // row numbers of the only batch in sorted order; nil if the batches are in order
-	file    *batches.Spilled // contains the rows, instead of batches; can be nil
+	file    *batches.Spilled // holds the rows instead of batches; nil if they are in memory
 	size    int64            // bytes
 }
 
@@ -26,11 +26,11 @@ func newBlock(batches []arrow.RecordBatch, columns []int, size int64) (*sortedBl
 	b := &sortedBlock{batches: batches, size: size}
 	inOrder, err := areInOrder(batches, columns)
 	if err != nil || inOrder {
-		return b.unless(err)
+		return b.orError(err)
 	}
 	joined, err := take.ConcatIn(batches, offHeap{})
 	if err != nil {
-		return b.unless(err)
+		return b.orError(err)
 	}
 	take.Release(batches)
 	b.batches = []arrow.RecordBatch{joined}
@@ -39,11 +39,11 @@ func newBlock(batches []arrow.RecordBatch, columns []int, size int64) (*sortedBl
 		b.order = k.order(int(joined.NumRows()))
 		b.size += 4 * joined.NumRows()
 	}
-	return b.unless(err)
+	return b.orError(err)
 }
 
-// unless returns b if err is nil. Otherwise, it releases b, and returns err.
-func (b *sortedBlock) unless(err error) (*sortedBlock, error) {
+// orError returns b if err is nil. Otherwise, it releases b and returns err.
+func (b *sortedBlock) orError(err error) (*sortedBlock, error) {
 	if err != nil {
 		b.release()
 		return nil, err
@@ -76,7 +76,7 @@ func (b *sortedBlock) spill() (err error) {
 	return err
 }
 
-// rows yields copies of the rows in order, or the batches if they are in order.
+// rows yields copies of the rows in order, or the batches themselves if these are in order.
 func (b *sortedBlock) rows(yield func(arrow.RecordBatch, error) bool) {
 	if b.file != nil {
 		b.file.Rows(yield)
@@ -159,7 +159,7 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 // other code uses the memory after its release.
 type offHeap struct{}
 
-const minOffHeap = 1 << 20 // smaller buffers are in the heap
+const minOffHeap = 1 << 20 // smaller buffers are on the heap
 
 var offHeapBytes atomic.Int64 // bytes in use, for tests
 
@@ -169,7 +169,7 @@ func (offHeap) Allocate(n int) []byte {
 	}
 	b, err := offheap.Allocate(n)
 	if err != nil {
-		panic(err) // Arrow's Concatenate returns it
+		panic(err) // Arrow's Concatenate recovers it and returns it
 	}
 	offHeapBytes.Add(int64(n))
 	return b

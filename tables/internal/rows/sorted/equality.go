@@ -43,8 +43,8 @@ func OrderKeyAppender(a arrow.Array) func(dst []byte, row int) []byte {
 	return func(dst []byte, row int) []byte { return extsort.AppendText(dst, a.ValueStr(row)) }
 }
 
-// RowKeyAppender is like OrderKeyAppender, for a row of columns. If nullable is true, values can be null: null equals
-// null.
+// RowKeyAppender is like OrderKeyAppender, but for rows of several columns. If nullable is true, values can be null,
+// and nulls are equal.
 func RowKeyAppender(columns []arrow.Array, nullable bool) func(dst []byte, row int) []byte {
 	appenders := make([]func(dst []byte, row int) []byte, len(columns))
 	for i, c := range columns {
@@ -91,7 +91,7 @@ func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []by
 		return func(dst []byte, row int) []byte { return append(dst, byte(value(row))) }
 	case t.ExactKey != nil:
 		return t.ExactKey(a)
-	case t.Kind == arrowtype.Decimal && t.IsSorted: // of 128 bits, as all stored decimals
+	case t.Kind == arrowtype.Decimal && t.IsSorted: // all stored decimals have 128 bits
 		values := arrow.GetValues[decimal128.Num](a.Data(), 1)
 		return func(dst []byte, row int) []byte {
 			n := values[row]
@@ -120,7 +120,8 @@ func exactValueAppender(a arrow.Array, limit int) func(dst []byte, row int) []by
 
 // TextKeyAppender returns a function that appends a key for a value in a, which may have any type. appendText appends a
 // value's text, or reports that the value is null. Values have equal keys if and only if their texts are equal or both
-// are null: -0 differs from 0. The key of a null is a zero byte; any other key is a one and the text.
+// are null: -0 differs from 0. The key of a null is the byte 0. Other keys are the byte 1 and the value's bits, or the
+// length and bytes of its text.
 func TextKeyAppender(a arrow.Array, appendText func(out []byte, row int) (_ []byte, isNull bool, err error)) func(key []byte, row int) ([]byte, error) {
 	switch t := arrowtype.Of(a.DataType()); t.Kind {
 	case arrowtype.Integer, arrowtype.Decimal, arrowtype.Date, arrowtype.Time, arrowtype.Timestamp, arrowtype.Duration, arrowtype.Interval:

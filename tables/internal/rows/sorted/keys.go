@@ -17,13 +17,12 @@ import (
 type column interface {
 	compare(i int, other column, j int) int
 
-	// A value consists of words that sort as the values do: a value with a smaller word at depth 0 comes before the
-	// others. Among values whose words are equal up to some depth, one with a smaller word at the next depth comes
-	// first.
+	// A value consists of words that sort as the values do: a value with a smaller word at depth 0 comes first. Among
+	// values whose words are equal up to some depth, one with a smaller word at the next depth comes first.
 
 	word(i int) uint64 // the word of value i at depth 0
 	setWords(rows []entry, depth int)
-	// isComplete reports whether values are equal if their words are equal up to depth, where the word is w.
+	// isComplete reports whether values with equal words up to depth are equal. w is the word at depth.
 	isComplete(w uint64, depth int) bool
 }
 

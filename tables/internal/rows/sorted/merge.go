@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All sources must have the
+// Merge yields the rows of sources in key order and applies rule to rows with equal keys. All sources must have the
 // same columns, but a source with Hides set needs only the key columns. memory is a limit, in bytes: if the open
 // sources would use more, Merge first merges some of them through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) batches.Seq {
@@ -106,7 +106,6 @@ func (c cursors) fix() {
 	}
 }
 
-// removeFirst removes the first cursor.
 func (c *cursors) removeFirst() {
 	last := len(*c) - 1
 	(*c)[0] = (*c)[last]
@@ -114,7 +113,7 @@ func (c *cursors) removeFirst() {
 	c.fix()
 }
 
-// advance moves to the next nonempty batch, and reports whether there is one.
+// advance moves to the next nonempty batch and reports whether there is one.
 func (c *cursor) advance() (bool, error) {
 	if c.block != nil {
 		c.batch.Release()
@@ -217,8 +216,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the end of the run that starts at c's current row and can be copied before rows of another source: the
-// index in c's batch of the first row after the run. c's current row must be the first of all current rows.
+// runEnd returns the index of the first row in c's batch before which another source may have rows. The rows up to it
+// can be copied as one run. c's current row must be the first of all current rows.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {

@@ -82,8 +82,8 @@ func appendBits(rows, from []entry, mask uint64) {
 	}
 }
 
-// sort sorts rows whose words in the first column are equal up to depth. Rows must be ascending. sort overwrites spare,
-// which must be at least as long.
+// sort sorts rows whose words in the first column are equal at all depths below depth. Row numbers must be ascending.
+// sort overwrites spare, which must be at least as long.
 func (k keys) sort(rows, spare []entry, depth int) {
 	k[0].setWords(rows, depth)
 	sortWords(rows, spare)
@@ -101,7 +101,7 @@ func (k keys) sortGroups(rows, spare []entry, depth int) {
 			continue
 		}
 		group, rest, nextDepth := rows[start:end], k, depth+1
-		c.setWords(group[:1], depth) // it was joined with other words
+		c.setWords(group[:1], depth) // the word was joined with others
 		if c.isComplete(group[0].Prefix, depth) {
 			rest, nextDepth = k[1:], 0
 		}
@@ -117,7 +117,7 @@ func (k keys) sortGroups(rows, spare []entry, depth int) {
 	}
 }
 
-// sortWords sorts rows by their words. Rows must be ascending, and rows with equal words keep their order. sortWords
+// sortWords sorts rows by their words. Row numbers must be ascending; rows with equal words keep their order. sortWords
 // overwrites spare.
 func sortWords(rows, spare []entry) {
 	if len(rows) < minRadixRows {

@@ -6,21 +6,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// Ordered yields rows that should be sorted by columns already. If a row comes before the previous one, it yields the
-// error that misplaced returns for the number of this row, counted from 1.
+// Ordered yields rows that should be sorted by columns already. If a row sorts before the previous one, Ordered yields
+// the error that misplaced returns for this row's number, counted from 1.
 func Ordered(rows batches.Seq, columns []int, misplaced func(row int64) error) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var last arrow.RecordBatch // a copy of the last row
 		defer func() { releaseAny(last) }()
-		done := int64(0)
+		rowsBefore := int64(0)
 		for b, err := range rows {
 			if err == nil && b.NumRows() > 0 {
-				err = checkOrder(last, b, columns, func(row int) error { return misplaced(done + int64(row) + 1) })
+				err = checkOrder(last, b, columns, func(row int) error { return misplaced(rowsBefore + int64(row) + 1) })
 				if err == nil {
 					releaseAny(last)
 					last, err = takeRows(b, []uint32{uint32(b.NumRows() - 1)})
 				}
-				done += b.NumRows()
+				rowsBefore += b.NumRows()
 				if err != nil {
 					b.Release()
 					b = nil
@@ -39,8 +39,8 @@ func releaseAny(b arrow.RecordBatch) {
 	}
 }
 
-// checkOrder returns an error for the first row of b that comes before the one before it. last has the row before b, or
-// is nil.
+// checkOrder returns an error for the first row of b that sorts before the preceding row. last contains the row before
+// b, or is nil.
 func checkOrder(last, b arrow.RecordBatch, columns []int, misplaced func(row int) error) error {
 	k, err := keysOf(b, columns)
 	if err != nil {

@@ -17,7 +17,7 @@ const (
 type output struct {
 	yield   func(arrow.RecordBatch, error) bool
 	stopped bool                // yield returned false
-	batches []arrow.RecordBatch // output holds references to them until drop
+	batches []arrow.RecordBatch // batches of the runs; output holds references to them until drop
 	runs    []take.Run
 	rows    int
 	bytes   int64

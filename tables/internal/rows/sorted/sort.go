@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// Input is the rows to sort.
+// Input is the input of Sort and Parts.
 type Input struct {
 	Batches batches.Seq
 	Keys    []int
@@ -24,7 +24,7 @@ type Input struct {
 	Size    func(arrow.RecordBatch) int64 // returns the size of a batch in bytes
 }
 
-// Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order. It sorts
+// Sort yields the rows in order and applies rule to rows with equal keys, which keep their original order. It sorts
 // blocks of about in.Memory bytes, writes those beyond in.Keep to temporary files, and merges them all. It reads, sorts
 // and writes concurrently, which takes the memory of four blocks.
 func Sort(ctx context.Context, rule Rule, in Input) batches.Seq {
@@ -32,7 +32,7 @@ func Sort(ctx context.Context, rule Rule, in Input) batches.Seq {
 }
 
 // Parts splits the rows into one or two parts, each sorted and with the rule applied, and calls f for each part. The
-// first part has the leading blocks that are already in order, and needs no temporary file. The second part has the
+// first part has the leading blocks that are already in order and needs no temporary file. The second part has the
 // rest. Unless f fails, f must read all rows in its part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(batches.Seq) error) error {
 	next, stop := iter.Pull2(in.blocks())
@@ -94,9 +94,9 @@ func (in Input) follows(last arrow.RecordBatch, b *sortedBlock, rule Rule) bool 
 func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*sortedBlock, error]) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var kept, files []*sortedBlock // files come after the kept blocks
-		written := func() (struct{}, error) { return struct{}{}, nil }
+		waitForSpill := func() (struct{}, error) { return struct{}{}, nil }
 		defer func() {
-			_, _ = written() // If it failed, the caller already has the error.
+			_, _ = waitForSpill() // If it failed, the caller already has the error.
 			for _, b := range append(kept, files...) {
 				b.release()
 			}
@@ -110,13 +110,13 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 					continue
 				}
 				files = append(files, b)
-				_, err = written()
+				_, err = waitForSpill()
 				if err == nil {
-					written = background(func() (struct{}, error) { return struct{}{}, b.spill() })
+					waitForSpill = background(func() (struct{}, error) { return struct{}{}, b.spill() })
 				}
 			}
 			for err == nil && in.areMany(files) {
-				_, err = written()
+				_, err = waitForSpill()
 				if err == nil {
 					files, err = in.mergeSmallest(ctx, files)
 				}
@@ -126,7 +126,7 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 				return
 			}
 		}
-		_, err := written()
+		_, err := waitForSpill()
 		for err == nil && in.areMany(files) {
 			files, err = in.mergeSmallest(ctx, files)
 		}
@@ -138,8 +138,9 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 	}
 }
 
-// areMany reports whether Sort merges half of the temporary files: reading all of them would take the memory of a few
-// blocks. It does not count the last file, which may be incomplete, and never returns true for fewer than four files.
+// areMany reports whether Sort must merge half of the temporary files, because reading all of them would take the
+// memory of a few blocks. It does not count the last file, which may be incomplete, and never returns true for fewer
+// than four files.
 func (in Input) areMany(files []*sortedBlock) bool {
 	const minFiles = 4
 	cost := int64(batches.SpilledBytes)
@@ -228,7 +229,7 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 	}
 }
 
-// background calls f in a goroutine. The returned function waits for f, and returns its results or panics as f did.
+// background calls f in a goroutine. The returned function waits for f and returns its results or panics as f did.
 func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	wait = sync.OnceValues(f)
 	go func() {

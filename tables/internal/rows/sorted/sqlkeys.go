@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
-// SQLKeyClass returns the class of a type: values of all types of a class have comparable keys. It returns an error if
-// [SQLKeyAppender] does not support the type. The class of a dictionary or of runs is that of their values. DuckDB reads
-// the null type as booleans.
+// SQLKeyClass returns the name of a type's class. Keys can be compared between types of the same class. It returns an
+// error if [SQLKeyAppender] does not support the type. The class of a dictionary or of runs is that of their values.
+// DuckDB reads the null type as booleans.
 func SQLKeyClass(t arrow.DataType) (class string, err error) {
 	switch row := arrowtype.Of(t); row.Kind {
 	case arrowtype.Dictionary, arrowtype.Runs, arrowtype.Extension:
@@ -36,21 +36,21 @@ func SQLKeyClass(t arrow.DataType) (class string, err error) {
 	return "", errors.New("values of this type cannot be keys")
 }
 
-// sqlKeyClasses has the classes of the kinds whose types are all of one class.
+// sqlKeyClasses maps each kind whose types have a common class to that class.
 var sqlKeyClasses = map[arrowtype.Kind]string{
 	arrowtype.Bool: "boolean", arrowtype.Integer: "integer", arrowtype.Float: "float", arrowtype.Text: "text", arrowtype.Binary: "binary",
 	arrowtype.UUID: "uuid", arrowtype.Date: "date",
 }
 
 // SQLKeyAppender returns a function that appends a key for a value of a, whose type must have a class and must not be a
-// dictionary or runs. Values of one class have equal keys if DuckDB groups them together: null equals null, NaN equals NaN, and
-// -0 equals 0. A key consists of a zero byte for a null, and otherwise of a one and the value. No key is a prefix of
-// another key of its class.
+// dictionary or runs. Values of one class have equal keys if DuckDB groups them together: null equals null, NaN equals
+// NaN, and -0 equals 0. The key of a null is the byte 0; any other key is the byte 1 followed by the value. No key is a
+// prefix of another key of its class.
 func SQLKeyAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
 	appendValue := sqlValueAppender(a)
 	return func(key []byte, row int) ([]byte, error) {
 		switch {
-		case a.IsNull(row) || a.DataType().ID() == arrow.NULL: // without a bitmap
+		case a.IsNull(row) || a.DataType().ID() == arrow.NULL: // the null type has no bitmap
 			return append(key, 0), nil
 		case appendValue == nil:
 			return nil, fmt.Errorf("values of type %s cannot be keys", a.DataType())

@@ -13,9 +13,9 @@ type Dictionary struct {
 }
 
 // Encode returns the codes of a's rows, and the rows whose values are new in d. Rows have the same code if keyOf
-// returns equal keys for them; keyOf may reuse its result. Encode ends before the first new value for which mayAdd
-// returns false. The caller must release the codes. It is used instead of the dictionary builders of
-// arrow-go 18.8, which do not support every type of value.
+// returns equal keys for them; keyOf may reuse its result. Encode stops before the first new value for which mayAdd
+// returns false. The caller must release the codes. It is used instead of the dictionary builders of arrow-go 18.8,
+// which do not support every type of value.
 func (d *Dictionary) Encode(a arrow.Array, keyOf func(row int) ([]byte, error), mayAdd func(code int, key []byte) bool) (codes *array.Int32, newRows []int, err error) {
 	all := make([]int32, a.Len())
 	n, nulls := 0, 0

@@ -35,7 +35,7 @@ func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch,
 	})
 }
 
-// textRuns returns the texts of runs. No text is null.
+// textRuns returns the texts of runs. No text may be null.
 func textRuns(parts []arrow.Array, runs []Run, rows int) (arrow.Array, error) {
 	starts, texts := make([][]int32, len(parts)), make([][]byte, len(parts))
 	for i, a := range parts {
@@ -63,7 +63,7 @@ func textRuns(parts []arrow.Array, runs []Run, rows int) (arrow.Array, error) {
 	return NewArray(parts[0].DataType(), rows, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.GetBytes(offsets)), memory.NewBufferBytes(text)}, nil, 0, 0), nil
 }
 
-// fixedWidthRuns returns the values of runs, which have the same number of bytes. No value is null.
+// fixedWidthRuns returns the values of runs, which have the same number of bytes. No value may be null.
 func fixedWidthRuns(parts []arrow.Array, runs []Run, rows int) (arrow.Array, error) {
 	width := parts[0].DataType().(arrow.FixedWidthDataType).BitWidth() / 8
 	values := make([][]byte, len(parts))

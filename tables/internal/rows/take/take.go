@@ -257,7 +257,7 @@ func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return ConcatIn(batches, memory.DefaultAllocator)
 }
 
-// ConcatIn is like Concat, with an allocator for the result.
+// ConcatIn is like Concat, but allocates the result with mem.
 func ConcatIn(batches []arrow.RecordBatch, mem memory.Allocator) (arrow.RecordBatch, error) {
 	first := batches[0]
 	if len(batches) == 1 {
@@ -277,7 +277,7 @@ func ConcatIn(batches []arrow.RecordBatch, mem memory.Allocator) (arrow.RecordBa
 	})
 }
 
-// Retain retains each batch, and returns a copy of the list.
+// Retain retains each batch and returns a copy of the list.
 func Retain(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	for _, b := range batches {
 		b.Retain()
