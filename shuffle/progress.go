@@ -34,21 +34,17 @@ type meter struct {
 
 type amount struct{ records, bytes atomic.Int64 }
 
-// newInTally returns a tally for a feed.
-func (m *meter) newInTally() *tally {
+// newTally returns a tally that adds to sum(m), for a feed or a reader of results.
+func (m *meter) newTally(sum func(*meter) *amount) *tally {
 	if m == nil {
 		return nil
 	}
-	return &tally{meter: m, sum: &m.in}
+	return &tally{meter: m, sum: sum(m)}
 }
 
-// newOutTally returns a tally for a reader of results.
-func (m *meter) newOutTally() *tally {
-	if m == nil {
-		return nil
-	}
-	return &tally{meter: m, sum: &m.out}
-}
+func input(m *meter) *amount { return &m.in }
+
+func output(m *meter) *amount { return &m.out }
 
 // report calls the caller's function. mu must be held.
 func (m *meter) report() {
