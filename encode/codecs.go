@@ -123,9 +123,9 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 // and strings. For any other type, it returns a single value unchanged, and the zero value if there
 // are no values. If there are several values, it returns an error that wraps [ErrNoJoin].
 func JoinOf[T any]() func([]T) (T, error) {
-	switch t := reflect.TypeFor[T](); t.Kind() {
+	switch reflect.TypeFor[T]().Kind() {
 	case reflect.Slice:
-		return func(pieces []T) (T, error) { return concatAny(t, pieces), nil }
+		return func(pieces []T) (T, error) { return concatAny(pieces), nil }
 	case reflect.String:
 		return func(pieces []T) (joined T, _ error) {
 			var b strings.Builder
@@ -147,8 +147,8 @@ func JoinOf[T any]() func([]T) (T, error) {
 	}
 }
 
-// concatAny concatenates slices. t must be the reflect.Type of T.
-func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
+// concatAny concatenates slices.
+func concatAny[T any](pieces []T) (joined T) {
 	if len(pieces) == 1 {
 		return pieces[0]
 	}
@@ -156,14 +156,11 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	for i := range pieces {
 		total += reflect.ValueOf(&pieces[i]).Elem().Len()
 	}
-	if total == 0 {
-		return joined
-	}
-	joinedSlice := reflect.MakeSlice(t, 0, total)
+	all := reflect.ValueOf(&joined).Elem()
+	all.Grow(total) // leaves it nil if all pieces are empty
 	for i := range pieces {
-		joinedSlice = reflect.AppendSlice(joinedSlice, reflect.ValueOf(&pieces[i]).Elem())
+		all.Set(reflect.AppendSlice(all, reflect.ValueOf(&pieces[i]).Elem()))
 	}
-	reflect.ValueOf(&joined).Elem().Set(joinedSlice)
 	return joined
 }
 
