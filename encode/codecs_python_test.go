@@ -83,7 +83,7 @@ func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner pa
 
 func toFloat16s(values ...float32) (h []Float16) {
 	for _, f := range values {
-		h = append(h, NewFloat16(f))
+		h = append(h, newFloat16(f))
 	}
 	return h
 }
@@ -202,7 +202,7 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 	halves, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
 	for i := range halves {
 		halves[i] = Float16(i)
-		widened[i] = halves[i].Float32()
+		widened[i] = float32Of(halves[i])
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	singles := append([]float32{65519.996, 65520, 2.9802322e-08, 2.9802326e-08, 6.0975552e-05}, widened...)

@@ -2,7 +2,6 @@ package encode
 
 import (
 	"fmt"
-	"math"
 	"time"
 	"unsafe"
 
@@ -97,50 +96,3 @@ func objectArray[T Element](data []byte) ([]T, error) {
 
 // Float16 holds the bits of a 16-bit floating-point number (IEEE 754 binary16).
 type Float16 uint16
-
-// NewFloat16 rounds f to the nearest Float16, ties to even.
-func NewFloat16(f float32) Float16 {
-	bits := math.Float32bits(f)
-	sign := uint16(bits>>16) & 0x8000
-	exponent := int(bits>>23)&0xff - 127 + 15
-	fraction := bits & 0x7fffff
-	switch {
-	case exponent == 0xff-127+15 && fraction != 0: // NaN: keep the highest bits of its payload
-		return Float16(sign | 0x7e00 | uint16(fraction>>13))
-	case exponent >= 31: // too large, or infinite
-		return Float16(sign | 0x7c00)
-	case exponent < -10: // nearer to 0 than to the smallest subnormal
-		return Float16(sign)
-	case exponent <= 0: // subnormal: the fraction with its leading 1, shifted right
-		return Float16(sign + shiftRounding(fraction|0x800000, uint(14-exponent)))
-	}
-	// If rounding overflows the fraction, the carry correctly increments the exponent.
-	return Float16(sign + uint16(exponent)<<10 + shiftRounding(fraction, 13))
-}
-
-// shiftRounding returns n >> bits, rounded to nearest, ties to even.
-func shiftRounding(n uint32, bits uint) uint16 {
-	half := uint32(1) << (bits - 1)
-	q := n >> bits
-	if remainder := n & (half<<1 - 1); remainder > half || remainder == half && q&1 == 1 {
-		q++
-	}
-	return uint16(q)
-}
-
-// Float32 returns the value of h, exactly.
-func (h Float16) Float32() float32 {
-	sign := uint32(h&0x8000) << 16
-	exponent, fraction := uint32(h>>10)&31, uint32(h)&0x3ff
-	switch exponent {
-	case 31:
-		return math.Float32frombits(sign | 0x7f800000 | fraction<<13)
-	case 0:
-		f := float32(fraction) / (1 << 24)
-		if sign != 0 {
-			f = -f
-		}
-		return f
-	}
-	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
-}

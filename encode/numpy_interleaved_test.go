@@ -3,7 +3,6 @@ package encode
 import (
 	"context"
 	"fmt"
-	"math"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -94,23 +93,6 @@ func TestWritersBeginOneKey(t *testing.T) {
 			}
 			if n != want {
 				t.Errorf("%s: the key holds %d elements, want %d", label, n, want)
-			}
-		}
-	}
-}
-
-// TestHalfwayNumbers checks that a number exactly between two 16-bit numbers is rounded to the one with an even
-// fraction, and its neighbors to the nearest.
-func TestHalfwayNumbers(t *testing.T) {
-	for h := range Float16(0x7bff) {
-		low, high := h.Float32(), (h + 1).Float32()
-		middle, even := low+(high-low)/2, h+h&1
-		for _, c := range []struct {
-			f    float32
-			want Float16
-		}{{low, h}, {math.Nextafter32(middle, 0), h}, {middle, even}, {math.Nextafter32(middle, high), h + 1}} {
-			if got, negative := NewFloat16(c.f), NewFloat16(-c.f); got != c.want || negative != c.want|0x8000 {
-				t.Fatalf("NewFloat16(%v) = %#x, and %#x of its negation; want %#x", c.f, got, negative, c.want)
 			}
 		}
 	}
