@@ -188,9 +188,6 @@ type Part struct {
 }
 
 // Parts returns all schemes and all layers. In a URL, layers precede the scheme.
-func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
-
-// Parts is like the function [Parts], but with the schemes of the set.
 func (t *Set) Parts() (schemes, prefixes []Part) {
 	for _, s := range t.stores() {
 		scheme := s.name + ":"

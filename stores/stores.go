@@ -101,16 +101,11 @@ func (e *URLError) Unwrap() error { return e.Err }
 // must close it with [partd.Close], which also closes every layer. If the URL is invalid,
 // the error is a [*URLError].
 func Open(ctx context.Context, url string) (partd.Partd, error) {
-	return OpenWithDefaults(ctx, url, nil)
+	return NewSet().Open(ctx, url, nil)
 }
 
-// OpenWithDefaults is like Open, but uses defaults for options that the URL omits. A default
-// applies to every layer and store that has an option of that name.
-func OpenWithDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
-	return NewSet().Open(ctx, url, defaults)
-}
-
-// Open is like [OpenWithDefaults], but with the schemes of the set.
+// Open is like the function [Open], but with the schemes of the set, and with defaults for options
+// that the URL omits. A default applies to every layer and store that has an option of that name.
 func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
@@ -147,9 +142,6 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 }
 
 // Exists reports whether there is a store at a URL's location.
-func Exists(url string) (bool, error) { return NewSet().Exists(url) }
-
-// Exists is like the function [Exists], but with the schemes of the set.
 func (t *Set) Exists(url string) (bool, error) {
 	u, err := t.parse(url, nil)
 	if err != nil {

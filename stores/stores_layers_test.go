@@ -308,7 +308,7 @@ func TestZeroValues(t *testing.T) {
 	exists := func(string, map[string]string) (bool, error) { return true, nil }
 	storetest.CheckErrors(t, map[string]func() error{
 		"Open without a URL":   func() error { return errOf(stores.Open(ctx, "")) },
-		"Exists without a URL": func() error { return errOf(stores.Exists("")) },
+		"Exists without a URL": func() error { return errOf(stores.NewSet().Exists("")) },
 		"a Scheme without Open": func() error {
 			return errOf(stores.NewSet(stores.Scheme{Name: "s9"}).Open(ctx, "s9://a", nil))
 		},

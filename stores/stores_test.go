@@ -141,7 +141,7 @@ func TestAmbiguousOption(t *testing.T) {
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
-	if _, err := OpenWithDefaults(t.Context(), "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
+	if _, err := NewSet().Open(t.Context(), "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
 		t.Error("OpenWithDefaults ignored the default, which is invalid")
 	}
 }
@@ -165,16 +165,16 @@ func TestFailedLayerCloses(t *testing.T) {
 func TestExists(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"mem:", "file:" + dir, "file:" + dir + "/none"} {
-		if exists, err := Exists(url); exists || err != nil {
-			t.Errorf("Exists(%s) = %v, %v, want false", url, exists, err)
+		if exists, err := NewSet().Exists(url); exists || err != nil {
+			t.Errorf("NewSet().Exists(%s) = %v, %v, want false", url, exists, err)
 		}
 	}
 	store := must.Get(Open(context.Background(), "file:"+dir))(t)
 	must.Do(t, errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)))
-	if exists, err := Exists("buffer+file:" + dir); !exists || err != nil {
+	if exists, err := NewSet().Exists("buffer+file:" + dir); !exists || err != nil {
 		t.Errorf("Exists of an existing store = %v, %v, want true", exists, err)
 	}
-	if _, err := Exists("tape:"); err == nil {
+	if _, err := NewSet().Exists("tape:"); err == nil {
 		t.Error("Exists with an unknown scheme succeeded")
 	}
 }
@@ -187,8 +187,8 @@ func TestServer(t *testing.T) {
 		l := must.Get(remote.Listen(listen))(t)
 		go server.Serve(ctx, l)
 		url := remote.URL(l.Addr())
-		if exists, err := Exists(url); !exists || err != nil {
-			t.Errorf("Exists(%s) = %v, %v, want true", url, exists, err)
+		if exists, err := NewSet().Exists(url); !exists || err != nil {
+			t.Errorf("NewSet().Exists(%s) = %v, %v, want true", url, exists, err)
 		}
 		store, err := Open(ctx, "buffer+"+url)
 		if err != nil {

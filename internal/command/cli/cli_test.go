@@ -200,7 +200,7 @@ func TestHelpIsComplete(t *testing.T) {
 // TestHelpNamesLayers checks that the help lists every compression layer, in the order of package stores.
 func TestHelpNamesLayers(t *testing.T) {
 	var names []string
-	_, prefixes := stores.Parts()
+	_, prefixes := stores.NewSet().Parts()
 	for _, p := range prefixes {
 		if name := strings.TrimSuffix(p.Name, "+"); name != "buffer" {
 			names = append(names, name)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
@@ -54,16 +53,12 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 // namespaces. Stores with a buffer have no namespaces, because a buffer does not keep sessions when
 // its store is closed.
 func (c *config) namespaceDir() string {
-	scheme, rest, _ := strings.Cut(c.store, ":")
-	path, _, _ := strings.Cut(rest, "?")
-	if c.namespaces == 0 || path == "" || scheme != "log" && !strings.HasSuffix(scheme, "+log") || strings.Contains(scheme, "buffer") {
+	layers, _, _ := strings.Cut(c.store, ":")
+	_, dir := cliutil.SplitURL(c.store)
+	if c.namespaces == 0 || dir == "" || !c.isLog() || strings.Contains(layers, "buffer") {
 		return ""
 	}
-	dir, err := url.PathUnescape(path)
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(strings.TrimPrefix(dir, "//"), "namespaces")
+	return filepath.Join(dir, "namespaces")
 }
 
 func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log *slog.Logger) (*namespaces.Set, error) {
@@ -84,7 +79,7 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 	memoryEach := strconv.FormatInt(max(total/int64(opts.MaxOpen), logstore.MinMemory), 10)
 	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
-		store, err := stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
+		store, err := c.stores.Open(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
 		if err == nil {
 			cliutil.WarnTorn(log, store)
 		}
