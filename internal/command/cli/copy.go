@@ -139,7 +139,7 @@ func (c *copyRun) fillTarget(ctx context.Context, to, from partd.Partd) (err err
 	c.bar.Wait("checking both stores", nil)
 	// prepare must look for existing keys in the bottom store, because the keys may have been written
 	// with other layers, such as another compression.
-	err = c.prepare(ctx, c.bar, to, bottomStore(to), func() error {
+	err = c.prepare(ctx, c.bar, to, cliutil.BottomStore(to), func() error {
 		return checkDifferentStores(ctx, to, from, c.url, *c.flags.from)
 	})
 	if err != nil {

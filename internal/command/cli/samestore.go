@@ -9,14 +9,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/shards"
-	"github.com/go-partd/partd/storekit"
 )
-
-func bottomStore(store partd.Partd) partd.Partd {
-	for store = range storekit.Layers(store) {
-	}
-	return store
-}
 
 // checkDifferentStores returns an error if the target is the source under another name. That can
 // happen with servers, which can have several addresses and can serve a local directory. The check
@@ -27,7 +20,7 @@ func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, from
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // copyFlags.check has compared the two local directories
 	}
-	if err := checkNotShard(ctx, bottomStore(to), bottomStore(from), toURL, fromURL); err != nil {
+	if err := checkNotShard(ctx, cliutil.BottomStore(to), cliutil.BottomStore(from), toURL, fromURL); err != nil {
 		return err
 	}
 	key := "partd copy checks whether two stores are the same " + rand.Text()
@@ -42,7 +35,7 @@ func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, from
 	if err := flush(ctx, to); err != nil {
 		return err
 	}
-	values, err := bottomStore(from).Get(ctx, key)
+	values, err := cliutil.BottomStore(from).Get(ctx, key)
 	if err == nil && len(values[0]) > 0 {
 		err = fmt.Errorf("%s and %s are the same store: there is nothing to copy", fromURL, toURL)
 	}

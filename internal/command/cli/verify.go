@@ -114,7 +114,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	}
 	// Nothing was written, so no layer holds keys that the bottom store lacks.
 	bar.Wait("counting keys", nil)
-	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
+	for info, keysErr := range partd.Keys(ctx, cliutil.BottomStore(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr

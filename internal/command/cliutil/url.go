@@ -3,6 +3,9 @@ package cliutil
 import (
 	"net/url"
 	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/storekit"
 )
 
 // SplitURL returns the scheme of the bottom store in a store's URL, such as "file", and its
@@ -15,4 +18,11 @@ func SplitURL(rawURL string) (scheme, location string) {
 		location = path
 	}
 	return scheme, strings.TrimPrefix(location, "//")
+}
+
+// BottomStore returns the store beneath all layers.
+func BottomStore(store partd.Partd) partd.Partd {
+	for store = range storekit.Layers(store) {
+	}
+	return store
 }

@@ -151,17 +151,14 @@ func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.
 	return func(yield func(V, error) bool) {
 		stopped := false
 		err := l.read(ctx, true, func(s partd.Partd) error {
-			for v, err := range items(s) {
-				if !yield(v, err) {
-					stopped = true
-					return nil
-				}
-			}
+			items(s)(func(v V, err error) bool {
+				stopped = !yield(v, err)
+				return !stopped
+			})
 			return nil
 		})
 		if err != nil && !stopped {
-			var zero V
-			yield(zero, err)
+			yield(*new(V), err)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 		return nil, err
 	}
 	server, err := remote.NewServer(store, &c.ServerOptions)
-	logStore, _ := bottomStore(store).(*logstore.Store)
+	logStore, _ := cliutil.BottomStore(store).(*logstore.Store)
 	dir := directoryOf(c.store)
 	if strings.Contains(c.store, "readonly=true") {
 		dir = ""

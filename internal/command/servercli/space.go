@@ -88,14 +88,8 @@ func directoryOf(storeURL string) string {
 	return dir
 }
 
-func bottomStore(store partd.Partd) partd.Partd {
-	for store = range storekit.Layers(store) {
-	}
-	return store
-}
-
 func usedBytes(ctx context.Context, store partd.Partd) (int64, error) {
-	switch s := bottomStore(store).(type) {
+	switch s := cliutil.BottomStore(store).(type) {
 	case *logstore.Store:
 		f, err := s.Metrics()
 		return f.DiskBytes, err
@@ -108,7 +102,7 @@ func usedBytes(ctx context.Context, store partd.Partd) (int64, error) {
 }
 
 func reclaimSpace(ctx context.Context, store partd.Partd) {
-	if s, ok := bottomStore(store).(*logstore.Store); ok {
+	if s, ok := cliutil.BottomStore(store).(*logstore.Store); ok {
 		_, _ = s.Reclaim(ctx) // the store logs failures
 	}
 }
