@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/textfmt"
@@ -56,17 +57,14 @@ func (m *Mended) Add(o Mended) { m.Filled, m.Cut = m.Filled+o.Filled, m.Cut+o.Cu
 
 // String describes the counts, or returns "" if they are 0.
 func (m Mended) String() string {
-	text := ""
+	var counts []string
 	if m.Filled > 0 {
-		text = textfmt.Plural(m.Filled, "short record") + " filled with empty fields"
-	}
-	if m.Cut > 0 && text != "" {
-		text += ", "
+		counts = append(counts, textfmt.Plural(m.Filled, "short record")+" filled with empty fields")
 	}
 	if m.Cut > 0 {
-		text += textfmt.Plural(m.Cut, "long record") + " cut"
+		counts = append(counts, textfmt.Plural(m.Cut, "long record")+" cut")
 	}
-	return text
+	return strings.Join(counts, ", ")
 }
 
 // mends reports whether a record with n fields must be mended.

@@ -148,11 +148,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 // work calls handle for blocks from fullBlocks, until the channel is closed or a block fails.
 func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, selector *Selector, handle func(*Block) error) {
 	for {
-		var b *Block
-		select {
-		case b = <-r.fullBlocks:
-		case <-ctx.Done():
-		}
+		b, _ := canceled.Receive(ctx, r.fullBlocks) // nil at the end of the input, or if ctx ends
 		if b == nil {
 			return
 		}

@@ -8,6 +8,7 @@ package records
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -31,10 +32,8 @@ func (f Format) String() string { return formatNames[f] }
 
 // ParseFormat returns the format with the given name.
 func ParseFormat(name string) (Format, error) {
-	for f, n := range formatNames {
-		if n == name && name != "" {
-			return Format(f), nil
-		}
+	if f := slices.Index(formatNames[CSV:], name); f >= 0 {
+		return CSV + Format(f), nil
 	}
 	return 0, fmt.Errorf("unknown format %q: use one of %s", name, FormatNames)
 }
