@@ -21,19 +21,19 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 
 // Set replaces the value of a key.
 func (s *Store) Set(ctx context.Context, key string, value []byte) error {
-	if _, err := storekit.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
-		return err
-	}
-	_, err := s.change(ctx, "set", partd.Tag{}, &setOp{key: key, value: value})
-	return err
+	return s.set(ctx, "set", &setOp{key: key, value: value})
 }
 
 // SetOnce sets a key unless it exists.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
-	if _, err := storekit.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
+	return s.set(ctx, "set once", &setOp{key: key, value: value, once: true})
+}
+
+func (s *Store) set(ctx context.Context, opName string, op *setOp) error {
+	if _, err := storekit.CheckEntries(opName, []partd.Entry{{Key: op.key, Value: op.value}}); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "set once", partd.Tag{}, &setOp{key: key, value: value, once: true})
+	_, err := s.change(ctx, opName, partd.Tag{}, op)
 	return err
 }
 
