@@ -1,12 +1,10 @@
 package compress
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/pierrec/lz4/v4"
 )
@@ -14,8 +12,7 @@ import (
 // lz4Codec stores each piece as an LZ4 frame with the content's size and checksum.
 type lz4Codec struct {
 	streamer
-	level   lz4.CompressionLevel
-	writers sync.Pool // holds *lz4.Writer values
+	packer
 }
 
 const (
@@ -25,12 +22,13 @@ const (
 )
 
 func newLZ4(o *Options, limit int64) (codec, error) {
-	c := &lz4Codec{level: lz4.Fast}
+	c := &lz4Codec{}
 	c.limit = limit
+	level := lz4.Fast
 	if o.Level >= 2 {
-		c.level = lz4.Level1 << (o.Level - 2)
+		level = lz4.Level1 << (o.Level - 2)
 	}
-	c.writers.New = func() any { return lz4.NewWriter(nil) }
+	c.newWriter = func() (pieceWriter, error) { return lz4Writer{lz4.NewWriter(nil), level}, nil }
 	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		r := lz4.NewReader(src)
 		return r, func() error {
@@ -41,26 +39,23 @@ func newLZ4(o *Options, limit int64) (codec, error) {
 	return c, nil
 }
 
-func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
-	w := c.writers.Get().(*lz4.Writer)
-	defer c.writers.Put(w)
+type lz4Writer struct {
+	*lz4.Writer
+	level lz4.CompressionLevel
+}
+
+// Write writes a frame's whole content, so it must be called once for each frame.
+func (w lz4Writer) Write(src []byte) (int, error) {
 	block := lz4.Block64Kb
 	if len(src) > 64<<10 {
 		block = lz4.Block256Kb
 	}
-	out := bytes.NewBuffer(dst)
-	w.Reset(out)
 	err := w.Apply(lz4.ConcurrencyOption(1), lz4.BlockSizeOption(block), lz4.ChecksumOption(true),
-		lz4.SizeOption(uint64(len(src))), lz4.CompressionLevelOption(c.level))
+		lz4.SizeOption(uint64(len(src))), lz4.CompressionLevelOption(w.level))
 	if err != nil {
-		return dst, err
+		return 0, err
 	}
-	if _, err := w.Write(src); err != nil {
-		return dst, errors.Join(err, w.Close())
-	}
-	err = w.Close()
-	w.Reset(nil)
-	return out.Bytes(), err
+	return w.Writer.Write(src)
 }
 
 func (c *lz4Codec) decode(ctx context.Context, dst, content []byte) ([]byte, error) {
