@@ -115,12 +115,9 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 // isUnreachable reports whether err is a network error, so a retry may succeed. A bare
 // syscall.Errno does not count: it implements net.Error, but is usually about a file.
 func isUnreachable(err error) bool {
-	var netErr net.Error
-	if !errors.As(err, &netErr) {
-		return false
-	}
+	netErr, ok := errors.AsType[net.Error](err)
 	_, isErrno := netErr.(syscall.Errno)
-	return !isErrno
+	return ok && !isErrno
 }
 
 // checkStores returns an error if an open shard has the wrong store. It ignores other errors; the

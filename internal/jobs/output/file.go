@@ -177,14 +177,14 @@ func (o *File) Commit() error {
 	// lock, so keep the lock until the file has its final name.
 	unlock, err := keepLock(o.f)
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
+		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), removeIfExists(o.temp), o.f.Close())
 	}
 	err = o.f.Close()
 	if err == nil {
 		err = o.publish()
 	}
 	if err != nil {
-		err = errors.Join(err, o.remove())
+		err = errors.Join(err, removeIfExists(o.temp))
 	}
 	unlock()
 	return err
@@ -198,7 +198,7 @@ func (o *File) publish() error {
 	err := os.Link(o.temp, o.path)
 	switch {
 	case err == nil:
-		return o.remove()
+		return removeIfExists(o.temp)
 	case errors.Is(err, fs.ErrExist):
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}
@@ -215,12 +215,5 @@ func (o *File) Abort() error {
 		return nil
 	}
 	o.closed = true
-	return errors.Join(o.remove(), o.f.Close())
-}
-
-func (o *File) remove() error {
-	if err := os.Remove(o.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return errors.Join(removeIfExists(o.temp), o.f.Close())
 }

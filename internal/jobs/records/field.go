@@ -109,18 +109,15 @@ func noColumn(name string, columns []string) error {
 
 func listColumns(columns []string) string {
 	const maxListed = 60
-	var b strings.Builder
-	for i, c := range columns {
-		if i == maxListed {
-			fmt.Fprintf(&b, " … (%d columns)", len(columns))
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%d %q", i+1, c)
+	var listed []string
+	for i, c := range columns[:min(len(columns), maxListed)] {
+		listed = append(listed, fmt.Sprintf("%d %q", i+1, c))
 	}
-	return b.String()
+	text := strings.Join(listed, ", ")
+	if len(columns) > maxListed {
+		text += fmt.Sprintf(" … (%d columns)", len(columns))
+	}
+	return text
 }
 
 // DiffColumns describes the differences between two headers, or returns "" if they are equal.
