@@ -142,7 +142,7 @@ func TestAmbiguousOption(t *testing.T) {
 		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
 	if _, err := NewSet().Open(t.Context(), "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
-		t.Error("OpenWithDefaults ignored the default, which is invalid")
+		t.Error("Open ignored the default, which is invalid")
 	}
 }
 
