@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// checkChunk validates a column chunk's encoding, its pages, and the range that the footer gives. It describes the
-// pages.
+// checkChunk validates a column chunk's encoding, its pages, and its range according to the footer. It returns a
+// description of the pages.
 func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {

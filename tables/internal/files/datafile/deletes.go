@@ -136,7 +136,7 @@ func CheckDeletes(ctx context.Context, t *table.Table, f iceberg.DataFile) error
 
 var errDeletesTooLarge = fmt.Errorf("the table's delete files need more than %d MiB of memory: compact the table with the program that wrote them", maxDeleteBytes>>20)
 
-// addBytes adds n to d.bytes, and returns an error if the sum exceeds maxDeleteBytes. d.mu must be held.
+// addBytes adds n to d.bytes. It returns an error if the sum exceeds maxDeleteBytes. d.mu must be held.
 func (d *deleteReader) addBytes(n int64) error {
 	d.bytes += n
 	if d.bytes > maxDeleteBytes {

@@ -49,7 +49,7 @@ func (d Deleted) Count(path string) (n int64) {
 	return n
 }
 
-// Hide changes files in place so that scans omit the deleted rows, and returns files.
+// Hide changes files in place so that scans omit the deleted rows. It returns files.
 func (d Deleted) Hide(files []File) []File {
 	for i, f := range files {
 		if rows := d[f.Path]; rows != nil {

@@ -64,7 +64,7 @@ func removeBounds(footer *metadata.FileMetaData, c chunkID) {
 // Iceberg's int and long columns are plain INT32 and INT64. The Parquet library, like DuckDB and iceberg-go, adds
 // annotations with their bit width. These keep Spark from reading an int column that was widened to long.
 
-// removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
+// removeWidths removes the width annotations of 32- and 64-bit integers. It reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	for _, e := range footer.FileMetaData.Schema {
 		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {

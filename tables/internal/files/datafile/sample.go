@@ -77,7 +77,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 }
 
 // countDistinct estimates the number of distinct values in a column of 4-byte or 8-byte values. The error is below 1 %
-// in a full row group, and a few percent in 2,000 rows. It sets a bit for the hash of each value, and then counts the
+// in a full row group, and a few percent in 2,000 rows. It sets a bit for the hash of each value and then counts the
 // bits: linear counting, by Whang, Vander-Zanden and Taylor (1990). For values of other sizes, it returns estimate.
 func countDistinct(a arrow.Array, size int, estimate float64) float64 {
 	data := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*size:]

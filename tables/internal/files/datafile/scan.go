@@ -1,4 +1,4 @@
-// Package datafile reads and writes a table's Parquet files, and lists the files of a table version.
+// Package datafile reads and writes a table's Parquet files and lists the files of a table version.
 //
 // A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or
 // widened. If a file lacks a column, the column's values are null or its default. If a column has a narrower type in a

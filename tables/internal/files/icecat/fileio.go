@@ -55,7 +55,7 @@ type records struct {
 }
 
 // FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run
-// concurrently, so that the disk can combine them; Sync waits for all of them, and then syncs the directories. FileIO
+// concurrently, so that the disk can combine them; Sync waits for all of them and then syncs the directories. FileIO
 // records the files that it writes. A commit stores these records or, if it fails, removes the files.
 type FileIO struct {
 	records *records

@@ -156,7 +156,7 @@ func (c *Catalog) importMetadata(ctx context.Context) error {
 	for path := range files {
 		dir := c.tableDir(path)
 		if strings.HasSuffix(path, ".metadata.json") && (newest[dir] == "" || metadataVersion(path) > metadataVersion(newest[dir])) {
-			if _, _, err := c.loadFile(ctx, "", "", c.locationOf(path)); err == nil { // the newest file may be one that was never synced
+			if _, _, err := c.loadFile(ctx, "", "", c.locationOf(path)); err == nil { // the newest file may never have been synced
 				newest[dir] = path
 			}
 		}

@@ -95,7 +95,7 @@ func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
 // withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are
 // strings, INT96 is bytes, and every list has three levels. By the format's backward-compatibility rules, a repeated
 // group whose only field is repeated is itself the element; arrow-go would take that field for the element. A required
-// group around the element prevents this, and changes neither the columns nor their levels.
+// group around the element prevents this without changing the columns or their levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {

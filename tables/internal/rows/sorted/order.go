@@ -67,7 +67,7 @@ func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 	}
 }
 
-// appendBits takes from each word in from the bits in mask, and appends them to the same row's word.
+// appendBits extracts the bits in mask from each word of from and appends them to the same row's word in rows.
 func appendBits(rows, from []entry, mask uint64) {
 	for mask != 0 {
 		// Take the highest run of adjacent bits.

@@ -31,7 +31,7 @@ func Sort(ctx context.Context, rule Rule, in Input) batches.Seq {
 	return in.mergeBlocks(ctx, rule, in.blocks())
 }
 
-// Parts splits the rows into one or two parts, each sorted and with the rule applied, and calls f for each part. The
+// Parts splits the rows into one or two parts. It sorts each part, applies the rule, and calls f for the part. The
 // first part has the leading blocks that are already in order and needs no temporary file. The second part has the
 // rest. Unless f fails, f must read all rows in its part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(batches.Seq) error) error {

@@ -8,7 +8,7 @@ import (
 )
 
 // viewRows returns the rows of an array of views at indices. If most text in a's buffers belongs to other rows, the
-// result has a copy of its own text. Without the copy, each small piece of a batch would keep all of the batch's text
+// result has a copy of only its text. Without the copy, each small piece of a batch would keep all of the batch's text
 // in memory.
 func viewRows(a arrow.Array, indices []int) arrow.Array {
 	texts := a.Data().Buffers()[2:]
