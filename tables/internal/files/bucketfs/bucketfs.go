@@ -200,7 +200,6 @@ func (f *FS) listedSize(ctx context.Context, name string) (int64, error) {
 	return 0, f.damaged(name, "is missing from the bucket's listing")
 }
 
-// Remove removes a file.
 func (f *FS) Remove(name string) error {
 	f.Forget(name)
 	return f.bucket.Retry(f.ctx, 0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
@@ -216,7 +215,6 @@ func (f *FS) Files(ctx context.Context) (map[string]int64, error) {
 	return files, err
 }
 
-// HasFiles reports whether there are files.
 func (f *FS) HasFiles(ctx context.Context) (bool, error) {
 	for _, err := range f.bucket.List(ctx, "data/", "") {
 		return err == nil, err

@@ -103,8 +103,8 @@ func (r *groupReader) divideColumns() {
 	}
 }
 
-// If the condition's columns fit into memory, holdSteps reads them for all rows and holds the steps that have rows to
-// keep. If there are none, the other columns need not be opened.
+// holdSteps reads the condition's columns for all rows and holds the steps that have rows to keep. It does nothing if
+// the columns do not fit into memory. If there are none, the other columns need not be opened.
 func (r *groupReader) holdSteps(ctx context.Context) error {
 	if len(r.otherColumns) == 0 || len(r.conditionColumns) == 0 || r.f.size(r.g, r.conditionColumns) > maxHeldBytes {
 		return nil

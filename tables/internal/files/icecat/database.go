@@ -31,7 +31,6 @@ var (
 	ErrReadOnly = errors.New("the tables are open only for reading")
 )
 
-// existsError is the type of ErrExists.
 type existsError struct{}
 
 func (existsError) Error() string { return "already exists" }

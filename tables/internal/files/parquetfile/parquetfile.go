@@ -279,7 +279,6 @@ func (p *Writer) Write(b arrow.RecordBatch) error {
 	return nil
 }
 
-// Close completes the file.
 func (p *Writer) Close() error {
 	fields := p.layout.recorded.Fields()
 	for i, d := range p.dictionaries {

@@ -64,7 +64,6 @@ func Errorf(column, format string, args ...any) *Error {
 	return &Error{column, fmt.Errorf(format, args...)}
 }
 
-// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Stored returns the schema with which a table stores columns that have the types in putSchema. The error is an

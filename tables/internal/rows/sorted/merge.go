@@ -84,7 +84,6 @@ type cursors []*cursor
 
 func (c cursors) less(i, j int) bool { return c[i].precedes(c[i].row, c[i].word, c[j]) }
 
-// add adds a cursor to the heap.
 func (c *cursors) add(added *cursor) {
 	*c = append(*c, added)
 	h := *c
