@@ -104,7 +104,7 @@ func (r *groupReader) divideColumns() {
 }
 
 // holdSteps reads the condition's columns for all rows and holds the steps that have rows to keep. It does nothing if
-// the columns do not fit into memory. If there are none, the other columns need not be opened.
+// the columns do not fit into memory. If no rows are kept, the other columns need not be opened.
 func (r *groupReader) holdSteps(ctx context.Context) error {
 	if len(r.otherColumns) == 0 || len(r.conditionColumns) == 0 || r.f.size(r.g, r.conditionColumns) > maxHeldBytes {
 		return nil
