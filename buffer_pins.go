@@ -126,7 +126,7 @@ type bufferWait struct {
 	queuedKeys []string // keys for which this operation set its ticket; an older ticket may have replaced it since
 }
 
-// enqueue puts the operation's ticket on a key that is not available yet. mu must be held.
+// enqueue queues the operation for a key that is not available yet, by setting the key's ticket. mu must be held.
 func (p *bufferPins) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
 		p.tickets++
@@ -209,7 +209,7 @@ func (p *bufferPins) acquire(ctx context.Context, op string, keys []string, excl
 		if exclusive && key.id == 0 {
 			hash := keymap.Hash(p.index.seed, key.key)
 			key.id = p.index.Find(hash, key.key)
-			if key.id == 0 { // it is not 0 if this loop inserted the key before, because keys repeat
+			if key.id == 0 { // if keys repeat, an earlier iteration may have inserted this one
 				key.id = p.index.Insert(hash, key.key)
 			}
 		}

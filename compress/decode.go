@@ -100,7 +100,7 @@ type valueReader struct {
 	err         error         // first error, or io.EOF at the end
 }
 
-// decompress returns a *valueReader of a stored value, which the layer closes.
+// decompress returns a *valueReader for a stored value. The layer closes the reader.
 func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.Reader {
 	r, ok := s.readers.Get().(*valueReader)
 	if !ok {
@@ -112,7 +112,7 @@ func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.R
 	return r
 }
 
-// nexter is a reader from a layer; see [storekit.Hooks].
+// nexter is implemented by the readers that a layer passes to Hooks.Out; see [storekit.Hooks].
 type nexter interface{ Next() ([]byte, error) }
 
 // Close makes r available for another value.

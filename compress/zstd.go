@@ -16,7 +16,7 @@ import (
 // zstdCodec stores each piece as a Zstandard frame with the content's size and checksum.
 type zstdCodec struct {
 	streamer
-	encoder func() (*zstd.Encoder, error) // created at the first call
+	encoder func() (*zstd.Encoder, error) // created on the first call
 	decoder func() (*zstd.Decoder, error)
 }
 

@@ -33,8 +33,8 @@ type maybeApplied struct{ error }
 func (u maybeApplied) Unwrap() error { return u.error }
 
 // commitError returns the error for an operation whose last step, its commit, failed with err. It
-// adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors of
-// earlier steps, after which the operation certainly had no effect.
+// adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors from
+// earlier steps, because after them the operation certainly had no effect.
 func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)

@@ -28,7 +28,7 @@ const (
 	recordBatch      recordType = iota // entries
 	recordSession                      // a session was issued
 	recordEndSession                   // a session was ended
-	recordEndOfFile                    // the next record is in another file, whose slot is in crc
+	recordEndOfFile                    // the next record is in another file; crc is that file's slot
 )
 
 const recordTagged = 1 // flag: a tag follows the header
@@ -45,7 +45,7 @@ type recordHeader struct {
 	totalLen int64  // length of the record, including its header and tag
 }
 
-const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
+const walFileNumber = 1<<32 - 1 // file number in the checksums of all write-ahead files
 
 // put writes the header and the tag in front of the entries in buf and returns the whole record. buf
 // has recordPrefix bytes of space for them. The record must be written at offset off, because its

@@ -86,7 +86,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 		_, size := cost(len(key), len(value))
 		// Several copies of the value are in memory at the same time.
 		if limit := s.opts.Memory / 16; size > limit {
-			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
+			return fmt.Errorf("%w: the SetOnce entry has %d bytes, but the limit is %d, one sixteenth of the store's memory",
 				partd.ErrTooLarge, size, limit)
 		}
 		t, err := newTable(max(size, 1<<12))

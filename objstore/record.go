@@ -101,7 +101,7 @@ type recordPart struct {
 	inline        bool
 	size          int64  // size of the data
 	bytes         []byte // the data or, for a separate object, its footer
-	offset        int64  // position of bytes in the record's object
+	offset        int64  // offset of the field bytes in the record's object
 }
 
 const (
@@ -111,7 +111,7 @@ const (
 	maxMembers = 1600
 )
 
-// member identifies a waiting record.
+// member identifies a record that waits to be added to the log.
 type member struct {
 	number uint64 // the log's first free number when the record was created
 	size   int64
@@ -181,7 +181,7 @@ func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error
 	}
 	switch {
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
-		return nil, errors.New("the record's head fails its checksum")
+		return nil, errors.New("the record's header does not match its checksum")
 	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
 		return nil, errors.New("the record belongs to another store, or has another number")
 	}

@@ -115,7 +115,7 @@ func (m *machine) appendBatch() {
 
 func (m *machine) getValues() { overwriteAll(m.checkGet(m.drawKeys()...)) }
 
-// overwriteAll overwrites the results of a store, because they must not share memory with it.
+// overwriteAll overwrites values that a store returned. If the store still used their memory, a later check would fail.
 func overwriteAll(values [][]byte) {
 	for _, v := range values {
 		overwrite(v)
@@ -132,7 +132,7 @@ func (m *machine) open() {
 	}
 	got, err := io.ReadAll(r)
 	m.must("Read", err)
-	m.must("Close of a reader", r.Close())
+	m.must("closing a reader", r.Close())
 	m.must("Open", differenceError("key "+storekit.QuoteKey(k), got, want))
 }
 

@@ -30,7 +30,7 @@ type outage struct {
 // record records that a connection failed without delivering an answer.
 func (o *outage) record(err error) {
 	o.err = err
-	if o.since.IsZero() { // no pause after the first failure, which may be an accident
+	if o.since.IsZero() { // no pause after the first failure, which may be a one-off
 		o.since = time.Now()
 		return
 	}

@@ -65,7 +65,7 @@ func (c *conn) newAnswer() *answerBuilder {
 			a.force(int64(cap(a.buf)))
 		}
 	}
-	// Reserve the memory of the store's reader together with the memory of the data.
+	// Reserve the memory for the store's reader together with that for the data.
 	a.minFirstRaise = int64(a.pageSize+a.pageSize/2) + c.handles.cost(false)
 	return a
 }

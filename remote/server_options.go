@@ -22,7 +22,7 @@ type ServerOptions struct {
 	// connection replaces one from a peer that has more connections, or an idle one from the same
 	// peer. If all of them are in use, the new connection is closed.
 	MaxConnections int
-	// MaxHandles is the maximum number of open readers and listings of all clients together. 0
+	// MaxHandles is the maximum number of open readers and listings, across all clients. 0
 	// means 1,024. At the maximum, a request for another one waits, or the server closes the least
 	// recently used one of the peer that has the most.
 	MaxHandles int
@@ -31,7 +31,7 @@ type ServerOptions struct {
 	// Popped values that clients have not yet received may use another quarter of Memory.
 	Memory int64
 
-	// Authorizer identifies the users. Without it, anyone who can connect may do everything except
+	// Authorizer identifies the users. Without it, anyone who can connect can do everything except
 	// stop the server. With it, Python's clients, which cannot authenticate, need a trusted
 	// listener: see [ServeOptions].
 	Authorizer Authorizer

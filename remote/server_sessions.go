@@ -27,7 +27,7 @@ type sessions struct {
 
 	mu     *sync.Mutex              // shared by all spaces; locked after knownSession.mu
 	table  map[uint64]*knownSession // known sessions, by number
-	keeper partd.Applier            // remembers which operations were applied: the store or, if the store cannot, memory
+	keeper partd.Applier            // remembers which operations were applied: store or, if it is no Applier, &memory
 	memory memorySessions
 }
 
@@ -43,7 +43,7 @@ type knownSession struct {
 	used  bool // an operation or a pop may have used the session
 	begun time.Time
 	place *list.Element // element of list
-	list  *list.List    // one of the tenant's lists; nil if the session must be kept
+	list  *list.List    // the tenant's list of sessions to evict that contains this one; nil if it must be kept
 
 	// mu is held while an operation is applied. It is locked before sessions.mu.
 	mu sync.Mutex
@@ -59,7 +59,7 @@ type knownSession struct {
 type connSessions struct {
 	peer               *transport
 	open               map[uint64]*knownSession // by number
-	evictSessionHolder func(owner *tenant)      // closes the connection of owner that has the most open sessions
+	evictSessionHolder func(owner *tenant)      // closes the connection with the most open sessions among those of owner
 }
 
 // init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.

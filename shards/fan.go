@@ -95,8 +95,8 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 
 // joinErrors joins the errors of shards, adding the shards' names. If n is writable (for a change) and
 // some shards succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if
-// one shard lacks an ability and another one fails, the result does not wrap ErrUnsupported. The same
-// is true for other errors of a flush that partd.Close ignores.
+// one shard lacks an ability and another one fails, the result does not wrap ErrUnsupported. If n is
+// lenient, the result wraps no other error either that partd.Close would ignore.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil

@@ -18,8 +18,8 @@ type Commit struct {
 	Checksum      // checksum of all pieces that the attempt appended
 }
 
-// Checksum is an order-independent checksum of a set of pieces. Sum adds up one hash for each piece:
-// of the key's length as a uvarint, the key and the piece. If readers read different keys, their checksums add up to the checksum of all keys.
+// Checksum is an order-independent checksum of a set of pieces. Sum adds up one hash for each piece.
+// The hash covers the key's length as a uvarint, the key and the piece. Checksums of disjoint sets of keys add up to the checksum of all their keys.
 type Checksum struct {
 	Records, Bytes int64
 	Sum            partd.Sum

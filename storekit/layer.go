@@ -102,7 +102,7 @@ func (l *Layer) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 	return applied, err
 }
 
-// Get returns the value of each key, which belongs to the caller.
+// Get returns the value of each key. The values belong to the caller.
 func (l *Layer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	stored, err := l.inner().Get(ctx, keys...)
 	if err != nil {
@@ -111,9 +111,9 @@ func (l *Layer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return l.readAll(ctx, "get", keys, stored)
 }
 
-// Pop returns the values of keys and removes the keys. If the reader that Out returns fails, Pop
-// removes nothing. If other callers change the values during the call, the reader may fail only
-// after Pop has removed the keys; then the error is a *PopError with the stored bytes.
+// Pop returns the values of keys and removes the keys. It first reads the values through Hooks.Out;
+// if that fails, it removes nothing. If other callers change the values during the call, reading may
+// fail only after Pop has removed the keys; then the error is a *PopError with the stored bytes.
 func (l *Layer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if l.hooks.Out == nil {
 		return partd.Pop(ctx, l.inner(), keys...)
@@ -155,13 +155,13 @@ func (l *Layer) Delete(ctx context.Context, keys ...string) error {
 // Drop removes every key.
 func (l *Layer) Drop(ctx context.Context) error { return l.inner().Drop(ctx) }
 
-// Flush flushes the store beneath. The layer itself buffers nothing.
+// Flush flushes the underlying store. The layer itself buffers nothing.
 func (l *Layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.inner()) }
 
-// Sync syncs the store beneath.
+// Sync syncs the underlying store.
 func (l *Layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.inner()) }
 
-// Close closes the store beneath.
+// Close closes the underlying store.
 func (l *Layer) Close() error {
 	c, ok := l.inner().(io.Closer)
 	if !ok {

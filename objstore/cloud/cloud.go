@@ -41,11 +41,11 @@ func Schemes() []stores.Scheme {
 	commonOptions := []stores.Option{
 		{Name: "memory", Usage: "SIZE", Default: "512MiB", Help: "maximum memory", Check: check(stores.ParseSize)},
 		{Name: "segment", Usage: "SIZE", Default: "64MiB", Help: "size of the data to buffer before an upload; at most a seventh of memory", Check: check(stores.ParseSize)},
-		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, which let a large store be read in one pass; 0: no files but many passes", Check: check(diskSize)},
+		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, with which a large store is read in one pass; 0 means no files but many passes", Check: check(diskSize)},
 		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory for readers' temporary files"},
 		{Name: "readonly", Usage: "true|false", Default: "false", Help: "open for reading only; needs no permission to write to the bucket", Check: check(strconv.ParseBool)},
 		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a failed request", Check: check(retryTime)},
-		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", Help: "server, such as http://127.0.0.1:7070"},
+		{Name: "endpoint", Usage: "URL", Default: "the cloud provider's", Help: "server, such as http://127.0.0.1:7070"},
 	}
 	scheme := func(name, help string, options ...stores.Option) stores.Scheme {
 		return stores.Scheme{
@@ -88,8 +88,8 @@ func newBucket(ctx context.Context, scheme, location string, o map[string]string
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
-// parseEndpoint returns the URL of a server. It refuses a user and password, which requests would not use and messages
-// would show.
+// parseEndpoint returns the URL of a server. It refuses a user and password, because requests would ignore them and
+// messages would show them.
 func parseEndpoint(endpoint, usage string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
@@ -101,7 +101,7 @@ func parseEndpoint(endpoint, usage string) (*url.URL, error) {
 	return u, nil
 }
 
-// OpenBucket opens the objects below a URL such as s3://BUCKET/PREFIX as a bucket. It makes no
+// OpenBucket returns a Bucket with the objects below a URL such as s3://BUCKET/PREFIX. It makes no
 // request. If the bucket is an io.Closer, the caller must close it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)

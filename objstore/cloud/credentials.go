@@ -31,7 +31,7 @@ const (
 	maxCached = 1000
 )
 
-// NewLender returns a Lender for the bucket of a URL, or nil if the URL is not in S3.
+// NewLender returns a Lender for the bucket of a URL, or nil if the URL is not for S3.
 func NewLender(rawURL, role string) (*Lender, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "s3" {

@@ -29,8 +29,8 @@ func ExitOnError(err error) {
 	}
 }
 
-// ParseFlags parses the flags and exits with code 2 if other arguments follow. It first returns to the caller's working
-// directory, to which paths are relative: "go run -C bench" changes the working directory, but leaves PWD unchanged.
+// ParseFlags parses the flags and exits with code 2 if other arguments follow. It first changes back to the
+// user's directory (PWD), to which paths are relative. "go run -C bench" changes the working directory but not PWD.
 func ParseFlags() {
 	if dir := os.Getenv("PWD"); dir != "" {
 		ExitOnError(os.Chdir(dir))
@@ -59,7 +59,7 @@ func Compare(runOne func(run string) error, compare func(rounds int, only string
 	}
 }
 
-// InTurns does each measurement once per round and returns the results by measurement. Each round
+// InTurns takes each measurement once per round and returns the results grouped by measurement. Each round
 // starts with a different measurement. A measurement that returns ErrNoPython has no results.
 func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error) {
 	results := make([][]T, len(measurements))

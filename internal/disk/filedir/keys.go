@@ -76,15 +76,15 @@ func (t *tree) statTuple(tuple string) (exists, possible bool, err error) {
 	return false, false, nil
 }
 
-var errNameIsDir = errors.New("the name of the key's file is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
+var errNameIsDir = errors.New("the key's file cannot be created, because a directory has its name: delete the tuples that begin with the key first")
 
 // isEmptyTupleDir reports whether name is a directory that contains no tuples.
 func (t *tree) isEmptyTupleDir(name string) bool {
 	return t.isDir(t.path(name)) && t.eachName(name+"/", true, func(string, names.Kind) error { return errNameIsDir }) == nil
 }
 
-// freeName removes the directory called name, so that a file can have the name. Such directories
-// remain when this package or Python has deleted the tuples in them.
+// freeName removes the directory called name, so that a file can have that name. Such directories
+// remain after this package or Python has deleted the tuples in them.
 func (t *tree) freeName(name string) error {
 	t.removeDirs(name + "/")
 	if t.fs.Remove(t.path(name)) != nil {

@@ -15,12 +15,12 @@ import (
 
 // Taking the lock and checking all files can cost more than a small append. So a writer keeps the
 // lock for up to keepLock, unless it is idle for idleLock. During that time, no other process
-// changes files, except by Python's drop, which does not take the lock. Operations notice a drop,
+// changes files, except through Python's drop, which does not take the lock. Operations notice a drop,
 // because it removes ".lock".
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is how long a writer pauses after it released a kept lock. Without the pause, other
+	// yieldLock is how long a writer pauses after releasing a kept lock. Without the pause, other
 	// processes might never get the lock, because flock is not fair.
 	yieldLock = 100 * time.Microsecond
 )
@@ -46,7 +46,7 @@ type dirLock struct {
 	keepUntil time.Time // when to release a kept lock
 	lastUsed  time.Time
 	keeper    *time.Timer   // releases a kept lock
-	orphan    chan struct{} // holds a value while a goroutine whose caller gave up has Dir.turn (see wait)
+	orphan    chan struct{} // not empty while a goroutine whose caller has given up holds Dir.turn (see wait)
 }
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
@@ -65,8 +65,7 @@ func (l *dirLock) keep() bool {
 	return true
 }
 
-// releaseIdle releases a kept lock that was idle for the duration idleLock, or held for the duration
-// keepLock.
+// releaseIdle releases a kept lock that has been idle for idleLock or held for keepLock.
 func (l *dirLock) releaseIdle() {
 	if now := time.Now(); !l.keepUntil.IsZero() && l.mode == exclusive {
 		if now.Sub(l.lastUsed) < idleLock && now.Before(l.keepUntil) {

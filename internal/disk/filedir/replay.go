@@ -21,7 +21,7 @@ type replay struct {
 	record   *record
 }
 
-// run changes the files, and then the session's slot, as record describes.
+// run completes the recorded change or, if it is an append, undoes it. Then it updates the session's slot.
 func (r *replay) run() (err error) {
 	record := r.record
 	isAppend := record.kind == kindAppend

@@ -53,9 +53,9 @@ func HolderNote() string {
 		os.Getpid(), host, program, time.Now().UTC().Format(time.RFC3339), ownStart())
 }
 
-// RecordHolder notes in a lock file that this process holds the lock. On a network file system, any
-// error means that another process may hold the lock as well; the error wraps ErrInUse if that process
-// has a claim.
+// RecordHolder notes in a lock file that this process holds the lock. On a network file system, it also
+// creates a claim file, and any error means that another process may hold the lock as well. The error
+// wraps ErrInUse if that process has the claim file.
 func RecordHolder(fsys FS, name string) error {
 	network := NetworkOf(fsys, filepath.Dir(name)) != ""
 	if network {
@@ -80,7 +80,7 @@ func createClaim(fsys FS, name string) error {
 	if err := CheckHolder(fsys, name); err != nil {
 		return err
 	}
-	// Only the process that has created the next claim may replace a stale one.
+	// Only the process that has created the file of the next claim may replace a stale claim.
 	next := claim + nextSuffix
 	err = writeNote(fsys, next, os.O_CREATE|os.O_EXCL, HolderNote())
 	if errors.Is(err, fs.ErrExist) {
@@ -97,7 +97,7 @@ func createClaim(fsys FS, name string) error {
 		err = fsys.Rename(next, claim)
 	}
 	if err != nil {
-		_ = fsys.Remove(next) // if it fails, the next error names it
+		_ = fsys.Remove(next) // if this fails, the error of the next attempt names the file
 	}
 	return err
 }
@@ -112,8 +112,8 @@ func ClearHolder(fsys FS, name string) error {
 }
 
 // CheckHolder returns an error that wraps ErrInUse if the claim of a lock belongs to another process that may
-// still be running. On a local file system, it does nothing: flock then excludes all processes, and a note
-// with another host's name is from an earlier container. CheckHolder also ignores a claim in a read-only
+// still be running. On a local file system, it does nothing, because flock excludes all processes there. A note
+// with another host's name is from an earlier container. CheckHolder also ignores a claim on a read-only
 // file system, such as a snapshot, because nobody could remove it there.
 func CheckHolder(fsys FS, name string) error {
 	network, claim := NetworkOf(fsys, filepath.Dir(name)), name+claimSuffix

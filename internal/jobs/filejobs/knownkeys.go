@@ -66,14 +66,14 @@ func (f *firstKeys) Pop() any {
 }
 
 // seenKeys remembers keys and a few words of state for each. When its memory is full, it forgets
-// all keys. If too few records had a known key until then, it also disables itself.
+// all keys. If too few records have had a known key by then, it also disables itself.
 type seenKeys struct {
 	table        *hashagg.Table
 	addedKeys    int64 // number of keys in the table
 	knownRecords int64 // records whose keys were in the table
 	disabled     bool
 
-	droppedRecords int64 // total number of records dropped because of their keys
+	droppedRecords int64 // total number of records dropped because their keys were known
 }
 
 // maxStateWords is the maximum size of a key's state, in words.
@@ -112,7 +112,7 @@ func (s *seenKeys) forget() error {
 	return s.table.Drain(func(hashagg.Group) error { return nil })
 }
 
-// add adds a key and reports whether it is known.
+// add adds a key and reports whether it was already known.
 func (s *seenKeys) add(key []byte) (known bool, err error) {
 	state, isNew, err := s.state(key)
 	known = state != nil && !isNew

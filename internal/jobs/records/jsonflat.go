@@ -10,7 +10,7 @@ var unescaped = func() (table [256]bool) {
 }()
 
 // findFlat is a faster alternative to findMembers that also validates the line. The line must be a
-// simple object, whose values are strings without escapes, numbers, true, false and null. For other
+// flat object: each value is a number, true, false, null or a string without escapes. For other
 // lines, findFlat returns false and leaves s.Values undefined.
 func (s *Splitter) findFlat(line []byte) bool {
 	clear(s.Values)

@@ -25,8 +25,8 @@ var ErrNotPlain = errors.New("MessagePack cannot hold the value")
 // maxWriteDepth is the maximum nesting that Python's msgpack writes.
 const maxWriteDepth = 511
 
-// Append appends an encoded value to dst. It accepts plain values, and all values that
-// pyvalue.Canon accepts.
+// Append encodes v and appends it to dst. It accepts plain values and all values that
+// pyvalue.Canon converts to them.
 func Append(dst []byte, v any) ([]byte, error) {
 	out, err := write(dst, v, maxWriteDepth)
 	if err != nil {
