@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// maxChanges is how often the table may change while an append prepares rows. After that, the next attempt locks the
-// table.
+// maxChanges is how many times the table may change while an append prepares its rows. After that, the next attempt
+// holds the table's lock throughout.
 const maxChanges = 2
 
 // Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table
@@ -29,7 +29,8 @@ const maxChanges = 2
 func (e *appender) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		a := &appendAttempt{id: id, holdsLock: attempts >= maxChanges}
-		// Only syncs make it worthwhile to wait for a group. Appends with IDs are compared one by one.
+		// A group shares one sync, so groups are not worth the wait without syncs. Appends with IDs are checked one by
+		// one.
 		a.inGroup = e.tables.Tail.Syncs() && id == "" && !a.holdsLock
 		if err := e.tryAppend(ctx, src, checkFit, a); err != nil {
 			return 0, a.exists, err
@@ -39,7 +40,7 @@ func (e *appender) Append(ctx context.Context, src *datafile.Source, id string, 
 			if err != nil {
 				return 0, false, err
 			}
-		} else if !a.changed {
+		} else if !a.tableChanged {
 			return a.version, a.exists, nil
 		}
 	}
@@ -49,9 +50,9 @@ func (e *appender) tryAppend(ctx context.Context, src *datafile.Source, checkFit
 	if !a.inGroup {
 		e.tables.Appending.RLock()
 		defer e.tables.Appending.RUnlock()
-		defer func() { // without holding e.mu, so that other appends can proceed
+		defer func() { // runs after e.mu is unlocked, so that other appends can proceed
 			if err == nil {
-				err = a.appended.Sync(ctx)
+				err = a.receipt.Sync(ctx)
 			}
 		}()
 	}
@@ -67,8 +68,8 @@ func (e *appender) tryAppend(ctx context.Context, src *datafile.Source, checkFit
 	switch {
 	case a.inGroup && hasRows && err == nil:
 		return e.appendInGroup(ctx, a)
-	case a.inGroup: // an outdated state can be the cause
-		if failed := e.compare(ctx, a); failed != nil || a.changed {
+	case a.inGroup: // no rows or an error, perhaps because the state was outdated
+		if failed := e.compare(ctx, a); failed != nil || a.tableChanged {
 			return failed
 		}
 		return err
@@ -128,7 +129,7 @@ func (e *appender) prepareAppend(ctx context.Context, a *appendAttempt) (canProc
 	return !applied, err
 }
 
-// append adds a frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
+// append adds a's frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
 func (e *appender) append(ctx context.Context, a *appendAttempt) error {
 	if !a.holdsLock {
 		e.mu.Lock()
@@ -143,18 +144,18 @@ func (e *appender) append(ctx context.Context, a *appendAttempt) error {
 	return a.err
 }
 
-// compare sets a.changed if the table has changed since the rows of a were prepared.
+// compare sets a.tableChanged if the table has changed since the rows of a were prepared.
 func (e *appender) compare(ctx context.Context, a *appendAttempt) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	err := e.refresh(ctx)
-	a.changed = err == nil && e.hasChanged(a)
+	a.tableChanged = err == nil && e.hasChanged(a)
 	return err
 }
 
-// cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
-// if the put changes columns, or if a rule compares the rows with the table's existing rows. A nil checkFit means that
-// the table has no rows yet. The caller must release the result.
+// cast checks the rows of src and returns them in the column types of the table's files. It returns ErrNeedsCommit if
+// the put changes columns, or if a rule compares the rows with the table's existing rows. A nil checkFit means that the
+// table has no rows yet. The caller must release the result.
 func (e *appender) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit

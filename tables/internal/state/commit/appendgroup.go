@@ -26,24 +26,24 @@ type appender struct {
 type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
-	inGroup   bool   // whether the append's group, rather than prepareAppend, compares the table with the catalog
+	inGroup   bool   // whether the append joins a group, which looks for changes in the catalog once for all its appends
 
 	// State of the table when the rows were prepared.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
 
-	frame    tail.Frame
-	exists   bool // whether the table exists
-	full     bool // the tail is full, so it must be folded before the append is retried
-	changed  bool // the table has changed since the rows were prepared, so the append must be retried
-	version  int64
-	appended tail.Receipt
-	err      error // from the write to the tail
+	frame        tail.Frame
+	exists       bool // whether the table exists
+	full         bool // the tail is full, so it must be folded before the append is retried
+	tableChanged bool // the table has changed since the rows were prepared, so the append must be retried
+	version      int64
+	receipt      tail.Receipt
+	err          error // from the write to the tail
 }
 
 // appendQueue groups concurrent appends to a table. While one group is being written and synced, the next one gathers.
-// The appends in a group share the comparison with the catalog, the write to the tail, and the sync.
+// The appends in a group share one look at the catalog, one write to the tail and one sync.
 type appendQueue struct {
 	mu      sync.Mutex
 	running bool         // whether a group is being written
@@ -55,8 +55,8 @@ type appendGroup struct {
 	done     chan struct{} // closed when the attempts have their results
 }
 
-// appendInGroup adds a's frame to the tail, together with other appends, and syncs the tail. If no group is being
-// written, the caller's append is written at once.
+// appendInGroup adds a's frame to the tail together with those of concurrent appends and syncs the tail. If no group is
+// being written, it writes a's frame at once.
 func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	q := &e.appends
 	q.mu.Lock()
@@ -85,7 +85,7 @@ func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	return a.err
 }
 
-// appendGroups writes g and the groups that gather in the meantime, and then releases the entry.
+// appendGroups writes g and the groups that gather in the meantime. Then it releases the entry.
 func (e *appender) appendGroups(g *appendGroup, release func()) {
 	defer release()
 	for g != nil {
@@ -98,7 +98,7 @@ func (e *appender) appendGroups(g *appendGroup, release func()) {
 	}
 }
 
-// appendGroup sets the results of the attempts.
+// appendGroup writes the attempts' frames to the tail, syncs it and sets the attempts' results.
 func (e *appender) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -109,11 +109,11 @@ func (e *appender) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 		}
 		return last.Sync(ctx)
 	})
-	if _, isPanic := err.(*parallel.Panic); isPanic { // some rows may be in the tail, unlike after a caught panic in metadata
+	if _, isPanic := err.(*parallel.Panic); isPanic { // some rows may already be in the tail; panics caused by bad metadata are caught earlier
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	for _, a := range attempts {
-		if a.err == nil && !a.changed {
+		if a.err == nil && !a.tableChanged {
 			a.err = err
 		}
 	}
@@ -131,9 +131,9 @@ func (e *appender) writeGroup(ctx context.Context, attempts []*appendAttempt) (l
 // maxGather is the maximum time that a group waits for further appends.
 const maxGather = 500 * time.Microsecond
 
-// take returns the next group, or nil if it is empty. It waits until the group has the expected number of appends, but
-// not longer than limit: the callers of the last group usually append again immediately. It does not sleep, because
-// timers are too coarse.
+// take returns the next group, or nil if it is empty. It waits at most limit for the group to reach the expected number
+// of appends, because the callers of the last group usually append again immediately. It yields instead of sleeping,
+// because timers are too coarse.
 func (q *appendQueue) take(expected int, limit time.Duration) *appendGroup {
 	for begin := time.Now(); q.waiting() < expected && time.Since(begin) < limit; {
 		runtime.Gosched()
@@ -166,15 +166,15 @@ func (q *appendQueue) remove(g *appendGroup, a *appendAttempt) bool {
 	return true
 }
 
-// maxWrite limits the size of several appends that are written to the tail together, in bytes.
+// maxWrite limits the bytes of several appends that are written to the tail together.
 const maxWrite = 1 << 20
 
 // appendAll adds the frames of attempts to the tail, except those prepared before the table changed. It returns the
-// last receipt, and sets the attempts' results. e.mu must be held.
+// last receipt and sets the attempts' results. e.mu must be held.
 func (e *appender) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
 	attempts = slices.DeleteFunc(attempts, func(a *appendAttempt) bool {
-		a.changed = e.hasChanged(a)
-		return a.changed
+		a.tableChanged = e.hasChanged(a)
+		return a.tableChanged
 	})
 	if len(attempts) == 0 {
 		return last
@@ -198,7 +198,7 @@ func (e *appender) appendAll(ctx context.Context, attempts []*appendAttempt) (la
 			last = receipt
 		}
 		for _, a := range attempts[start : start+len(frames)] {
-			a.version, a.appended, a.err = a.frame.Version, receipt, err
+			a.version, a.receipt, a.err = a.frame.Version, receipt, err
 		}
 		start += len(frames)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// commitWithRetry commits changes, and retries after conflicts. The Commits lock of each change's entry must be held.
+// commitWithRetry commits changes and retries after conflicts. The Commits lock of each change's entry must be held.
 func (s *shared) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
@@ -78,8 +78,8 @@ func (s *shared) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	return nil
 }
 
-// prepare applies the steps to the table's current state. If no step that replaces or folds the tail's rows changes
-// anything, these rows stay in the tail.
+// prepare applies the steps to the table's current state. If none of the steps that replace or fold the tail's rows
+// changes anything, these rows stay in the tail.
 func (a *Attempt) prepare(ctx context.Context) error {
 	usesTail := func(p PreparedStep) bool { return p.Mode&(Replaces|Folds) != 0 }
 	applied, err := a.apply(ctx, a.steps, a.modes&(Replaces|Folds) != 0)
@@ -93,8 +93,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return err
 }
 
-// apply applies steps, and returns those that made a change. removesTail says whether the change removes the tail's
-// rows.
+// apply applies steps and returns the steps that changed something. removesTail means that the change removes the
+// tail's rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
 	e := &a.current
 	if a.modes&Folds != 0 {
@@ -173,7 +173,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 	return applied, nil
 }
 
-// complete adds to the metadata what every version of a table needs.
+// complete adds to meta what each commit must record, such as row counts and the user.
 func (a *Attempt) complete(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
 	meta, err := a.addVersion(meta)
 	if err == nil {
@@ -267,7 +267,8 @@ func (e *current) markReplaced(epoch int64) Step {
 	}
 }
 
-// FoldTail moves the tail's rows to files, and returns cur's metadata after that. The change must have the mode Folds.
+// FoldTail moves the tail's rows to files and returns the resulting metadata of cur. The change must have the mode
+// Folds.
 func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadata, error) {
 	if a.tailDone || a.log == nil {
 		return cur.Metadata(), nil

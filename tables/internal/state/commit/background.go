@@ -11,25 +11,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
-// foldFailure is the state of a table whose fold in the background failed, if no fold has succeeded since.
+// foldFailure describes a failed background fold of a table that no later fold has made good.
 type foldFailure struct {
 	err   error
 	count int       // failures in a row
 	retry time.Time // when the next fold may start
 }
 
-// foldFailures has the tables whose fold in the background failed, if no fold has succeeded since.
+// foldFailures records which tables could not be folded in the background. A successful fold clears the table's record.
 type foldFailures struct {
 	mu      sync.Mutex
 	byTable map[icecat.TableName]foldFailure
 }
 
-// maxFoldPause is the maximum pause before a failed fold is tried again. The alert about failed folds looks at the last
-// 15 minutes.
+// maxFoldPause is the maximum pause before a failed fold is tried again. It must be less than the 15 minutes that the
+// alert about failed folds looks back.
 const maxFoldPause = 10 * time.Minute
 
-// FoldFailure returns the error of the table's last fold in the background, and when the next one may start. The error
-// is nil if the fold did not fail, or if a later fold succeeded.
+// FoldFailure returns the error of the table's last fold in the background and when the next one may start. The error
+// is nil if that fold or a later one succeeded.
 func (s *Tables) FoldFailure(n icecat.TableName) (retry time.Time, err error) {
 	s.failures.mu.Lock()
 	defer s.failures.mu.Unlock()
@@ -52,7 +52,7 @@ func (s *Tables) forgetFailures() {
 	maps.DeleteFunc(s.failures.byTable, func(n icecat.TableName, _ foldFailure) bool { return !slices.Contains(known, n) })
 }
 
-// record sets the result of a table's fold. It returns the failure if err is not nil.
+// record records the result of a table's fold. It returns the failure, unless err is nil or ErrNotFound.
 func (f *foldFailures) record(n icecat.TableName, err error) foldFailure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,7 +70,7 @@ func (f *foldFailures) record(n icecat.TableName, err error) foldFailure {
 	return last
 }
 
-// Run starts folding in the background, until Close.
+// Run starts a goroutine that folds tables until Close is called.
 func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
 
 // foldPeriodically folds tables whose tail is large or old, one at a time.
@@ -102,7 +102,7 @@ func (s *Tables) foldPeriodically() {
 	}
 }
 
-// foldInBackground folds a table, unless its last fold failed recently, and logs an error. After an error, the rows stay
+// foldInBackground folds a table and logs an error, unless the last fold failed recently. After an error, the rows stay
 // in the tail until a later fold.
 func (s *Tables) foldInBackground(e *folder) {
 	e.mu.Lock()

@@ -22,14 +22,14 @@ type Basis struct {
 	IO      *icecat.FileIO // writes the files
 }
 
-// AllowedChanges specifies which row changes can be committed after a step's base snapshot.
+// AllowedChanges says which row changes others may commit after a step's base snapshot without invalidating its files.
 type AllowedChanges int
 
 const (
 	AnyChanges      AllowedChanges = iota // the step does not depend on existing rows
 	NoDeletions                           // rows can be added and files merged, but rows must not be deleted or replaced
 	OnlyAdditions                         // rows can be added, but not deleted or replaced, and files must not be merged
-	OnlyAppends                           // like OnlyAdditions, but not by a correction, such as an upsert of new keys
+	OnlyAppends                           // like OnlyAdditions, except for rows added by a correction, such as an upsert of new keys
 	OnlyCompactions                       // files can be merged, but the rows must not change
 	NoChanges                             // the snapshot must still be Base
 )
@@ -55,7 +55,7 @@ func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	return b.checkFreshSince(a.initial, cur)
 }
 
-// checkFreshSince is like Basis.CheckFresh, but compares b's snapshot with the snapshot of the table base.
+// checkFreshSince is like Basis.CheckFresh, but compares b's snapshot with that of base, an earlier state of cur.
 func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale

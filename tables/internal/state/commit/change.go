@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// MaxAttempts is how often a commit is tried if it conflicts with other commits.
+// MaxAttempts is the maximum number of attempts at a commit that conflicts with other commits.
 const MaxAttempts = 100
 
 // Step is one step in a change to a table. It returns the table's metadata after the step, or nil to delete the table.
@@ -67,7 +67,7 @@ func (e *committer) LockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// lockChanges locks e.Commits when no SQL statement is changing rows.
+// lockChanges waits until no SQL statement is changing rows, and locks e.Commits.
 func (e *committer) lockChanges(ctx context.Context) (unlock func(), err error) {
 	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
 		return nil, err
@@ -155,8 +155,8 @@ func (a *Attempt) TailRows() (rows int64) {
 // Table returns the attempt's table with the given metadata.
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
-// AddPutID adds a put's ID to the change. If a put with this ID was already applied, it returns ErrNothing. cur can be
-// nil.
+// AddPutID adds a put's ID to the change. If a put with this ID was already applied, it returns ErrNothing. cur is nil
+// if the table does not exist.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
 	err := a.checkNew(ctx, a.IDs, id, a.log, cur)
 	if err == nil {
@@ -165,8 +165,8 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return err
 }
 
-// AddStatement is like AddPutID, but for an SQL statement that changes n rows. It also records n and the statement's
-// checksum for Entry.Statement.
+// AddStatement is AddPutID for an SQL statement that changes n rows. It also records n and the statement's checksum for
+// Entry.Statement.
 func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checksum string, n int64) error {
 	err := a.AddPutID(ctx, cur, id)
 	if err == nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
-// drops removed columns. If a replacement of the table removed a column, it matches the column by name. It returns other
+// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names and
+// drops removed columns. It matches columns by name if a replacement of the table removed them. It returns other
 // batches unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	isReplaced, err := definition.ReplacedColumns(meta)
@@ -68,8 +68,8 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows from the tail to the columns in stored, for a table with the metadata meta. It takes ownership of
-// the rows.
+// castTail casts rows from the tail of the table described by meta to the schema stored. It takes ownership of the
+// rows.
 func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
@@ -106,11 +106,11 @@ func concat(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema)
 	return take.Concat(cast)
 }
 
-// withNames returns after, a table's metadata after a change. If the change alters the columns but not the table's name
-// mapping, withNames adds the new names to the mapping. Without them, programs that read files without field IDs would find
-// no values for an added or renamed column, or fail.
+// withNames returns after, a table's metadata after a change. If the change altered columns but not the table's name
+// mapping, withNames adds the new names to the mapping. Without them, programs that read files without field IDs would
+// find no values for an added or renamed column, or fail.
 func withNames(before, after table.Metadata) (table.Metadata, error) {
-	const root = -1 // the parent of columns, as in the library
+	const root = -1 // the parent of top-level columns, as in iceberg-go
 	mapping, columns := after.NameMapping(), after.CurrentSchema()
 	if mapping == nil || before.CurrentSchema().Equals(columns) || mapping.String() != before.NameMapping().String() {
 		return after, nil
@@ -130,7 +130,7 @@ func withNames(before, after table.Metadata) (table.Metadata, error) {
 		}
 		if _, ok := names[id]; ok {
 			mapped[id] = fields[id]
-		} else if _, ok := names[parent]; ok { // the library adds a field with the fields nested in it
+		} else if _, ok := names[parent]; ok { // iceberg-go adds a field together with its nested fields
 			added[parent] = append(added[parent], fields[id])
 		}
 	}

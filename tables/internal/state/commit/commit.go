@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// Commit commits all changes, each to a different table, or none. The hooks run in the catalog's transaction.
+// Commit commits either all changes or none. Each must be to a different table. The hooks run in the catalog's
+// transaction.
 func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	s.OnPrepared()
 	slices.SortFunc(changes, func(a, b *Change) int {
@@ -53,7 +54,7 @@ func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return nil
 }
 
-// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
+// Commit commits steps that change the entry's table. It returns the new table, or nil if nothing changed. The caller
 // must hold e.Commits. If the steps need the tail's rows, the caller must already have folded them into the table.
 func (e *committer) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	e.tables.OnPrepared()
@@ -69,14 +70,13 @@ func (e *committer) commitSteps(ctx context.Context, steps ...PreparedStep) (*ta
 	return c.Result, err
 }
 
-// maxAside is how often CommitAside prepares a commit without the table's lock.
+// maxAside is how many times CommitAside prepares a commit without the table's lock.
 const maxAside = 3
 
 // CommitAside is like Commit, but the caller must not hold e.Commits, and step must be Plain and keep the table's rows.
 // CommitAside prepares the commit and syncs its files without the lock, so that other commits do not have to wait. If
-// others commit in the meantime, it rebases its snapshot on theirs, or prepares the commit again, the last time with
-// the lock. It waits for SQL statements that change rows, because they would have to start again if files were
-// replaced.
+// others commit in the meantime, it rebases its snapshot on theirs or prepares the commit again, the last time with the
+// lock. It waits for SQL statements that change rows, because replacing files would make them start again.
 func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
 	e.tables.OnPrepared()
 	for range maxAside {
@@ -112,7 +112,8 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 		return nil, err
 	}
 	defer unlock()
-	// Not LastSequenceNumber, which reserve sets to a promised version even if the step adds no snapshot.
+	// Don't use LastSequenceNumber: even if the step adds no snapshot, reserve may raise it to a version that a put
+	// returned.
 	if s := a.record.New.CurrentSnapshot(); s == nil || !e.isPromised(s.SequenceNumber) {
 		err := cat.Commit(ctx, nil, a.record)
 		if err == nil {
@@ -149,8 +150,8 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 
 var errNotRebased = errors.New("later commits did more than add manifests")
 
-// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table. own has the manifests
-// of this snapshot. Later commits must only have added manifests.
+// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table. own has that snapshot's
+// manifests. Later commits must only have added manifests.
 func (a *Attempt) rebase(r *icecat.Change, own []iceberg.ManifestFile, cur *table.Table) (table.Metadata, error) {
 	basis, err := BasisOf(r.Base, OnlyAdditions, nil)
 	if err == nil {

@@ -40,8 +40,8 @@ func TestAppendOfPreparedRows(t *testing.T) {
 		{location: "location", rules: "earlier rules"}, {location: "earlier location", rules: "rules"}, {location: "location", rules: "rules", id: "id"},
 	} {
 		a.frame = frame
-		if err := e.append(ctx, a); err != nil || a.changed != (a.id == "") {
-			t.Errorf("append(%+v): changed = %v, error %v", a, a.changed, err)
+		if err := e.append(ctx, a); err != nil || a.tableChanged != (a.id == "") {
+			t.Errorf("append(%+v): tableChanged = %v, error %v", a, a.tableChanged, err)
 		}
 		if rows, _, _, _ := e.log.Size(-1); rows != 1 {
 			t.Fatalf("after append(%+v), the tail has %d rows, want 1", a, rows)

@@ -23,7 +23,7 @@ type folder struct {
 	queued bool           // whether queue contains the folder; guarded by current.mu
 }
 
-// Fold moves the table's rows from the tail to files, and returns their number.
+// Fold moves the table's rows from the tail to files and returns their number.
 func (e *folder) Fold(ctx context.Context) (int64, error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
@@ -36,7 +36,7 @@ func (e *folder) Fold(ctx context.Context) (int64, error) {
 	return rows, err
 }
 
-// FoldAll folds all rows put before the call, and returns the table. The lock e.Commits must be held.
+// FoldAll folds all rows put before the call and returns the table. The lock e.Commits must be held.
 func (e *folder) FoldAll(ctx context.Context) (*table.Table, error) {
 	return e.foldAll(ctx, afterAllPuts)
 }
@@ -66,7 +66,7 @@ func (e *folder) queueFold() {
 }
 
 // FoldUntil returns the table. If some rows in the tail were put by the given moment, FoldUntil first folds all rows in
-// the tail, so that a snapshot contains exactly the rows put by that moment. pending means that it could not fold them,
+// the tail, so that a snapshot contains exactly the rows put by that moment. pending means that it could not fold them
 // because the store is read-only. oldest and updated are the times of the first and the last row in the tail.
 func (e *folder) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
 	t, oldest, updated, err = e.tailTimes(ctx)
@@ -104,8 +104,8 @@ func (e *folder) fold(ctx context.Context, moment time.Time) (rows int64, t *tab
 	return rows, t, err
 }
 
-// foldOnce has the steps of a fold. It loads the table only once, unless another process commits to the table during
-// the fold.
+// foldOnce tries to fold the tail once. It loads the table only once, unless another process commits to the table
+// during the fold.
 func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	unpin, err := e.tables.Pin()
 	if err != nil {
@@ -145,17 +145,18 @@ type folding struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
-	read    func() ([]arrow.RecordBatch, error) // returns the rows, once
+	read    func() ([]arrow.RecordBatch, error) // returns the rows; must be called only once
 	epoch   int64                               // number of the last epoch to fold
 	ids     map[string]time.Time                // times of the puts, by ID
 	parts   []foldPart                          // each becomes a snapshot
 	updated time.Time                           // time of the newest put
 
-	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
-	first    int64   // the version of the first snapshot, if it is free
+	versions []int64 // the versions that the puts returned, in order; none in Iceberg's format version 1, which does not number snapshots
+	first    int64   // the version that the first snapshot gets if it is free
 }
 
-// startFold ends the tail's current epoch, and returns the fold of its rows, or nil if there are none.
+// startFold ends the tail's current epoch. It returns the fold of the rows up to that epoch, or nil if there are no
+// rows.
 func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,8 +192,8 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 	return f, err
 }
 
-// commitFold returns the number of rows that it folded, and the new table. If the table already contains the rows, it
-// returns nil for the table.
+// commitFold writes the rows to files and commits them. It returns their number and the new table. The table is nil if
+// it already contained the rows.
 func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *table.Table, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	rows, err = f.write(ctx, &e.site)
@@ -201,12 +202,12 @@ func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *
 	}
 	c := &Change{committer: e, base: f.t}
 	c.Add(Plain, f.IO, f.apply)
-	ctx = WithCaller(ctx, "", false) // the rows can be other users', even if the caller made the fold necessary
+	ctx = WithCaller(ctx, "", false) // the caller may have caused the fold, but other users may have put the rows
 	err = e.tables.commitWithRetry(ctx, nil, c)
 	return rows, c.Result, err
 }
 
-// write writes the files of each part, and returns the number of rows.
+// write writes the files of each part and returns the number of rows.
 func (f *folding) write(ctx context.Context, s *site) (rows int64, err error) {
 	batch, err := concat(f.t.Metadata(), f.rows, f.Definition.Stored)
 	if err != nil {

@@ -17,17 +17,17 @@ import (
 const (
 	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
 	rowsUntil   = "partd.rows-until"   // time of the newest row in a fold
-	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
+	putVersions = "partd.put-versions" // other versions that the snapshot's puts returned, separated by commas
 )
 
 // change is a snapshot that became current. first and last are the times of the oldest and the newest change in it, in
 // milliseconds since 1970.
 type change struct {
-	snapshot    *table.Snapshot // nil if it has expired
+	snapshot    *table.Snapshot
 	first, last int64
 }
 
-// changes returns the changes of a table, in commit order.
+// changes returns a table's unexpired snapshots in the order in which they became current.
 func changes(meta table.Metadata) (all []change) {
 	var previous *table.Snapshot
 	newest := int64(math.MinInt64)
@@ -56,8 +56,8 @@ func changes(meta table.Metadata) (all []change) {
 	return all
 }
 
-// SnapshotAt returns the snapshot that contains exactly the rows that readers saw at a moment. If there is none, it
-// returns the nearest earlier and later moments for which there is one; a zero time means that there is no such moment.
+// SnapshotAt returns the snapshot that contains exactly the rows that readers saw at the given moment. If no snapshot
+// does, before and after are the nearest moments that have a snapshot; a zero time means that there is no such moment.
 // oldest is the time of the oldest row that is only in the tail, or zero.
 func SnapshotAt(meta table.Metadata, moment, oldest time.Time) (s *table.Snapshot, before, after time.Time) {
 	all := changes(meta)
@@ -65,7 +65,7 @@ func SnapshotAt(meta table.Metadata, moment, oldest time.Time) (s *table.Snapsho
 	if !oldest.IsZero() {
 		end = oldest.UnixMilli()
 	}
-	starts := make([]int64, len(all)) // the first millisecond with all changes up to the snapshot
+	starts := make([]int64, len(all)) // the first millisecond at which readers saw all changes up to the snapshot
 	for i, c := range all {
 		starts[i] = c.last
 		if i > 0 {
@@ -124,7 +124,7 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 // afterAllPuts is later than every put.
 var afterAllPuts = time.Unix(1<<40, 0)
 
-// maxMoments is the maximum number of snapshots that reading a past moment makes.
+// maxMoments is the maximum number of snapshots that a read of a past moment adds.
 const maxMoments = 50
 
 // foldPart contains the rows of consecutive puts, which get one snapshot. The last part has all remaining rows,
@@ -134,9 +134,9 @@ type foldPart struct {
 	files []iceberg.DataFile
 }
 
-// divide divides the puts to fold, so that a reader can read the table as of a moment. Each put gets a snapshot, so
-// that other moments can be read later too. But if there are more than maxMoments puts, there is one part for the puts
-// up to the moment, and one for the later puts.
+// divide divides the puts to fold, so that the table can be read as of the given moment. Each put gets a snapshot, so
+// that other moments can be read later. If there are more than maxMoments puts, there are only two parts: the puts up
+// to the moment and the later ones.
 func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
 	for i, p := range puts {
 		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)

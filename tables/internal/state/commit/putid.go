@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// applied reports whether a put with the ID was applied to the table with the given UUID. log is the table's log, or
-// nil.
+// applied reports whether the put with the given ID was applied to the table with the given UUID. log is the table's
+// log, or nil.
 func (s *site) applied(ctx context.Context, log *tail.Log, uuid, id string) (bool, error) {
 	if log != nil && log.UUID() == uuid {
 		if ok, err := log.Applied(ctx, id); ok || err != nil {
@@ -53,7 +53,7 @@ func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log
 	return err
 }
 
-// addFolded adds to puts the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if
+// addFolded appends the puts in ids, whose rows a fold adds to the table with the given UUID. It returns ErrStale if
 // another process has already applied one of them; the fold then starts again without that put's rows.
 func (s *site) addFolded(ctx context.Context, puts []icecat.PutID, ids map[string]time.Time, uuid string) ([]icecat.PutID, error) {
 	applied, err := s.tables.Catalog.PutsApplied(ctx, uuid, slices.Collect(maps.Keys(ids))...)
@@ -63,7 +63,7 @@ func (s *site) addFolded(ctx context.Context, puts []icecat.PutID, ids map[strin
 	return addAll(puts, ids), nil
 }
 
-// addAll adds puts with the given IDs and times.
+// addAll appends puts with the given IDs and times to puts.
 func addAll(puts []icecat.PutID, ids map[string]time.Time) []icecat.PutID {
 	for id, timestamp := range ids {
 		puts = append(puts, icecat.PutID{ID: id, At: timestamp})
@@ -71,12 +71,12 @@ func addAll(puts []icecat.PutID, ids map[string]time.Time) []icecat.PutID {
 	return puts
 }
 
-// statementMark is part of the additional ID that records a statement's checksum and row count. This ID consists of the
-// statement's own ID, statementMark, and these two values.
+// statementMark separates a statement's ID from its checksum and row count in the additional put ID that records these
+// two values.
 const statementMark = "\nstatement="
 
-// Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
-// "" if no statement with this ID was applied to the table.
+// Statement returns the checksum of the statement with the given ID and the number of rows that it changed. The
+// checksum is "" if no statement with this ID was applied to the table.
 func (s *site) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
 	ids, err := s.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
 	if err != nil || len(ids) == 0 {

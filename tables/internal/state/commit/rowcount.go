@@ -14,14 +14,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// maxPlanned is the maximum number of files for which a change matches deletes with data files to count rows. A
-// registered table can have thousands of snapshots, each with as many files.
+// maxPlanned is the maximum number of files that a change plans (matches with their deletes) to count rows. A
+// registered table can have thousands of snapshots, each with that many files.
 var maxPlanned = 200_000
 
 // withRowCounts returns meta with icecat.RowsProperty in each new snapshot whose other totals do not say how many rows
 // it has. Totals that other programs wrote can be missing, or still count replaced deletion vectors.
 func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
-	if meta.Version() < 2 { // its tables have no delete files, and its manifest lists may not count rows
+	if meta.Version() < 2 { // such tables have no delete files, and their manifest lists may lack row counts
 		return meta, nil
 	}
 	snapshots, counted, budget := meta.Snapshots(), map[int64]*table.Snapshot{}, maxPlanned
@@ -69,8 +69,8 @@ func (a *Attempt) withRowCounts(ctx context.Context, meta table.Metadata) (table
 	return EditMetadata(meta, map[string]any{"snapshots": snapshots})
 }
 
-// hasRowCount reports whether a snapshot, which can be nil, has icecat.RowsProperty. The totals of later snapshots are
-// sums that began with its totals, and can thus be equally wrong.
+// hasRowCount reports whether a snapshot, which can be nil, has icecat.RowsProperty. Later snapshots derive their
+// totals from this one, so theirs can be equally wrong.
 func hasRowCount(s *table.Snapshot) bool {
 	return icecat.SummaryOf(s)[icecat.RowsProperty] != ""
 }
@@ -109,7 +109,7 @@ func (a *Attempt) countRows(ctx context.Context, meta table.Metadata, s, parent 
 	return max(rows, 0), atMost, err
 }
 
-// storedRows returns the number of rows in a snapshot's data files, the number of files with their deletes, and the sorted
+// storedRows returns the number of rows in a snapshot's data files, the number of data and delete files, and the sorted
 // paths of the manifests that have delete files.
 func (a *Attempt) storedRows(s *table.Snapshot) (rows int64, files int, deletes []string, err error) {
 	manifests, err := s.Manifests(a.IO)

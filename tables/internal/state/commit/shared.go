@@ -1,6 +1,6 @@
-// Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until
-// the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
-// appends; a fold moves the tail's rows to the table's files.
+// Package commit commits changes to tables. It applies a change's steps to a table's newest state and retries until the
+// catalog accepts the result. It also writes the steps' files and folds the tail. The tail is a log of small appends; a
+// fold moves the tail's rows to the table's files.
 //
 // Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all of the change's tables, in order of
 // their names; Entry.mu, in the same order; Tables.mu.
@@ -57,11 +57,11 @@ type Options struct {
 	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
-	ReadOnly   bool   // reject commits, and do not fold
+	ReadOnly   bool   // reject commits and never fold
 	OnPrepared func() // called after a change's files have been written
 }
 
-// shared is what the entries of all tables have in common.
+// shared is the state that the entries of all tables share.
 type shared struct {
 	Options
 	Tail *tail.Store // nil if there is no tail
@@ -100,7 +100,7 @@ func (s *shared) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns the number of pins, and when the oldest was created. Without pins, oldest is the current time.
+// Pinned returns the number of pins and the time when the oldest was created. Without pins, oldest is the current time.
 func (s *shared) Pinned() (pins int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// AddSnapshot returns meta with a new current snapshot that consists of the given manifests, and writes the manifest
-// list. The snapshot's time is the current time, because readers cannot see the snapshot earlier.
+// AddSnapshot writes a manifest list of the given manifests and returns meta with it as the new current snapshot. The
+// snapshot's time is the current time, because readers cannot see the snapshot earlier.
 func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summary, manifests []iceberg.ManifestFile) (table.Metadata, error) {
 	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
@@ -67,8 +67,8 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewAddSnapshotUpdate(s), main}, "")
 }
 
-// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version already
-// has these. So a version always shows what readers saw, and a moment after the change has its own version.
+// addVersion returns meta with a new version if its columns or row order differ from those of its newest version. So a
+// version always shows what readers saw, and a moment after the change has its own version.
 func (a *Attempt) addVersion(meta table.Metadata) (table.Metadata, error) {
 	if definition.IsCurrent(meta) {
 		return meta, nil
@@ -97,8 +97,8 @@ func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec,
 	return m, errors.Join(err, w.Close())
 }
 
-// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but instead
-// of merged files, it consists of the files of the snapshot base and of later appends. UndoCompactions returns
+// UndoCompactions returns cur's metadata with a new snapshot. The new snapshot has the same rows as the current one,
+// but consists of the files of the snapshot base and of later appends instead of merged files. UndoCompactions returns
 // ErrNothing if no files were merged, or if other changes were made since base.
 func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata, error) {
 	meta, s, id := cur.Metadata(), cur.CurrentSnapshot(), rand.Int64()
@@ -188,8 +188,8 @@ func (a *Attempt) create(meta table.Metadata, name string) (location string, w i
 // scan of the new version decodes these entries, whereas scans skip manifests that have only deleted entries.
 const maxDeleted = 100
 
-// ReplaceAll replaces all files of t, a table in the attempt. It reads the old manifests once, and usually writes a
-// single manifest. ReplaceFiles reads the old manifests twice, and writes at least two. It also needs a list of the old
+// ReplaceAll replaces all files of t, a table in the attempt. It reads the old manifests once and usually writes a
+// single manifest. ReplaceFiles reads the old manifests twice and writes at least two. It also needs a list of the old
 // files, which takes another pass over the manifests.
 func (a *Attempt) ReplaceAll(ctx context.Context, t *table.Table, files []iceberg.DataFile) (table.Metadata, error) {
 	meta, err := a.replaceAll(ctx, t, files)
@@ -291,7 +291,7 @@ func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 	return &table.Summary{Operation: table.OpOverwrite, Properties: props}
 }
 
-// Totals returns a snapshot's properties for its row and file counts.
+// Totals returns the properties of a snapshot's summary that begin with "total-", such as its row and file counts.
 func Totals(s *table.Snapshot) iceberg.Properties {
 	totals := iceberg.Properties{}
 	maps.Copy(totals, icecat.SummaryOf(s))

@@ -19,12 +19,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// state contains the parts of a table's metadata that an append needs. It is a value, and is replaced as a whole.
+// state contains the parts of a table's metadata that an append needs. It is never modified, only replaced as a whole.
 type state struct {
 	location string
 	uuid     string
 	version  int64
-	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
+	last     int64                  // highest version number in use; -1 in Iceberg's format version 1, which does not number snapshots
 	updated  time.Time              // time of the newest change
 	folded   int64                  // last epoch of the tail whose rows are in files
 	def      *definition.Definition // nil if the table does not exist
@@ -47,21 +47,21 @@ func stateOf(t *table.Table, rows *tail.Store) (s state, err error) {
 	return s, err
 }
 
-// current is a table's newest state that this process has seen, and its rows in the tail.
+// current holds a table's newest state that this process has seen and the table's rows in the tail.
 type current struct {
 	site
 
-	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
+	mu          sync.Mutex // guards the fields below and serializes appends to the tail
 	state       state
 	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
 	bucketRules string    // the bucket's rules, as of the last refresh
 	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
-	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress is moving to files
+	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress is moving to files; 0 without a fold
 
 	unread atomic.Bool // whether Recover found rows of the table that have not been read since; changed with mu held
 }
 
-// load returns the table's current state, and updates the entry from it. e.mu must be held.
+// load returns the table's current state and updates the entry from it. e.mu must be held.
 func (e *current) load(ctx context.Context) (*table.Table, error) {
 	t, err := e.tables.load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
@@ -74,8 +74,8 @@ func (e *current) load(ctx context.Context) (*table.Table, error) {
 	return t, e.setState(ctx, t)
 }
 
-// advance sets the entry's state to the table after, which a commit to the table before has returned. If the entry has
-// seen another state in the meantime, advance loads the table. e.mu must be held.
+// advance sets the entry's state to after, the result of a commit to before. If the entry has seen another state in the
+// meantime, advance loads the table. e.mu must be held.
 func (e *current) advance(ctx context.Context, before, after *table.Table) error {
 	switch e.state.location {
 	case after.MetadataLocation():
@@ -191,7 +191,7 @@ func (e *current) readUnread(ctx context.Context) error {
 	return nil
 }
 
-// Applied reports whether a put with the ID was applied to a table.
+// Applied reports whether the put with the given ID was applied to t.
 func (e *current) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -252,8 +252,8 @@ func (e *current) HasTail(ctx context.Context) (bool, error) {
 	return rows > 0, nil
 }
 
-// tailTimes returns the table, and the times of the oldest and newest rows in its tail. If the tail is empty, these are
-// zero.
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail. If the tail is empty, the times
+// are zero.
 func (e *current) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -265,21 +265,21 @@ func (e *current) tailTimes(ctx context.Context) (t *table.Table, oldest, update
 }
 
 // If the outcome of a fold's commit was unknown, the commit may have succeeded. So each fold records its epoch in the
-// table's metadata. If an epoch is recorded, its rows are in files, and must only be removed from the tail.
+// table's metadata. The rows of a recorded epoch are in files and only have to be removed from the tail.
 
 // epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
 func (s *shared) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// isFolded reports whether t records the epoch. In this case, an earlier fold was committed, but its outcome was
-// unknown, or it did not remove the rows from the tail.
+// isFolded reports whether t records the epoch. If so, an earlier fold was committed, but its outcome was unknown or it
+// did not remove the rows from the tail.
 func (s *shared) isFolded(t *table.Table, epoch int64) bool {
 	return s.Tail.Folded(t.Properties()) >= epoch
 }
 
-// settle updates the state after a fold of the table before. after is the table that the fold committed. It is nil if
-// an earlier fold had committed the rows, or if the fold had no rows. e.mu must be held.
+// settle updates the entry after a fold of before. after is the table that the fold committed. It is nil if an earlier
+// fold had committed the rows, or if the fold had no rows. e.mu must be held.
 func (e *current) settle(ctx context.Context, before, after *table.Table, hadRows bool) (err error) {
 	switch {
 	case after != nil:

@@ -27,8 +27,8 @@ type Tables struct {
 	worker sync.WaitGroup
 }
 
-// maxEntries is the number of entries above which entries that are unused and have no rows in the tail are removed from
-// memory.
+// maxEntries is the number of entries above which idle ones are removed from memory: those that are unused and have no
+// rows in the tail.
 const maxEntries = 1 << 14
 
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
@@ -61,8 +61,9 @@ func (s *Tables) allEntries() []*Entry {
 	return slices.Collect(maps.Values(s.entries))
 }
 
-// Entry is a table in memory, while it is in use or has rows in the tail. Its parts are appender, folder, committer,
-// current (the table's newest known state) and site (where the table is). Each part embeds the next one, which it uses.
+// Entry is a table in memory. It exists while the table is in use or has rows in the tail. Its parts are appender,
+// folder, committer, current (the table's newest known state) and site (where the table is). Each part embeds the next
+// one, which it uses.
 type Entry struct {
 	appender
 	all  *Tables
@@ -141,7 +142,7 @@ func (s *Tables) AcquirePinned(ctx context.Context, n icecat.TableName) (_ *Entr
 	return e, func() { unpin(); e.Release() }, nil
 }
 
-// Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
+// Refresh updates a table's state in memory from the catalog and finds the table's rows in the tail.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	e, err := s.Acquire(ctx, n)
 	if err != nil {
@@ -198,7 +199,7 @@ func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat
 	return names
 }
 
-// olderThan returns the entries whose tail has rows that were put before a moment.
+// olderThan returns the entries whose tail has rows put before the given moment.
 func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
@@ -222,11 +223,11 @@ func (s *Tables) ReadTails(ctx context.Context) {
 		return
 	}
 	for _, e := range s.allEntries() {
-		_ = parallel.Catch(func() error { return e.readUnread(ctx) }) // ignore errors, because operations on the table read its rows again, and report the error
+		_ = parallel.Catch(func() error { return e.readUnread(ctx) }) // ignore errors: operations on the table read its rows again and report the error
 	}
 }
 
-// Recover attaches a tail, and finds out which tables have rows in it. Acquire and ReadTails read the rows.
+// Recover attaches a tail and finds out which tables have rows in it. Acquire and ReadTails read the rows.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
 	return t.Recover(ctx, func(uuids []string) (map[string]bool, error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// UserProperty is the property of a snapshot's summary with the name of the user whose call to a server made the
-// version. Only withUser sets it.
+// UserProperty is the property of a snapshot's summary that names the user whose call to a server made the version.
+// Only withUser sets it.
 const UserProperty = "partd.user"
 
 type callerKey struct{}
@@ -42,8 +42,9 @@ func WithoutUsers(meta table.Metadata) (table.Metadata, error) {
 	return nameUsers(meta, func(*table.Snapshot) string { return "" })
 }
 
-// withUser returns meta with the caller's name in the last of the attempt's snapshots, unless FoldTail added it. Readers
-// see no state between its snapshots, and the tail's rows can be other users'. Names that other programs wrote are removed.
+// withUser returns meta with the caller's name in the attempt's last snapshot, unless FoldTail added that one: other
+// users may have put the tail's rows. Readers see no state between the attempt's snapshots. Names that other programs
+// wrote are removed.
 func (a *Attempt) withUser(ctx context.Context, meta table.Metadata) (table.Metadata, error) {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	all := meta.Snapshots()
@@ -60,7 +61,7 @@ func (a *Attempt) withUser(ctx context.Context, meta table.Metadata) (table.Meta
 	})
 }
 
-// nameUsers returns meta with the result of name for each snapshot as its user.
+// nameUsers returns meta with each snapshot's user set to the result of name.
 func nameUsers(meta table.Metadata, name func(*table.Snapshot) string) (table.Metadata, error) {
 	snapshots, changed := meta.Snapshots(), false
 	for i := range snapshots {

@@ -17,7 +17,7 @@ import (
 )
 
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
-// returns 0 if Iceberg's format does not number versions. e.mu must be held.
+// returns 0 in Iceberg's format version 1, which does not number snapshots. e.mu must be held.
 func (e *current) newVersion() int64 {
 	if e.state.last < 0 {
 		return 0
@@ -35,16 +35,16 @@ func (e *current) IsPending(ctx context.Context, version int64) (bool, error) {
 	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
 }
 
-// isPromised reports whether puts whose rows are in the tail returned the given version.
+// isPromised is like IsPending, but does not load the table.
 func (e *current) isPromised(version int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
 }
 
-// reserveFold prevents appends, during a fold up to the given epoch, from taking versions that the fold needs. versions
-// are those that the puts of the fold's rows returned, and parts is the number of the fold's snapshots. The result is
-// the version for the first snapshot, if it is free. e.mu must be held.
+// reserveFold prevents appends during a fold up to the given epoch from taking versions that the fold needs. versions
+// lists the versions that the folded puts returned; parts is the number of snapshots that the fold adds. first is the
+// version that the first snapshot gets if it is free. e.mu must be held.
 func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
 	e.foldedEpoch = epoch + 1
 	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
@@ -63,7 +63,7 @@ func (e *current) endFold() {
 }
 
 // reserve prepares the commit of a change to cur, so that its snapshots do not take a version that an append returned.
-// If the change is Plain, concurrent appends return versions after these snapshots.
+// If the change is Plain, concurrent appends return versions after those of these snapshots.
 func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
 		return cur, nil
@@ -93,7 +93,7 @@ func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	return a.skipVersions(cur, high)
 }
 
-// skipVersions returns t with last as its highest version number in use, unless that number is already higher.
+// skipVersions returns t with its highest version number in use raised to at least last.
 func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error) {
 	if t.Metadata().Version() < 2 || t.Metadata().LastSequenceNumber() >= last {
 		return t, nil
@@ -105,8 +105,8 @@ func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error)
 	return a.Table(meta), nil
 }
 
-// EditMetadata returns a copy of meta in whose JSON form some fields have other values. It removes fields whose value
-// is nil.
+// EditMetadata returns a copy of meta with some fields of its JSON form set to the given values. A nil value removes
+// the field.
 func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, error) {
 	b, err := json.Marshal(meta)
 	if err != nil {
@@ -132,9 +132,9 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 	return table.ParseMetadataBytes(b)
 }
 
-// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail,
-// because no reader saw a state in between. It also prevents later snapshots from getting a version that the puts of
-// the removed rows returned.
+// describe records the time of the oldest change in the attempt's last snapshot if the attempt added several snapshots
+// or removed rows from the tail, because no reader saw a state in between. It also prevents later snapshots from
+// getting a version that the puts of the removed rows returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
@@ -172,8 +172,8 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	return EditMetadata(meta, edits)
 }
 
-// promised returns the properties for the snapshot with the number version. versions are those that the puts of rows in
-// the snapshot returned.
+// promised returns the properties of a snapshot that list versions, the versions that its puts returned, except for
+// version, its own number.
 func promised(versions []int64, version int64) iceberg.Properties {
 	var others []string
 	for _, v := range versions {
@@ -195,9 +195,8 @@ func highest(versions []int64) int64 {
 	return versions[len(versions)-1]
 }
 
-// SnapshotOf returns a version's snapshot, or nil if there is none. It is the snapshot with that number, or the one
-// with the rows of the puts that returned that number. If these are two different snapshots, SnapshotOf returns an
-// error.
+// SnapshotOf returns the snapshot that has the given version number or the rows of the puts that returned this number.
+// It returns nil if there is no such snapshot, and an error if there are two.
 func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
 	name := strconv.FormatInt(version, 10)
 	for _, s := range meta.Snapshots() {

@@ -37,7 +37,7 @@ func storedRows(rows arrow.RecordBatch) WriteInput {
 	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
 }
 
-// cast checks the rows, and yields them in the column types of files. The columns in order must not contain nulls.
+// cast checks the rows and yields them in the column types of files. The columns in order must not contain nulls.
 // Without a Caster, cast yields the rows unchecked.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) batches.Seq {
 	if w.Caster == nil {
@@ -64,7 +64,7 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) batches.S
 			if err == nil && w.Check != nil {
 				err = w.Check(batch)
 			}
-			if err != nil || w.Rules.Violated() { // write no more rows, but count further violations
+			if err != nil || w.Rules.Violated() { // write no more rows but count further violations
 				batch.Release()
 				batch = nil
 			}
@@ -93,7 +93,7 @@ func (w WriteInput) castBatch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(schema.AddLineage(batch.Schema()), append(batch.Columns(), all[own:]...), b.NumRows()), nil
 }
 
-// AddFiles adds files to t, and sets props on the table and on the new snapshot.
+// AddFiles adds files to t. It sets props on the table and on the new snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		add := func() error {
@@ -109,7 +109,7 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 	})
 }
 
-// ReplaceFiles replaces the files in old, and sets props on the table t and on the new snapshot.
+// ReplaceFiles replaces the files in old. It sets props on the table t and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return replace(ctx, t, old, files, props, props)
 }
@@ -147,7 +147,7 @@ func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile,
 	})
 }
 
-// MarkRows adds files and deletion vectors to t, and removes the vectors in old, which the new ones replace.
+// MarkRows adds files and deletion vectors to t. It removes the vectors in old, which the new ones replace.
 func MarkRows(ctx context.Context, t *table.Table, files, vectors, old []iceberg.DataFile) (table.Metadata, error) {
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.NewRowDelta(nil).AddRows(files...).AddDeletes(vectors...).RemoveDeletes(old...).Commit(ctx)
