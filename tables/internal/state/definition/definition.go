@@ -25,7 +25,7 @@ type Definition struct {
 
 	Settings Settings
 	Order    *Order                       // nil if rows are in order of arrival
-	Rules    func() ([]rules.Rule, error) // the table's own rules
+	Rules    func() ([]rules.Rule, error) // the table's rules, without those of its bucket
 
 	key     key
 	mu      sync.Mutex
@@ -33,7 +33,7 @@ type Definition struct {
 	withIDs *arrow.Schema  // result of StoredWithIDs; nil before the first call
 }
 
-// key has everything that determines a definition, except the columns.
+// key has everything besides the columns that determines a definition.
 type key struct {
 	icebergSchema, sort  int // IDs of the schema and the sort order
 	put, settings, rules string
@@ -75,8 +75,8 @@ func forKey(columns *iceberg.Schema, k key) (*Definition, error) {
 	return d, nil
 }
 
-// withTypes returns a Definition that has only columns. property is the value of the table property that records the
-// types that the columns had in the put.
+// withTypes returns a Definition without settings, order and rules. property is the value of the table property that
+// records the columns' types in the put.
 func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
 	d = &Definition{Columns: columns}
 	d.Stored, err = schema.StoredSchema(columns)
@@ -105,7 +105,7 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored returns a copy of d that gives readers the types in the table's files.
+// AsStored returns a copy of d whose readers get the types in the table's files.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }

@@ -10,9 +10,9 @@ import (
 // Evolution says which column changes a table allows.
 type Evolution string
 
-// The evolutions. With the default, "", a put cannot change the columns, except that a column of nulls gets the put's
-// type. Columns missing from a put are null, and narrower numbers are widened to the table's type. Puts with other
-// differences are rejected. The operation Evolve may make any change.
+// Values of Evolution. With the default, "", a put cannot change the columns, except that a column of nulls gets the
+// put's type. Columns missing from a put are null, and narrower numbers are widened to the table's type. Puts with
+// other differences are rejected. The operation Evolve may make any change.
 const (
 	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
 	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns

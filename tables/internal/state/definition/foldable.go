@@ -22,7 +22,8 @@ var metricsMode = regexp.MustCompile(`^\s*(?i:none|counts|full|truncate\([0-9]{0
 // too many columns, because later folds would then fail. base is the table before the change, or nil. changed is nil if
 // the change deletes the table.
 func CheckFoldable(base *table.Table, changed table.Metadata) error {
-	// in bytes; a value in a manifest's header has at most 1 MiB, and folds can make columns optional, which adds bytes
+	// in bytes: below the 1 MiB limit for a value in a manifest's header, because folds can make columns optional,
+	// which adds bytes
 	const maxHeader = 1<<20 - 1<<16
 	if changed == nil {
 		return nil

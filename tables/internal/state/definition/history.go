@@ -27,8 +27,8 @@ func historyOf(meta table.Metadata) ([]pastSettings, error) {
 	return icecat.ParseProperty[[]pastSettings](HistoryProperty, meta.Properties()[HistoryProperty])
 }
 
-// ForSnapshot returns the definition that a version of a table had: its columns, and the settings that order its rows.
-// The table's rules are the current ones.
+// ForSnapshot returns the definition of a version of a table: the version's columns and row order, but the table's
+// current rules.
 func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	past, err := historyOf(meta)
 	if err != nil {
@@ -45,7 +45,7 @@ func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 		k.sort, k.settings = past[i].Sort, past[i].Settings
 	}
 	d, err := forKey(columns, k)
-	if err != nil && k.settings != "" { // another program can have committed a version with older columns
+	if err != nil && k.settings != "" { // another program may have committed a version with older columns
 		k.sort, k.settings = 0, ""
 		d, err = forKey(columns, k)
 	}
@@ -67,7 +67,7 @@ func WithHistory(before, after table.Metadata) (table.Metadata, error) {
 	if s := after.CurrentSnapshot(); s != nil && s.SchemaID != nil && *s.SchemaID != d.Columns.ID {
 		until = after.LastSequenceNumber() // the change first moved rows from the tail to files
 	}
-	past, _ := historyOf(after) // the record starts again if it is invalid
+	past, _ := historyOf(after) // if the history is invalid, it starts again
 	past = slices.DeleteFunc(past, func(p pastSettings) bool {
 		return !slices.ContainsFunc(after.Snapshots(), func(s table.Snapshot) bool { return s.SequenceNumber <= p.Until })
 	})
@@ -100,11 +100,11 @@ func (d *Definition) ordersLike(other *Definition) bool {
 // ReplacementsProperty is the table property that lists the table's replacements, in order, as JSON.
 const ReplacementsProperty = "partd.replacements"
 
-// MaxRecords is the maximum number of recorded replacements, and of recorded restores. If there are as many, earlier ones
-// may be forgotten.
+// MaxRecords limits the recorded replacements and, separately, the recorded restores. Once there are that many, earlier
+// ones may be missing.
 const MaxRecords = 100
 
-// Replacement describes a change that replaced all rows of a table, and also its columns.
+// Replacement describes a change that replaced all rows of a table and its columns.
 type Replacement struct {
 	Version    int64 `json:"version"`     // the first version with the new columns
 	Schema     int   `json:"schema"`      // ID of the new schema
@@ -117,8 +117,8 @@ func Replacements(meta table.Metadata) ([]Replacement, error) {
 	return icecat.ParseProperty[[]Replacement](ReplacementsProperty, meta.Properties()[ReplacementsProperty])
 }
 
-// WithReplacement returns after, a table's metadata with the columns of a change that replaces all rows. It adds the
-// replacement to the metadata unless before has the same columns.
+// WithReplacement returns after, a table's metadata after a change that replaces all rows. It records the replacement
+// in the metadata unless before has the same columns.
 func WithReplacement(before, after table.Metadata, isRestore bool) (table.Metadata, error) {
 	old, err := FromMetadata(before)
 	if err == nil && old.hasColumnsOf(after) {

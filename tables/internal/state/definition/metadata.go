@@ -34,8 +34,8 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 	}
 }
 
-// NewMetadata returns the metadata of a new table at a location. s may be nil. fileBytes is the approximate size
-// of data files in bytes; 0 means FileBytes.
+// NewMetadata returns the metadata of a new table at the given location. s may be nil. fileBytes is the approximate
+// size of data files in bytes; 0 means FileBytes.
 func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
 	props := newProperties(sh.Stored)
 	props[schema.Property(0)] = sh.PutProperty
@@ -72,12 +72,12 @@ func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// putMark begins the end of a column's documentation if it distinguishes schemas.
+// putMark begins the suffix that distinct adds to a column's documentation.
 const putMark = "[put schema "
 
-// distinct returns the schema of sh. If the table already has an equal schema with other put types, distinct changes the
-// documentation of the first column. Otherwise, the library would use the earlier schema's ID, and the versions with that
-// schema would get the new put types.
+// distinct returns the schema of sh. If the table already has an equal schema with other put types, distinct changes
+// the documentation of the first column. Otherwise, iceberg-go would reuse the earlier schema's ID, and the versions
+// with that schema would get the new put types.
 func distinct(meta table.Metadata, sh *schema.Shape) *iceberg.Schema {
 	fields := slices.Clone(sh.Schema.Fields())
 	for i := range fields {
@@ -139,7 +139,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	maps.DeleteFunc(props, func(k, v string) bool { return meta.Properties()[k] == v })
-	var removed []string // properties of dropped columns, which other programs reject
+	var removed []string // properties for the metrics of dropped columns: other programs reject such properties
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !d.Logical.HasField(name) {
 			removed = append(removed, k)
@@ -171,8 +171,8 @@ func SpecOf(specs []iceberg.PartitionSpec, column int) (id int, ok bool) {
 	return 0, false
 }
 
-// WithSources returns columns, which a restore brings back, and those of the table's current columns that a partition spec
-// uses. The restored files lack the latter, so they are null or have their default value.
+// WithSources returns columns, which a restore brings back, plus the table's current columns that a partition spec
+// uses. The restored files lack the added columns, so readers get nulls or default values.
 func WithSources(meta table.Metadata, columns *iceberg.Schema) (*iceberg.Schema, error) {
 	fields := slices.Clone(columns.Fields())
 	for _, f := range meta.CurrentSchema().Fields() {

@@ -57,7 +57,7 @@ func (o *Order) Merging() sorted.Rule {
 }
 
 // sortUpdates returns the updates that give a table the order of s. If neither s nor the current settings have a time
-// column, the order belongs to another program, and stays.
+// column, the order belongs to another program and stays.
 func (s Settings) sortUpdates(meta table.Metadata, current Settings) ([]table.Update, error) {
 	switch {
 	case s.Time == "" && current.Time == "":

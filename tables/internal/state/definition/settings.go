@@ -67,7 +67,7 @@ func (s Settings) checkMaintenance() error {
 	return err
 }
 
-// settingNames lists the JSON names of the fields of Settings, in the order of their declaration.
+// settingNames lists the JSON names of the fields of Settings, in declaration order.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression", "maintenance", "keep_versions", "keep_age"}
 
 // storedSettings is like Settings, but accepts unknown JSON keys, because a later version of this module may have
@@ -96,12 +96,12 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// CopyNamed copies settings from src to dst. If only is nil, it copies all settings, and otherwise the settings whose
-// JSON names are in only. T must have the fields of Settings, in the same order.
-func CopyNamed[T any](dst, src *T, only []string) {
+// CopyNamed copies the settings with the given JSON names from src to dst, or all settings if names is nil. T must have
+// the fields of Settings, in the same order.
+func CopyNamed[T any](dst, src *T, names []string) {
 	to, from := reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem()
 	for i, name := range settingNames {
-		if only == nil || slices.Contains(only, name) {
+		if names == nil || slices.Contains(names, name) {
 			to.Field(i).Set(from.Field(i))
 		}
 	}
@@ -118,15 +118,14 @@ const (
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
 )
 
-// Partition is the longest period that one of a table's files covers, such as a day. A file ends at the end of a
-// period.
+// Partition is the longest period that a single data file may cover, such as a day. Files end at the ends of periods.
 type Partition string
 
 // Compression says whether a table's files are compressed for speed or for size.
 type Compression string
 
-// The kinds of compression. "" is CompressFast, which chooses for each column: Snappy by default, zstd if only zstd
-// saves much space or if it saves far more, and no compression if neither saves much.
+// The kinds of compression. "" is CompressFast, which chooses for each column: no compression if it would save little,
+// zstd if it saves much more than Snappy, and otherwise Snappy.
 const (
 	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column
@@ -140,7 +139,7 @@ func checkKnown[T ~string](kind string, value T, known ...T) error {
 	return nil
 }
 
-// codec returns the value for Iceberg's compression property, from which other programs choose their compression.
+// codec returns the value for Iceberg's compression property, which tells other programs how to compress.
 func (c Compression) codec() string {
 	if c == CompressSmall {
 		return "zstd"
@@ -157,7 +156,7 @@ func ParseSettings(text string) (Settings, error) {
 	return Settings(s), err
 }
 
-// property returns the value of SettingsProperty, after checking the settings against a table's columns.
+// property checks the settings against a table's columns and returns the value of SettingsProperty.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
 	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkMaintenance(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
@@ -217,7 +216,7 @@ const (
 	PartitionYear    Partition = "year"
 )
 
-// CheckPartition returns an error if the partition is unknown, or needs a time column that is not set.
+// CheckPartition returns an error if the partition is unknown or needs a time column that is not set.
 func (s Settings) CheckPartition() error {
 	err := checkKnown("partition", s.Partition, PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear)
 	if err == nil && s.HasPeriods() && s.Time == "" {

@@ -22,7 +22,7 @@ func (p *Step) IsApplied(cur *table.Table) bool {
 	var added []int64
 	var others table.Updates
 	for _, u := range p.Change.Updates {
-		var in struct { // JSON, because the library does not export the types of the updates
+		var in struct { // decoded from JSON, because iceberg-go does not export the types of the updates
 			Snapshot *table.Snapshot
 			Ref      string `json:"ref-name"`
 			ID       int64  `json:"snapshot-id"`
@@ -40,15 +40,15 @@ func (p *Step) IsApplied(cur *table.Table) bool {
 				return false
 			}
 			added = append(added, s.SnapshotID)
-		case !slices.Contains(added, in.ID) || !movedOn(meta, in.Ref, in.ID):
+		case !slices.Contains(added, in.ID) || !hasMovedPast(meta, in.Ref, in.ID):
 			others = append(others, u)
 		}
 	}
 	return len(added) > 0 && changesNothing(cur, others)
 }
 
-// movedOn reports whether a table's branch named ref has snapshots later than the one with the given ID.
-func movedOn(meta table.Metadata, ref string, id int64) bool {
+// hasMovedPast reports whether a table's branch named ref has snapshots later than the one with the given ID.
+func hasMovedPast(meta table.Metadata, ref string, id int64) bool {
 	for name, r := range meta.Refs() {
 		if name == ref {
 			return r.SnapshotID != id && r.SnapshotRefType == table.BranchRef && table.IsAncestorOf(r.SnapshotID, id, meta.SnapshotByID)

@@ -93,7 +93,7 @@ func checkDefaults(oldMeta, newMeta table.Metadata) error {
 		}
 		stored, err := schema.StoredSchema(s)
 		if err != nil {
-			continue // a type that cannot be read, and that has no default values
+			continue // the schema has a type that cannot be read and has no default values
 		}
 		if _, err := schema.DefaultsOf(s, stored); err != nil {
 			return err
@@ -159,7 +159,7 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 }
 
 // redirectsReaders reports whether an engine may take a table property for its own configuration. For example,
-// pyiceberg loads the class in py-io-impl, and sends keys to s3.endpoint.
+// pyiceberg loads the class in py-io-impl and sends keys to s3.endpoint.
 func redirectsReaders(property string) bool {
 	name := strings.ToLower(property)
 	prefix, _, hasPrefix := strings.Cut(name, ".")
@@ -199,8 +199,7 @@ func checkRegistered(meta table.Metadata) error {
 	})
 }
 
-// checkDefinitions limits how many definitions a commit adds, because Iceberg's library takes time quadratic in their
-// number.
+// checkDefinitions limits how many definitions a commit adds, because iceberg-go takes time quadratic in their number.
 func checkDefinitions(ch *Change) error {
 	n := 0
 	for _, u := range ch.Updates {
@@ -262,7 +261,7 @@ func (p *Step) NeedsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	return err == nil && slices.ContainsFunc(all, func(r rules.Rule) bool { return r.InTable && !r.Disabled })
 }
 
-// checkRows checks the rows of new files, also of files from another branch, against the table's rules and order.
+// checkRows checks the rows of new files, including files from another branch, against the table's rules and order.
 func (p *Step) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	var d *definition.Definition
 	err := parallel.Catch(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })

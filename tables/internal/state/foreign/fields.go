@@ -59,8 +59,8 @@ func (c *manifestCheck) checkFields(ctx context.Context) error {
 	})
 }
 
-// checkNames returns an error if a file's fields, with the given names by ID, contain none of the table's columns, or a
-// column that was replaced.
+// checkNames returns an error if a file has none of the table's columns or has a replaced column. names maps the IDs of
+// the file's fields to their names.
 func checkNames(file string, names map[int]string, isColumn, isReplaced func(id int) bool) error {
 	var unknown, replaced []string
 	fields := 0

@@ -28,7 +28,7 @@ type Change struct {
 }
 
 // Access contains the unexported methods of package tables that packages iceberg and rest call. S is tables.Store, and
-// T is tables.Table, which this package cannot import. An embedded type would not work for S and T that are nil or
+// T is tables.Table, which this package cannot import. An embedded type would not work for an S or T that is nil or
 // zero.
 type Access[S, T any] struct {
 	Load    func(*T, context.Context, *LoadOptions) (*table.Table, error)

@@ -25,7 +25,7 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 	if len(added) > maxNewSnapshots {
 		return &definition.ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
 	}
-	var gained []table.Snapshot // the snapshots that the current branch gains, also from other branches
+	var gained []table.Snapshot // the snapshots that the current branch gains, including those of other branches
 	isCurrent, wasCurrent := map[int64]bool{}, currentSnapshots(oldMeta)
 	for s := newMeta.CurrentSnapshot(); oldMeta != nil && s != nil && !wasCurrent[s.SnapshotID] && !isCurrent[s.SnapshotID]; {
 		isCurrent[s.SnapshotID] = true
@@ -35,7 +35,8 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 		}
 		s = newMeta.SnapshotByID(*s.ParentSnapshotID)
 	}
-	// A manifest in several snapshots is checked once. For the current branch, more is checked.
+	// The current branch comes first: its manifests undergo more checks, but a manifest in several snapshots is checked
+	// only once.
 	added = append(gained, slices.DeleteFunc(added, func(s table.Snapshot) bool { return isCurrent[s.SnapshotID] })...)
 	if len(added) == 0 {
 		return nil
@@ -138,8 +139,8 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 	return nil
 }
 
-// checkAvroName returns an error unless a file's name ends in .avro. Later reads vet a file's contents only if its name
-// does.
+// checkAvroName returns an error unless a file's name ends in .avro. Later reads vet only the contents of files with
+// this extension.
 func checkAvroName(location string) error {
 	if !strings.HasSuffix(location, ".avro") {
 		return fmt.Errorf("the file name %q does not end in .avro", location)
@@ -147,7 +148,7 @@ func checkAvroName(location string) error {
 	return nil
 }
 
-// checkManifest checks a manifest's entries, and compares their totals with the counts in the manifest list.
+// checkManifest checks a manifest's entries and compares their totals with the counts in the manifest list.
 func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile) error {
 	if err := checkAvroName(m.FilePath()); err != nil {
 		return err
@@ -176,9 +177,9 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	return tally.Check(m)
 }
 
-// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. If a
-// table was restored after its deletion, it has files at its former location.
-func (c *manifestCheck) withinTable(file string) error {
+// checkWithinTable returns an error unless a file is below the table's location or was in the table before the commit.
+// If a table was restored after its deletion, it has files at its former location.
+func (c *manifestCheck) checkWithinTable(file string) error {
 	err := c.catalog.CheckWithin(c.newMeta.Location(), file)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -205,16 +206,16 @@ func (c *manifestCheck) isOld(file string) (bool, error) {
 	return c.oldFiles[file], nil
 }
 
-// checkEntry checks a manifest entry. The file of a deleted entry can be missing.
+// checkEntry checks a manifest entry. The file of a deleted entry may be missing.
 func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
 	f := e.DataFile()
 	deleted := e.Status() == iceberg.EntryStatusDELETED
-	err := c.withinTable(f.FilePath())
+	err := c.checkWithinTable(f.FilePath())
 	if deleted && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		err = c.withinTable(*referenced)
+		err = c.checkWithinTable(*referenced)
 		if errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}

@@ -40,9 +40,9 @@ type Step struct {
 	Change  *Change
 	Mode    commit.Mode // what the commit does with rows in the tail
 
-	// ReadRows reads the rows in a table's files, in their stored types, and passes each batch to the function each. It
-	// omits the files whose paths are in the map skip, and may omit rows that do not match where.
-	ReadRows func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
+	// ReadRows calls visit with each batch of rows in a table's files, in their stored types. It omits the files whose
+	// paths are in skip. It may omit rows that do not match where.
+	ReadRows func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error
 
 	// Normalize returns a table's metadata in the form that readers see.
 	Normalize func(map[string]any) (map[string]any, error)
@@ -198,9 +198,9 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	return nil, &definition.ArgumentError{Err: err}
 }
 
-// withoutMarks returns newMeta without partd's properties in the summaries of snapshots that cur, which can be nil, lacks.
-// With them, the client could make up the table's number of rows and the versions and times of puts. Snapshots of a
-// registered table keep the latter, because the table may have been dropped here.
+// withoutMarks returns newMeta without partd's properties in the summaries of new snapshots, those that are not in cur.
+// With them, the client could forge the table's row count and the versions and times of puts. A registered table loses
+// only the row count, because it may have been dropped here. cur can be nil.
 func (p *Step) withoutMarks(cur *table.Table, newMeta table.Metadata) (table.Metadata, error) {
 	isMark := func(k, _ string) bool {
 		return k == icecat.RowsProperty || strings.HasPrefix(k, "partd.") && !p.Change.Registered
@@ -245,8 +245,7 @@ func (p *Step) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 }
 
 // schemaFirst returns updates that create a table, with each set-current-schema moved to directly after its add-schema.
-// DuckDB adds a sort order between these two updates, but Iceberg's library checks a sort order against the current
-// schema.
+// DuckDB adds a sort order between these two updates, but iceberg-go checks a sort order against the current schema.
 func schemaFirst(updates table.Updates) (reordered table.Updates) {
 	schemaEnd := 0
 	for _, u := range updates {

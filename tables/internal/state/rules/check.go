@@ -102,7 +102,7 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 }
 
 // filter returns a condition for rows that violate the rule. The condition is empty if the rule is checked in another
-// way, or if a column is missing.
+// way or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
@@ -200,7 +200,7 @@ func (c *Check) Finish(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder drops the checks that depend on the order of the rows (sorted), or that need all rows (unique).
+// WithoutOrder drops the checks that depend on the order of the rows (sorted) or need all rows (unique).
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()
@@ -270,7 +270,7 @@ func (r *ruleCheck) checkPattern(b arrow.RecordBatch, firstRow int64) error {
 	return nil
 }
 
-// checkOrder counts the rows whose value is null or less than the value before.
+// checkOrder counts the rows whose value is null or less than the previous value.
 func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) error {
 	column := stored.Column(r.columns[0])
 	if !sorted.KeysInOrder(column.DataType()) {

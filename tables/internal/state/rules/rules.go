@@ -137,8 +137,8 @@ type MissingError string
 
 func (m MissingError) Error() string { return fmt.Sprintf("the rule %q does not exist", string(m)) }
 
-// Apply applies the edit, and returns the rules in their stored form. timeColumn and keys come from the table's
-// settings. columns is nil for a bucket, because its rules are checked against each put's columns.
+// Apply applies the edit to rules and returns the resulting rules in their stored form. timeColumn and keys come from
+// the table's settings. columns is nil for a bucket, because its rules are checked against each put's columns.
 func (e *Edit) Apply(rules []Rule, timeColumn string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {

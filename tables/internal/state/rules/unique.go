@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// uniqueKeys finds rows that are equal in some columns. It sorts the rows' keys, in temporary files if
-// necessary.
+// uniqueKeys finds rows that are equal in the given columns. It sorts the rows' keys, in temporary files if necessary.
 type uniqueKeys struct {
 	table      Table // reads the table's rows; nil if only the put's rows are compared
 	inTable    bool  // the rule also compares with the table's rows
@@ -70,7 +69,7 @@ func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
 	for i, c := range columns {
 		appenders[i] = sorted.OrderKeyAppender(c)
 	}
-	lowest, highest := -1, -1 // rows with new lowest and highest keys
+	lowest, highest := -1, -1 // rows with new lowest and highest keys; -1 if there are none
 rows:
 	for i := range int(b.NumRows()) {
 		u.buf, record = u.buf[:0], record[:0]
@@ -155,7 +154,7 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 			trimRows(r)
 		}
 	}
-	var firstRecord []byte // first row of the put with the current key; nil once it is counted
+	var firstRecord []byte // first row of the put with the current key; empty once it is counted
 	for block, err := range u.sorter.Sorted() {
 		if err != nil {
 			return err
