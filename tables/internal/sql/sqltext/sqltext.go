@@ -1,5 +1,5 @@
-// Package sqltext quotes names and texts for SQL, and defines the error of an SQL statement. The worker processes that
-// run statements use it too, but do not import package tables.
+// Package sqltext quotes names and texts for SQL. It also defines the error of an SQL statement. It is separate from
+// package tables because the worker processes that run statements use it but do not import that package.
 package sqltext
 
 import (
@@ -54,7 +54,7 @@ func RefusedAt(sql string, offset int, format string, args ...any) error {
 	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
 }
 
-// CausedError is an error of DuckDB or of another process, with the errors that it wraps here.
+// CausedError is an error from DuckDB or another process, with the errors that it wraps in this process.
 type CausedError struct {
 	Text   string
 	Causes []error
@@ -65,8 +65,8 @@ func (e *CausedError) Error() string { return e.Text }
 // Unwrap returns the causes.
 func (e *CausedError) Unwrap() []error { return e.Causes }
 
-// ErrMemory means that a statement ran out of memory, or out of space for temporary files.
+// ErrMemory means that a statement ran out of memory or of space for temporary files.
 var ErrMemory = errors.New("out of memory")
 
-// ErrNotPerKey is the error for a statement that can have another result if it runs once for each part of its rows.
+// ErrNotPerKey is the error for a statement whose result may differ if it runs once for each part of its rows.
 var ErrNotPerKey = errors.New("the statement is not proved to be per key")

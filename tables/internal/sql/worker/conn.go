@@ -49,7 +49,7 @@ func (c *Conn) Send(v any) error {
 	return c.send(kindValue, b)
 }
 
-// Reply sends v, or err if it is not nil.
+// Reply sends err if it is not nil, and otherwise v.
 func (c *Conn) Reply(v any, err error) error {
 	if err == nil {
 		return c.Send(v)
@@ -136,7 +136,7 @@ type fault struct {
 	Line, Column int
 }
 
-// sentCauses are the errors that an error wraps on both ends.
+// sentCauses are the errors that an error still wraps after it has been sent to the other end.
 var sentCauses = [...]error{syscall.ENOSPC, syscall.EDQUOT, partd.ErrTooLarge, sqltext.ErrMemory}
 
 func (f frame) fault() error {

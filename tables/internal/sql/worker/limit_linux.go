@@ -59,7 +59,7 @@ func status(name string) (n uint64, err error) {
 	return n << 10, nil
 }
 
-// killFirst makes the system kill this process before others if memory runs out, and without a core dump.
+// killFirst makes the system kill this process before others if memory runs out. It also disables core dumps.
 func killFirst() {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // may not be permitted
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})   // never fails, because lowering a limit is permitted

@@ -108,7 +108,7 @@ func (p *Process) KillWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, p.Kill)
 }
 
-// Close kills the worker, and waits until it has ended.
+// Close kills the worker and waits until it has ended.
 func (p *Process) Close() {
 	p.Kill()
 	<-p.exited
@@ -118,11 +118,11 @@ func (p *Process) Close() {
 var memoryPhrases = []string{
 	"out of memory", "cannot allocate", "failed to allocate", "failed to reserve", "cannot map pages", "cannot remap pages", "bad_alloc",
 	"failed to create new os thread", "resource temporarily unavailable",
-	"\nruntime.(*spanqueue).", // Go 1.26's collector does not check that the memory for its queue was allocated, and reads address 0
+	"\nruntime.(*spanqueue).", // if Go 1.26's collector cannot allocate memory for its queue, it crashes by reading address 0
 }
 
-// ExplainError returns a DeathError if err means that the connection to the worker broke, and otherwise err. The
-// DeathError does not quote the worker's output, which users must not see.
+// ExplainError returns a DeathError if err means that the connection to the worker broke. Otherwise, it returns err.
+// The DeathError does not quote the worker's output, which users must not see.
 func (p *Process) ExplainError(err error) error {
 	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*net.OpError)) {
 		return err
@@ -135,7 +135,7 @@ func (p *Process) ExplainError(err error) error {
 	return &DeathError{State: p.cmd.ProcessState.String()}
 }
 
-// lowPriority is the niceness of workers that run for a long time, or whose caller has other running workers.
+// lowPriority is the niceness of workers that run for a long time or whose caller has other running workers.
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short jobs do not

@@ -25,7 +25,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range batches.Rebatch(r, nil) {
-		// the writer rejects a batch whose fields have other metadata
+		// with r's schema, because the writer rejects a batch whose fields have other metadata
 		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows())
 		err = cmp.Or(w.Write(batch), buffered.Flush())
 		batch.Release()
@@ -120,8 +120,8 @@ func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	}
 }
 
-// Ended reports whether the stream has ended, because it is complete or because the worker has sent an error. Otherwise,
-// for example after a batch that is too large, the worker may still be sending.
+// Ended reports whether the stream has ended: it is complete, or the worker has sent an error. Otherwise, for example
+// after a batch that is too large, the worker may still be sending.
 func (b *Batches) Ended() bool { return b.c.streamErr != nil }
 
 // Release releases the last batch.

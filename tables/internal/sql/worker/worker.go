@@ -45,8 +45,8 @@ func Handle(k Kind, job func(*Conn) error) {
 	os.Exit(0)
 }
 
-// Main allows this process to start workers, which do not inherit the files that are open when Main is called. Call it
-// first in main.
+// Main allows this process to start workers. They do not inherit the files that are open when Main is called, so call
+// it first in main.
 func Main() {
 	if len(os.Args) > 1 && os.Args[1] == marker {
 		fmt.Fprintln(os.Stderr, "unknown kind of worker")
@@ -63,7 +63,7 @@ type caller struct {
 	hasOtherJobs func() bool
 }
 
-// WithCaller returns a context that says for whom jobs run; see [Caller] and [HasOtherJobs].
+// WithCaller returns a context that names the caller for whom jobs run; see [Caller] and [HasOtherJobs].
 func WithCaller(ctx context.Context, name string, hasOtherJobs func() bool) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller{name, hasOtherJobs})
 }
@@ -80,7 +80,7 @@ func Caller(ctx context.Context) string {
 	return c.name
 }
 
-// HasLowPriority reports whether this process runs with a lower priority now.
+// HasLowPriority reports whether this process currently runs with a lower priority.
 func HasLowPriority() bool { return hasLowPriority.Load() }
 
 // DeathError is the error of a worker that died before it finished its job.

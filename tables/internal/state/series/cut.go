@@ -56,7 +56,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, nil
 }
 
-// include extends the range of times, which determines how long automatic periods are.
+// include extends the range of times, on which the length of automatic periods depends, to tick.
 func (c *Cutter) include(tick int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest = tick, tick
@@ -66,7 +66,7 @@ func (c *Cutter) include(tick int64) {
 	c.highest = max(c.highest, tick)
 }
 
-// Periods returns the length of the periods, and the reason for it.
+// Periods returns the length of the periods and the reason for it.
 func (c *Cutter) Periods() (definition.Partition, string) {
 	if c.By != definition.PartitionAuto {
 		return c.By, "it is set in the table's settings"

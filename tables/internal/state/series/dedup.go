@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// DuplicateError is the error for a put with duplicates, if the table's settings forbid them. Duplicates are rows with
+// DuplicateError is the error for a put with duplicates in a table whose settings forbid them. Duplicates are rows with
 // the same time and keys as other rows.
 type DuplicateError struct {
-	Count int64    // number of such rows
-	Rows  []string // the first ten of these rows; nil if only their number is known
+	Count int64    // number of duplicates
+	Rows  []string // the first ten duplicates; nil if only their number is known
 }
 
 func (e *DuplicateError) Error() string {

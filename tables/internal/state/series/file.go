@@ -36,7 +36,7 @@ func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 // High returns the highest time that the file can contain.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the version's files, in order of arrival.
+// Files returns the data files of the version that s reads, in order of arrival.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	tasks, err := datafile.Tasks(ctx, s.table, s.version...)
 	for _, task := range tasks {
@@ -98,8 +98,8 @@ func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: low, Highest: high}
 }
 
-// bound decodes a bound of the time column. A bound of 4 bytes is from when the column was a date or a 32-bit integer. If
-// it is a timestamp now, the bound has another unit.
+// bound decodes a bound of the time column. A 4-byte bound was written when the column was a date or a 32-bit integer.
+// If the column is a timestamp now, bound ignores it, because its unit differs.
 func (s *Series) bound(b []byte) (int64, bool) {
 	switch len(b) {
 	case 4:
@@ -119,7 +119,7 @@ func (s *Series) InOrder(f iceberg.DataFile) bool {
 	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
 }
 
-// withSortOrder returns the entries of files, in which the table's sort order is recorded.
+// withSortOrder returns copies of files that record the table's sort order.
 func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	result := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
@@ -158,11 +158,11 @@ func sortByArrival(files []*File) {
 }
 
 // Groups divides files into groups to merge into files of about target bytes. Each group consists of one or more of the
-// OverlappingGroups, and lists its files in order of arrival. A merged file counts as the newest: its rows follow other
+// OverlappingGroups and lists its files in order of arrival. A merged file counts as the newest: its rows follow other
 // files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time
-	canGrow := false              // files can still be added to the last group
+	canGrow := false              // whether files can still be added to the last group
 	for _, overlapping := range OverlappingGroups(files) {
 		low, high := overlapping[0].Low(), overlapping[0].High()
 		for _, f := range overlapping[1:] {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// rowGroup is a group of rows in a file or batch: the number of rows, and a lower bound on their times.
+// rowGroup is a group of rows in a file or batch: a lower bound on their times and the number of rows.
 type rowGroup struct{ lowest, rows int64 }
 
 // LastRowsFilter returns a condition for the last minRows rows, or a few more, in the files and the tail (rows not in

@@ -56,7 +56,7 @@ func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: batches.From(batch)}
 }
 
-// DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For
+// DedupTail joins and sorts the tail (rows not in files yet). Then it applies the table's rule for duplicates. For
 // KeepFirst, it also removes rows that are already in files. replaces reports whether the remaining rows can replace
 // rows in files.
 func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {

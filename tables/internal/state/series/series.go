@@ -80,7 +80,7 @@ func (s *Series) keys(columns *arrow.Schema) []int {
 	return indices
 }
 
-// projection says which columns to read, and how. The columns are in the table's order.
+// projection says which columns to read and how. The columns are in the table's order.
 type projection struct {
 	fields     *arrow.Schema
 	keys       []int // indices in fields of the columns that order the rows

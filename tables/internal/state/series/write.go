@@ -37,8 +37,8 @@ func (s *Series) WriteSorted(ctx context.Context, rows batches.Seq, acknowledged
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows batches.Seq) ([]iceberg.DataFile, error) {
-	// Remove the sort order from the metadata: otherwise, Iceberg's library would sort each batch again, and change the
-	// order of rows with equal keys.
+	// Remove the sort order from the metadata: otherwise, iceberg-go would sort each batch again and change the order
+	// of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (s *Series) Write(ctx context.Context, rows batches.Seq) ([]iceberg.DataFil
 	}
 }
 
-// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows
+// Rewrite merges the rows of files by a rule and writes them as files of dest. If change is not nil, each file's rows
 // pass through it before the merge.
 func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(batches.Seq) batches.Seq) ([]iceberg.DataFile, error) {
 	s, dest = s.withLineage(), dest.withLineage()

@@ -49,11 +49,11 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 		return receipt, err
 	}
 	for _, f := range frames[1:] {
-		following, err := f.bytes(false, timestamp)
+		encoded, err := f.bytes(false, timestamp)
 		if err != nil {
 			return receipt, err
 		}
-		v = append(v, following...)
+		v = append(v, encoded...)
 	}
 	err = parallel.Catch(func() error { return l.s.note(l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})) })
 	if errors.As(err, new(*parallel.Panic)) { // the store may have the frames
@@ -100,7 +100,7 @@ func (a Receipt) Sync(ctx context.Context) error {
 	a.log.mu.Lock()
 	defer a.log.mu.Unlock()
 	a.epoch.stale, a.log.hasUnknown = true, true
-	return notSynced(err)
+	return asUnknown(err)
 }
 
 // waitDurable waits until the appends numbered up to pos are durable, if the tail was opened with syncs.
@@ -124,11 +124,12 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.hasID(id) {
 		return false, nil
 	}
-	return true, notSynced(l.s.waitDurable(ctx, l.pos)) // the append's own sync may not have ended, or may have failed
+	return true, asUnknown(l.s.waitDurable(ctx, l.pos)) // the append's own sync may still be running or have failed
 }
 
-// notSynced adds ErrUnknownOutcome to a sync's error, because readers see the append, but a power failure can lose it.
-func notSynced(err error) error {
+// asUnknown adds ErrUnknownOutcome to a sync's error, because a power failure can lose appends that readers already
+// see.
+func asUnknown(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -145,7 +146,8 @@ func (e *epoch) hasID(id string) bool {
 	return ok
 }
 
-// Void makes the log ignore the rows of the puts with these IDs, which another process has already added to the table.
+// Void makes the log ignore the rows of the puts with the given IDs: another process has already added them to the
+// table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -175,8 +177,7 @@ func (l *Log) IsEmpty() bool {
 	return len(l.epochs) == 0
 }
 
-// EndEpoch ends the current epoch, and returns the number of the last epoch with rows. ok is false if no epoch has
-// rows.
+// EndEpoch ends the current epoch and returns the number of the last epoch with rows. ok is false if no epoch has rows.
 func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

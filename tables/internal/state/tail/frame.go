@@ -21,7 +21,7 @@ import (
 //
 // Integers are little-endian; length does not include itself. The messages of all frames, concatenated, are an Arrow
 // IPC stream without its end marker: the schema, in the first frame (flag 1), and then record batches. The version is
-// the one that the put returned.
+// what the put returned.
 const (
 	frameHeaderLen = 26
 	flagSchema     = 1
@@ -37,7 +37,7 @@ type frame struct {
 	timestamp time.Time
 	rows      int64
 	id        string
-	version   int64 // the version that the put returned; 0 if Iceberg's format does not number versions
+	version   int64 // the version that the put returned; 0 in Iceberg's format version 1, which does not number snapshots
 	messages  []byte
 }
 
@@ -57,7 +57,7 @@ type Frame struct {
 	v      []byte // the frame; its length, time and version are not set yet, and there is no schema message
 	head   int    // offset of the messages in v
 
-	Version int64 // the version that the put returns; 0 if Iceberg's format does not number versions
+	Version int64 // the version that the put returns; 0 in Iceberg's format version 1, which does not number snapshots
 }
 
 // Start, WritePayload and Close implement ipc.PayloadWriter.

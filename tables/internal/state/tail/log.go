@@ -58,7 +58,7 @@ type epoch struct {
 // appends if their time is the same or earlier.
 type rowCount struct{ millis, rows int64 }
 
-// Log returns a table's log, and creates it if necessary. folded is the table's last folded epoch.
+// Log returns a table's log. It creates the log if necessary. folded is the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -101,7 +101,7 @@ func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arr
 	}, nil
 }
 
-// pendingMessages returns an epoch's messages that are in memory but not decoded yet, with the schema.
+// pendingMessages returns an epoch's messages that are in memory but not decoded yet, preceded by the schema.
 func (e *epoch) pendingMessages() ([][]byte, error) {
 	if len(e.batches) == 0 {
 		return slices.Clone(e.pending), nil

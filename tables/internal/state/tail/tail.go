@@ -1,10 +1,10 @@
 // Package tail stores small appends to tables in a partd store. Later, a fold moves the rows to the tables' files.
 //
 // The rows of a table are under the keys "<table uuid>/<epoch>", with epochs numbered from 0. A fold ends the current
-// epoch, so that later appends use the next key. It writes the rows of ended epochs to files, and adds the files to the
+// epoch, so that later appends use the next key. It writes the rows of ended epochs to files and adds the files to the
 // table. The same commit sets a table property to the last folded epoch, so every row is either in the files or in a
-// later epoch. Then the fold deletes the folded keys. The property's name contains the tail's ID, because other tails
-// number their own epochs.
+// later epoch. Then the fold deletes the folded keys. The property's name contains the tail's ID, because each tail
+// numbers its own epochs.
 //
 // docs/dev/invariants.md lists what must hold for tables (C1 to C12).
 package tail
@@ -61,8 +61,9 @@ func Warehouse(ctx context.Context, p partd.Partd) (string, error) {
 	return id, nil
 }
 
-// Open returns the tail in p, which must be empty or already contain the tail of the warehouse with this ID. syncs says
-// whether appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in memory.
+// Open returns the tail in p, which must be empty or already contain the tail of the warehouse with the given ID. syncs
+// says whether appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in
+// memory.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
@@ -110,7 +111,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	return err
 }
 
-// note returns a write's error, and remembers it if the store refuses all further writes.
+// note returns err, a write's error. If the store refuses all further writes, note remembers err.
 func (s *Store) note(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
 		failure := err // with &err, each call would allocate memory
@@ -193,8 +194,8 @@ func (s *Store) Recover(ctx context.Context, existing func(uuids []string) (map[
 	return partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, and deletes the folded
-// ones, unless an earlier Claim has done so. folded is the table's last folded epoch.
+// Claim returns a table's log, or nil if there is none. Unless an earlier Claim has done so, it reads the epochs that
+// Recover found and deletes the folded ones. folded is the table's last folded epoch.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.unclaimed[uuid]
