@@ -75,8 +75,9 @@ const DefaultEachMemory = 256 << 20
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	// By names the key columns. All inputs have the same number, and columns at the same position have comparable types.
-	// If it is empty for all inputs, [Each] takes the largest key with which it can prove the statement.
+	// By names the key columns. All inputs must name the same number of columns, and columns at the same position must
+	// have comparable types. If By is empty for all inputs, [Each] chooses the largest key for which it can prove that
+	// the statement may run once for each part.
 	By []string
 }
 
@@ -87,13 +88,13 @@ type EachOptions struct {
 	// statement needs too much memory for it, so that a part's result is complete before Each yields it.
 	Parts int
 	Temp  string // directory for temporary data; "" means the system's
-	// Trust runs the statement exactly as it is written, even if it is not proved that it can run once for each part.
+	// Trust runs the statement exactly as written, even if Each cannot prove that it may run once for each part.
 	Trust bool
 }
 
 // EachPlan says how [Each] runs a statement.
 type EachPlan struct {
-	Memory    int64           `json:"memory"`     // limit for a part's statement, in bytes
+	Memory    int64           `json:"memory"`     // memory limit for a part's statement, in bytes
 	PartBytes int64           `json:"part_bytes"` // maximum size of a part with several keys, in bytes of Arrow's memory, unless the number of parts is given
 	Inputs    []EachPlanInput `json:"inputs"`
 	Result    *arrow.Schema   `json:"-"` // columns of the result

@@ -32,7 +32,7 @@ type eachJob struct {
 	sql    string
 	plan   EachPlan
 	tables []*boundTable   // the inputs, each with the files of the current part
-	types  []*arrow.Schema // of the inputs' files
+	types  []*arrow.Schema // schemas of the inputs' files
 	files  scratch
 	db     *database.Database
 	opened int // number of databases opened so far
@@ -64,7 +64,7 @@ func (j *eachJob) options(o *EachOptions) *parted.Options {
 	return &parted.Options{Memory: j.plan.Memory, PartBytes: j.plan.PartBytes, Parts: o.Parts, Temp: o.Temp}
 }
 
-// prepare checks the statement and the inputs, and makes the plan.
+// prepare checks the statement and the inputs and makes the plan.
 func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOptions) error {
 	memory := cmp.Or(o.Memory, DefaultEachMemory)
 	if memory < 64<<20 {
@@ -117,7 +117,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	}
 	j.plan.Result, _, err = j.db.Describe(j.job()) // before the inputs are read
 	if !o.Trust {
-		j.sql = perKey // not before Describe, whose errors have positions in the statement as it is written
+		j.sql = perKey // only after Describe, whose errors have positions in the statement as written
 	}
 	return err
 }
@@ -162,7 +162,7 @@ func (j *eachJob) addTable(name string, columns *arrow.Schema) error {
 	return nil
 }
 
-// selectColumns returns a reader of some of a reader's columns.
+// selectColumns returns a reader of the named columns of r.
 func selectColumns(r array.RecordReader, names []string) array.RecordReader {
 	to := schema.Select(r.Schema(), names)
 	r.Retain()

@@ -23,7 +23,7 @@ import (
 
 type partFunc = func(context.Context, *parted.Part) error
 
-// runParts runs the statement for the parts with which divide calls a function.
+// runParts runs the statement for each part that divide passes to its function.
 func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, partFunc) error, yield func(array.RecordReader) bool) error {
 	ahead, stop := context.WithCancel(ctx)
 	defer stop()
@@ -47,8 +47,8 @@ func (j *eachJob) runParts(ctx context.Context, divide func(context.Context, par
 	return nil
 }
 
-// runOrDivide runs the statement for a part, which it removes at the end. If the statement needs too much memory, it
-// divides the part. Later parts of the same size are divided before they run.
+// runOrDivide runs the statement for a part and then removes the part. If the statement needs too much memory,
+// runOrDivide divides the part. Later parts of the same size are divided before they run.
 func (j *eachJob) runOrDivide(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
 	defer p.Release()
 	canDivide := j.divides && p.CanDivide()
@@ -65,8 +65,8 @@ func (j *eachJob) runOrDivide(ctx context.Context, p *eachPart, yield func(array
 	return j.runParts(ctx, divide, yield)
 }
 
-// run runs the statement for a part, and yields its result. If waits is set, the result waits in a file until it is
-// complete. Then run yields nothing if the statement needs too much memory.
+// run runs the statement for a part and yields its result. If waits is set, the result waits in a file until it is
+// complete, so run yields nothing if the statement needs too much memory.
 func (j *eachJob) run(ctx context.Context, p *eachPart, waits bool, yield func(array.RecordReader) bool) error {
 	for i, f := range p.files {
 		j.tables[i].files = nil
@@ -105,10 +105,10 @@ func explainPart(p *parted.Part, err error) error {
 	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, omit the number, or use more memory: %w", rows, p.Bytes(), err)
 }
 
-// start starts the statement for the current part and, if waits is set, writes its result to a file. The caller must call
-// end after it has read the rows. If spills is set, the statement needs less memory, but more time.
+// start starts the statement for the current part and, if waits is set, writes its result to a file. The caller must
+// call end after it has read the rows. If spills is set, the statement needs less memory but more time.
 func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow.Schema, rows batches.Seq, end func(), err error) {
-	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
+	// Use a new database: one that has run statements keeps memory, more after each statement.
 	if err := j.open(); err != nil {
 		return nil, nil, nil, err
 	}
@@ -143,7 +143,7 @@ func (j *eachJob) start(ctx context.Context, waits, spills bool) (columns *arrow
 var errStopped = errors.New("stopped")
 
 // Each divides the rows of inputs into parts by their keys, the values of the columns By. All rows with equal keys, of
-// all inputs, are in the same part. Each runs a SELECT statement once for each part, and yields the result; a result is
+// all inputs, are in the same part. Each runs a SELECT statement once for each part and yields the result, which is
 // valid until the next one. Parts come in any order. If all inputs are empty, the statement runs once.
 //
 // Keys are equal if GROUP BY considers them equal: NULL equals NULL, NaN equals NaN, and -0 equals 0. Each must prove
@@ -186,11 +186,11 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 	})
 }
 
-// eachPart is a part of the rows, in files.
+// eachPart is a part whose rows are in files.
 type eachPart struct {
 	*parted.Part
-	files   []*scratchFile // of the inputs; nil for an input without rows
-	release func()         // ends Keep of the part
+	files   []*scratchFile // one for each input; nil for an input without rows
+	release func()         // result of the part's Keep; does nothing if Keep was not called
 }
 
 func (p *eachPart) Release() {
@@ -206,8 +206,8 @@ func (p *eachPart) removeFiles() {
 	}
 }
 
-// parts yields the parts with which divide calls a function. The consumer must remove them. Because parts runs ahead of
-// the consumer, in a goroutine, it uses neither db nor opened nor the files of the tables.
+// parts yields the parts that divide passes to its function. The consumer must release them. Because parts runs ahead
+// of the consumer, in a goroutine, it uses neither db nor opened nor the files of the tables.
 func (j *eachJob) parts(ctx context.Context, divide func(context.Context, partFunc) error) iter.Seq2[*eachPart, error] {
 	return func(yield func(*eachPart, error) bool) {
 		var write partFunc

@@ -11,9 +11,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
-// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to a file
-// of s. The bitmaps of the table's deleted rows are made in at most maxMemory bytes. If they need more than maxBitmaps
-// bytes, all rows are copied. If describeOnly is true, setFiles does nothing for a table whose rows must all be copied.
+// setFiles sets the files of the table's view. It writes rows that DuckDB cannot read from the table's files to a file
+// of s. It uses at most maxMemory bytes to make the bitmaps of the table's deleted rows. If they need more than
+// maxBitmaps bytes, all rows are copied. If describeOnly is true, setFiles does nothing for a table whose rows must all
+// be copied.
 func (t *boundTable) setFiles(ctx context.Context, s *scratch, maxMemory, maxBitmaps int64, describeOnly bool) (err error) {
 	p := t.plan
 	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // row numbers of targets skip deleted rows

@@ -14,7 +14,7 @@ import (
 // a statement, and can now run only statements on the same tables in the same state.
 const maxIdle = 4
 
-// lease is a database that one statement uses, or that is idle.
+// lease is a database that one statement uses or that is idle.
 type lease struct {
 	db database.Runner
 	// identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
@@ -28,7 +28,7 @@ type lease struct {
 
 const anyKey = "any"
 
-// canRun reports whether a used database can run a statement with a key.
+// canRun reports whether a used database can run a statement with the given key.
 func (l lease) canRun(key string) bool { return l.key != "" && (key == anyKey || key == l.key) }
 
 // class says which idle databases a statement may use.
@@ -43,8 +43,8 @@ const (
 // leases is a list of databases, least recently used first.
 type leases []lease
 
-// choose returns the index of an idle database that can run a statement with a key, or -1. The reserve is maxIdle/2 of
-// the databases that have run no statement. It is for callers without other running statements.
+// choose returns the index of an idle database that can run a statement with the given key, or -1. The reserve is
+// maxIdle/2 of the databases that have run no statement. It is for callers without other running statements.
 func (ls leases) choose(key string, c class) int {
 	unused, unusedCount := -1, 0
 	for i, l := range slices.Backward(ls) {
@@ -88,7 +88,7 @@ func (ls leases) count(matches func(lease) bool) (n int) {
 	return n
 }
 
-func (ls leases) grown() int { return ls.count(func(l lease) bool { return l.hasGrown }) }
+func (ls leases) countGrown() int { return ls.count(func(l lease) bool { return l.hasGrown }) }
 
 // removeGrown removes and returns the databases whose processes have grown and for which matches returns true. It does
 // not call matches for other databases.

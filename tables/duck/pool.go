@@ -24,7 +24,7 @@ const (
 	warmPeriod  = 2 * time.Second
 )
 
-// pool lends databases to statements, and keeps some of them for later statements.
+// pool lends databases to statements and keeps some of them for later statements.
 type pool struct {
 	opener      *opener
 	maxGrowth   int64         // in bytes; a process that has grown by more than this and smallGrowth is not used again
@@ -183,7 +183,7 @@ func (p *pool) replace(old database.Runner) {
 // removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of these databases
 // until their number plus the number of running statements is at most Options.Queries. mu must be held.
 func (p *pool) removeExcess() leases {
-	excess := len(p.slots) + p.idle.grown() - cap(p.slots)
+	excess := len(p.slots) + p.idle.countGrown() - cap(p.slots)
 	return p.idle.removeGrown(func(lease) bool {
 		excess--
 		return excess >= 0
@@ -206,7 +206,7 @@ func (p *pool) replaceCold() {
 
 // startTimer makes replaceCold run after warmPeriod if an idle database's process has grown. mu must be held.
 func (p *pool) startTimer() {
-	if !p.hasTimer && p.idle.grown() > 0 {
+	if !p.hasTimer && p.idle.countGrown() > 0 {
 		p.hasTimer = true
 		time.AfterFunc(warmPeriod, p.replaceCold)
 	}
@@ -214,7 +214,7 @@ func (p *pool) startTimer() {
 
 func (p *pool) isClosed() bool { return p.closed.Err() != nil }
 
-// close closes the idle databases, and reports whether the pool was open.
+// close closes the idle databases. It reports whether the pool was open.
 func (p *pool) close() bool {
 	p.mu.Lock()
 	wasOpen := !p.isClosed()
@@ -255,7 +255,7 @@ func (o *opener) newDir() string {
 func (o *opener) open(ctx context.Context) (database.Runner, error) { return o.openIn(ctx, o.newDir()) }
 
 // openUnused returns an unused database. It reopens old in dir if it can, and otherwise opens a new database. On
-// failure, it returns nil; the next statement then opens a database itself, and returns the error.
+// failure, it returns nil; the next statement then opens a database itself and returns the error.
 func (o *opener) openUnused(ctx context.Context, old database.Runner, dir string) database.Runner {
 	const pause = 5 * time.Millisecond // gives a waiting statement, or Close, time to go first
 	if old != nil {

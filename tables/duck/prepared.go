@@ -116,15 +116,15 @@ func (l *lookup) addTo(p *preparedCache, st *prepared, names []database.Name) {
 }
 
 // limit considers the statements for which matches returns true. It drops the least recently used of them until at most
-// count statements remain, and their sizes add up to at most bytes.
-func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
+// count statements remain and their total size, in bytes, is at most maxBytes.
+func (p *preparedCache) limit(count, maxBytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {
 			continue
 		}
 		count--
-		bytes -= st.size
-		if count < 0 || bytes < 0 || time.Since(st.lastUsed) > preparedTTL {
+		maxBytes -= st.size
+		if count < 0 || maxBytes < 0 || time.Since(st.lastUsed) > preparedTTL {
 			p.entries = slices.Delete(p.entries, i, i+1)
 		}
 	}

@@ -26,7 +26,7 @@ import (
 const threadMemory = 128 << 20
 
 type query struct {
-	e *resources // of the engine
+	e *resources // the engine's resources
 	resolver
 	lease  // db is nil until acquireDatabase
 	tables []*boundTable
@@ -88,7 +88,7 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	return nil
 }
 
-// whenReady waits until the query's database is open, and runs f.
+// whenReady waits until the query's database is open. Then it runs f.
 func (q *query) whenReady(ctx context.Context, f func() error) error {
 	if err := q.db.Ready(ctx); err != nil {
 		return err
@@ -265,8 +265,8 @@ func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error)
 	return q.retryIfDead(ctx, f)
 }
 
-// wrapError wraps the error of an operation, if any. It adds the reason for an interruption, which DuckDB
-// omits, and removes paths.
+// wrapError wraps the error of an operation, if any. It adds the reason for an interruption, which DuckDB omits. It
+// also removes paths.
 func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
@@ -298,7 +298,7 @@ func explainInterrupt(ctx context.Context, err error) error {
 	return canceled.Explain(ctx, err)
 }
 
-// pathError wraps an error, and omits paths from its text.
+// pathError wraps an error and omits paths from its text.
 type pathError struct {
 	text     string
 	err      error

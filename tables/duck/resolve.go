@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// reserved contains names that DuckDB resolves before it looks for a schema.
-var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
+// reservedNames contains names that DuckDB resolves before it looks for a schema.
+var reservedNames = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
 
 // resolver finds the tables that a statement names.
 type resolver struct {
@@ -66,8 +66,8 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 				return resolved, sqltext.ErrorAt(sql, n.Offset, err)
 			}
 		}
-		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
+		if slices.Contains(reservedNames, strings.ToLower(n.Schema)) {
+			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reservedNames word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
@@ -95,7 +95,7 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 	return resolved, nil
 }
 
-// find opens the table that n names, in the given state, and returns the names of its bucket and of the table. If no
+// find opens the table that n names in the given state. It also returns the names of the bucket and of the table. If no
 // name matches exactly, but a single name differs only in case, find opens that table.
 func (r *resolver) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
@@ -121,7 +121,7 @@ func (r *resolver) find(ctx context.Context, n database.Name, state tables.At) (
 	var matches []*boundTable
 	var names []string
 	matchesBucket := func(b string) bool { return b == bucket || n.Schema != "" && strings.EqualFold(b, n.Schema) }
-	for info, err := range r.accessible(ctx, state, matchesBucket) {
+	for info, err := range r.accessibleTables(ctx, state, matchesBucket) {
 		if err != nil {
 			return "", "", nil, err
 		}
@@ -184,9 +184,9 @@ func (r *resolver) bind(ctx context.Context, t *boundTable, table *tables.Table)
 	return nil
 }
 
-// accessible yields the tables in the buckets that match accepts and the caller may access: the tables of the
+// accessibleTables yields the tables in the buckets that match accepts and the caller may access: the tables of the
 // snapshot that state selects, or else the current tables.
-func (r *resolver) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
+func (r *resolver) accessibleTables(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range r.store.Buckets(ctx) {
 			if err != nil {
@@ -220,7 +220,7 @@ func (r *resolver) replaceShow(ctx context.Context, sql string) (string, error) 
 	}
 	rows, size := [][]any{}, 0
 	showsAll := match[1] != "" // SHOW ALL TABLES
-	for i, err := range r.accessible(ctx, r.o.At, func(b string) bool { return showsAll || b == r.o.Bucket }) {
+	for i, err := range r.accessibleTables(ctx, r.o.At, func(b string) bool { return showsAll || b == r.o.Bucket }) {
 		if err != nil {
 			return "", err
 		}

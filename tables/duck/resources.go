@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
-// resources are shared by the queries of an Engine.
+// resources holds what the queries of an Engine share.
 type resources struct {
 	opts       Options
-	dir        string        // for temporary files
+	dir        string        // directory for temporary files
 	slots      chan struct{} // has one element for each running query
 	pool       *pool
 	scratch    scratch
@@ -31,9 +31,10 @@ func (r *resources) share() int64 {
 	return r.opts.Total / 2 / int64(r.opts.Queries)
 }
 
-// borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there, and
-// returns how many it borrowed. With these bytes, a query may use limit, half of it, a quarter of it, and so on. There
-// are only a few such limits, because only queries with equal limits can run in the same database.
+// borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there. It
+// returns the number of bytes borrowed. Together with its share, a query may then use limit, a half of limit, a quarter
+// of limit and so on. There are only a few such limits, because only queries with equal limits can run in the same
+// database.
 func (r *resources) borrow(limit int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,11 +54,11 @@ func (r *resources) giveBackMemory(n int64) {
 	r.borrowedBytes -= n
 }
 
-// maxWait is about the time to start a process.
+// maxWait is about as long as it takes to start a process.
 const maxWait = 100 * time.Millisecond
 
 // permits are for statements whose callers have other running statements. With a permit, such a statement runs with
-// normal priority, and may use databases that have run a statement. Therefore, few have a permit at a time.
+// normal priority and may use databases that have run a statement. Therefore, only a few have a permit at a time.
 type permits struct {
 	held chan struct{} // has one element for each permit that is held
 
@@ -65,7 +66,7 @@ type permits struct {
 	last time.Time // when a permit was last given
 }
 
-// await waits for a permit, and reports whether the statement has one. A statement whose caller has no other running
+// await waits for a permit. It reports whether the statement has one. A statement whose caller has no other running
 // statements needs none. After maxWait, await returns false. It does not wait if all permits have been held for that
 // long, because their statements may run for hours.
 func (p *permits) await(ctx context.Context) bool {

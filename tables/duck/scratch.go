@@ -45,11 +45,11 @@ type scratchFile struct {
 	path    string
 	key     string            // the table's UUID, plus " deletes" for a file of bitmaps
 	mark    string            // ScanPlan.TailMark or DeletesMark of the content; "" if the file cannot be reused
-	rows    int64             // number of rows in the file, or, of a file of bitmaps, number of deleted rows
-	bitmaps []database.Bitmap // places of the data files' bitmaps; nil if they were too large, or if the file holds rows
+	rows    int64             // number of rows in the file or, for a file of bitmaps, number of deleted rows
+	bitmaps []database.Bitmap // locations of the data files' bitmaps; nil if they were too large or if the file holds rows
 	refs    int               // number of queries that use the file
 	out     spill.Writer
-	written chan struct{} // closed after the file was written, or err was set
+	written chan struct{} // closed after the file was written or err was set
 	err     error
 }
 
@@ -84,7 +84,7 @@ func (s *scratch) deletedRows(ctx context.Context, plan *tables.ScanPlan, maxByt
 	})
 }
 
-// file returns the file with the given mark. If the mark is "" or no file has it, it creates a file and calls write to
+// file returns the file with the given mark. If the mark is "" or no file has it, file creates one and calls write to
 // fill it.
 func (s *scratch) file(ctx context.Context, key, mark string, write func(*scratchFile) error) (*scratchFile, error) {
 	f, isNew := s.acquire(key, mark)

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// maxSelectRows is the maximum number of rows of files that selectRows examines, unless the caller reads all of them.
+// maxSelectRows is the maximum number of rows in files that selectRows examines, unless the caller reads all rows.
 // DuckDB is faster for more rows, and its process yields to other statements.
 const maxSelectRows = 2 * rowGroupRows
 
@@ -53,7 +53,7 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	case !ok:
 		return nil, nil
 	case s.CountsAll:
-		return q.counted(ctx, st.result)
+		return q.countResult(ctx, st.result)
 	case t.plan.OnlyDeletes: // DuckDB returns the rows in another order, as with KeyColumns
 		return nil, nil
 	}
@@ -103,8 +103,9 @@ func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader
 	}), nil
 }
 
-// counted returns the number of all rows as the result of a statement, or nil if the plan does not contain this number.
-func (q *query) counted(ctx context.Context, result *arrow.Schema) (array.RecordReader, error) {
+// countResult returns the number of all rows as the result of a statement, or nil if the plan does not contain this
+// number.
+func (q *query) countResult(ctx context.Context, result *arrow.Schema) (array.RecordReader, error) {
 	plan := q.tables[0].plan
 	if plan.NeedsScan && !plan.OnlyDeletes || result.NumFields() != 1 || result.Field(0).Type.ID() != arrow.INT64 {
 		return nil, nil

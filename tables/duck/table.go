@@ -54,7 +54,7 @@ type column struct {
 
 const mainSchema = "main" // DuckDB's schema for unqualified names
 
-// Columns that DuckDB's function read_parquet offers, but does not include in *.
+// Columns that DuckDB's function read_parquet offers but does not include in *.
 const fileIndex, fileRow = "file_index", "file_row_number"
 
 // rowGroupRows is the approximate row count of each row group in our files.

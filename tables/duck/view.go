@@ -107,9 +107,9 @@ func (t *boundTable) columnList(prefix string) string {
 	return strings.Join(columns, ", ")
 }
 
-// readFunction returns a call of the table function that reads files. The call passes the columns as JSON,
-// which DuckDB binds in half the time of an expression. It also passes the row count, because DuckDB would
-// otherwise assume one row per file, and plan joins that may never end.
+// readFunction returns a call of the table function that reads files. The call passes the columns as JSON, which DuckDB
+// binds in half the time of an expression. It also passes the row count, because DuckDB would otherwise assume one row
+// per file and plan joins that may never end.
 func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	paths := make([]string, len(files))
 	var rows int64

@@ -238,7 +238,7 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	if t.Unit == arrow.Nanosecond {
 		return duckdb.CreateTimestampNS(duckdb.NewTimestampNS(v)), nil
 	}
-	if err != nil { // milliseconds; otherwise microseconds, because DuckDB casts them to all other units
+	if err != nil { // too many milliseconds; all others become microseconds, because DuckDB casts them to all other units
 		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil
 	}
 	return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil

@@ -27,11 +27,11 @@ type Database struct {
 	statements   int               // number of statements that used earlier connections
 	confinedKey  string            // Job.Key of the database's statements; "" while the database is not confined
 	views        string            // statements that defined the current views
-	isIncomplete bool              // the current statement has begun, but has not succeeded yet
+	isIncomplete bool              // the current statement has begun but not succeeded yet
 	stmt         duckdb.PreparedStatement
 	describedSQL string              // SQL of stmt if the statement was prepared but has not run
 	lastSQL      string              // SQL of the last statement
-	isRepeated   bool                // whether lastSQL has run repeatedly with the same views, and takes little time to prepare
+	isRepeated   bool                // whether lastSQL has run repeatedly with the same views and takes little time to prepare
 	dir          string              // directory for data beyond the memory limit
 	isEarly      bool                // whether OpenEarly opened the database
 	mergesChunks bool                // whether results can wait until enough rows for a chunk exist
@@ -65,8 +65,8 @@ func OpenEarly() {
 	}()
 }
 
-// Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the
-// settings that all queries share; confinement applies the settings of one query.
+// Open opens a database that is not confined yet. The database uses dir for data beyond the memory limit. It applies
+// the settings that all queries share; confinement applies the settings of one query.
 func Open(o *Options, dir string) (d *Database, err error) {
 	if opened := early.Swap(nil); opened != nil {
 		d = <-*opened
@@ -150,7 +150,7 @@ func confinement(j *Job) []string {
 	}
 	// A plain SET would affect only one connection.
 	statements = append(statements, "SET GLOBAL parquet_metadata_cache="+strconv.FormatBool(j.Footers))
-	for _, catalog := range j.Attach { // without this, DuckDB could take the catalog's name for a bucket's name
+	for _, catalog := range j.Attach { // otherwise, DuckDB could take the catalog's name for a bucket's name
 		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
 	}
 	var paths []string
@@ -252,7 +252,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	return raw, arrow.NewSchema(fields, nil), nil
 }
 
-// inexactTypes are the types that DuckDB converts to another type in Arrow, or to bytes of its own.
+// inexactTypes are the types that DuckDB converts to another type in Arrow or to bytes in its own format.
 var inexactTypes = map[duckdb.Type]string{
 	duckdb.TypeUHugeInt: "UHUGEINT", duckdb.TypeBit: "BIT", duckdb.TypeTimeTZ: "TIME WITH TIME ZONE", duckdb.TypeBigNum: "BIGNUM",
 	duckdb.TypeGeometry: "GEOMETRY", duckdb.TypeVariant: "VARIANT",

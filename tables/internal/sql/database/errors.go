@@ -23,14 +23,14 @@ const outOfMemory = "Out of Memory" // DuckDB's name for the error
 // OutOfMemoryError returns the error for a statement that ran out of memory, with advice for the user.
 func OutOfMemoryError(err error) error {
 	advice := memoryAdvice
-	// DuckDB's words if its temporary files have reached their limit
+	// DuckDB's message when its temporary files have reached their limit
 	if strings.Contains(err.Error(), "failed to offload") {
 		advice = spillAdvice
 	}
 	return &sqltext.CausedError{Text: fmt.Sprintf("%s error: %v: %s", outOfMemory, err, advice), Causes: []error{sqltext.ErrMemory}}
 }
 
-// NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
+// NeedsMemory reports whether a statement failed because it ran out of memory or of space for temporary files.
 func NeedsMemory(err error) bool { return errors.Is(err, sqltext.ErrMemory) }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.

@@ -85,7 +85,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
-// KeepFunction is an SQL function that returns whether a row is not deleted. A view calls it with file_index and
+// KeepFunction is an SQL function that returns true for rows that are not deleted. A view calls it with file_index and
 // file_row_number, which are columns that read_parquet offers. A join with the deleted rows would take up to three
 // times as long.
 //
@@ -97,8 +97,8 @@ type KeepFunction struct {
 	Bitmaps []Bitmap // one for each value of file_index
 }
 
-// Bitmap is the place of a bitmap in a file, in bytes. The bitmap consists of 64-bit words in the machine's byte order:
-// bit i%64 of word i/64 is set if row i is deleted. Rows after the bitmap's end are not deleted.
+// Bitmap locates a bitmap in a file, in bytes. The bitmap consists of 64-bit words in the machine's byte order: bit
+// i%64 of word i/64 is set if row i is deleted. Rows after the bitmap's end are not deleted.
 type Bitmap struct{ Offset, Bytes int64 }
 
 // Bytes returns the total size of the function's bitmaps.
@@ -142,7 +142,7 @@ func loadBitmaps(k *KeepFunction) (unsafe.Pointer, error) {
 		return nil, err
 	}
 	defer file.Close()
-	position := 1 + 2*len(k.Bitmaps) // of the next bitmap in the block, in words
+	position := 1 + 2*len(k.Bitmaps) // position of the next bitmap in the block, in words
 	size := wordBytes*position + int(k.Bytes())
 	p := C.calloc(1, C.size_t(size))
 	if p == nil {

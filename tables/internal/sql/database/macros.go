@@ -9,7 +9,7 @@ import (
 
 // macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists the remaining
 // differences. A macro does not know the types of its arguments. Macros that accept both numbers and text therefore
-// convert x to text, and treat it as a number if it looks like one.
+// convert x to text and treat it as a number if it looks like one.
 var macros = []string{
 	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
 	// time_bucket ignores the day of the month in the origin, so date_bin computes bins of months itself.

@@ -15,8 +15,8 @@ type chunks struct {
 	types  []duckdb.LogicalType   // types of the columns; nil if chunks must not be merged
 	texts  []duckdb.IdxT          // columns with texts or binary values
 	all    duckdb.SelectionVector // selects all rows of a chunk; its Ptr is nil before the first merge
-	queued duckdb.DataChunk       // fetched, but not yet returned
-	ended  bool                   // whether the result has no more chunks, or has failed
+	queued duckdb.DataChunk       // fetched but not yet returned; its Ptr is nil if there is none
+	ended  bool                   // whether the result has no more chunks or has failed
 }
 
 const (
@@ -27,7 +27,7 @@ const (
 	maxMergedCols = 256
 )
 
-// mergeSmall makes next merge small chunks, unless the result has many columns, or nested columns, whose sizes are
+// mergeSmall makes next merge small chunks, unless the result has many columns or has nested columns, whose sizes are
 // unknown.
 func (c *chunks) mergeSmall() {
 	n := duckdb.ColumnCount(&c.result)
@@ -110,21 +110,21 @@ func (c *chunks) size(chunk duckdb.DataChunk) (rows duckdb.IdxT, text int, ok bo
 	return rows, text, text <= maxMergedText
 }
 
-// copy appends the rows of a chunk to another chunk, which has some rows already, and destroys the chunk.
-func (c *chunks) copy(to, from duckdb.DataChunk, rows duckdb.IdxT) {
+// copy appends the rows of src to dst, which already has the given number of rows. It destroys src.
+func (c *chunks) copy(dst, src duckdb.DataChunk, rows duckdb.IdxT) {
 	if c.all.Ptr == nil {
 		c.all = duckdb.CreateSelectionVector(vectorRows)
-		rows := unsafe.Slice(duckdb.SelectionVectorGetDataPtr(c.all), vectorRows)
-		for i := range rows {
-			rows[i] = duckdb.SelT(i)
+		indices := unsafe.Slice(duckdb.SelectionVectorGetDataPtr(c.all), vectorRows)
+		for i := range indices {
+			indices[i] = duckdb.SelT(i)
 		}
 	}
-	n := duckdb.DataChunkGetSize(from)
+	n := duckdb.DataChunkGetSize(src)
 	for i := range duckdb.IdxT(len(c.types)) {
-		duckdb.VectorCopySel(duckdb.DataChunkGetVector(from, i), duckdb.DataChunkGetVector(to, i), c.all, n, 0, rows)
+		duckdb.VectorCopySel(duckdb.DataChunkGetVector(src, i), duckdb.DataChunkGetVector(dst, i), c.all, n, 0, rows)
 	}
-	duckdb.DataChunkSetSize(to, rows+n)
-	duckdb.DestroyDataChunk(&from)
+	duckdb.DataChunkSetSize(dst, rows+n)
+	duckdb.DestroyDataChunk(&src)
 }
 
 // close frees everything except the result.

@@ -25,7 +25,7 @@ type KeyedInput struct {
 // that error.
 //
 // PerKey proves that the parts' results together are the result for all rows. It does not look for a counterexample: it
-// refuses everything that it does not know. Results that DuckDB chooses freely, such as the order of list(v), are not
+// refuses everything that it cannot prove. Results that DuckDB chooses freely, such as the order of list(v), are not
 // compared.
 //
 // perKey is the statement to run for each part. It is sql, unless DuckDB's result for sql would depend on the size of a
@@ -113,7 +113,7 @@ func (c *keyChecker) refuse(nodes any, format string, args ...any) {
 
 const maxKeys = 64 // number of bits of a keySet
 
-// addInput adds an input, whose i-th key column corresponds to the i-th of the other inputs.
+// addInput adds an input. Its i-th key column corresponds to the i-th key column of each other input.
 func (c *keyChecker) addInput(input *KeyedInput) {
 	if n := len(input.By); n == 0 || n > maxKeys || len(c.inputs) > 0 && n != len(c.keys) || c.inputs[fold(input.Name)] != nil {
 		c.refuse(nil, "input %q has %d key columns: give each input its own name, and the same number of key columns, at least 1 and at most %d", input.Name, n, maxKeys)

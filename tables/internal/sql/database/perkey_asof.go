@@ -27,7 +27,7 @@ const (
 // that are never NULL, before all others: 1 stands for a value, 0 for NULL on the left side, and 2 for NULL on the right
 // side. IS NOT NULL would have the same result, but then DuckDB compares all pairs of rows in a LEFT JOIN.
 //
-// USING needs columns for these values. Then excludeNulls returns the name of a new column of both sides.
+// With USING, these values must be columns: excludeNulls adds one to both sides and returns its name.
 func (c *keyChecker) excludeNulls(join map[string]any, left, right *relation, using []string) (hidden []string) {
 	c.numAsOf++
 	if len(using) > 0 {

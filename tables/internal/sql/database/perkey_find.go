@@ -25,7 +25,7 @@ func (d *Database) FindKeys(sql string, inputs []KeyedInput, canBeKey func(colum
 	group := equalNames(tree)
 	refusal := fmt.Errorf("%w: it has no columns, one of each input, that could be the key", sqltext.ErrNotPerKey)
 	for _, isCompared := range []bool{true, false} { // UNION ALL and EXCEPT compare no columns by name
-		positions := [][]string{nil} // each has a column of each input
+		positions := [][]string{nil} // each consists of one column of each input
 		for i := range inputs {
 			inputs[i].By = nil
 			used, longer := usedColumns(&inputs[i], names), [][]string(nil)
@@ -53,8 +53,8 @@ func (d *Database) FindKeys(sql string, inputs []KeyedInput, canBeKey func(colum
 	return refusal
 }
 
-// extendKeys adds the positions to the keys of the inputs with which a statement is per key. If there are none, it
-// returns why not.
+// extendKeys extends the keys of the inputs by each position with which the statement is still per key. If there is no
+// such position, it returns the reason.
 func (d *Database) extendKeys(sql string, inputs []KeyedInput, positions [][]string) (refusal error) {
 	keys := make([][]string, len(inputs))
 	for _, position := range positions {
@@ -87,8 +87,8 @@ func (d *Database) extendKeys(sql string, inputs []KeyedInput, positions [][]str
 	return cmp.Or(refusal, error(sqltext.ErrNotPerKey))
 }
 
-// equalNames returns a function that groups names of columns: names are in one group if a statement compares columns of
-// these names for equality, or if they differ only in case.
+// equalNames returns a function that maps column names to groups. Names are in one group if a statement compares
+// columns of these names for equality or if they differ only in case.
 func equalNames(tree any) (group func(name string) string) {
 	groups := map[string]string{}
 	group = func(name string) string { return cmp.Or(groups[fold(name)], fold(name)) }

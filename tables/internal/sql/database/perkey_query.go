@@ -183,12 +183,12 @@ func (s *selection) columnKeys(node map[string]any, aliasFirst bool) keySet {
 	}
 	for _, item := range s.items {
 		switch {
-		case item.isUnknown: // can have the name, too
+		case item.isUnknown: // it may have the same name
 			keys, isColumn = 0, true
 		case item.name != names[0]:
 		case !isColumn:
 			keys, isColumn = item.keys, true
-		default: // DuckDB can mean either of them
+		default: // DuckDB may choose any of them
 			keys &= item.keys
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// refusedNodes has the reason for each kind of node, as its class and type, that PerKey refuses anywhere in a statement.
-// KEYS stands for the key columns.
+// refusedNodes maps each kind of node that PerKey refuses anywhere in a statement, given as class and type, to the
+// reason. KEYS stands for the key columns.
 var refusedNodes = map[string]string{
 	" LIMIT_MODIFIER":                           "LIMIT and OFFSET would apply to each part: leave them out, or limit the rows of each key with QUALIFY row_number() OVER (PARTITION BY KEYS ORDER BY …) <= n",
 	" LIMIT_PERCENT_MODIFIER":                   "LIMIT and OFFSET would apply to each part: leave them out",
@@ -59,11 +59,11 @@ type function struct {
 	Macros                  []string // definitions, if the functions are macros
 }
 
-// calledName matches what can be a function in a macro's definition.
+// calledName matches possible function calls in a macro's definition.
 var calledName = regexp.MustCompile(`\w+"?\(|\bcurrent_\w+`)
 
-// functionTable returns DuckDB's functions by folded name. It assumes that a macro can do what the functions that it
-// calls can do.
+// functionTable returns DuckDB's functions by folded name. It assumes that a macro has the properties of the functions
+// that it calls.
 func (d *Database) functionTable() (map[string]function, error) {
 	if d.functions != nil {
 		return d.functions, nil

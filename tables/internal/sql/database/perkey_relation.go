@@ -19,12 +19,12 @@ type relation struct {
 	hasInput  bool
 }
 
-// keyedColumn is a column. Its value equals each key column in keys, in each row.
+// keyedColumn is a column whose value in each row equals that of every key column in keys.
 type keyedColumn struct {
 	table, name string // case-folded; the name is "" if it is not known
 	keys        keySet
-	isUnknown   bool // the entry stands for any number of columns with unknown names
-	isHidden    bool // the statement does not have the column: from adds it to an ASOF join
+	isUnknown   bool // whether the entry stands for any number of columns with unknown names
+	isHidden    bool // whether the column was added to an ASOF join and is not in the statement
 }
 
 // unknown is a relation without inputs and with unknown columns.
@@ -93,7 +93,8 @@ var (
 	numberedName   = regexp.MustCompile(`_[0-9]+$`)
 )
 
-// as returns the result of a query, or an input, as a table in a FROM clause, whose first columns can have other names.
+// as returns r, an input or the result of a query, as a table in a FROM clause. names lists new names for its first
+// columns.
 func (r *relation) as(alias string, names []any) *relation {
 	columns := clone(upToUnknown(r.visible), true)
 	count := map[string]int{}

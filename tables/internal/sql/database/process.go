@@ -53,7 +53,7 @@ type jobMessage struct {
 // description is the encoded result of Runner.Describe.
 type description struct{ Result, Parameters []byte }
 
-// OpenProcess starts a process, and tells it to open a database. It does not wait for the database; Ready does.
+// OpenProcess starts a process and tells it to open a database. It does not wait for the database; Ready does.
 func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
 	w, err := worker.Start(ctx, sqlWorker, nil)
 	if err != nil {
@@ -94,15 +94,15 @@ func (p *Process) TableNames(sql string) (names []Name, err error) {
 }
 
 func (p *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	var answer description
+	var reply description
 	p.hasEnded = false
-	if err := p.call(message{Job: &jobMessage{Job: *j, DescribeOnly: true}}, &answer); err != nil {
+	if err := p.call(message{Job: &jobMessage{Job: *j, DescribeOnly: true}}, &reply); err != nil {
 		return nil, nil, err
 	}
 	p.hasEnded = true
-	result, err = worker.ParseSchema(answer.Result)
+	result, err = worker.ParseSchema(reply.Result)
 	if err == nil {
-		parameters, err = worker.ParseSchema(answer.Parameters)
+		parameters, err = worker.ParseSchema(reply.Parameters)
 	}
 	return result, parameters, err
 }
@@ -156,7 +156,7 @@ func (p *Process) Reopen(o *Options, dir string) bool {
 	return true
 }
 
-// prepareNext asks the process to prepare for another statement, and reports whether it received the response.
+// prepareNext asks the process to prepare for another statement. It reports whether it received the response.
 func (p *Process) prepareNext(m message, response any) bool {
 	const timeout = 2 * time.Second
 	if !p.IsAlive() {

@@ -18,19 +18,19 @@ import (
 // Runner runs statements in a database, in this process or in a separate one.
 type Runner interface {
 	IsAlive() bool
-	// waits until the database is open; call it before TableNames, Describe and Start
+	// Ready waits until the database is open; call it before TableNames, Describe and Start.
 	Ready(ctx context.Context) error
-	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, until Finish
+	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, unless Finish is called first
 	TableNames(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
 	Finish()                            // ends the statement, which then reads no more files
 	Reuse() Reuse                       // prepares the database for another statement with the same Key
-	Reopen(o *Options, dir string) bool // prepares a new database for any statement, and reports whether it succeeded
+	Reopen(o *Options, dir string) bool // replaces the database with a new one; reports whether it succeeded
 	Close()
 }
 
-// Job is a statement, with the tables that its names refer to.
+// Job is a statement with the tables that its names refer to.
 type Job struct {
 	SQL        string
 	Memory     int64             // bytes
@@ -55,7 +55,7 @@ func (j *Job) Key() string {
 	return strings.Join(slices.Concat(confinement(j), j.Tables, []string{fmt.Sprint(j.Keep)}), ";\n")
 }
 
-// Reuse tells whether a database can run another statement.
+// Reuse says whether a database can run another statement.
 type Reuse struct {
 	IsPossible bool
 	Growth     int64 // bytes by which the database's process has grown; 0 without a process

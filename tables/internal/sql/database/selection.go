@@ -17,7 +17,7 @@ import (
 type Selection struct {
 	Columns   []string   // columns of the result, in upper or lower case; nil means all columns
 	CountsAll bool       // the result is the number of all rows
-	Where     []Equality // all of them must hold; at most 16
+	Where     []Equality // all must hold; at most 16
 
 	parameters int // number of parameters in Where
 }
@@ -41,8 +41,8 @@ func (s *Selection) CutLiterals() (literals []sqlwrite.Literal) {
 	return literals
 }
 
-// The nodes that the parse tree of a Selection can have, as JSON, without the fields that are read with fieldsOf. A
-// statement with another value in a node is not a Selection.
+// Nodes that the parse tree of a Selection can have, as JSON, without the fields that fieldsOf returns. A statement
+// with other nodes is not a Selection.
 const (
 	selectNode      = `{"aggregate_handling":"STANDARD_HANDLING","cte_map":{"map":[]},"group_expressions":[],"group_sets":[],"having":null,"modifiers":[],"qualify":null,"sample":null,"type":"SELECT_NODE"}`
 	tableNode       = `{"at_clause":null,"column_name_alias":[],"sample":null,"type":"BASE_TABLE"}`
@@ -56,7 +56,7 @@ const (
 	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
-// fieldsOf returns the fields of a node, or nil if the node is no JSON object. ok is true if all fields, except the
+// fieldsOf returns the fields of a node, or nil if the node is not a JSON object. ok is true if all fields, except the
 // position and those in names, are equal to want, which is JSON with sorted keys.
 func fieldsOf(node any, want string, names ...string) (fields map[string]any, ok bool) {
 	fields, _ = node.(map[string]any)
@@ -106,7 +106,8 @@ func selectionOf(tree any) *Selection {
 	return s
 }
 
-// columnOf returns the name of the column that a node refers to. ok is false if the node is not a column of the table.
+// columnOf returns the name of the column that a node refers to. ok is false if the node is not a plain column of the
+// table.
 func columnOf(node, qualifier any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
 	names, _ := fields["column_names"].([]any)

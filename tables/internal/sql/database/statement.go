@@ -25,7 +25,7 @@ type Name struct {
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 	WholeRows  []string // in lower case: table names and aliases used like columns, so each can mean a whole row
 
-	Selection *Selection // nil if the statement does more than a Selection; not set by EXPLAIN
+	Selection *Selection // nil if the statement does more than a Selection, and for EXPLAIN
 }
 
 // TableNames returns the table names in a statement. It only parses the statement, because binding would require the
@@ -38,7 +38,7 @@ func (d *Database) TableNames(sql string) ([]Name, error) {
 	return names, err
 }
 
-// parseNames returns the table names in a statement, and its parse tree.
+// parseNames returns the table names in a statement and its parse tree.
 func (d *Database) parseNames(sql string) (names []Name, tree any, err error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
@@ -79,7 +79,7 @@ var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN
 
 const explainPrefix = "EXPLAIN "
 
-// explainLength returns the length of the start of a statement up to and including EXPLAIN and spaces, or 0 without
+// explainLength returns the length of a statement's beginning through EXPLAIN and the spaces after it, or 0 without
 // EXPLAIN.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
@@ -88,7 +88,7 @@ func (d *Database) parse(sql string) ([]byte, error) {
 	return notFinite.ReplaceAll(tree, []byte(`"value":null`)), err
 }
 
-// textOf returns the only value of a query with a parameter.
+// textOf returns the only value in the result of a query whose parameter is sql.
 func (d *Database) textOf(query, sql string) ([]byte, error) {
 	var stmt duckdb.PreparedStatement
 	defer duckdb.DestroyPrepare(&stmt)
@@ -143,7 +143,7 @@ var forbiddenFunctions = []string{
 	// These reveal how many statements the database has run.
 	"current_connection_id", "current_query_id", "current_transaction_id", "txid_current",
 
-	// These recurse into nested JSON, and overflow the stack.
+	// These recurse into nested JSON and overflow the stack.
 	"json_structure", "json_group_structure", "json_contains", "json_transform", "json_transform_strict", "from_json", "from_json_strict",
 	"json_merge_patch", "json_serialize_sql", "json_deserialize_sql",
 }

@@ -16,7 +16,7 @@ func (p *parser) insert(st *Statement) (err error) {
 	if err := p.expect("INTO"); err != nil {
 		return err
 	}
-	if err := p.aliased(st, append(queryWords, "BY", "DEFAULT")...); err != nil {
+	if err := p.aliasedTarget(st, append(queryWords, "BY", "DEFAULT")...); err != nil {
 		return err
 	}
 	if p.peek(0) == "(" && !slices.Contains(queryWords, p.peek(1)) {
@@ -49,8 +49,8 @@ func (p *parser) insert(st *Statement) (err error) {
 	return err
 }
 
-// values parses VALUES, and reports whether nothing follows it. Otherwise, values skips nothing: VALUES belongs to a
-// query.
+// values parses VALUES and reports whether nothing follows it. If something follows, values skips nothing, because
+// VALUES then belongs to a query.
 func (p *parser) values(st *Statement) (complete bool, err error) {
 	start := p.pos
 	if p.accept("VALUES") {
@@ -100,7 +100,7 @@ func (p *parser) delete(st *Statement) (err error) {
 	if err := p.expect("FROM"); err != nil {
 		return err
 	}
-	if err := p.aliased(st, "USING", "WHERE"); err != nil {
+	if err := p.aliasedTarget(st, "USING", "WHERE"); err != nil {
 		return err
 	}
 	where := p.find(p.pos, len(p.tokens), "WHERE")
@@ -113,14 +113,14 @@ func (p *parser) delete(st *Statement) (err error) {
 	return p.where(st)
 }
 
-// from returns the list of tables up to index to, and skips it. If another clause comes before index to, it returns an
+// from returns and skips the list of tables up to index end. If another clause comes before index end, it returns an
 // error.
-func (p *parser) from(to int) (string, error) {
-	end := p.find(p.pos, to, "SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "UNION", "EXCEPT", "INTERSECT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")
-	if end < to {
-		return "", p.wrap(end, fmt.Errorf("%s does not fit here: use a subquery", p.upper(end)))
+func (p *parser) from(end int) (string, error) {
+	clause := p.find(p.pos, end, "SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "UNION", "EXCEPT", "INTERSECT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")
+	if clause < end {
+		return "", p.wrap(clause, fmt.Errorf("%s does not fit here: use a subquery", p.upper(clause)))
 	}
-	return p.clause(to)
+	return p.clause(end)
 }
 
 // where parses an optional WHERE clause, which ends the statement.
@@ -131,14 +131,14 @@ func (p *parser) where(st *Statement) (err error) {
 	return err
 }
 
-// expression returns the expression up to index to, and skips it. If the expression names several columns at once, such
-// as by *, it returns an error, because the query has more columns than the table.
-func (p *parser) expression(to int) (string, error) {
-	for i := p.pos; i < to; i++ {
+// expression returns and skips the expression up to index end. It returns an error if the expression names several
+// columns at once, such as by *, because the query has more columns than the table.
+func (p *parser) expression(end int) (string, error) {
+	for i := p.pos; i < end; i++ {
 		last := p.upper(i - 1)
 		switch p.upper(i) {
 		case "(":
-			// in a subquery, * means the tables of the subquery
+			// in a subquery, * means the columns of the subquery's tables
 			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) {
 				i = p.close(i)
 			}
@@ -152,11 +152,11 @@ func (p *parser) expression(to int) (string, error) {
 			}
 		}
 	}
-	return p.clause(to)
+	return p.clause(end)
 }
 
 func (p *parser) update(st *Statement) (err error) {
-	if err := p.aliased(st, "SET"); err != nil {
+	if err := p.aliasedTarget(st, "SET"); err != nil {
 		return err
 	}
 	if err := p.expect("SET"); err != nil {

@@ -10,11 +10,11 @@ import (
 func (p *parser) definition(st *Statement, verb string) error {
 	start := p.pos
 	st.OrReplace = verb == "CREATE" && p.accept("OR", "REPLACE")
-	what := p.next()
+	object := p.next()
 	switch {
-	case what == "TABLE":
+	case object == "TABLE":
 		st.Verb = verb + " TABLE"
-	case what == "SCHEMA" && verb != "ALTER" && !st.OrReplace:
+	case object == "SCHEMA" && verb != "ALTER" && !st.OrReplace:
 		st.Verb = verb + " SCHEMA"
 	default:
 		return p.refuseKind(start, verb)
@@ -81,7 +81,7 @@ func (p *parser) createTable(st *Statement) (err error) {
 	return nil
 }
 
-// constraints lists words that can follow a type or replace a column in SQL, and that are not supported.
+// constraints lists unsupported words that can follow a type or take the place of a column in SQL.
 var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
 
 // columnType parses a name and a type, which ends before a comma or at index end.

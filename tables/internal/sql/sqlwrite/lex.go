@@ -198,7 +198,7 @@ func CutLiterals(sql string) (string, []Literal) {
 	}
 	var template strings.Builder
 	var literals []Literal
-	end := 0 // of the last literal
+	end := 0 // end of the last literal
 	for _, t := range tokens {
 		l, placeholder := Literal{Offset: t.start, Value: sql[t.start:t.end]}, "\x000"
 		switch {

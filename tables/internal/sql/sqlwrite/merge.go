@@ -13,7 +13,7 @@ func (p *parser) merge(st *Statement) (err error) {
 	if err := p.expect("INTO"); err != nil {
 		return err
 	}
-	if err := p.aliased(st, "USING"); err != nil {
+	if err := p.aliasedTarget(st, "USING"); err != nil {
 		return err
 	}
 	if err := p.expect("USING"); err != nil {
@@ -97,7 +97,7 @@ func (p *parser) action(st *Statement) (err error) {
 		a.Kind, a.ByName = Insert, true
 	case p.accept("INSERT"):
 		a.Kind = Insert
-		a.Set, err = p.inserted()
+		a.Set, err = p.mergeInsert()
 		if err != nil {
 			return err
 		}
@@ -119,9 +119,9 @@ func (p *parser) action(st *Statement) (err error) {
 	return nil
 }
 
-// inserted parses the columns and values of an INSERT in a MERGE. Without a list of columns, their names are "". For
-// DEFAULT VALUES, inserted returns nil.
-func (p *parser) inserted() (set []Assignment, err error) {
+// mergeInsert parses the columns and values of an INSERT in a MERGE. Without a list of columns, their names are "". For
+// DEFAULT VALUES, mergeInsert returns nil.
+func (p *parser) mergeInsert() (set []Assignment, err error) {
 	var columns []string
 	if p.peek(0) == "(" {
 		columns, err = p.list()

@@ -31,7 +31,7 @@ func (p *parser) next() string {
 	return p.upper(p.pos - 1)
 }
 
-// accept skips the given words if they come next, and reports whether they do.
+// accept reports whether the given words come next. If so, it skips them.
 func (p *parser) accept(words ...string) bool {
 	for i, w := range words {
 		if p.peek(i) != w {
@@ -69,47 +69,46 @@ func (p *parser) wrap(i int, err error) error {
 	return sqltext.RefusedAt(p.sql, offset, "%w", err)
 }
 
-// find looks for words in the tokens with indices in [from, to), and returns the index of the first match. If it finds
-// none, it returns the index to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in
-// IS DISTINCT FROM.
-func (p *parser) find(from, to int, words ...string) int {
-	for i := from; i < to; i++ {
+// find returns the index of the first token in [start, end) that is one of the given words, or end if there is none. It
+// ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS DISTINCT FROM.
+func (p *parser) find(start, end int, words ...string) int {
+	for i := start; i < end; i++ {
 		t := p.tokens[i]
 		if t.depth == 0 && slices.Contains(words, t.upper) && p.upper(i-1) != "." && (t.upper != "FROM" || p.upper(i-1) != "DISTINCT") {
 			return i
 		}
 	}
-	return to
+	return end
 }
 
-// text returns the statement's text for the tokens with indices in [from, to). It replaces each ? with $1, $2 and so
+// text returns the statement's text for the tokens with indices in [start, end). It replaces each ? with $1, $2 and so
 // on, counted from the start of the statement.
-func (p *parser) text(from, to int) string {
-	if from >= to {
+func (p *parser) text(start, end int) string {
+	if start >= end {
 		return ""
 	}
 	var b strings.Builder
-	last := p.tokens[from].start
-	for _, t := range p.tokens[from:to] {
+	last := p.tokens[start].start
+	for _, t := range p.tokens[start:end] {
 		if t.kind == parameter && p.sql[t.start] == '?' {
 			fmt.Fprintf(&b, "%s$%d", p.sql[last:t.start], t.questions+1)
 			last = t.end
 		}
 	}
-	return b.String() + p.sql[last:p.tokens[to-1].end]
+	return b.String() + p.sql[last:p.tokens[end-1].end]
 }
 
-// clause returns the text up to index to, and skips it. If the text is empty, it returns an error.
-func (p *parser) clause(to int) (string, error) {
-	if p.pos >= to {
+// clause returns and skips the text up to index end. If the text is empty, it returns an error.
+func (p *parser) clause(end int) (string, error) {
+	if p.pos >= end {
 		return "", p.expected("an expression")
 	}
-	s := p.text(p.pos, to)
-	p.pos = to
+	s := p.text(p.pos, end)
+	p.pos = end
 	return s, nil
 }
 
-// name returns the name in the next token, without quotes, and skips the token.
+// name skips the next token and returns the name in it, without quotes.
 func (p *parser) name() (string, error) {
 	if p.pos < len(p.tokens) {
 		t := p.tokens[p.pos]
@@ -194,8 +193,8 @@ func (p *parser) target(st *Statement) (err error) {
 	return nil
 }
 
-// aliased is like target, but also parses an optional alias. Without AS, the words in end are no alias.
-func (p *parser) aliased(st *Statement, end ...string) (err error) {
+// aliasedTarget is like target, but also parses an optional alias. Without AS, the words in end cannot be the alias.
+func (p *parser) aliasedTarget(st *Statement, end ...string) (err error) {
 	if err := p.target(st); err != nil {
 		return err
 	}
@@ -207,7 +206,7 @@ func (p *parser) aliased(st *Statement, end ...string) (err error) {
 	return err
 }
 
-// with skips the statement's WITH clause, and returns it.
+// with returns and skips the statement's WITH clause.
 func (p *parser) with() (string, error) {
 	start := p.pos
 	if !p.accept("WITH") {

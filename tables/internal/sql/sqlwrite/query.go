@@ -137,7 +137,7 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 	return "SELECT * FROM (VALUES " + strings.Join(rows, ", ") + ") AS q(" + strings.Join(results, ", ") + ")", nil
 }
 
-// repeated returns an expression with the parameters of set number set. A set has n parameters.
+// repeated returns expression with its parameters renamed for one of several sets of parameters; see RepeatedName.
 func repeated(expression string, n, set int) (string, error) {
 	return replaceParameters(expression, func(name string) string { return "$" + RepeatedName(name, n, set) })
 }
@@ -197,7 +197,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	expressions := make([]map[int]string, len(columns)) // for each column, its new values by the action's index
 	for k := range st.Actions {
 		a := &st.Actions[k]
-		set, err := st.assigned(a, columns, sourceColumns)
+		set, err := st.assignedValues(a, columns, sourceColumns)
 		if err != nil {
 			return nil, err
 		}
@@ -263,7 +263,7 @@ func (st *Statement) addMergeSQL(c *Change, target string, columns []Column, exp
 	if err != nil {
 		return err
 	}
-	// The result of an action is a row: the action's index, and the new values. DuckDB evaluates an expression again
+	// The result of an action is a row: the action's index and the new values. DuckDB evaluates an expression again
 	// wherever its alias is used, so conditions and values are parts of one expression.
 	results := make([]string, len(st.Actions))
 	for k, a := range st.Actions {
@@ -303,8 +303,8 @@ func (st *Statement) addMergeSQL(c *Change, target string, columns []Column, exp
 	return nil
 }
 
-// source returns the WITH clause of a MERGE's query, and the source. If the query uses a subquery twice, it is
-// evaluated only once, because a second evaluation could return other rows.
+// source returns the WITH clause and the source of a MERGE's query. A subquery that the query uses twice is evaluated
+// only once, because a second evaluation could return other rows.
 func (st *Statement) source() (with, source string, err error) {
 	with, source = st.with(), st.From
 	tokens, err := lex(source)
@@ -339,8 +339,8 @@ func orNull(expression string) string {
 	return expression
 }
 
-// caseOf returns an expression for the result of the action on a row that the parameter when selects, or "" if there is
-// no such action. The first action whose condition is true applies.
+// caseOf returns an expression for the result of the action on the rows that when selects, or "" if there is no such
+// action. The first action whose condition is true applies.
 func (st *Statement) caseOf(when When, results []string) string {
 	cases := ""
 	for k, a := range st.Actions {
@@ -367,9 +367,9 @@ func (st *Statement) NeedsSource() bool {
 // SourceQuery returns a query with all columns of a MERGE's source.
 func (st *Statement) SourceQuery() string { return st.with() + "SELECT * FROM " + st.From }
 
-// assigned returns, for each column, the expression that an action assigns to it. "" means DEFAULT, and nil means that
-// the action does not set the column.
-func (st *Statement) assigned(a *Action, columns []Column, sourceColumns []string) ([]*string, error) {
+// assignedValues returns, for each column, the expression that an action assigns to it. "" means DEFAULT, and nil means
+// that the action does not set the column.
+func (st *Statement) assignedValues(a *Action, columns []Column, sourceColumns []string) ([]*string, error) {
 	set := make([]*string, len(columns))
 	if a.ByName {
 		source, err := st.sourceName()

@@ -1,4 +1,4 @@
-// Package sqlwrite parses SQL statements that change tables. It splits a statement into parts, and returns SELECT
+// Package sqlwrite parses SQL statements that change tables. It splits a statement into parts and returns SELECT
 // statements that compute what the statement changes. It does not parse expressions: the engine that runs the SELECT
 // statements does.
 package sqlwrite
@@ -98,8 +98,9 @@ func CheckLength(sql string) error {
 	return nil
 }
 
-// IsWrite reports whether a statement changes something or controls a transaction, by its verb, which can follow a WITH
-// clause. Parse refuses to control transactions. A statement that is longer than MaxSQL does not count as a write.
+// IsWrite reports whether a statement changes something or controls a transaction. It looks only at the verb, which can
+// follow a WITH clause. Parse refuses to control transactions. A statement that is longer than MaxSQL does not count as
+// a write.
 func IsWrite(sql string) bool {
 	if CheckLength(sql) != nil {
 		return false
