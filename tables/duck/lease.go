@@ -11,7 +11,7 @@ import (
 
 // maxIdle limits the number of databases that are kept for later statements. Opening a new database takes 20 ms of CPU
 // time and 3 MB, or 100 ms in a separate process. At most half of the kept databases are used: a used database has run
-// a statement, and can now run only statements on the same tables in the same state.
+// a statement and can now run only statements on the same tables in the same state.
 const maxIdle = 4
 
 // lease is a database that one statement uses or that is idle.

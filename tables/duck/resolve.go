@@ -67,7 +67,7 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 			}
 		}
 		if slices.Contains(reservedNames, strings.ToLower(n.Schema)) {
-			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reservedNames word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
+			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {

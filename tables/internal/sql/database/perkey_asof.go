@@ -101,7 +101,7 @@ func aliasOf(table map[string]any) string {
 	return cmp.Or(stringField(table, "alias"), stringField(table, "table_name"))
 }
 
-// parse returns the parse tree of a query, or refuses the statement and returns nil.
+// parse returns the parse tree of a query. If it fails, it refuses the statement and returns nil.
 func (c *keyChecker) parse(sql string) map[string]any {
 	_, tree, err := c.db.parseNames(sql)
 	if err != nil {

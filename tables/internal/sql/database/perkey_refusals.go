@@ -49,8 +49,8 @@ func (c *keyChecker) checkNode(node map[string]any) {
 	}
 }
 
-// partNames matches a column that DuckDB adds to tables, and functions that it calls without parentheses if no column
-// has the name.
+// partNames matches the name of a column that DuckDB adds to tables and names that DuckDB treats as function calls if
+// no column has them.
 var partNames = regexp.MustCompile(`^(rowid|current_(date|time|timestamp)|local(time|timestamp))$`)
 
 // function describes all functions with a name.

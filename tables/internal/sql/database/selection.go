@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// Selection is a statement that only selects columns of one table, or counts its rows. A scan of the table can answer
-// it without DuckDB.
+// Selection is a statement that only selects columns of one table or counts its rows. A scan of the table can answer it
+// without DuckDB.
 type Selection struct {
 	Columns   []string   // columns of the result, in upper or lower case; nil means all columns
 	CountsAll bool       // the result is the number of all rows

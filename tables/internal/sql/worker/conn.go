@@ -74,7 +74,7 @@ func (c *Conn) send(kind byte, content []byte) error {
 	return err
 }
 
-// Receive receives a value, or returns the error that was sent instead.
+// Receive receives a value. If an error was sent instead, Receive returns it.
 func (c *Conn) Receive(v any) error {
 	var f frame
 	var err error

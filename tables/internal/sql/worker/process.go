@@ -139,8 +139,8 @@ func (p *Process) ExplainError(err error) error {
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short jobs do not
-// wait for long ones. stop prevents the change, or restores the priority if the system permits it (for example, to
-// root).
+// wait for long ones. stop prevents the change or, if the system permits it (for example, to root), restores the
+// priority.
 func LowerPriorityLater() (stop func()) {
 	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
 	if hasLowPriority.Load() {

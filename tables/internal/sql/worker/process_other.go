@@ -20,27 +20,20 @@ func Start(context.Context, Kind, *os.File) (*Process, error) {
 	return nil, fmt.Errorf("%w: worker processes", errors.ErrUnsupported)
 }
 
-// IsAlive returns false.
 func (*Process) IsAlive() bool { return false }
 
-// Kill does nothing.
 func (*Process) Kill() {}
 
-// KillWith does nothing.
 func (*Process) KillWith(context.Context) (end func() bool) { return func() bool { return true } }
 
-// Close does nothing.
 func (*Process) Close() {}
 
-// ExplainError returns err.
 func (*Process) ExplainError(err error) error { return err }
 
-// File returns nil.
 func File() *os.File { return nil }
 
 func serve(func(*Conn) error) error { return errors.ErrUnsupported }
 
 func markCloseOnExec() {}
 
-// LowerPriorityLater does nothing.
 func LowerPriorityLater() (stop func()) { return func() {} }

@@ -67,7 +67,7 @@ func (e *committer) LockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// lockChanges waits until no SQL statement is changing rows, and locks e.Commits.
+// lockChanges waits until no SQL statement is changing rows. Then it locks e.Commits.
 func (e *committer) lockChanges(ctx context.Context) (unlock func(), err error) {
 	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
 		return nil, err
@@ -103,7 +103,6 @@ func (c *Change) Add(mode Mode, fileIO *icecat.FileIO, apply Step) {
 	c.steps, c.modes = append(c.steps, PreparedStep{mode, fileIO, apply}), c.modes|mode
 }
 
-// Len returns the number of steps.
 func (c *Change) Len() int { return len(c.steps) }
 
 // Writes reports whether the change may add data files.

@@ -108,7 +108,7 @@ func concat(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema)
 
 // withNames returns after, a table's metadata after a change. If the change altered columns but not the table's name
 // mapping, withNames adds the new names to the mapping. Without them, programs that read files without field IDs would
-// find no values for an added or renamed column, or fail.
+// fail or find no values for an added or renamed column.
 func withNames(before, after table.Metadata) (table.Metadata, error) {
 	const root = -1 // the parent of top-level columns, as in iceberg-go
 	mapping, columns := after.NameMapping(), after.CurrentSchema()

@@ -22,7 +22,6 @@ type ArgumentError struct{ Err error }
 
 func (e *ArgumentError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the cause.
 func (e *ArgumentError) Unwrap() error { return e.Err }
 
 // Settings configures a table. The zero value is the default.

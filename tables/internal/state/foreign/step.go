@@ -115,7 +115,7 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	mode := p.TailMode(cur.Metadata(), newMeta)
 	switch {
-	case mode != p.Mode: // the commit would lose rows of the tail, or keep rows in the tail that it also writes to files
+	case mode != p.Mode: // the commit would lose rows of the tail or keep rows in the tail that it also writes to files
 		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
 	case mode == commit.Folds:
 		meta, err := a.FoldTail(ctx, cur)

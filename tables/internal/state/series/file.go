@@ -58,7 +58,6 @@ func (s *Series) Written(files []iceberg.DataFile) (result []*File) {
 	return result
 }
 
-// TasksOf returns the tasks of files.
 func TasksOf(files []*File) (tasks []table.FileScanTask) {
 	for _, f := range files {
 		tasks = append(tasks, f.Task)
