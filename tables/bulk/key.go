@@ -57,7 +57,7 @@ func plainName(texts []*string) string {
 		if text != nil && *text == "" {
 			line = append(line, `""`...)
 		} else if text != nil {
-			line = textfmt.AppendKeyField(line, []byte(*text))
+			line = textfmt.AppendInner(line, []byte(*text), ',')
 		}
 	}
 	return string(line)

@@ -22,10 +22,10 @@ func AppendCSV(dst, field []byte, sep byte, nulls ...string) []byte {
 	return append(AppendDoubled(append(dst, '"'), field), '"')
 }
 
-// AppendKeyField is like [AppendCSV] for a key that consists of several fields: only separators, quotes and line endings
-// need quotes.
-func AppendKeyField(dst, field []byte) []byte {
-	if !hasSpecial(field, ',') {
+// AppendInner is like [AppendCSV] for a field within a text, such as one of a key's fields or an element of a list. Only
+// separators, quotes and line endings need quotes there.
+func AppendInner(dst, field []byte, sep byte) []byte {
+	if !hasSpecial(field, sep) {
 		return append(dst, field...)
 	}
 	return append(AppendDoubled(append(dst, '"'), field), '"')

@@ -144,7 +144,7 @@ func AppendCSVKey(dst []byte, fields [][]byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = textfmt.AppendKeyField(dst, f)
+		dst = textfmt.AppendInner(dst, f, ',')
 	}
 	return dst
 }

@@ -226,7 +226,7 @@ func (r *rowBuilder) addToList(i int, v output.Value, isSet bool) (err error) {
 		if isSet {
 			s.buf = append(s.buf, ';')
 		}
-		s.buf = textfmt.AppendCSV(s.buf, v.Text, ';')
+		s.buf = textfmt.AppendInner(s.buf, v.Text, ';')
 	case !isSet:
 		s.buf = append(s.buf, '[')
 	default:
