@@ -114,23 +114,21 @@ func floatKeyPlan(t reflect.Type) *plan {
 	}
 }
 
-// sequencePlan returns a plan for n parts. part returns the plan of part i, and its offset in the value.
-func sequencePlan(n int, part func(i int) (p *plan, offset uintptr)) *plan {
+// repeated returns a plan for n consecutive values, each of size bytes.
+func (p *plan) repeated(n int, size uintptr) *plan {
 	return &plan{
-		encode: func(dst []byte, value unsafe.Pointer) (_ []byte, err error) {
+		encode: func(dst []byte, ptr unsafe.Pointer) (_ []byte, err error) {
 			for i := range n {
-				p, offset := part(i)
-				dst, err = p.encode(dst, unsafe.Add(value, offset))
+				dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size))
 				if err != nil {
 					return dst, err
 				}
 			}
 			return dst, nil
 		},
-		decode: func(data []byte, value unsafe.Pointer) (_ []byte, err error) {
+		decode: func(data []byte, ptr unsafe.Pointer) (_ []byte, err error) {
 			for i := range n {
-				p, offset := part(i)
-				data, err = p.decode(data, unsafe.Add(value, offset))
+				data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size))
 				if err != nil {
 					return nil, err
 				}
@@ -138,11 +136,6 @@ func sequencePlan(n int, part func(i int) (p *plan, offset uintptr)) *plan {
 			return data, nil
 		},
 	}
-}
-
-// repeated returns a plan for n consecutive values, each of size bytes.
-func (p *plan) repeated(n int, size uintptr) *plan {
-	return sequencePlan(n, func(i int) (*plan, uintptr) { return p, uintptr(i) * size })
 }
 
 func stringPlan() *plan {
@@ -196,7 +189,26 @@ func structPlan(t reflect.Type, forKeys bool) (*plan, error) {
 	if flat && end == t.Size() {
 		return flatPlan(end), nil
 	}
-	return sequencePlan(len(fields), func(i int) (*plan, uintptr) { return fields[i].plan, fields[i].offset }), nil
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
+			for i := range fields {
+				dst, err = fields[i].encode(dst, unsafe.Add(p, fields[i].offset))
+				if err != nil {
+					return dst, err
+				}
+			}
+			return dst, nil
+		},
+		decode: func(data []byte, p unsafe.Pointer) (_ []byte, err error) {
+			for i := range fields {
+				data, err = fields[i].decode(data, unsafe.Add(p, fields[i].offset))
+				if err != nil {
+					return nil, err
+				}
+			}
+			return data, nil
+		},
+	}, nil
 }
 
 func arrayPlan(t reflect.Type, forKeys bool) (*plan, error) {
