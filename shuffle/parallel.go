@@ -149,7 +149,7 @@ func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Conte
 const minWorkerMemory = 256 << 10
 
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
-	r := groupReader[T]{sc: sc, codec: k.codec, tally: k.meter.newTally(output)}
+	r := groupReader[T]{sc: sc, codec: k.codec, tally: k.meter.newOutTally()}
 	defer r.tally.end()
 	defer func() { r.group++ }() // after eachGroup, the last group's Values fail
 	for r.next() {

@@ -148,7 +148,7 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 			yield(zero, errorf("encoding a key: %w", err))
 			return
 		}
-		tally := p.keyed.meter.newTally(output)
+		tally := p.keyed.meter.newOutTally()
 		defer tally.end()
 		var records items
 		err = readValue(p.keyed.spool.engine.Ctx, p.keyed.spool.store, string(k), func(data []byte, last bool) error {

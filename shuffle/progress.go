@@ -34,17 +34,21 @@ type meter struct {
 
 type amount struct{ records, bytes atomic.Int64 }
 
-// newTally returns a tally that adds to sum(m), for a feed or a reader of results.
-func (m *meter) newTally(sum func(*meter) *amount) *tally {
+// newInTally returns a tally for a feed.
+func (m *meter) newInTally() *tally {
 	if m == nil {
 		return nil
 	}
-	return &tally{meter: m, sum: sum(m)}
+	return &tally{meter: m, sum: &m.in}
 }
 
-func input(m *meter) *amount { return &m.in }
-
-func output(m *meter) *amount { return &m.out }
+// newOutTally returns a tally for a reader of results.
+func (m *meter) newOutTally() *tally {
+	if m == nil {
+		return nil
+	}
+	return &tally{meter: m, sum: &m.out}
+}
 
 // report calls the caller's function. mu must be held.
 func (m *meter) report() {

@@ -58,7 +58,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 		return nil, err
 	}
 	appendKey := func(dst []byte, v T) ([]byte, error) { return appendKeys(dst, s.keys, v), nil }
-	return newFeed(s.meter.newTally(input), appendKey, s.codec.Encode, w.Add, w.Close), nil
+	return newFeed(s.meter.newInTally(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
 // Sorted yields the records in order. Close all feeds before calling it. Call it once.
@@ -68,7 +68,7 @@ func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.firstRecords(math.Ma
 func (s *Sorter[T]) firstRecords(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		tally := s.meter.newTally(output)
+		tally := s.meter.newOutTally()
 		defer tally.end()
 		for b, err := range orZero(s.sorter).First(n) {
 			if err != nil {

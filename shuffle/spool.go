@@ -193,7 +193,7 @@ func (k *keyed[T, K]) feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	feed := newFeed(k.meter.newTally(input), k.appendKey, k.codec.Encode, sink.add, nil)
+	feed := newFeed(k.meter.newInTally(), k.appendKey, k.codec.Encode, sink.add, nil)
 	feed.finish = func() error { return sink.close(feed.err != nil) }
 	return feed, nil
 }

@@ -53,7 +53,7 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 			yield(*new(R), spill.OpenWritersError(feeds)) // the engine counts tables, which feeds share
 			return
 		}
-		tally := s.meter.newTally(output)
+		tally := s.meter.newOutTally()
 		defer tally.end()
 		for g, err := range orZero(s.engine).Groups() {
 			var r R
@@ -118,7 +118,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), newPut fu
 		t = slices.MinFunc(s.openTables, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
-	tally := s.meter.newTally(input)
+	tally := s.meter.newInTally()
 	return &Feed[T]{
 		mu: &t.mu, tally: tally,
 		add:    func(v T) error { return t.add(v, tally) },

@@ -55,7 +55,7 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &topFeed[T]{t: t, add: writer.Add, tally: t.sorter.meter.newTally(input)}
+	f := &topFeed[T]{t: t, add: writer.Add, tally: t.sorter.meter.newInTally()}
 	return &Feed[T]{
 		mu: new(sync.Mutex), tally: f.tally,
 		add: f.put,
