@@ -119,12 +119,14 @@ func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 		default:
 			return dst, fmt.Errorf("%w: a key that is a %s", ErrNotPlain, pyvalue.Name(d[i].Key))
 		}
-		for _, v := range []any{d[i].Key, d[i].Value} {
-			var err error
-			dst, err = write(dst, v, depth-1)
-			if err != nil {
-				return dst, err
-			}
+		var err error
+		dst, err = write(dst, d[i].Key, depth-1)
+		if err != nil {
+			return dst, err
+		}
+		dst, err = write(dst, d[i].Value, depth-1)
+		if err != nil {
+			return dst, err
 		}
 	}
 	return dst, nil

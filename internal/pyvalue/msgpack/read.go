@@ -164,11 +164,13 @@ func (r *reader) readDict(levelsLeft int) (any, error) {
 	}
 	items := make([]pyvalue.Item, n/2)
 	for i := range items {
-		for _, v := range []*any{&items[i].Key, &items[i].Value} {
-			*v, err = r.value(levelsLeft - 1)
-			if err != nil {
-				return nil, err
-			}
+		items[i].Key, err = r.value(levelsLeft - 1)
+		if err != nil {
+			return nil, err
+		}
+		items[i].Value, err = r.value(levelsLeft - 1)
+		if err != nil {
+			return nil, err
 		}
 	}
 	return r.unique.Dict(items)
