@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
@@ -85,5 +85,8 @@ func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64
 	}
-	return arrowtype.Of(times.DataType()).Ints(times)(row)
+	if days, ok := times.(*array.Date32); ok {
+		return int64(days.Value(row))
+	}
+	return int64(times.(*array.Timestamp).Value(row))
 }
