@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -81,13 +80,6 @@ func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner pa
 	}
 }
 
-func toFloat16s(values ...float32) (h []Float16) {
-	for _, f := range values {
-		h = append(h, newFloat16(f))
-	}
-	return h
-}
-
 var year1900 = time.Date(1900, 2, 3, 4, 5, 6, 7e8, time.UTC)
 
 var allArrays = []func(*testing.T, partd.Partd, bool){
@@ -99,7 +91,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck[uint16]("u2", 0, 1, math.MaxUint16),
 	arrayCheck[uint32]("u4", 0, 1, math.MaxUint32),
 	arrayCheck[uint64]("u8", 0, 1, math.MaxUint64),
-	arrayCheck("f2", toFloat16s(0.5, -2, 65504, 6e-8)...),
+	arrayCheck[Float16]("f2", 0x3800, 0xc000, 0x7bff, 1),
 	arrayCheck[float32]("f4", 0.5, -2.25, 1e38),
 	arrayCheck("f8", 0.1, -2.25, 1e300),
 	arrayCheck("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
@@ -196,24 +188,14 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	}
 }
 
+// TestFloat16AgainstNumPy checks that NumPy reads the bits of each Float16.
 func TestFloat16AgainstNumPy(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	inner := openFile(t, dir)
-	halves, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
+	halves := make([]Float16, 1<<16)
 	for i := range halves {
 		halves[i] = Float16(i)
-		widened[i] = float32Of(halves[i])
 	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	singles := append([]float32{65519.996, 65520, 2.9802322e-08, 2.9802326e-08, 6.0975552e-05}, widened...)
-	for range 200_000 {
-		// Random bits, and numbers close to 16-bit floats.
-		singles = append(singles, math.Float32frombits(rng.Uint32()),
-			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
-	}
-	ctx := t.Context()
-	must.Do(t, NewNumPy[Float16](inner).Append(ctx, Entry[[]Float16]{"all", halves}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
-	must.Do(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
+	must.Do(t, NewNumPy[Float16](openFile(t, dir)).Append(t.Context(), Entry[[]Float16]{"all", halves}))
 	if out := runInterop(t, "halves", dir); out != "done\n" {
 		t.Fatalf("interop.py halves printed %s", out)
 	}

@@ -2,7 +2,7 @@
 
 interop.py write WHERE: writes every value in two appends.
 interop.py check WHERE: compares the values that Go wrote under the same keys.
-interop.py halves WHERE: compares Go's conversions from and to float16 with NumPy's.
+interop.py halves WHERE: compares the bits of all float16 that Go wrote.
 
 WHERE is a directory, or the URL of a server."""
 
@@ -102,18 +102,9 @@ def check(f):
 
 
 def halves(f):
-    """Compares Go's conversions from and to float16 with NumPy's."""
-    arrays = Numpy(f)
-    with np.errstate(all="ignore"):
-        for half, single, to in (("all", "widened", "<f4"), ("rounded", "singles", None)):
-            half, single = arrays.get(half), arrays.get(single)
-            nan = np.isnan(single)
-            assert (np.isnan(half) == nan).all()
-            if to:
-                assert (half.astype(to).view("u4")[~nan] == single.view("u4")[~nan]).all()
-            else:
-                wrong = (single.astype("<f2").view("u2") != half.view("u2")) & ~nan
-                assert not wrong.any(), (single[wrong][:5], half[wrong][:5])
+    """Checks that the array has the bits of each float16, in order."""
+    array = Numpy(f).get("all")
+    assert array.dtype == np.dtype("<f2") and (array.view("u2") == np.arange(2**16)).all()
 
 
 {"write": write, "check": check, "halves": halves}[sys.argv[1]](store_at(sys.argv[2]))
