@@ -189,24 +189,30 @@ func (r *rowBuilder) addValues(rec []byte) error {
 			continue
 		}
 		v, t := r.values[r.engine.specColumns[i].First], &r.texts[i]
-		replaces := len(v.Text) > 0 && !t.isSet // for Any
 		switch s.Func {
 		case aggregate.List:
 			if err := r.addToList(i, v, t.isSet); err != nil {
 				return err
 			}
-			t.isSet, replaces = true, false
+			t.isSet = true
 		case aggregate.First:
-			replaces = !t.isSet
+			if !t.isSet {
+				t.replace(v)
+			}
 		case aggregate.Last:
-			replaces = true
-		case aggregate.Min:
-			replaces = replaces || len(v.Text) > 0 && bytes.Compare(v.Text, t.Text) < 0
-		case aggregate.Max:
-			replaces = replaces || len(v.Text) > 0 && bytes.Compare(v.Text, t.Text) > 0
-		}
-		if replaces {
 			t.replace(v)
+		case aggregate.Any:
+			if len(v.Text) > 0 && !t.isSet {
+				t.replace(v)
+			}
+		case aggregate.Min:
+			if len(v.Text) > 0 && (!t.isSet || bytes.Compare(v.Text, t.Text) < 0) {
+				t.replace(v)
+			}
+		case aggregate.Max:
+			if len(v.Text) > 0 && (!t.isSet || bytes.Compare(v.Text, t.Text) > 0) {
+				t.replace(v)
+			}
 		}
 	}
 	return nil
