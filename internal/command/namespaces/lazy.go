@@ -151,14 +151,17 @@ func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.
 	return func(yield func(V, error) bool) {
 		stopped := false
 		err := l.read(ctx, true, func(s partd.Partd) error {
-			items(s)(func(v V, err error) bool {
-				stopped = !yield(v, err)
-				return !stopped
-			})
+			for v, err := range items(s) {
+				if !yield(v, err) {
+					stopped = true
+					return nil
+				}
+			}
 			return nil
 		})
 		if err != nil && !stopped {
-			yield(*new(V), err)
+			var zero V
+			yield(zero, err)
 		}
 	}
 }
