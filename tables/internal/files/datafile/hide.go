@@ -95,7 +95,9 @@ func (s *Scan) Visit(ctx context.Context, f File, columns []Column, visit func(f
 		defer clear(keep) // the scan yields no rows
 		return visit(firstRow, keep, columns)
 	})
-	return batches.ForEach(s.Read(ctx, []File{f}), func(arrow.RecordBatch) error { return nil })
+	only := *s
+	only.Columns = nil
+	return batches.ForEach(only.Read(ctx, []File{f}), func(arrow.RecordBatch) error { return nil })
 }
 
 // DeletedRows returns, for each task, a bitmap of the rows that the task's delete files delete: bit i%64 of element
