@@ -347,18 +347,10 @@ func (s *splitter) encode(rows arrow.RecordBatch) batches.Seq {
 }
 
 func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
-	for b, err := range s.encode(rows) {
-		if err != nil {
-			return err
-		}
+	return batches.ForEach(s.encode(rows), func(b arrow.RecordBatch) error {
 		s.rows.Add(b.NumRows())
-		err = w.Write(b)
-		b.Release()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return w.Write(b)
+	})
 }
 
 // create creates the file for rows. isComplete means that the file will have no other rows.

@@ -120,25 +120,11 @@ func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) e
 		return err
 	}
 	defer r.Release()
-	for b, err := range batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		return schema.Convert(b, schema.Without(s.columns, arrow.DICTIONARY))
-	}) {
-		if err != nil {
-			return err
-		}
-		for out, err := range encoded(b.Columns(), b.NumRows(), s.columns) {
-			if err == nil {
-				err = w.Write(out)
-				out.Release()
-			}
-			if err != nil {
-				b.Release()
-				return err
-			}
-		}
-		b.Release()
-	}
-	return nil
+	plain := schema.Without(s.columns, arrow.DICTIONARY)
+	rows := batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) })
+	return batches.ForEach(rows, func(b arrow.RecordBatch) error {
+		return batches.ForEach(encoded(b.Columns(), b.NumRows(), s.columns), w.Write)
+	})
 }
 
 // checkColumns returns an error unless a file with the given columns could have been written by this run.
