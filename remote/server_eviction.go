@@ -75,7 +75,7 @@ func (u *connUse) givesWay(handshakeTimeout time.Duration) bool {
 	return idle >= minIdle && u.account.pins.Load() == 0 && len(u.reads) == 0
 }
 
-// isLessUseful reports whether u is to be evicted before v, a connection of the same tenant.
+// isLessUseful reports whether u should be evicted before v, a connection of the same tenant.
 func (u *connUse) isLessUseful(v *connUse) bool {
 	if a, b := u.hasRequested.Load(), v.hasRequested.Load(); a != b {
 		return !a

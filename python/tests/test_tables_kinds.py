@@ -360,7 +360,7 @@ def test_killed_programs(tmp_path, monkeypatch, name):
 
 
 def test_interrupted_program(tmp_path, monkeypatch):
-    """A program that was interrupted was not killed, although the shell adds 128 to a signal, too."""
+    """A program that was interrupted was not killed, although its exit code is also above 128."""
     monkeypatch.setattr(server, "program", lambda: program(tmp_path, ["interrupted"], code=130))
     error = caught(lambda _: server.serve(str(tmp_path / "d"), flags=(), start_timeout=30), None)
     assert type(error) is partd_go.NoServer and "did not start: a warning\nx" in str(error)

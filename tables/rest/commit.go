@@ -47,7 +47,7 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	return h.commit(q, b, change)
 }
 
-// commit changes a single table, and answers with its metadata.
+// commit changes a single table and answers with its metadata.
 func (h *handler) commit(q *request, b *tables.Bucket, c partdiceberg.Change) error {
 	q.willReplyTable()
 	committed, err := partdiceberg.Commit(q.Ctx, h.store, c)

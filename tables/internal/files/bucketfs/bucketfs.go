@@ -104,7 +104,7 @@ func (f *FS) withCopy(name string, use func(path string) error) error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// The file was closed meanwhile: Close uploaded it and moved it into the cache.
+		// The file was closed in the meantime: Close uploaded it and moved it into the cache.
 	}
 	return f.cache.WithCopy(f.cachePrefix+name, f.checker(name), f.fetcher(name), use)
 }

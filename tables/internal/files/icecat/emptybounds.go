@@ -143,7 +143,7 @@ func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	}
 }
 
-// emptyFields returns those of the given partition fields in which a file of the manifest has an empty string or empty
+// emptyFields returns the given partition fields in which some file of the manifest has an empty string or empty
 // bytes.
 func (f *FileIO) emptyFields(location string, fields []int) (empty []int, err error) {
 	content, err := f.ReadFile(location)

@@ -35,7 +35,7 @@ type Options struct {
 	Database   string       // URL of a PostgreSQL database; "" means catalog.db in the directory
 	ReadOnly   bool         // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
 	CopyDir    string       // directory with a copy of catalog.db to use instead of the original; "" means none
-	CopyAgain  func() error // copies again if the copy looks damaged: another process may have written to the original meanwhile
+	CopyAgain  func() error // copies again if the copy looks damaged: another process may have written to the original in the meantime
 	CacheBytes int64        // memory limit, in bytes, for parsed metadata
 	Logger     *slog.Logger
 	Rebuild    bool // replace the damaged files of an SQLite database
