@@ -41,7 +41,7 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
 		}
 		selected.snapshot = a.snapshot
-		l, err := selected.listedAt(ctx)
+		l, err := selected.snapshotEntry(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +75,7 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	if s == nil {
 		return current, nil
 	}
-	selected.old, selected.oldID = new(Version(s.SequenceNumber)), s.SnapshotID
+	selected.oldVersion, selected.oldSnapshotID = new(Version(s.SequenceNumber)), s.SnapshotID
 	return &selected, nil
 }
 

@@ -209,7 +209,7 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 		return TableInfo{}, err
 	}
 	if t.snapshot != "" {
-		l, err := t.listedAt(ctx)
+		l, err := t.snapshotEntry(ctx)
 		return infoOf(l), err
 	}
 	l, err := t.cat.Get(ctx, n.Namespace, n.Name)
@@ -218,11 +218,11 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 	}
 	i, err := currentInfo(ctx, t.commits, l)
 	err = cmp.Or(err, l.Damaged)
-	if err == nil && t.old != nil {
+	if err == nil && t.oldVersion != nil {
 		var v *view
 		v, err = t.view(ctx, false)
 		if err == nil {
-			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
+			i.Version, i.Updated = *t.oldVersion, commit.TimeOf(v.snapshot)
 			l.Totals(v.snapshot)
 			i.Rows, i.AtMost, i.Bytes, i.Files = l.Rows, AtMost(l.AtMost), l.Bytes, l.Files
 		}

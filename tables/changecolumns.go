@@ -104,7 +104,7 @@ func (v *view) hasValues(id int) bool {
 
 func (v *view) version() Version {
 	if v.snapshot != nil {
-		return *v.source.old
+		return *v.source.oldVersion
 	}
 	return versionOf(v.t.Metadata())
 }

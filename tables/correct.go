@@ -154,11 +154,11 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		return nil
 	}
 	w.unlock()
-	w.added, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
-	for _, f := range w.added {
+	w.addedFiles, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
+	for _, f := range w.addedFiles {
 		n.written += f.Count()
 	}
-	w.addedWritten, w.result.Written = len(w.IO.Written()), n.written
+	w.keptOnRetry, w.result.Written = len(w.IO.Written()), n.written
 	return err
 }
 

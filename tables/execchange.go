@@ -203,7 +203,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 // a row that stays in the table.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
-	if len(w.added) == 0 || !w.def.Order.HasRule() {
+	if len(w.addedFiles) == 0 || !w.def.Order.HasRule() {
 		return nil
 	}
 	s := w.series(w.t)
@@ -214,5 +214,5 @@ func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 			remaining = append(remaining, s.File(task))
 		}
 	}
-	return s.RejectDuplicates(ctx, remaining, w.added)
+	return s.RejectDuplicates(ctx, remaining, w.addedFiles)
 }

@@ -197,12 +197,12 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	mode := commit.Plain
 	if old == nil {
 		for _, other := range t.order {
-			if other.creates == meta.Location() {
+			if other.newLocation == meta.Location() {
 				return nil, fmt.Errorf("a table at location %s %w: another change in this transaction creates one there", meta.Location(), ErrExists)
 			}
 		}
-		c.creates = meta.Location()
-		t.hooks = append(t.hooks, icecat.CheckVacant(c.creates, n.Namespace))
+		c.newLocation = meta.Location()
+		t.hooks = append(t.hooks, icecat.CheckVacant(c.newLocation, n.Namespace))
 	} else {
 		mode = p.TailMode(old.Metadata(), meta)
 	}

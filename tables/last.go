@@ -46,33 +46,33 @@ func (r *rowScan) limitToLastFiles(n int64) error {
 		return err
 	}
 	firstColumn := schema.Names(r.def.Logical)[:1]
-	r.from = len(tasks)
+	r.firstFile = len(tasks)
 	count := func(files *view, from, to int) (rows int64, err error) {
 		c := files.reader(r.ctx, r.filters...)
-		c.from, c.to = from, to
+		c.firstFile, c.endFile = from, to
 		return c.count(firstColumn)
 	}
 	total, err := count(r.view, len(tasks), len(tasks))
 	noTail := *r.view
 	noTail.rows = nil
 	useCounts := len(r.filters) == 0 // whether to use the row counts in the files' metadata
-	for step := 1; err == nil && total < n && r.from > 0; step *= 2 {
-		to := r.from
+	for step := 1; err == nil && total < n && r.firstFile > 0; step *= 2 {
+		to := r.firstFile
 		if useCounts {
 			step = 1
 		}
-		r.from = max(0, to-step)
+		r.firstFile = max(0, to-step)
 		var rows int64
-		useCounts = useCounts && !datafile.HasDeletes(tasks[r.from])
+		useCounts = useCounts && !datafile.HasDeletes(tasks[r.firstFile])
 		if useCounts {
-			rows, err = datafile.RowsOf(r.ctx, r.t, tasks[r.from])
+			rows, err = datafile.RowsOf(r.ctx, r.t, tasks[r.firstFile])
 		} else {
-			rows, err = count(&noTail, r.from, to)
+			rows, err = count(&noTail, r.firstFile, to)
 		}
 		total += rows
 	}
 	r.skip = max(0, total-n)
-	if useCounts && r.from < len(tasks) {
+	if useCounts && r.firstFile < len(tasks) {
 		r.skip, r.skipInFile = 0, r.skip
 	}
 	return err

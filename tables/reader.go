@@ -95,21 +95,21 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 		return err
 	}
 	defer entry.Release()
-	v.t, v.def, v.tail, err = entry.View(ctx, withRows && t.old == nil)
+	v.t, v.def, v.tail, err = entry.View(ctx, withRows && t.oldVersion == nil)
 	if err != nil {
 		return notFound(ctx, t.cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
-	if t.old == nil {
+	if t.oldVersion == nil {
 		return nil
 	}
 	meta := v.t.Metadata()
 	if meta.TableUUID().String() != t.uuid {
 		return &notFoundError{"the table was deleted and created again: open it again"}
 	}
-	v.snapshot = meta.SnapshotByID(t.oldID)
+	v.snapshot = meta.SnapshotByID(t.oldSnapshotID)
 	if v.snapshot == nil {
-		return errExpired(*t.old)
+		return errExpired(*t.oldVersion)
 	}
 	v.def, err = definition.ForSnapshot(meta, v.snapshot)
 	return err
@@ -203,9 +203,9 @@ func errExpired(v Version) error {
 	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }
 
-// listedAt returns the table's entry in the snapshot t.snapshot. If t.location is set, it returns an error if the
+// snapshotEntry returns the table's entry in the snapshot t.snapshot. If t.location is set, it returns an error if the
 // snapshot does not have the table's state at that location.
-func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
+func (t *tableReader) snapshotEntry(ctx context.Context) (icecat.Listed, error) {
 	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
 	if err == nil && t.location != "" && l.Location != t.location {
 		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
@@ -215,7 +215,7 @@ func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
 
 // loadSnapshot returns the table's state in the snapshot t.snapshot.
 func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	l, err := t.listedAt(ctx)
+	l, err := t.snapshotEntry(ctx)
 	if err != nil {
 		return nil, err
 	}

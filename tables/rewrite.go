@@ -22,11 +22,11 @@ const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
 type rewrite struct {
-	e            tableWriter
-	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
-	addedWritten int                // number of files written when added was complete; a retry removes later files
-	attempts     int
-	locked       bool // whether this goroutine holds the lock e.Commits
+	e           tableWriter
+	addedFiles  []iceberg.DataFile // files with new rows, which a later attempt can reuse
+	keptOnRetry int                // number of written files that a retry keeps: those written until addedFiles was complete
+	attempts    int
+	locked      bool // whether this goroutine holds the lock e.Commits
 
 	// Each attempt sets the following fields.
 	commit.Basis
@@ -62,7 +62,7 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	fileIO := t.store().cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
 	err = commit.RetryStale(maxRewrites, func() error {
-		fileIO.RemoveAllAfter(w.addedWritten)
+		fileIO.RemoveAllAfter(w.keptOnRetry)
 		return w.attempt(ctx, fileIO, plan)
 	})
 	return w.result, err
@@ -130,7 +130,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 	if err := w.lock(ctx); err != nil {
 		return err
 	}
-	w.newFiles = append(w.newFiles, w.added...)
+	w.newFiles = append(w.newFiles, w.addedFiles...)
 	step := commit.PreparedStep{IO: w.IO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {
 			return nil, err

@@ -111,9 +111,9 @@ type rowScan struct {
 
 	skipFiles map[string]bool  // paths of files to omit
 	deleted   datafile.Deleted // rows to omit; ignored if series is set
-	// read only files with indices in [from, to), if the table has no order; to = 0 means no upper limit
-	from, to   int
-	skipInFile int64 // number of rows to skip in the first of these files
+	// if the table has no order: indices of the first file to read and of the file to stop before; endFile 0 means no limit
+	firstFile, endFile int
+	skipInFile         int64 // number of rows to skip in the first file
 
 	// the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
 	files        iter.Seq2[arrow.RecordBatch, error]
@@ -197,7 +197,7 @@ func (r *rowScan) plan(columns []string) (err error) {
 	if err != nil || tasks == nil {
 		return err
 	}
-	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
+	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.firstFile:cmp.Or(r.endFile, len(tasks))], func(t table.FileScanTask) bool {
 		return r.skipFiles[t.File.FilePath()] || !datafile.MayMatch(where, r.def.Columns, t.File)
 	})
 	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, r.names, where)

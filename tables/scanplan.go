@@ -109,7 +109,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	v, meta := p.view, p.view.t.Metadata()
 	p.Schema, p.UUID, p.Version = v.def.Logical, meta.TableUUID().String(), versionOf(meta)
 	if v.snapshot != nil {
-		p.Version = *v.source.old
+		p.Version = *v.source.oldVersion
 	}
 	p.Stored, err = v.def.StoredWithIDs()
 	if err != nil {
@@ -324,7 +324,7 @@ func (r *rowScan) limitToPart(o *ScanOptions) error {
 	}
 	if r.series == nil {
 		if len(paths) > 0 {
-			r.from, r.to = int(o.Part-1), int(o.Part)
+			r.firstFile, r.endFile = int(o.Part-1), int(o.Part)
 		}
 		if o.Part < count { // the tail's rows belong to the last part
 			take.Release(r.rows)

@@ -89,16 +89,16 @@ type Table struct {
 
 // selection is the state of a table that a reader sees. The zero value is the current state.
 type selection struct {
-	old   *Version // the selected version; nil means the current state
-	oldID int64    // ID of the selected version's snapshot
-	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
+	oldVersion    *Version // the selected version; nil if none is selected
+	oldSnapshotID int64    // ID of the selected version's snapshot
+	uuid          string   // the table's UUID when the version was selected, to detect that the table was created again
 
-	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
+	// name of the selected snapshot, and location of the table metadata in that snapshot; "" if no snapshot is selected
 	snapshot, location string
 }
 
 // isPinned reports whether a state was selected.
-func (s *selection) isPinned() bool { return s.old != nil || s.snapshot != "" }
+func (s *selection) isPinned() bool { return s.oldVersion != nil || s.snapshot != "" }
 
 // Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
 // name is invalid, each operation on the table returns an error.

@@ -32,7 +32,7 @@ type txnChange struct {
 
 	isLoaded bool // cur was loaded once; otherwise, the next use of the table tries again
 
-	creates string // location of the new table, if another engine's commit creates one; otherwise ""
+	newLocation string // location of the new table, if another engine's commit creates one; otherwise ""
 }
 
 // Update runs f, and then commits together all changes that f made through its Txn. If f or the commit fails, nothing

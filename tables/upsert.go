@@ -96,7 +96,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if err != nil || added.rows == 0 && !w.rewriteAll {
 			return err
 		}
-		replaced := &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.added), columns: keys, matches: set.contains}
+		replaced := &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.addedFiles), columns: keys, matches: set.contains}
 		if set.file != nil {
 			replaced.find = set.findRows
 		}
