@@ -26,8 +26,8 @@ func (c *copier) backup(ctx context.Context, name string, namespaces []string) e
 	if err := checkName("snapshot", name); err != nil {
 		return err
 	}
-	if name == "" || strings.HasPrefix(name, workName) { // Backups hides snapshots with this prefix
-		return &ArgumentError{fmt.Errorf("the backup needs a name that does not begin with %q", workName)}
+	if name == "" || strings.HasPrefix(name, tempSnapshotPrefix) { // Backups hides snapshots with this prefix
+		return &ArgumentError{fmt.Errorf("the backup needs a name that does not begin with %q", tempSnapshotPrefix)}
 	}
 	existing, err := c.to.backups(ctx)
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *core) backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
 		}
 		backups = append(backups, snapshots...)
 	}
-	backups = slices.DeleteFunc(backups, func(i SnapshotInfo) bool { return strings.HasPrefix(i.Name, workName) })
+	backups = slices.DeleteFunc(backups, func(i SnapshotInfo) bool { return strings.HasPrefix(i.Name, tempSnapshotPrefix) })
 	slices.SortStableFunc(backups, func(a, b SnapshotInfo) int { return a.Time.Compare(b.Time) })
 	return backups, nil
 }

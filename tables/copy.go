@@ -46,13 +46,13 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]Copie
 	})
 }
 
-// workName is the prefix of the names of the temporary snapshots that exist during a copy.
-const workName = "partd "
+// tempSnapshotPrefix is the prefix of the names of the temporary snapshots that exist during a copy.
+const tempSnapshotPrefix = "partd "
 
 // copyTo calls do with a copier, while a temporary snapshot of the buckets exists.
 func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
 	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rules: icecat.RulesProperty}
-	c.snapshot = workName + op + " to " + c.to.cat.ID()
+	c.snapshot = tempSnapshotPrefix + op + " to " + c.to.cat.ID()
 	err := c.run(op, func() error {
 		namespaces, err := names.namespaces(ctx, c.from.cat)
 		if err != nil {

@@ -26,14 +26,14 @@ import (
 
 // core is shared by all parts of a Store. Only Open sets its fields, except dirsPattern.
 type core struct {
-	dir     string // the directory's absolute path, or the bucket's URL without its query
-	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
-	opts    Options
-	hooks   hooks
-	cat     *icecat.Catalog
-	tail    *tail.Store // nil if there is no tail
-	commits *commit.Tables
-	closers closers
+	dir      string // the directory's absolute path, or the bucket's URL without its query
+	localDir string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
+	opts     Options
+	hooks    hooks
+	cat      *icecat.Catalog
+	tail     *tail.Store // nil if there is no tail
+	commits  *commit.Tables
+	closers  closers
 
 	dirsOnce    sync.Once
 	dirsPattern *regexp.Regexp // set by withoutDir
@@ -83,7 +83,7 @@ func (s *core) acquire(ctx context.Context, n tableName) (e tableWriter, release
 func (s *core) withoutDir(text string, others ...string) string {
 	s.dirsOnce.Do(func() {
 		home, _ := os.UserHomeDir()
-		s.dirsPattern = compileDirs(strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home)
+		s.dirsPattern = compileDirs(strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.localDir, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home)
 	})
 	// The others come first, because they may be inside one of the store's directories.
 	for _, pattern := range []*regexp.Regexp{compileDirs(others...), s.dirsPattern} {
@@ -117,10 +117,10 @@ func compileDirs(dirs ...string) *regexp.Regexp {
 }
 
 func (s *core) diskSpace() (free, total int64, err error) {
-	if s.local == "" {
+	if s.localDir == "" {
 		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
 	}
-	free, total, err = space.Disk(s.local)
+	free, total, err = space.Disk(s.localDir)
 	if s.opts.TailDir != "" && err == nil {
 		var tailFree, tailTotal int64
 		tailFree, tailTotal, err = space.Disk(filepath.Dir(s.opts.TailDir))

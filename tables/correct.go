@@ -87,7 +87,7 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 				if !inRange {
 					column := deletes.columns[0]
 					return schema.Errorf(column, "row %d has the value %s, which is outside the range, so nothing was replaced",
-						added.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
+						added.rowsRead+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
 				}
 			}
 			return nil
@@ -103,10 +103,10 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 type newRows struct {
 	basis *commit.Basis // table state for which the rows were written; nil until they are written
 	// whether a retry must check the rows again, because a rule compares them with all rows of the table
-	recheck bool
-	rows    int64 // number of rows read so far
+	recheck  bool
+	rowsRead int64 // number of rows read so far
 
-	written int64 // number of rows written, not counting dropped duplicates
+	rowsWritten int64 // number of rows written, not counting dropped duplicates
 }
 
 // canReuse reports whether the rows were written by an earlier attempt and are still valid for the table.
@@ -118,7 +118,7 @@ func (n *newRows) canReuse(w *rewrite) bool {
 // which files store the columns, and calls check with the converted batch.
 func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.canReuse(w) {
-		w.result.Written = n.written
+		w.result.Written = n.rowsWritten
 		return nil
 	}
 	if n.basis != nil { // an earlier attempt wrote the rows for another state of the table
@@ -150,15 +150,15 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		if err := check(ctx, b); err != nil {
 			return err
 		}
-		n.rows += b.NumRows()
+		n.rowsRead += b.NumRows()
 		return nil
 	}
 	w.unlock()
 	w.addedFiles, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
 	for _, f := range w.addedFiles {
-		n.written += f.Count()
+		n.rowsWritten += f.Count()
 	}
-	w.keptOnRetry, w.result.Written = len(w.IO.Written()), n.written
+	w.keptOnRetry, w.result.Written = len(w.IO.Written()), n.rowsWritten
 	return err
 }
 

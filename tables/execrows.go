@@ -52,7 +52,7 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 	var added newRows
 	err = added.write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
 	// the table's rule for duplicates dropped some new rows
-	if merged := added.rows - added.written; err == nil && merged > 0 {
+	if merged := added.rowsRead - added.rowsWritten; err == nil && merged > 0 {
 		err = &series.DuplicateError{Count: merged}
 	}
 	return err

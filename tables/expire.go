@@ -205,7 +205,7 @@ func (k *keeper) dropWorkSnapshots(ctx context.Context, age time.Duration) error
 		}
 		snapshots, err := k.snapshots(ctx, b)
 		for _, i := range snapshots {
-			if err == nil && strings.HasPrefix(i.Name, workName) && i.Time.Before(before) {
+			if err == nil && strings.HasPrefix(i.Name, tempSnapshotPrefix) && i.Time.Before(before) {
 				err = k.deleteSnapshots(ctx, b, &i.Name)
 			}
 		}

@@ -34,7 +34,7 @@ const (
 	MaxChangedBytes  = maxChangedBytes
 	MaxChangedRows   = maxChangedRows
 	MaxRewrites      = maxRewrites
-	WorkName         = workName
+	WorkName         = tempSnapshotPrefix
 	WriteBatchRows   = writeBatchRows
 )
 

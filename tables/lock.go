@@ -32,7 +32,7 @@ func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	if err := s.checkOpen(); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.local, "locks")
+	dir := filepath.Join(s.localDir, "locks")
 	if err := s.hooks.FS.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}

@@ -241,7 +241,7 @@ func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, 
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
-			case spaceErr == nil && k.local == k.dir && free < 2*size+minFree:
+			case spaceErr == nil && k.localDir == k.dir && free < 2*size+minFree:
 				reason = "the disk has too little free space to merge files"
 			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"

@@ -23,8 +23,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
-// s.local: the directory of the tables or of the catalog or, if neither is on this machine, one in the cache directory.
+// locate sets s.dir, s.localDir and the locations in cat. If dir is a URL, it also opens the object-store bucket. It
+// returns s.localDir: the directory of the tables or, if they are in a bucket, of the catalog. If neither is on this
+// machine, s.localDir is in the cache directory.
 func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -32,7 +33,7 @@ func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (cat
 		if err != nil {
 			return "", err
 		}
-		s.local = s.dir
+		s.localDir = s.dir
 	} else if err := s.openBucket(ctx, dir, cat); err != nil {
 		return "", err
 	}
@@ -46,15 +47,15 @@ func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (cat
 	case inBucket && catalog == "":
 		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE or, if no other machine writes, a directory on this machine")
 	case catalog != "":
-		s.local, err = filepath.Abs(catalog)
+		s.localDir, err = filepath.Abs(catalog)
 		if err != nil {
 			return "", err
 		}
-		if !inBucket && s.local != s.dir {
+		if !inBucket && s.localDir != s.dir {
 			return "", fmt.Errorf("the catalog cannot be in %s: if the tables are in a directory, it must be in that directory or in PostgreSQL", catalog)
 		}
 	}
-	return s.local, nil
+	return s.localDir, nil
 }
 
 func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
@@ -78,11 +79,11 @@ func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) 
 		cacheDir = filepath.Join(cacheDir, "partd-tables")
 	}
 	sum := xxh3.HashString128(s.dir).Bytes()
-	s.local, err = filepath.Abs(filepath.Join(cacheDir, "warehouses", hex.EncodeToString(sum[:])))
+	s.localDir, err = filepath.Abs(filepath.Join(cacheDir, "warehouses", hex.EncodeToString(sum[:])))
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.local, 0o700); err != nil {
+	if err := os.MkdirAll(s.localDir, 0o700); err != nil {
 		return err
 	}
 	cache, err := bucketfs.OpenCache(cacheDir, cmp.Or(s.opts.CacheSize, DefaultCacheSize))
@@ -199,7 +200,7 @@ func (s *core) openTail(ctx context.Context) error {
 		return err
 	}
 	if s.opts.Tail != nil {
-		if err := s.lock(filepath.Join(s.local, "tail-"+s.tail.ID()+".lock")); err != nil {
+		if err := s.lock(filepath.Join(s.localDir, "tail-"+s.tail.ID()+".lock")); err != nil {
 			return err
 		}
 	}
@@ -255,4 +256,4 @@ func (s *core) lockTailDir() error {
 	return s.lock(dir + ".lock")
 }
 
-func (s *core) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }
+func (s *core) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.localDir, "tail")) }

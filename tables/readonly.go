@@ -40,7 +40,7 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	if cat.Database == "" {
 		// Copy the checksums first, because later commits are only in the log.
 		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
-		local := s.local
+		local := s.localDir
 		copyCatalog := func() (bool, error) {
 			return copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, local) }, func() error {
 				return copyFiles(dir, local, files)
@@ -56,13 +56,13 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 		cat.CopyDir, cat.CopyAgain = dir, func() error { _, err := copyCatalog(); return err }
 	}
 	s.opts.Logger.Info("opened the tables read-only, in their current state", "dir", s.dir)
-	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, dir
+	s.opts.ReadOnly, cat.ReadOnly, s.localDir = true, true, dir
 	return nil
 }
 
 // copyTail copies the tail, if there is one, to the directory dest, and makes the Store use the copy.
 func (s *core) copyTail(ctx context.Context, dest string) error {
-	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
+	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.localDir, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
 	s.opts.TailDir, s.opts.Tail, s.opts.NoTail = dest, nil, true
 	if noTail {

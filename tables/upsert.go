@@ -92,8 +92,8 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 			set.close()
 			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), t.store().opts.Memory/4, o != nil && o.NullKeys)
 		}
-		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rows) })
-		if err != nil || added.rows == 0 && !w.rewriteAll {
+		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rowsRead) })
+		if err != nil || added.rowsRead == 0 && !w.rewriteAll {
 			return err
 		}
 		replaced := &deletePredicate{mayMatch: set.mayMatch(w.t.Schema(), w.def.Stored, w.addedFiles), columns: keys, matches: set.contains}

@@ -58,7 +58,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	if dropped, err := s.cat.Moment(ctx, icecat.DroppedCommit); err != nil {
 		return err
 	} else if !dropped.IsZero() {
-		v.Record(content.Finding{State: content.Unverified, File: filepath.Join(s.local, catalogFile+"-wal"), Problem: fmt.Sprintf("its last commit, which was incomplete, was dropped at %s", dropped.Format(time.RFC3339))}, 0)
+		v.Record(content.Finding{State: content.Unverified, File: filepath.Join(s.localDir, catalogFile+"-wal"), Problem: fmt.Sprintf("its last commit, which was incomplete, was dropped at %s", dropped.Format(time.RFC3339))}, 0)
 	}
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket
