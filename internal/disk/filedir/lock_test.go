@@ -55,24 +55,29 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	}
 }
 
-// TestFileLockDeletedDuringSet removes the lock file while Set writes a value. Set must fail, because another process
-// may be creating the same key.
+// TestFileLockDeletedDuringSet removes the lock file while Set writes a value or, for a long key, the key. Set must fail,
+// because another process may be creating the same key, and leave the temporary file, which that process may be writing.
 func TestFileLockDeletedDuringSet(t *testing.T) {
-	mem := vfstest.NewMem()
-	enabled := false
-	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if enabled && op == vfstest.OpWrite && strings.HasSuffix(name, names.Temp) {
-			enabled = false
-			return mem.Remove(fileMemDir + "/.lock")
-		}
-		return nil
-	}), fileMemDir, nil, fileNoKeptLock)
-	fileAppend(t, f, "a", "1")
-	enabled = true
-	fileWantInErr(t, f.Set(t.Context(), "a", []byte("2")), ".lock")
-	file := must.Get(mem.OpenFile(fileMemDir+"/.lock", os.O_RDWR|os.O_CREATE, 0o666))(t)
-	file.Close()
-	fileWantContent(t, f, map[string]string{"a": "1"})
+	for name, key := range map[string]string{"value": "a", "key": strings.Repeat("long", 100)} {
+		t.Run(name, func(t *testing.T) {
+			mem := vfstest.NewMem()
+			enabled := false
+			f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+				if enabled && op == vfstest.OpWrite && strings.HasSuffix(name, names.Temp) {
+					enabled = false
+					return mem.Remove(fileMemDir + "/.lock")
+				}
+				return nil
+			}), fileMemDir, nil, fileNoKeptLock)
+			fileAppend(t, f, "a", "1")
+			enabled = true
+			fileWantInErr(t, f.Set(t.Context(), key, []byte("2")), ".lock")
+			must.Get(mem.Info(fileMemDir + "/" + names.Temp))(t)
+			file := must.Get(mem.OpenFile(fileMemDir+"/.lock", os.O_RDWR|os.O_CREATE, 0o666))(t)
+			file.Close()
+			fileWantContent(t, f, map[string]string{"a": "1"})
+		})
+	}
 }
 
 // TestFileDropByPythonUnderKeptLock removes a store's files between two appends, as Python's drop does. The store must

@@ -81,7 +81,7 @@ func compareCSV(t *testing.T, data string, block int) {
 }
 
 func TestRandomCSV(t *testing.T) {
-	pieces := []string{"a", "bc", "\"", "\"\"", ",", ",", "\n", "\r\n", "\n", "\"x\"", "\"y,\n\"", "long text here", "\x00"}
+	pieces := []string{"a", "bc", "\"", "\"\"", ",", ",", "\n", "\r\n", "\n", "\r", "\"x\"", "\"y,\n\"", "long text here", "\x00"}
 	for seed := range uint64(20_000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var b strings.Builder

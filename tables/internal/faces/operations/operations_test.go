@@ -192,6 +192,19 @@ func TestFields(t *testing.T) {
 	checkFields(t, ResampleCall, Resampling{Partd: ResampleCall}, "TimeIndex")
 }
 
+// TestProtocolOfPage compares the protocol's version and header with docs/dev/tables-wire.md and with the Python client.
+func TestProtocolOfPage(t *testing.T) {
+	root := filepath.Join("..", "..", "..", "..")
+	for name, want := range map[string]string{
+		"docs/dev/tables-wire.md":              fmt.Sprintf("Our clients send the protocol's version, %d, in the header `%s`.", ProtocolVersion, ProtocolHeader),
+		"python/partd_go/tables/connection.py": fmt.Sprintf(`_PROTOCOL = (b"%s", b"%d")`, ProtocolHeader, ProtocolVersion),
+	} {
+		if text := must.Get(os.ReadFile(filepath.Join(root, filepath.FromSlash(name))))(t); !strings.Contains(string(text), want) {
+			t.Errorf("%s does not contain %q", name, want)
+		}
+	}
+}
+
 // checkFields checks the fields of a ticket. pythonLacks lists those that Python's client does not send, or not in the
 // place where it sends the others.
 func checkFields(t *testing.T, call string, message any, pythonLacks ...string) {
