@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is an action for DoAction. All actions except partd.cancel exist for clients of shoots, another table server.
+// action is a Flight action for clients of shoots (another table server), or the action partd.cancel.
 type action struct {
 	description string
-	readOnly    bool // whether DoAction runs it without checking the right to write; shutdown has its own check
+	forReaders  bool // whether a caller without the right to write may run it; shutdown checks the caller's rights itself
 
 	run func(s *Server, ctx context.Context, body []byte) (any, error) // nil for ping
 }
@@ -39,18 +39,18 @@ var actions = map[string]action{
 	"partd.cancel":  {"Cancel calls by the id in their header partd-call: id", true, withJSON((*Server).cancelCall)},
 }
 
-// withJSON returns a function that decodes an action's JSON body and passes it to do.
-func withJSON[In any](do func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
+// withJSON returns a function that decodes an action's JSON body and passes it to run.
+func withJSON[In any](run func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
 	return func(s *Server, ctx context.Context, body []byte) (any, error) {
 		in := new(In)
 		if err := decode(body, in); err != nil {
 			return nil, err
 		}
-		return do(s, ctx, in)
+		return run(s, ctx, in)
 	}
 }
 
-// ListActions lists the actions of DoAction.
+// ListActions lists the actions for clients of shoots and those of Flight SQL.
 func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
 	for _, name := range slices.Sorted(maps.Keys(actions)) {
 		if err := st.Send(&flight.ActionType{Type: name, Description: actions[name].description}); err != nil {
@@ -60,7 +60,7 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 	return s.FlightServer.ListActions(e, st)
 }
 
-// DoAction performs an action and replies with JSON.
+// DoAction runs an action. The replies are JSON, except for ping and Flight SQL's actions.
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
 	serving.NoteRequest(st.Context(), in.Type, in.Body)
 	if o := operations.ByAction(in.Type); o != nil {
@@ -75,7 +75,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	case in.Type == "ping":
 		return st.Send(&flight.Result{Body: []byte("pong")})
 	}
-	if !a.readOnly {
+	if !a.forReaders {
 		if err := serving.RequireWrite(st.Context()); err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Oper
 }
 
 // runTransform runs an operation that creates a table from other tables. It first checks that source exists, so that a
-// call with a wrong name fails without waiting for its turn.
+// call with a wrong table name fails without waiting for its turn.
 func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
 	if _, err := s.store.Bucket(source.Bucket).Table(source.Name).At(ctx); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (c *resampleInput) options() (_ *transform.ResampleOptions, err error) {
 	o := &c.ResampleOptions
 	o.Source.Bucket, o.Target.Bucket = cmp.Or(c.SourceBucket, o.Source.Bucket), cmp.Or(c.TargetBucket, o.Target.Bucket)
 	o.Mode, err = parseMode(c.Mode, tables.PutAppend)
-	if c.SQL != "" { // the other fields say nothing about an SQL statement
+	if c.SQL != "" { // the other fields do not apply to an SQL statement
 		return &transform.ResampleOptions{Source: o.Source, Target: o.Target, SQL: c.SQL, Mode: o.Mode}, err
 	}
 	o.TimeColumn, o.TimeIndex = c.TimeColumn, true

@@ -25,7 +25,7 @@ type access struct {
 	handshakes *serving.CallLimit
 }
 
-// verify is like Verify, but rejects tokens that cover only some buckets, because these are valid only over HTTP.
+// verify is like Core.Verify, but rejects tokens that cover only some buckets, because these are valid only over HTTP.
 func (a *access) verify(address, token string) (serving.Caller, error) {
 	c, err := a.core.Verify(address, token)
 	if err == nil && c.Buckets != nil {
@@ -113,7 +113,7 @@ func (a *access) handshake(st flight.FlightService_HandshakeServer) error {
 }
 
 // payloadToken returns the token in a handshake's payload, or an error if the token is not valid. The payload is a
-// BasicAuth message whose password is the token. Clients of shoots instead send an admin token without a message.
+// BasicAuth message whose password is the token. Clients of shoots instead send an admin token as the whole payload.
 func (a *access) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {

@@ -35,11 +35,11 @@ func (e *shootsError) ErrorDetails() *kinds.Details {
 	return &kinds.Details{Kinds: []string{e.kind.Word}}
 }
 
-// GRPCStatus returns the status under which the server's metrics count the error. The clients get Unknown.
+// GRPCStatus returns the status under which the server's metrics count the error. Clients receive the code Unknown.
 func (e *shootsError) GRPCStatus() *status.Status { return status.New(kinds.Of(e).GRPC, e.Error()) }
 
-// newShootsError returns a shootsError. If err already has a status, for example because of missing rights, or if a
-// disk is full, it returns an error with a status instead.
+// newShootsError returns a shootsError. If a disk is full or err already has a gRPC status, for example because the
+// caller lacks rights, it instead returns err with its status.
 func newShootsError(kind *kinds.Kind, err error) error {
 	if status.Code(err) != codes.Unknown || kinds.IsDiskFull(err) {
 		return serving.Status(err)
@@ -55,8 +55,9 @@ func asShootsError(err error) error {
 	return newShootsError(kinds.Of(err).Kind, err)
 }
 
-// publicError returns a call's error as its client receives it: without the server's paths. For a shootsError, it sets
-// trailers that Arrow's clients convert to a FlightServerError with JSON as its extra_info.
+// publicError returns a call's error as its client receives it: without the server's file paths. It also sets trailers:
+// the error's kinds and, for a shootsError, those that Arrow's clients convert to a FlightServerError whose extra_info
+// is JSON.
 func publicError(core *serving.Core, st grpc.ServerStream, err error) error {
 	if err == nil {
 		return nil

@@ -36,13 +36,13 @@ type Options struct {
 
 	ReadOnly bool // reject all changes, even with an admin token
 
-	Version string // the version that the server tells its clients
+	Version string // the version that the server reports to its clients
 
-	MaxMessage int // the largest message accepted, in bytes (default 256 MiB)
+	MaxMessage int // maximum size of a message from a client, in bytes (default 256 MiB)
 
 	// Memory limits the memory for messages, in bytes (default 1 GiB). It must be at least twice MaxMessage.
-	// Decompressed rows may use a quarter of it. Above the limit, the newest call of the host with the most message
-	// bytes fails.
+	// Decompressed rows may use a quarter of it. Above the limit, the server cancels the newest call of the host whose
+	// messages use the most memory.
 	Memory int64
 
 	// Queries and Puts limit how many queries and puts run concurrently (default 16 each). One connection may use at
@@ -57,23 +57,23 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total (default 1 h)
 	Grace       time.Duration // how long running calls may continue after the server starts to shut down (default 10 s)
 
-	// BackupDir is the directory for copies, which clients with an admin token may request. Each copy is in a
-	// subdirectory whose name the client chooses. "" means that the server makes no copies.
+	// BackupDir is the directory for copies of tables, which clients with an admin token may request. Each copy is in a
+	// subdirectory whose name the client chooses. If BackupDir is "", the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must come from NewOperations. The server's metrics include its
-	// counts; if it is nil, they do not.
+	// StoreObserver adds the store's operations to the server's metrics. It must be the store's Observer and come from
+	// NewOperations. If it is nil, the metrics omit the store's operations.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that has ended: who called what. docs/security.md lists its fields.
-	// It must not block. Nil means no audit log.
+	// Audit receives a JSON line about each call that has ended: who called what. docs/security.md lists the line's
+	// fields. Writing to Audit must not block. Nil means no audit log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
 }
 
 // NewOperations returns an Observer that counts operations on tables, including background work, for a server's
-// metrics. Use the same Observer in the store's and the server's options.
+// metrics. Set it in the store's options and as Options.StoreObserver.
 func NewOperations() tables.Observer { return serving.NewOperations() }
 
 // Rights are the permissions that a token grants.
@@ -86,7 +86,7 @@ const (
 )
 
 // NewToken returns a token for servers with the given secret. It expires after ttl. server is recorded in the token,
-// but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
+// but servers do not check it. If buckets are given, the token covers only these buckets and is valid only over HTTP,
 // not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
@@ -98,9 +98,9 @@ func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buck
 	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)
 }
 
-// Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's
-// tokens, limits and metrics. Its method Metrics returns an http.Handler that serves the metrics in Prometheus's
-// format.
+// Server serves a store of tables over Flight. To serve the store over HTTP too, pass Core to packages page and rest:
+// their handlers share the server's tokens, limits and metrics. The method Metrics returns an http.Handler that serves
+// the metrics in the Prometheus format.
 type Server struct {
 	flight.FlightServer // for Flight SQL
 	*serving.Core
@@ -117,7 +117,7 @@ type Server struct {
 	copies copier
 	calls  interceptor
 
-	lifetime context.Context // done once the server shuts down
+	lifetime context.Context // done once the server begins to shut down
 	stop     context.CancelFunc
 }
 
@@ -165,14 +165,14 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	return s, nil
 }
 
-// Handshake checks credentials and returns them as a bearer token. Some clients read only the header, and some only
-// the payload, so both contain the token.
+// Handshake checks the client's token and returns it as a bearer token. Both the header and the payload of the reply
+// contain the token, because some clients read only one of them.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	return s.access.handshake(st)
 }
 
-// Serve serves connections from l until ctx is done or an authorized client shuts down the server. It then closes l,
-// and gives running calls Options.Grace to finish.
+// Serve serves connections from l until ctx is done or an authorized client shuts down the server. It then closes l
+// and gives running calls the time Options.Grace to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

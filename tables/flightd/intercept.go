@@ -87,7 +87,7 @@ func (i *interceptor) interceptStream(srv any, st grpc.ServerStream, method *grp
 		i.core.RecordEnd(ctx, method.FullMethod, start, err)
 		err = publicError(i.core, st, err)
 	}(time.Now())
-	in, err := transportOf(ctx)
+	transport, err := transportOf(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (i *interceptor) interceptStream(srv any, st grpc.ServerStream, method *grp
 	}
 	c := &call{host: host, cancel: cancel}
 	c.ctx = context.WithValue(ctx, callKey{}, c)
-	w := &watchedStream{st, requests{c, in, method.IsClientStream, i.memory, i.opts}, i.core}
+	w := &watchedStream{st, requests{c, transport, method.IsClientStream, i.memory, i.opts}, i.core}
 	done := make(chan error, 1)
 	i.running.Go(func() {
 		var err error
@@ -173,15 +173,19 @@ func (w *watchedStream) SendMsg(m any) error {
 
 // call is a client's running call, with the bytes that budget and unsentLimit count for it.
 type call struct {
-	host         string
-	ctx          context.Context // a field, because ServerStream's methods take no context
-	cancel       context.CancelCauseFunc
-	isListed     bool  // whether the call is in budget.calls
+	host   string
+	ctx    context.Context // a field, because ServerStream's methods take no context
+	cancel context.CancelCauseFunc
+
+	// guarded by budget.mu
+	wasListed    bool  // whether the call has been added to budget.calls; it is added at most once
+	arriving     int64 // bytes of the message that is arriving
 	processing   int64 // bytes of the message that is being processed
 	requestBytes int64 // the part of processing that is also counted in budget.requestBytes
-	pending      int64 // unsent bytes of answers; guarded by unsentLimit.mu
-	closed       bool  // whether the connection was closed because of unsent answers; guarded by unsentLimit.mu
-	arriving     int64 // bytes of the message that is arriving
+
+	// guarded by unsentLimit.mu
+	pending int64 // unsent bytes of answers
+	closed  bool  // whether the connection was closed because of unsent answers
 }
 
 type callKey struct{}
@@ -198,18 +202,18 @@ func addressOf(ctx context.Context) string {
 	return ""
 }
 
-// Requests and answers of fewer than minCharged bytes do not count towards the limits on memory.
+// minCharged is the size, in bytes, below which requests and answers do not count towards the memory limits.
 const minCharged = 64 << 10
 
 // newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for which the function
 // bytes returns a negative number.
 func newestOfHeaviestHost(calls []*call, bytes func(*call) int64) (newest *call) {
-	hosts := map[string]int64{}
+	hostBytes := map[string]int64{}
 	for _, c := range calls {
-		hosts[c.host] += max(0, bytes(c))
+		hostBytes[c.host] += max(0, bytes(c))
 	}
 	for _, c := range calls {
-		if bytes(c) >= 0 && (newest == nil || hosts[c.host] >= hosts[newest.host]) {
+		if bytes(c) >= 0 && (newest == nil || hostBytes[c.host] >= hostBytes[newest.host]) {
 			newest = c
 		}
 	}

@@ -284,7 +284,7 @@ func TestCostlyRequests(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect garbage often, so that it hardly adds to the measured memory
 	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
 	ctx, token := withToken(t, testSecret, Read)
-	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
+	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequestSize), bytes.Repeat([]byte{0x1a, 0}, maxRequestSize/2)...)
 	for name, message := range map[string][]byte{"complete": complete, "incomplete": complete[:len(complete)-1]} {
 		var senders sync.WaitGroup
 		used := procs.HeapPeak(func() {

@@ -22,7 +22,7 @@ const (
 // leases contains the locks that clients hold. A lease expires unless the client renews it.
 type leases struct {
 	mu    sync.Mutex
-	count int // leases, and calls waiting for a lock
+	count int // number of leases plus the number of calls waiting for a lock
 	byID  map[string]*lease
 }
 
@@ -32,7 +32,7 @@ type lease struct {
 	timer *time.Timer
 }
 
-// take implements operations.TakeLock: it takes a lock, or renews the lease of a lock.
+// take implements operations.TakeLock: it takes a lock or renews a lease.
 func (l *leases) take(ctx context.Context, store *tables.Store, input any, answer func(any) error) error {
 	c := input.(*operations.Lock)
 	if c.Lease != "" {
@@ -43,7 +43,7 @@ func (l *leases) take(ctx context.Context, store *tables.Store, input any, answe
 		ttl = defaultLease
 	}
 	if c.Seconds < 0 || c.Seconds > maxLease.Seconds() || ttl < time.Millisecond {
-		return kinds.BadRequest.Errorf("a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
+		return kinds.BadRequest.Errorf("a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for the default of %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
 	}
 	l.mu.Lock()
 	isFull := l.count >= maxLeases
@@ -71,16 +71,16 @@ func (l *leases) take(ctx context.Context, store *tables.Store, input any, answe
 
 func (l *leases) renew(id string, answer func(any) error) error {
 	l.mu.Lock()
-	renewed := l.byID[id]
-	isLive := renewed != nil && renewed.timer.Stop()
+	held := l.byID[id]
+	isLive := held != nil && held.timer.Stop()
 	if isLive {
-		renewed.timer.Reset(renewed.ttl)
+		held.timer.Reset(held.ttl)
 	}
 	l.mu.Unlock()
 	if !isLive {
 		return kinds.NotFound.Errorf("the lease of the lock has expired or was released: take the lock again")
 	}
-	return answer(operations.Lock{Lease: id, Seconds: renewed.ttl.Seconds()})
+	return answer(operations.Lock{Lease: id, Seconds: held.ttl.Seconds()})
 }
 
 // release implements operations.Unlock.
@@ -94,17 +94,17 @@ func (l *leases) release(_ context.Context, _ *tables.Store, input any, answer f
 // end releases the lock of a lease, unless the lease has ended already.
 func (l *leases) end(id string) error {
 	l.mu.Lock()
-	ended := l.byID[id]
-	if ended != nil {
+	held := l.byID[id]
+	if held != nil {
 		delete(l.byID, id)
 		l.count--
-		ended.timer.Stop()
+		held.timer.Stop()
 	}
 	l.mu.Unlock()
-	if ended == nil {
+	if held == nil {
 		return nil
 	}
-	return ended.lock.Unlock()
+	return held.lock.Unlock()
 }
 
 func (l *leases) endAll() {

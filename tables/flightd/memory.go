@@ -25,17 +25,17 @@ import (
 // pool, so it counts a message's buffers before the message is complete.
 type budget struct {
 	mem.BufferPool
-	*serving.Memory // bytes of buffers and of messages that are being processed
-	// those of Memory's bytes that belong to requests without rows; limited to a quarter of Limit
+	*serving.Memory // counts buffers, messages that are being processed, decompressed rows, and HTTP requests
+	// the part of Memory's bytes that belongs to requests without rows; limited to a quarter of Limit
 	requestBytes atomic.Int64
 
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
-	calls    []*call       // calls that have received data, in order of their first messages
-	rowsUsed int64         // those of Memory's bytes that belong to decompressed rows
-	waiting  []*putRows    // puts waiting for memory, in order of arrival
-	patience time.Duration // how long a put may wait for memory for its rows
+	calls    []*call         // calls that have received data, in order of their first messages
+	rowsUsed int64           // the part of Memory's bytes that belongs to decompressed rows
+	waiting  []*rowAllocator // puts waiting for memory, in order of arrival
+	patience time.Duration   // how long a put may wait for memory for its rows
 }
 
 // countedBuffer describes a buffer from the pool. If the buffer's stream is canceled, gRPC does not return the buffer
@@ -48,25 +48,25 @@ type countedBuffer struct {
 // Get implements mem.BufferPool.
 func (b *budget) Get(n int) *[]byte {
 	buffer := b.BufferPool.Get(n)
-	key, p := address(buffer), &countedBuffer{size: int64(cap(*buffer))}
-	p.cleanup = runtime.AddCleanup(buffer, func(p *countedBuffer) {
-		if b.buffers.CompareAndDelete(key, p) {
-			b.Add(-p.size)
+	key, counted := address(buffer), &countedBuffer{size: int64(cap(*buffer))}
+	counted.cleanup = runtime.AddCleanup(buffer, func(counted *countedBuffer) {
+		if b.buffers.CompareAndDelete(key, counted) {
+			b.Add(-counted.size)
 		}
-	}, p)
-	// a lost buffer had the same address, and its cleanup has not run
-	if lostBuffer, exists := b.buffers.Swap(key, p); exists {
+	}, counted)
+	// if the key exists, it is from a lost buffer whose cleanup has not run yet
+	if lostBuffer, exists := b.buffers.Swap(key, counted); exists {
 		b.Add(-lostBuffer.(*countedBuffer).size)
 	}
-	b.Add(p.size)
+	b.Add(counted.size)
 	return buffer
 }
 
 // Put implements mem.BufferPool.
 func (b *budget) Put(buffer *[]byte) {
-	if p, ok := b.buffers.LoadAndDelete(address(buffer)); ok {
-		p.(*countedBuffer).cleanup.Stop()
-		b.Add(-p.(*countedBuffer).size)
+	if counted, ok := b.buffers.LoadAndDelete(address(buffer)); ok {
+		counted.(*countedBuffer).cleanup.Stop()
+		b.Add(-counted.(*countedBuffer).size)
 	}
 	b.BufferPool.Put(buffer)
 }
@@ -84,9 +84,9 @@ func (b *budget) cancelHeaviest() {
 }
 
 // cancelCall cancels a call and removes it from b.calls. mu must be held.
-func (b *budget) cancelCall(v *call) {
-	v.cancel(serving.ErrMemory)
-	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == v })
+func (b *budget) cancelCall(c *call) {
+	c.cancel(serving.ErrMemory)
+	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == c })
 }
 
 // expect records the size of the message that is arriving on c, so that cancelHeaviest can choose the call to cancel.
@@ -95,8 +95,8 @@ func (b *budget) expect(c *call, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c.arriving = n
-	if !c.isListed {
-		c.isListed = true
+	if !c.wasListed {
+		c.wasListed = true
 		b.calls = append(b.calls, c)
 	}
 }
@@ -105,8 +105,8 @@ func (b *budget) expect(c *call, n int64) {
 func (b *budget) admit(c *call) error {
 	b.setProcessing(c, 0)
 	b.expect(c, 0)
-	for waited := 0; b.Used()-b.requestBytes.Load() > b.Limit/2; waited++ {
-		if waited%100 == 10 {
+	for waits := 0; b.Used()-b.requestBytes.Load() > b.Limit/2; waits++ {
+		if waits%100 == 10 { // after 0.1 s, and then every second
 			runtime.GC() // so that lost buffers (see countedBuffer) no longer count
 		}
 		if err := canceled.Wait(c.ctx, time.After(10*time.Millisecond)); err != nil {
@@ -127,14 +127,16 @@ func (b *budget) setProcessing(c *call, n int64) {
 	b.Add(n)
 }
 
-// addRequest counts a request without rows until its call ends, because the call may wait a long time before it runs.
-// All such requests share a quarter of the memory. admit ignores their bytes, so that puts do not wait for them.
+// addRequest counts n bytes for a request without rows until its call ends, because the call may wait a long time
+// before it runs. All such requests share a quarter of the memory; a single request may exceed it. admit ignores these
+// bytes, so that puts do not wait for such requests.
 func (b *budget) addRequest(c *call, n int64) {
 	b.mu.Lock()
 	c.requestBytes = n
-	if b.requestBytes.Add(n) > b.Limit/4 {
-		if v := newestOfHeaviestHost(b.calls, func(c *call) int64 { return cmp.Or(c.requestBytes, -1) }); v != nil && v.requestBytes < b.requestBytes.Load() {
-			b.cancelCall(v)
+	if total := b.requestBytes.Add(n); total > b.Limit/4 {
+		victim := newestOfHeaviestHost(b.calls, func(c *call) int64 { return cmp.Or(c.requestBytes, -1) })
+		if victim != nil && victim.requestBytes < total { // otherwise, it is the only such request
+			b.cancelCall(victim)
 		}
 	}
 	b.mu.Unlock()
@@ -150,10 +152,10 @@ func (b *budget) remove(c *call) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == c })
 }
 
-// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection, or if there are
-// lost buffers (see countedBuffer). Without tidy, lost buffers would count towards the limit for a long time, because
-// in an idle server, Go collects garbage only every two minutes. tidy collects twice, because a sync.Pool keeps its
-// values during the first collection.
+// tidy returns memory to the operating system while the server is idle. It collects garbage if memory has grown a lot
+// since the last collection, or if buffers are lost (see countedBuffer). Otherwise, lost buffers would count towards
+// the limit for minutes, because Go itself collects an idle server's garbage only every two minutes. tidy collects
+// twice, because a sync.Pool keeps its values during the first collection.
 func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	const (
 		interval = 2 * time.Second
@@ -164,29 +166,29 @@ func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	samples := []runtimemetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	for baseline, isRepeat := int64(0), false; canceled.Wait(ctx, tick.C) == nil; {
+	for baseline, mustRepeat := int64(0), false; canceled.Wait(ctx, tick.C) == nil; {
 		runtimemetrics.Read(samples)
-		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && b.Used() < minLost && !isRepeat || !isIdle(core) {
+		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && b.Used() < minLost && !mustRepeat || !isIdle(core) {
 			continue
 		}
-		isRepeat = !isRepeat
+		mustRepeat = !mustRepeat
 		debug.FreeOSMemory()
 		runtimemetrics.Read(samples)
 		baseline = int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 	}
 }
 
-// isIdle reports whether no Flight call is running, and nothing reads or writes rows.
+// isIdle reports whether the server runs no Flight calls, queries or puts.
 func isIdle(core *serving.Core) bool {
 	queries, _ := core.Queries.Counts()
 	puts, _ := core.Puts.Counts()
 	return core.Conns.Calls() == 0 && queries+puts == 0
 }
 
-// putRows is the allocator for the decompressed batches of one put. All puts share a quarter of the budget. The other
+// rowAllocator allocates memory for one put's decompressed batches. All puts share a quarter of the budget. The other
 // three quarters remain for messages, so that rows can never block all messages. If memory does not become available in
-// time, putRows panics; Arrow's readers return the panic as an error.
-type putRows struct {
+// time, the allocator panics; Arrow's readers return the panic as an error.
+type rowAllocator struct {
 	budget   *budget
 	call     *call
 	used     int64 // guarded by the budget's mu
@@ -194,37 +196,39 @@ type putRows struct {
 	mu       sync.Mutex // held while reserve waits for memory
 }
 
-func (b *budget) rows(c *call) *putRows { return &putRows{budget: b, call: c} }
+func (b *budget) newRowAllocator(c *call) *rowAllocator { return &rowAllocator{budget: b, call: c} }
 
 // Allocate implements memory.Allocator.
-func (r *putRows) Allocate(n int) []byte {
+func (r *rowAllocator) Allocate(n int) []byte {
 	r.reserve(int64(n))
 	return memory.DefaultAllocator.Allocate(n)
 }
 
 // Reallocate implements memory.Allocator. Both buffers count during the copy.
-func (r *putRows) Reallocate(n int, old []byte) []byte {
+func (r *rowAllocator) Reallocate(n int, old []byte) []byte {
 	r.reserve(int64(n))
 	defer r.unreserve(int64(len(old)))
 	return memory.DefaultAllocator.Reallocate(n, old)
 }
 
 // Free implements memory.Allocator.
-func (r *putRows) Free(b []byte) {
+func (r *rowAllocator) Free(b []byte) {
 	r.unreserve(int64(len(b)))
 	memory.DefaultAllocator.Free(b)
 }
 
-// limit returns how many bytes the rows of one call may use. A client that may not write can only bind parameters.
-func (r *putRows) limit() int64 {
+// limit returns how many bytes the rows of the call may use: fewer if the client has no admin token, because it can
+// then only bind parameters.
+func (r *rowAllocator) limit() int64 {
 	if serving.RequireAdmin(r.call.ctx) != nil {
-		return min(maxParameterRows, r.budget.Limit/4)
+		return min(maxDecodedParameterBytes, r.budget.Limit/4)
 	}
 	return r.budget.Limit / 4
 }
 
-// reserve waits until n bytes are free. Puts get memory in the order in which they call reserve.
-func (r *putRows) reserve(n int64) {
+// reserve waits until n bytes are free and reserves them. Puts get memory in the order of their calls of reserve. It
+// panics if memory does not become available in time, if the put is canceled, or if its rows exceed the limit.
+func (r *rowAllocator) reserve(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, limit := r.budget, r.limit()
@@ -235,13 +239,13 @@ func (r *putRows) reserve(n int64) {
 	defer func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.waiting = slices.DeleteFunc(b.waiting, func(o *putRows) bool { return o == r })
+		b.waiting = slices.DeleteFunc(b.waiting, func(o *rowAllocator) bool { return o == r })
 	}()
-	if r.call.ctx.Err() != nil { // otherwise, Arrow's reader would also decompress the remaining buffers
+	if r.call.ctx.Err() != nil { // panic even if memory is free, so that Arrow's reader stops decompressing buffers
 		panic(context.Cause(r.call.ctx))
 	}
 	if used+n > limit {
-		panic(fmt.Errorf("the batches need %d more bytes when decompressed, which exceeds the limit of %d: send smaller ones: %w", n, limit, partd.ErrTooLarge))
+		panic(fmt.Errorf("the decompressed batches need %d bytes, which exceeds the limit of %d: send smaller batches: %w", used+n, limit, partd.ErrTooLarge))
 	}
 	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, b.Limit/4); {
 		if time.Now().After(deadline) {
@@ -256,11 +260,11 @@ func (r *putRows) reserve(n int64) {
 	}
 }
 
-func (r *putRows) tryReserve(n, limit int64) bool {
+func (r *rowAllocator) tryReserve(n, limit int64) bool {
 	b := r.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.waiting[0] != r || b.rowsUsed+n > limit || !b.TryAdd(n) { // not Add, which may lock mu, which is held here
+	if b.waiting[0] != r || b.rowsUsed+n > limit || !b.TryAdd(n) { // TryAdd, because Add may lock mu, which is held
 		return false
 	}
 	r.used += n
@@ -268,7 +272,7 @@ func (r *putRows) tryReserve(n, limit int64) bool {
 	return true
 }
 
-func (r *putRows) unreserve(n int64) {
+func (r *rowAllocator) unreserve(n int64) {
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
 	if !r.hasEnded {
@@ -277,14 +281,14 @@ func (r *putRows) unreserve(n int64) {
 }
 
 // subtract gives n bytes back to the budget, whose mu must be held.
-func (r *putRows) subtract(n int64) {
+func (r *rowAllocator) subtract(n int64) {
 	r.used -= n
 	r.budget.rowsUsed -= n
 	r.budget.Add(-n)
 }
 
 // end returns all bytes to the budget. Rows that the store keeps count in the store's own budget.
-func (r *putRows) end() {
+func (r *rowAllocator) end() {
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
 	r.subtract(r.used)

@@ -31,7 +31,7 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	var c operations.Scan
 	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		c.Recycle = true
-		if c.Filter.String() == "" { // a client may send every field
+		if c.Filter.String() == "" { // some clients send an empty filter instead of none
 			c.Filter = nil
 		}
 		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
@@ -113,11 +113,11 @@ func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.Fligh
 	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	if o.Writes {
-		allowed := serving.RequireWrite
+		requireRight := serving.RequireWrite
 		if o.Slots == operations.CopySlot { // copier.run calls RequireWrite if necessary
-			allowed = serving.RequireAdmin
+			requireRight = serving.RequireAdmin
 		}
-		if err := allowed(ctx); err != nil {
+		if err := requireRight(ctx); err != nil {
 			return err
 		}
 	}
@@ -144,18 +144,18 @@ func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.Fligh
 	return run(ctx, s.store, in, answer)
 }
 
-var errStopping = kinds.Stopping.Errorf("the server is shutting down: run the command again later, and it continues")
+var errStopping = kinds.Stopping.Errorf("the server is shutting down: to continue, run the command again later")
 
 // copier copies and verifies tables for clients.
 type copier struct {
 	store    *tables.Store
 	opts     *serving.Options
-	lifetime context.Context // done once the server shuts down
+	lifetime context.Context // done once the server begins to shut down
 	mu       sync.Mutex      // held while a copy or verification runs
 }
 
-// run runs an operation that copies or verifies files. Only one runs at a time, because each reads as fast as the disk
-// allows. A shutdown does not wait for it.
+// run runs an operation that copies or verifies files. If another one is running, run returns an error, because each
+// reads as fast as the disk allows. A shutdown cancels the operation.
 func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
 	in := input.(interface{ Location() *operations.Copying }).Location()
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
@@ -198,13 +198,13 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 		return nil, kinds.BadRequest.Errorf("%.200q cannot be the name of a directory in the server's --backup-dir: "+
 			"use up to 100 letters, digits, and the characters . _ - (it must not begin with . or -)", name)
 	}
-	// it may have been replaced since the server started
+	// the directory may have been replaced since the server started
 	if err := checkBackupDir(c.opts.BackupDir, c.store.Dir()); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(c.opts.BackupDir, name)
 	info, err := os.Lstat(dir)
-	if err == nil && !info.IsDir() { // a link could lead into the tables
+	if err == nil && !info.IsDir() { // a symbolic link could point into the tables' directory
 		return nil, kinds.Precondition.Errorf("%q in the server's --backup-dir is not a directory: choose another name", name)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
@@ -213,8 +213,8 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, c.opts.Memory/16), Logger: c.opts.Logger})
 }
 
-// checkBackupDir checks that the directory for copies exists, and that neither this directory nor that of the tables
-// contains the other. If one did, copies could be removed as unused files.
+// checkBackupDir returns an error unless backupDir exists and is separate from the tables' directory dir. If one
+// contained the other, copies could be removed as unused files.
 func checkBackupDir(backupDir, dir string) error {
 	abs, err := filepath.Abs(backupDir)
 	if err == nil {
@@ -227,9 +227,9 @@ func checkBackupDir(backupDir, dir string) error {
 	if err != nil {
 		return nil // the tables are in a bucket
 	}
-	inBackups, err1 := filepath.Rel(abs, tablesDir)
-	inTables, err2 := filepath.Rel(tablesDir, abs)
-	if err1 == nil && filepath.IsLocal(inBackups) || err2 == nil && filepath.IsLocal(inTables) {
+	toTables, err1 := filepath.Rel(abs, tablesDir)
+	toBackups, err2 := filepath.Rel(tablesDir, abs)
+	if err1 == nil && filepath.IsLocal(toTables) || err2 == nil && filepath.IsLocal(toBackups) {
 		return fmt.Errorf("option BackupDir is %s: it must neither contain the tables' directory %s nor be in it", backupDir, dir)
 	}
 	return nil

@@ -22,9 +22,9 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err != nil {
 		return err
 	}
-	rows := s.memory.rows(callOf(st.Context()))
-	defer rows.end()
-	checked := &checkedStream{FlightService_DoPutServer: st, ctx: context.WithValue(st.Context(), rowsKey{}, rows), messages: arrowsafe.NewMessages(rows.limit())}
+	allocator := s.memory.newRowAllocator(callOf(st.Context()))
+	defer allocator.end()
+	checked := &checkedStream{FlightService_DoPutServer: st, ctx: context.WithValue(st.Context(), allocatorKey{}, allocator), messages: arrowsafe.NewMessages(allocator.limit())}
 	checked.first, err = checked.check(first)
 	if err != nil {
 		return asShootsError(err)
@@ -34,7 +34,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
 		// Unlike s.FlightServer, this new server allocates decompressed batches from the put's limited memory. s.sql
 		// checks the right to write later, because a client without this right may bind a query's parameters.
-		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
+		return flightsql.NewFlightServerWithAllocator(s.sql, allocator).DoPut(checked)
 	}
 	if err := serving.RequireWrite(st.Context()); err != nil {
 		return err
@@ -45,15 +45,15 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	defer release()
 	if d.GetType() == flight.DescriptorCMD && operations.IsCall(operations.PutCall, d.GetCmd()) {
-		return s.runPut(d.GetCmd(), checked, rows)
+		return s.runPut(d.GetCmd(), checked, allocator)
 	}
-	return asShootsError(s.put(d, checked, rows))
+	return asShootsError(s.put(d, checked, allocator))
 }
 
-// checkedStream is a put's stream. Recv checks each message.
+// checkedStream is a put's stream that checks each message before Recv returns it.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
-	ctx      context.Context    // with the memory for the rows
+	ctx      context.Context    // contains the put's rowAllocator
 	first    *flight.FlightData // the first message, already received and checked; nil after Recv has returned it
 	messages *arrowsafe.Messages
 }
@@ -85,7 +85,7 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 	return m, nil
 }
 
-// put puts rows into a table for a client of shoots (another table server), or for a descriptor with a path.
+// put puts rows into the table named by a path or by a command of shoots (another table server).
 func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) (err error) {
 	var c struct{ Name, Mode, Bucket, ID string }
 	defaultMode := tables.PutError
@@ -121,7 +121,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	if _, err := bucket.Table(c.Name).Put(ctx, rows, mode, &tables.PutOptions{ID: c.ID}); err != nil {
 		return err
 	}
-	return sendPutResult(st, map[string]int64{"rows": rows.rows})
+	return sendPutResult(st, map[string]int64{"rows": rows.numRows})
 }
 
 // sendPutResult sends v as JSON.

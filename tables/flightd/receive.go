@@ -22,13 +22,13 @@ import (
 
 // Limits on the size of one message, in bytes. Options.MaxMessage limits it further.
 const (
-	maxRequest   = 1 << 20
-	maxAction    = 2 << 20  // metadata and rules may each have up to 1 MiB
-	maxHandshake = 64 << 10 // small, because the server has not checked a token yet
+	maxRequestSize   = 1 << 20
+	maxActionSize    = 2 << 20  // metadata and rules may each have up to 1 MiB
+	maxHandshakeSize = 64 << 10 // small, because the server has not checked a token yet
 )
 
-// A request of at least minCharged bytes counts towards Options.Memory as decodedFactor times its size, to cover the
-// memory of its decoded form.
+// decodedFactor is by how much a message without rows may grow when it is decoded. If the message has at least
+// minCharged bytes, decodedFactor times its size counts towards Options.Memory.
 const decodedFactor = 16
 
 // requestTimeout limits how long a request may take to arrive, for calls that take a single message.
@@ -58,8 +58,8 @@ func serviceDesc() *grpc.ServiceDesc {
 	return &d
 }
 
-// transportStream contains the methods of gRPC's transport stream that this package calls to read messages. It does not
-// use gRPC's RecvMsg, which decompresses messages and has a single size limit for all methods.
+// transportStream contains the methods of gRPC's transport stream with which this package reads messages. It does not
+// call gRPC's RecvMsg, which decompresses messages and has a single size limit for all methods.
 type transportStream interface {
 	RecvCompress() string
 	ReadMessageHeader(header []byte) error
@@ -88,12 +88,12 @@ type requests struct {
 }
 
 func (r *requests) messageLimits(m any) (size int, timeout time.Duration) {
-	size, timeout = maxRequest, min(requestTimeout, r.opts.IdleTimeout)
+	size, timeout = maxRequestSize, min(requestTimeout, r.opts.IdleTimeout)
 	switch m.(type) {
 	case *flight.HandshakeRequest:
-		size = maxHandshake
+		size = maxHandshakeSize
 	case *flight.Action:
-		size = maxAction
+		size = maxActionSize
 	case *flight.FlightData:
 		// A client without admin rights can send only the parameters of statements, so the small limit suffices.
 		timeout = r.opts.IdleTimeout
@@ -140,8 +140,8 @@ func (r *requests) receive(m any, size int) error {
 	return nil
 }
 
-// nextSize reads the header of the next message, and returns its size. It returns io.EOF after the
-// last message.
+// nextSize reads the header of the next message and returns the message's size, which must not exceed limit. It returns
+// io.EOF after the last message.
 func (r *requests) nextSize(limit int) (int, error) {
 	var header [5]byte
 	if err := r.transport.ReadMessageHeader(header[:]); err != nil {

@@ -21,10 +21,10 @@ import (
 )
 
 // sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
-func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
-	a.senders.Add(1)
-	defer a.senders.Add(-1)
-	if encoded, ok := r.(interface {
+func (u *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+	u.senders.Add(1)
+	defer u.senders.Add(-1)
+	if encoded, ok := r.(interface { // the result of a query may be encoded already
 		Messages() iter.Seq[*flight.FlightData]
 	}); ok {
 		for m := range encoded.Messages() {
@@ -35,9 +35,9 @@ func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.Reco
 		return nil
 	}
 	rows := &rowsWriter{stream: st}
-	maxMessage := a.maxMessage
+	maxMessage := u.maxMessage
 	if schema.CountFields(r.Schema()) > maxWholeFields {
-		maxMessage = nil // small messages
+		maxMessage = nil // small messages only
 	}
 	w := ipc.NewWriterWithPayloadWriter(rows, ipc.WithSchema(r.Schema()))
 	for rows.batch = range batches.Rebatch(r, maxMessage) {
@@ -49,19 +49,18 @@ func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.Reco
 	if r.Err() != nil {
 		return nil
 	}
-	return w.Close() // sends the schema if there were no rows
+	return w.Close() // if there were no rows, it sends the schema
 }
 
 // maxWholeFields limits the number of fields in batches that are sent as one message. The header has up to 64 bytes for
-// each field, and the header and the batch together must stay below 4 MiB.
+// each field, and header and batch together must stay below 4 MiB, which is the default limit of gRPC's clients.
 const maxWholeFields = 2000
 
-// maxMessage returns the maximum size, in bytes, of a batch that is sent as one message. If so many calls are sending
-// rows that their unsent messages could take more than half of the limit, it returns 0; each call then sends small
-// messages.
-func (a *unsentLimit) maxMessage() int64 {
-	const unsentMessages = 3 // in a call whose client reads slowly
-	if unsentMessages*datafile.RecycledBytes*a.senders.Load() > a.limit/2 {
+// maxMessage returns the maximum size, in bytes, of a batch that is sent as one message. It returns 0, so that each
+// call sends small messages, if the unsent messages of all calls could otherwise take more than half of the limit.
+func (u *unsentLimit) maxMessage() int64 {
+	const unsentMessages = 3 // number of unsent messages in a call whose client reads slowly
+	if unsentMessages*datafile.RecycledBytes*u.senders.Load() > u.limit/2 {
 		return 0
 	}
 	return datafile.RecycledBytes
@@ -70,7 +69,7 @@ func (a *unsentLimit) maxMessage() int64 {
 // rowsWriter sends the messages of an ipc.Writer.
 type rowsWriter struct {
 	stream flight.FlightService_DoGetServer
-	batch  arrow.RecordBatch // the batch being written; nil at the end
+	batch  arrow.RecordBatch // the batch being written; nil after the last batch
 }
 
 func (w *rowsWriter) Start() error { return nil }
@@ -80,11 +79,11 @@ func (w *rowsWriter) Close() error { return nil }
 func (w *rowsWriter) WritePayload(p ipc.Payload) error {
 	header := p.Meta()
 	defer header.Release()
-	m := &rowsMessage{batch: w.batch, pieces: mem.BufferSlice{nil}}
+	m := &rowsMessage{batch: w.batch, pieces: mem.BufferSlice{nil}} // pieces[0] follows once the body's size is known
 	if err := p.SerializeBody(m); err != nil {
 		return err
 	}
-	const dataHeader, dataBody = 2, 1000 // fields of FlightData
+	const dataHeader, dataBody = 2, 1000 // field numbers in FlightData
 	start := protowire.AppendTag(nil, dataHeader, protowire.BytesType)
 	start = protowire.AppendBytes(start, header.Bytes())
 	if m.bodySize > 0 {
@@ -97,7 +96,7 @@ func (w *rowsWriter) WritePayload(p ipc.Payload) error {
 
 // sendReader sends the rows of the reader that open returns, and holds a query slot until all are sent. explain
 // converts errors from open and from the reader.
-func (a *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
+func (u *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {
 		return err
@@ -108,7 +107,7 @@ func (a *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain fu
 		return explain(err)
 	}
 	defer r.Release()
-	if err := a.sendRows(st, r); err != nil || r.Err() == nil {
+	if err := u.sendRows(st, r); err != nil || r.Err() == nil {
 		return err
 	}
 	return explain(r.Err())
@@ -117,10 +116,10 @@ func (a *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain fu
 // DoGet sends the rows for a ticket.
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
 	serving.NoteRequest(st.Context(), "", t.Ticket)
-	keys := keySchema(t.Ticket)
+	emptyResult := keySchema(t.Ticket)
 	switch {
-	case keys != nil:
-		return flight.NewRecordWriter(st, ipc.WithSchema(keys)).Close()
+	case emptyResult != nil:
+		return flight.NewRecordWriter(st, ipc.WithSchema(emptyResult)).Close()
 	case isSQL(t.Ticket):
 		if handle, prepared, ok := statementHandle(t); ok {
 			return s.sql.run(st.Context(), handle, prepared, st)
@@ -136,7 +135,7 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 	return asShootsError(s.get(t, st))
 }
 
-// get serves clients of shoots, another table server. It sends a table's rows, or the result of a statement.
+// get sends a table's rows or the result of a statement to a client of shoots (another table server).
 func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
 	var c struct {
 		rowsCommand
@@ -145,7 +144,7 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if err := decode(t.Ticket, &c); err != nil {
 		return err
 	}
-	if c.Partd != "" { // a newer client's call; get would send all rows instead
+	if c.Partd != "" { // a newer client's call, to which get would reply with all rows
 		return invalidCall(fmt.Errorf("the ticket's call is %.40q, which this server does not know: upgrade the server", c.Partd))
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)

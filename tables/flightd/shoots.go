@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
+// decode decodes a JSON command of a client of shoots. It ignores unknown fields, and treats null like a missing field.
 func decode(command []byte, target any) error {
 	if err := operations.Unmarshal(command, target); err != nil {
 		return newShootsError(kinds.BadRequest, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err))
@@ -49,26 +49,26 @@ func splitPath(path []string) (bucket, name string, err error) {
 }
 
 // GetFlightInfo describes the rows that a command or a path would return.
-func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (described *flight.FlightInfo, err error) {
+func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (info *flight.FlightInfo, err error) {
 	serving.NoteRequest(ctx, "", d.GetCmd())
 	var c rowsCommand
 	switch {
 	case d.Type == flight.DescriptorPATH:
 		c.Bucket, c.Name, err = splitPath(d.Path)
 	case keySchema(d.Cmd) != nil:
-		return info(d, keySchema(d.Cmd), d.Cmd), nil
+		return newInfo(d, keySchema(d.Cmd), d.Cmd), nil
 	case isSQL(d.Cmd):
 		return s.FlightServer.GetFlightInfo(ctx, d)
 	default:
 		err = decode(d.Cmd, &c)
 	}
 	if err == nil {
-		described, err = s.info(ctx, d, c)
+		info, err = s.describeRows(ctx, d, c)
 	}
-	return described, asShootsError(err)
+	return info, asShootsError(err)
 }
 
-func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {
+func (s *Server) describeRows(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL != nil {
 		if _, err := table.At(ctx); err != nil {
@@ -83,9 +83,9 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		if err != nil {
 			return nil, statementError(err)
 		}
-		return newInfo(d, c, q.Result, -1, -1)
+		return newRowsInfo(d, c, q.Result, -1, -1)
 	}
-	// Dictionaries affects the schema, so it must be the same as in get
+	// the option Dictionaries affects the schema, so it must be the same as in get
 	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1})
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 	if err != nil {
 		return nil, err
 	}
-	return newInfo(d, c, schema, exactRows(i), i.Bytes)
+	return newRowsInfo(d, c, schema, exactRows(i), i.Bytes)
 }
 
 // exactRows returns a table's number of rows, or -1 if it is unknown.
@@ -107,11 +107,11 @@ func exactRows(i tables.TableInfo) int64 {
 	return i.Rows
 }
 
-func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, rows, bytes int64) (*flight.FlightInfo, error) {
+func newRowsInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, numRows, numBytes int64) (*flight.FlightInfo, error) {
 	ticket, err := json.Marshal(c)
-	i := info(d, schema, ticket)
-	i.TotalRecords, i.TotalBytes = rows, bytes
-	return i, err
+	info := newInfo(d, schema, ticket)
+	info.TotalRecords, info.TotalBytes = numRows, numBytes
+	return info, err
 }
 
 // ListFlights lists the tables of a bucket.
@@ -154,7 +154,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightServ
 			return err
 		}
 		d := &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{i.Name}}
-		info, err := newInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, exactRows(i), i.Bytes)
+		info, err := newRowsInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, exactRows(i), i.Bytes)
 		if err == nil {
 			err = stream.Send(info)
 		}

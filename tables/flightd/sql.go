@@ -30,7 +30,7 @@ type sqlServer struct {
 	flightsql.BaseServer
 	core   *serving.Core
 	store  *tables.Store
-	infos  []uint32 // ids of the supported SQL infos
+	infos  []uint32 // IDs of the SQL infos (server properties) that clients can request
 	unsent *unsentLimit
 }
 
@@ -48,7 +48,7 @@ func newSQLServer(core *serving.Core, store *tables.Store, unsent *unsentLimit, 
 
 // CancelFlightInfo cancels a query's running executions. An execution counts as running until its result has been sent.
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
-	canceled := false
+	anyCanceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {
 		// the endpoint's ticket may be nil
 		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()})
@@ -59,17 +59,17 @@ func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightIn
 		if err != nil {
 			return flight.CancelFlightInfoResult{}, err
 		}
-		canceled = s.core.Cancel(st.ID) || canceled
+		anyCanceled = s.core.Cancel(st.ID) || anyCanceled
 	}
-	if canceled {
+	if anyCanceled {
 		return flight.CancelFlightInfoResult{Status: flight.CancelStatusCancelled}, nil
 	}
 	return flight.CancelFlightInfoResult{Status: flight.CancelStatusNotCancellable}, nil
 }
 
-// info returns a FlightInfo for a ticket's result; schema may be nil. The endpoint names no location, so clients get
+// newInfo returns a FlightInfo for a ticket's result; schema may be nil. The endpoint names no location, so clients get
 // the result from this server.
-func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
+func newInfo(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
 	i := &flight.FlightInfo{
 		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,
 		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}}},
@@ -97,8 +97,7 @@ func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	}
 }
 
-// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32, bool
-// or nil.
+// streamRows streams the rows that fill passes to add. Each value must be a string, []byte, int32, bool or nil.
 func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	const batchRows = 512
 	chunks := make(chan flight.StreamChunk)
@@ -149,14 +148,15 @@ func isSQL(command []byte) bool {
 	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
 }
 
-const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the names of Flight SQL's commands
+const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the type URLs of Flight SQL's commands
 
-// maxParameterBytes limits the size of a statement's parameters, because the statement's handle contains them.
+// maxParameterBytes limits the size of a statement's encoded parameters, because the statement's handle contains them.
 const maxParameterBytes = 512 << 10
 
-// maxParameterRows limits the memory of decoded parameters, in bytes.
-const maxParameterRows = 8 * maxParameterBytes
+// maxDecodedParameterBytes limits the memory of a statement's decoded parameters.
+const maxDecodedParameterBytes = 8 * maxParameterBytes
 
+// statement is the content of a ticket or of a prepared statement's handle.
 type statement struct{ operations.StatementHandle }
 
 // newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
@@ -174,10 +174,10 @@ func parseStatement(handle []byte) (st statement, err error) {
 
 func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
-// options returns the options for running the statement, and a function that releases the options.
+// options returns the options for running the statement, and a function that releases the parameters in the options.
 func (st statement) options(ctx context.Context) (_ *tables.QueryOptions, release func(), err error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
-	o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows)
+	o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxDecodedParameterBytes)
 	if err != nil {
 		return nil, nil, kinds.BadRequest.Errorf("invalid parameters: %v", err)
 	}
@@ -189,7 +189,7 @@ func (st statement) options(ctx context.Context) (_ *tables.QueryOptions, releas
 }
 
 // statementHandle returns the handle of the statement in a ticket, and whether the ticket is for a prepared statement.
-// If the ticket contains no statement, such as a request about the catalog, ok is false.
+// ok is false if the ticket contains no statement, for example because it is a request about the catalog.
 func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {

@@ -27,8 +27,8 @@ const (
 	catalogName = "partd"
 	tableType   = "TABLE"
 
-	// defaultSchema is the schema for the default bucket, because SQL and tools do not accept its empty name. If there
-	// is a bucket called default, defaultSchema is the schema for that bucket instead.
+	// defaultSchema is the schema for the default bucket, whose name is empty: SQL and tools do not accept an empty
+	// schema name. If there is a bucket called default, defaultSchema is the schema for that bucket instead.
 	defaultSchema = "default"
 )
 
@@ -43,8 +43,8 @@ func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error)
 	return "", err
 }
 
-// likeMatcher returns a function that matches names with a LIKE pattern, where \ is the escape
-// character. A nil pattern matches every name.
+// likeMatcher returns a function that reports whether a name matches a LIKE pattern with the escape character \. A nil
+// pattern matches every name.
 func likeMatcher(pattern *string) (func(string) bool, error) {
 	if pattern == nil {
 		return func(string) bool { return true }, nil
@@ -101,7 +101,7 @@ func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter
 }
 
 func (s *sqlServer) GetFlightInfoCatalogs(_ context.Context, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.Catalogs, desc.Cmd), nil
+	return newInfo(desc, schema_ref.Catalogs, desc.Cmd), nil
 }
 
 func (s *sqlServer) DoGetCatalogs(ctx context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
@@ -109,7 +109,7 @@ func (s *sqlServer) DoGetCatalogs(ctx context.Context) (*arrow.Schema, <-chan fl
 }
 
 func (s *sqlServer) GetFlightInfoSchemas(_ context.Context, _ flightsql.GetDBSchemas, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.DBSchemas, desc.Cmd), nil
+	return newInfo(desc, schema_ref.DBSchemas, desc.Cmd), nil
 }
 
 func (s *sqlServer) DoGetDBSchemas(ctx context.Context, cmd flightsql.GetDBSchemas) (*arrow.Schema, <-chan flight.StreamChunk, error) {
@@ -138,7 +138,7 @@ func tablesSchema(cmd flightsql.GetTables) *arrow.Schema {
 }
 
 func (s *sqlServer) GetFlightInfoTables(_ context.Context, cmd flightsql.GetTables, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, tablesSchema(cmd), desc.Cmd), nil
+	return newInfo(desc, tablesSchema(cmd), desc.Cmd), nil
 }
 
 func (s *sqlServer) DoGetTables(ctx context.Context, cmd flightsql.GetTables) (*arrow.Schema, <-chan flight.StreamChunk, error) {
@@ -182,8 +182,8 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	}
 	columns, err := s.store.Bucket(t.Bucket).Table(t.Name).Schema(ctx)
 	if err == nil {
-		// Apache's JDBC driver does not support views: one such column would make its whole list of tables fail. SQL results
-		// have no views, either.
+		// Replace the types string view and binary view, which do not occur in SQL results: Apache's JDBC driver does not
+		// support them, and a single such column would make the driver fail to list any table.
 		columns = schema.Without(columns, arrow.STRING_VIEW, arrow.BINARY_VIEW)
 		return add(append(row, flight.SerializeSchema(columns, memory.DefaultAllocator))...)
 	}
@@ -194,7 +194,7 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 }
 
 func (s *sqlServer) GetFlightInfoTableTypes(_ context.Context, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.TableTypes, desc.Cmd), nil
+	return newInfo(desc, schema_ref.TableTypes, desc.Cmd), nil
 }
 
 func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan flight.StreamChunk, error) {
@@ -228,8 +228,8 @@ func compilePattern(expression string) (*regexp.Regexp, error) {
 	return regexp.Compile(expression)
 }
 
-// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table has just been
-// deleted, is damaged, or has a column of an unsupported type.
+// isUnlisted reports whether table lists omit a table whose schema cannot be read because of err: the table has just
+// been deleted, is damaged, or has a column of an unsupported type.
 func isUnlisted(err error) bool {
 	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
 }

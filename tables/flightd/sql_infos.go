@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 )
 
-// sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if a value is missing.
+// sqlInfos returns a value for every SQL info (a property of the server); Apache's JDBC driver fails if one is missing.
 func sqlInfos(readOnly bool, version string) map[flightsql.SqlInfo]any {
 	infos := map[flightsql.SqlInfo]any{
 		flightsql.SqlInfoFlightSqlServerName:         "partd-tables",
@@ -84,7 +84,7 @@ func sqlInfos(readOnly bool, version string) map[flightsql.SqlInfo]any {
 	return infos
 }
 
-// knownInfos is a GetSqlInfo request without the unknown IDs, for which the library would return an error.
+// knownInfos is a GetSqlInfo request without unknown IDs, for which the library would return an error.
 type knownInfos []uint32
 
 func (ids knownInfos) GetInfo() []uint32 { return ids }
@@ -100,10 +100,11 @@ func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) 
 	return s.BaseServer.DoGetSqlInfo(ctx, knownInfos(ids))
 }
 
-var types = []struct {
+// xdbcTypes describes the SQL types to ODBC and JDBC drivers.
+var xdbcTypes = []struct {
 	name  string
-	code  int32  // XDBC's code for the type
-	size  any    // in digits or characters; nil means unlimited
+	code  int32  // the type's code in ODBC and JDBC
+	size  any    // maximum number of digits or characters; nil means unlimited
 	quote string // the quote around literals, or ""
 }{
 	{"BOOLEAN", -7, int32(1), ""},
@@ -122,12 +123,12 @@ var types = []struct {
 }
 
 func (s *sqlServer) GetFlightInfoXdbcTypeInfo(_ context.Context, _ flightsql.GetXdbcTypeInfo, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
-	return info(desc, schema_ref.XdbcTypeInfo, desc.Cmd), nil
+	return newInfo(desc, schema_ref.XdbcTypeInfo, desc.Cmd), nil
 }
 
 func (s *sqlServer) DoGetXdbcTypeInfo(ctx context.Context, cmd flightsql.GetXdbcTypeInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	return streamRows(ctx, schema_ref.XdbcTypeInfo, func(add func(...any) error) error {
-		for _, t := range types {
+		for _, t := range xdbcTypes {
 			if cmd.GetDataType() != nil && *cmd.GetDataType() != t.code {
 				continue
 			}
@@ -141,7 +142,7 @@ func (s *sqlServer) DoGetXdbcTypeInfo(ctx context.Context, cmd flightsql.GetXdbc
 				unsigned, radix = false, int32(10)
 			}
 			if t.code > 90 {
-				sqlType, subcode = 9, t.code-90 // ODBC's datetime
+				sqlType, subcode = 9, t.code-90 // ODBC's type datetime, whose subcode distinguishes dates and times
 			}
 			err := add(t.name, t.code, t.size, quote, quote, nil, nullable, t.name == "VARCHAR", searchable, unsigned, false, false, t.name, nil, nil, sqlType, subcode, radix, nil)
 			if err != nil {

@@ -21,11 +21,11 @@ import (
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
-	end, err := serving.AcquireQuery(ctx)
+	releaseSlot, err := serving.AcquireQuery(ctx)
 	if err != nil {
 		return nil, serving.Status(err)
 	}
-	defer end()
+	defer releaseSlot()
 	o, release, err := st.options(ctx)
 	if err != nil {
 		return nil, err
@@ -35,10 +35,10 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	return d, serving.Status(err)
 }
 
-// executionInfo returns the ticket for one execution, with an ID for canceling it. If parameters are bound,
-// executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows. It
-// also omits the schema of a write, because a client that already has the schema may end the call before the write is
-// complete.
+// executionInfo returns a FlightInfo whose ticket is for one execution of st and contains an ID for canceling it. If
+// parameters are bound, it contains no schema: the parameters may change the columns, and clients would then reject the
+// rows. It contains no schema for a write either, because a client that knows the schema may end the call before the
+// write is complete.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (_ *flight.FlightInfo, err error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
 	d := new(tables.QueryDescription)
@@ -63,7 +63,7 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 	if err != nil {
 		return nil, err
 	}
-	return info(desc, d.Result, ticket), nil
+	return newInfo(desc, d.Result, ticket), nil
 }
 
 // schema returns the schema of a statement's result. If parameters are bound, it starts the statement, because
@@ -112,7 +112,7 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// run runs the statement in a ticket, and sends its result. If the ticket is a prepared statement's handle, the
+// run runs the statement in a ticket and sends its result. If the ticket is a prepared statement's handle, the
 // statement must not write, because it would write again if the client repeated the call.
 func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w flight.FlightService_DoGetServer) error {
 	st, err := parseStatement(handle)
@@ -166,9 +166,9 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 	return result, err
 }
 
-// declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of other
-// types. The schema suits Apache's JDBC driver, which sends times in milliseconds, whatever their unit in the schema.
-// The driver cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL casts to
+// declaredParameters returns the schema that clients see for a statement's parameters; they may bind values of other
+// types. The schema suits Apache's JDBC driver. The driver sends times in milliseconds, whatever their unit in the
+// schema. It cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL casts to
 // any type.
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
 	fields := parameters.Fields()
@@ -230,7 +230,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		switch {
 		case b.NumRows() == 0:
 			continue
-		case in.rows > 1:
+		case in.numRows > 1:
 			return nil, kinds.BadRequest.Errorf("a query accepts a single row of parameters: bind and run the query once for each row")
 		default:
 			if err := w.Write(b); err != nil {
@@ -244,7 +244,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	if in.Err() != nil {
 		return nil, serving.Status(in.Err())
 	}
-	if in.rows == 0 {
+	if in.numRows == 0 {
 		return nil, kinds.BadRequest.Errorf("the parameters have no row: a query needs a single row of parameters")
 	}
 	if err := w.Close(); err != nil {

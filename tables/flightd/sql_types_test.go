@@ -114,8 +114,8 @@ func TestSQLInfosAreComplete(t *testing.T) {
 func TestSQLTypeInfo(t *testing.T) {
 	s := serveSQL(t, Read)
 	infos, err := s.client.GetXdbcTypeInfo(t.Context(), nil)
-	if got := s.values(t, infos, err); len(got) != len(types) {
-		t.Errorf("GetXdbcTypeInfo returned %d types, want %d: %q", len(got), len(types), got)
+	if got := s.values(t, infos, err); len(got) != len(xdbcTypes) {
+		t.Errorf("GetXdbcTypeInfo returned %d types, want %d: %q", len(got), len(xdbcTypes), got)
 	}
 	timestamp := int32(pb.XdbcDataType_XDBC_TIMESTAMP)
 	infos, err = s.client.GetXdbcTypeInfo(t.Context(), &timestamp)

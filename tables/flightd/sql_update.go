@@ -28,7 +28,7 @@ func (s *sqlServer) EndTransaction(context.Context, flightsql.ActionEndTransacti
 	return errTransactions
 }
 
-// exec runs a statement that writes, and returns the number of changed rows. For several rows of parameters, see
+// exec runs a statement that writes and returns the number of changed rows. For several rows of parameters, see
 // tables.ExecOptions.Parameters.
 func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.RecordBatch) (int64, error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
@@ -77,7 +77,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}
-	release, err := serving.Acquire(ctx, operations.BothSlots) // before the rows take memory
+	release, err := serving.Acquire(ctx, operations.BothSlots) // first, because the rows that readAll reads take memory
 	if err != nil {
 		return 0, serving.Status(err)
 	}
@@ -153,7 +153,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	if _, err := s.store.Bucket(name).Table(cmd.GetTable()).Put(ctx, in, mode, o); err != nil {
 		return 0, serving.Status(err)
 	}
-	return in.rows, nil
+	return in.numRows, nil
 }
 
 func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist bool, err error) {

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// unsentLimit limits the memory of the server's unsent messages. gRPC's SendMsg only queues a message, and a call's
-// last message outlives the call. Above the limit, the server closes the connection of one call: the newest call
-// of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
+// unsentLimit limits the memory of the server's unsent messages: gRPC's SendMsg only queues a message, and messages can
+// still be queued after their call has returned. Above the limit, the server closes the connection of one call: the
+// newest call of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
 type unsentLimit struct {
 	limit   int64
 	senders atomic.Int64 // number of calls that send rows
@@ -26,6 +26,7 @@ type unsentLimit struct {
 	calls []*call // the calls with unsent bytes, in order of their first unsent messages
 }
 
+// answer is a message from the server, with the call for which its bytes count.
 type answer struct {
 	message any
 	call    *call
@@ -56,78 +57,78 @@ func (c answerCodec) Marshal(v any) (_ mem.BufferSlice, err error) {
 	return pending.charge(), nil
 }
 
-// pendingAnswer is the buffer pool for a single message. That way, it learns when the message has been sent, because
-// gRPC then returns the message to the pool. If the connection was closed, gRPC may drop the message instead; the
-// garbage collector then runs cleanup.
+// pendingAnswer counts an answer as unsent until it has been sent. It is the pool of the answer's last buffer, because
+// gRPC returns a buffer to its pool after sending it. If the connection was closed, gRPC may drop the buffer instead;
+// the garbage collector then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
 	data    mem.BufferSlice
 	batch   arrow.RecordBatch // owns the memory of data; can be nil
 	unsent  *unsentLimit
 	call    *call
-	n       int64 // bytes of memory
+	n       int64 // bytes of memory that the answer needs until it is sent
 	cleanup runtime.Cleanup
 }
 
-// charge counts the message, and returns its data, whose last piece belongs to u.
-func (u *pendingAnswer) charge() mem.BufferSlice {
-	type counted struct {
+// charge counts the answer as unsent. It returns the answer's data, with p as the pool of the last buffer.
+func (p *pendingAnswer) charge() mem.BufferSlice {
+	type counted struct { // without a reference to p, which could otherwise never be collected
 		batch arrow.RecordBatch
 		n     int64
 	}
-	unsent, call := u.unsent, u.call
-	u.cleanup = runtime.AddCleanup(u, func(c counted) {
+	unsent, call := p.unsent, p.call
+	p.cleanup = runtime.AddCleanup(p, func(c counted) {
 		unsent.add(call, -c.n)
 		if c.batch != nil {
 			c.batch.Release()
 		}
-	}, counted{u.batch, u.n})
-	unsent.add(call, u.n)
+	}, counted{p.batch, p.n})
+	unsent.add(call, p.n)
 	const minPooled = 2 << 10 // gRPC does not return smaller buffers to their pool
-	last := len(u.data) - 1
-	end := u.data[last].ReadOnlyData()
-	if cap(end) < minPooled {
-		end = append(make([]byte, 0, minPooled), end...)
+	last := len(p.data) - 1
+	lastData := p.data[last].ReadOnlyData()
+	if cap(lastData) < minPooled {
+		lastData = append(make([]byte, 0, minPooled), lastData...)
 	}
-	return append(slices.Clone(u.data[:last]), mem.NewBuffer(&end, u))
+	return append(slices.Clone(p.data[:last]), mem.NewBuffer(&lastData, p))
 }
 
 // Put implements mem.BufferPool.
-func (u *pendingAnswer) Put(*[]byte) {
-	u.cleanup.Stop()
-	u.unsent.add(u.call, -u.n)
-	u.data.Free()
-	if u.batch != nil {
-		u.batch.Release()
+func (p *pendingAnswer) Put(*[]byte) {
+	p.cleanup.Stop()
+	p.unsent.add(p.call, -p.n)
+	p.data.Free()
+	if p.batch != nil {
+		p.batch.Release()
 	}
 }
 
-// add adds n, which may be negative, to the unsent bytes of a call, and enforces the limit.
-func (a *unsentLimit) add(w *call, n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if w.closed { // the call's bytes are no longer counted
+// add adds n, which may be negative, to the unsent bytes of c, and enforces the limit.
+func (u *unsentLimit) add(c *call, n int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c.closed { // c's bytes are no longer counted
 		return
 	}
-	if w.pending == 0 {
-		a.calls = append(a.calls, w)
+	if c.pending == 0 {
+		u.calls = append(u.calls, c)
 	}
-	w.pending += n
-	a.bytes += n
-	victim := w
-	if n > 0 && a.bytes > a.limit && len(a.calls) > 1 {
-		victim = newestOfHeaviestHost(a.calls, func(w *call) int64 { return w.pending })
-		a.bytes -= victim.pending
+	c.pending += n
+	u.bytes += n
+	victim := c
+	if n > 0 && u.bytes > u.limit && len(u.calls) > 1 {
+		victim = newestOfHeaviestHost(u.calls, func(c *call) int64 { return c.pending })
+		u.bytes -= victim.pending
 		victim.pending, victim.closed = 0, true
 		victim.cancel(serving.ErrMemory)
 		go serving.CloseConnection(victim.ctx)
 	}
 	if victim.pending == 0 {
-		a.calls = slices.DeleteFunc(a.calls, func(c *call) bool { return c == victim })
+		u.calls = slices.DeleteFunc(u.calls, func(c *call) bool { return c == victim })
 	}
 }
 
-// rowsMessage is an encoded FlightData message, whose body refers to the memory of a batch.
+// rowsMessage is an encoded FlightData message. Its body refers to the memory of a batch.
 type rowsMessage struct {
 	batch    arrow.RecordBatch
 	pieces   mem.BufferSlice
@@ -140,9 +141,9 @@ func (m *rowsMessage) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// encode returns the message, and the memory, in bytes, that it needs until it is sent. It copies a message that is
-// small, or that would keep much more memory alive than it needs itself. Otherwise, the message refers to the batch,
-// which the caller must release after the message has been sent.
+// encode returns the message and the number of bytes of memory that it needs until it is sent. It copies a message that
+// is small, or that would keep much more memory alive than its own size. Otherwise, the message refers to the batch
+// that encode returns; the caller must release the batch after the message has been sent.
 func (m *rowsMessage) encode() (data mem.BufferSlice, size int64, batch arrow.RecordBatch) {
 	size = int64(m.pieces.Len())
 	if size >= minCharged && m.batch != nil {

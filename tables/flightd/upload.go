@@ -21,17 +21,17 @@ type upload struct {
 	ctx        context.Context
 	checker    arrowsafe.Checker
 	schema     *arrow.Schema
-	memory     *putRows
-	extraBytes int64 // extra memory counted for the current batch, in bytes
-	rows       int64
+	memory     *rowAllocator
+	extraBytes int64 // bytes reserved for the current batch in addition to its message; see reserve
+	numRows    int64
 	err        error
 }
 
-// rowsKey is the context key for the *putRows of a put.
-type rowsKey struct{}
+// allocatorKey is the context key for a put's *rowAllocator.
+type allocatorKey struct{}
 
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
-	memory := ctx.Value(rowsKey{}).(*putRows) //nolint:forcetypeassert // the context of every put has one
+	memory := ctx.Value(allocatorKey{}).(*rowAllocator) //nolint:forcetypeassert // the context of every put has one
 	u := &upload{MessageReader: r, ctx: ctx, checker: arrowsafe.Checker{Limit: memory.limit()}, schema: r.Schema(), memory: memory}
 	if u.schema == nil {
 		return nil, kinds.BadRequest.Errorf("the stream has no schema: %v", r.Err())
@@ -41,7 +41,7 @@ func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 
 func (u *upload) Schema() *arrow.Schema { return u.schema }
 
-// Next reads the next batch, checks it, and waits for the memory that it needs.
+// Next reads and checks the next batch, and waits for the memory that the batch needs.
 func (u *upload) Next() bool {
 	u.memory.unreserve(u.extraBytes)
 	u.extraBytes = 0
@@ -62,7 +62,7 @@ func (u *upload) Next() bool {
 	if u.err != nil {
 		return false
 	}
-	u.rows += b.NumRows()
+	u.numRows += b.NumRows()
 	return true
 }
 
