@@ -28,7 +28,7 @@ func textBetween(t *testing.T, file, start, end string) string {
 // shell runs a script, and returns its output. If the script fails, shell also ends the servers that it started.
 func shell(t *testing.T, dir, script string, env ...string) string {
 	t.Helper()
-	const endServers = `trap 'servers=$(jobs -p); [ -z "$servers" ] || kill $servers; wait' EXIT` + "\n"
+	const endServers = `trap 'servers=$(jobs -p); [ -z "$servers" ] || kill $servers || :; wait' EXIT` + "\n"
 	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", endServers+script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
@@ -96,7 +96,7 @@ partd-tables backup --to /mnt/backup --name sunday
 		inner, _, _ := strings.Cut(part, "```")
 		if strings.Contains(inner, "--server") {
 			backup += `mkdir /mnt/backups
-partd-tables serve --dir partd-tables --backup-dir /mnt/backups --listen grpc://localhost:8081 > /mnt/ready & trap 'kill $! && wait' EXIT
+partd-tables serve --dir partd-tables --backup-dir /mnt/backups --listen grpc://localhost:8081 > /mnt/ready & trap 'kill $! || :; wait' EXIT
 until [ -s /mnt/ready ]; do sleep 0.1; done
 `
 		}

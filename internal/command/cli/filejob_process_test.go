@@ -219,7 +219,7 @@ func TestInterruptPipes(t *testing.T) {
 		if i == 0 {
 			must.Get(io.WriteString(in, "half a value"))(t)
 		}
-		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
+		procs.WaitIdle(t, cmd.Process.Pid) // now the process handles signals
 		interrupt(t, []os.Signal{syscall.SIGTERM, os.Interrupt}[min(i, 1)], fmt.Sprint(args), cmd, stderr, tmp, cmd.Dir)
 	}
 }

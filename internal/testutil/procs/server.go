@@ -13,7 +13,10 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // Server is a server process, running or exited.
@@ -198,6 +201,28 @@ func CPU(pid int) (time.Duration, error) {
 	}
 	const perSecond = 100 // USER_HZ, which is the same on all Linux systems
 	return time.Duration(ticks) * time.Second / perSecond, nil
+}
+
+// WaitIdle waits until a process, which has just been started, waits for something else: until each of its threads was asleep
+// for 100 ms. On systems without /proc, it only waits for a second.
+func WaitIdle(t testing.TB, pid int) {
+	t.Helper()
+	if _, err := os.Stat("/proc/self/task"); err != nil {
+		time.Sleep(time.Second)
+		return
+	}
+	asleep := 0
+	must.Eventually(t, time.Minute, fmt.Sprintf("process %d is not idle", pid), func() bool {
+		asleep++
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)) // fails only if the pattern is invalid
+		for _, path := range threads {
+			b, err := os.ReadFile(path)
+			if _, state, _ := strings.Cut(string(b), ") "); err != nil || state[0] != 'S' {
+				asleep = 0
+			}
+		}
+		return asleep > 20 // Eventually asks every 5 ms
+	})
 }
 
 // Children returns the IDs of the running processes that a process has started. It needs Linux.
