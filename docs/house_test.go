@@ -32,7 +32,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/layering":    nil,
 		"internal/testutil/must":        nil,
 		"internal/testutil/nettest":     nil,
-		"internal/testutil/procs":       nil,
+		"internal/testutil/procs":       {"internal/testutil/must"},
 		"internal/testutil/storetest":   {"partdtest", "internal/testutil/procs"},
 		"internal/testutil/vfstest":     {"golang.org/x/sys", "internal/testutil/procs"},
 	}},
