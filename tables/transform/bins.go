@@ -20,16 +20,16 @@ const (
 	maxShifts = 10_000
 )
 
-// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. A time is an
-// integer: the number of units since 1970.
+// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. A time is the
+// number of time units, such as microseconds, since 1970.
 type bins struct {
 	*rule
-	zone   *time.Location // UTC if the times have no zone
-	second int64          // number of time units per second, for example 1e6 for microseconds
-	label  int64          // number of label units per second; 0 if labels are days
+	zone        *time.Location // UTC if the times have no zone
+	second      int64          // one second in time units, for example 1e6 if the unit is a microsecond
+	labelSecond int64          // one second in the unit of the labels; 0 if labels are days
 
 	origin             int64   // start of bin 0: a time for fixed bins, or a position (see grid) for calendar bins
-	day0               int64   // day of the first time, in local time
+	day0               int64   // local day of the first time, in days since 1970
 	shifts             []shift // UTC offsets of the zone; the first is the offset at the first time
 	shiftsEnd          int64   // first time that shifts does not cover
 	hasWideDifferences bool    // the difference between two times may overflow int64
@@ -38,18 +38,18 @@ type bins struct {
 // shift is a UTC offset and the time until which it applies.
 type shift struct{ until, offset int64 }
 
-// start sets bin 0 so that it contains first, the earliest time, and prepares for times up to about last.
+// start sets bin 0 so that it contains first, the earliest time, and prepares for times up to at least last.
 func (b *bins) start(first, last int64) error {
 	b.shiftsEnd = math.MaxInt64
 	b.hasWideDifferences = uint64(last-first) > math.MaxInt64/2
 	local := first + b.offset(first)
 	b.day0 = floorDiv(local, day*b.second)
 	if b.nanos > 0 {
-		midnight, ok := b.instant(b.day0, b.second)
+		midnight, ok := b.startOfDay(b.day0, b.second)
 		if !ok {
 			return b.labelError()
 		}
-		b.origin = first - (first-midnight)%b.step()
+		b.origin = first - (first-midnight)%b.fixedBinLength()
 		return b.checkCount(b.binIndex(last))
 	}
 	position := b.positionOf(b.day0)
@@ -66,7 +66,7 @@ func (b *bins) start(first, last int64) error {
 // binIndex returns the index of the bin that contains t. t must not precede the first time.
 func (b *bins) binIndex(t int64) int64 {
 	if b.nanos > 0 {
-		n := uint64(t-b.origin) / uint64(b.step()) // unsigned, because the difference may exceed int64
+		n := uint64(t-b.origin) / uint64(b.fixedBinLength()) // unsigned, because the difference may exceed int64
 		return int64(min(n, math.MaxInt64))
 	}
 	local := floorDiv(t, b.second) + b.offset(t)/b.second
@@ -77,7 +77,7 @@ func (b *bins) binIndex(t int64) int64 {
 // next midnight or change in the UTC offset.
 func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
-		remaining := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
+		remaining := b.fixedBinLength() - int64(uint64(t-b.origin)%uint64(b.fixedBinLength()))
 		if t > math.MaxInt64-remaining {
 			return math.MaxInt64
 		}
@@ -98,7 +98,8 @@ func (b *bins) checkCount(n int64) error {
 	return nil
 }
 
-func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
+// fixedBinLength returns the length of a bin in time units.
+func (b *bins) fixedBinLength() int64 { return b.nanos / (1e9 / b.second) }
 
 // offset returns the zone's UTC offset at t, in the unit of the times.
 func (b *bins) offset(t int64) int64 {
@@ -106,8 +107,8 @@ func (b *bins) offset(t int64) int64 {
 	return int64(offset) * b.second
 }
 
-// findShifts records the changes in the zone's UTC offset from first until a year after last, because later rows may be
-// put before the SQL statement runs.
+// findShifts records the changes in the zone's UTC offset from first until a year after last. The additional year is
+// for rows that are put before the SQL statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
 	minEnd := floorDiv(last, b.second) + 366*day
@@ -137,13 +138,13 @@ func (b *bins) findShifts(first, last int64) error {
 	}
 }
 
-// sql returns an SQL expression for the index of a bin. t is an SQL expression for a time.
+// sql returns an SQL expression for the index of the bin that contains t, which is an SQL expression for a time.
 func (b *bins) sql(t string) string {
 	if b.hasWideDifferences {
 		t += "::HUGEINT"
 	}
 	if b.nanos > 0 {
-		return fmt.Sprintf("((%s - (%d)) // %d)::BIGINT", t, b.origin, b.step())
+		return fmt.Sprintf("((%s - (%d)) // %d)::BIGINT", t, b.origin, b.fixedBinLength())
 	}
 	local := fmt.Sprintf("%s + (%d)", t, b.shifts[len(b.shifts)-1].offset)
 	if len(b.shifts) > 1 {
@@ -171,14 +172,14 @@ func (b *bins) roundUp() int64 {
 // labelOf returns a bin's label, in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
-		label, err := b.startOf(bin)
-		return floorDiv(label, b.second/b.label), err
+		label, err := b.labelTime(bin)
+		return floorDiv(label, b.second/b.labelSecond), err
 	}
 	d := b.dayOf(b.origin + bin*b.binLength())
-	if b.label == 0 {
+	if b.labelSecond == 0 {
 		return d, nil
 	}
-	label, ok := b.instant(d, b.label)
+	label, ok := b.startOfDay(d, b.labelSecond)
 	if !ok {
 		return 0, b.labelError()
 	}
@@ -196,11 +197,11 @@ func (b *bins) isAbsent(bin int64) bool {
 	return err == nil && nextErr == nil && label == next
 }
 
-// startOf returns a bin's label, in the unit of the times.
-func (b *bins) startOf(bin int64) (int64, error) {
-	start, ok := b.origin+bin*b.step(), true
+// labelTime returns a bin's label as a time.
+func (b *bins) labelTime(bin int64) (int64, error) {
+	start, ok := b.origin+bin*b.fixedBinLength(), true
 	if b.nanos == 0 {
-		start, ok = b.instant(b.dayOf(b.origin+bin*b.binLength()), b.second)
+		start, ok = b.startOfDay(b.dayOf(b.origin+bin*b.binLength()), b.second)
 	}
 	if !ok || b.nanos > 0 && start < b.origin {
 		return 0, b.labelError()
@@ -212,10 +213,10 @@ func (b *bins) labelError() error {
 	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first one. If
-// clocks skip midnight, it returns the time of that change. The result counts units, and second is the number of units
-// per second. instant returns false if the result overflows.
-func (b *bins) instant(d, second int64) (int64, bool) {
+// startOfDay returns the time at which day d begins in the zone, in a unit of which second make up one second. If
+// midnight occurs twice, it returns the first one. If clocks skip midnight, it returns the time of that change. It
+// returns false if the result overflows.
+func (b *bins) startOfDay(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {
 		_, offset := time.Unix(approximate, 0).In(b.zone).Zone()
@@ -280,9 +281,9 @@ func newBins(r *rule, t arrow.DataType) (_ *bins, _ arrow.DataType, err error) {
 	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // a bin length that is finer than the times needs finer labels
 		label.Unit++
 	}
-	b.label = int64(time.Second / label.Unit.Multiplier())
-	if b.label > b.second {
-		b.second = b.label
+	b.labelSecond = int64(time.Second / label.Unit.Multiplier())
+	if b.labelSecond > b.second {
+		b.second = b.labelSecond
 	}
 	return b, label, nil
 }

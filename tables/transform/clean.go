@@ -31,7 +31,8 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 	return Result{}, tables.ErrConflict
 }
 
-// cleanInPlace replaces the rows of the source's newest version with the kept rows.
+// cleanInPlace replaces the rows of the source's newest version with the kept rows. First, it folds the source: it
+// moves rows that were put recently into the version's files.
 func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
 	from := o.Source
 	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
@@ -79,8 +80,8 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 	return Result{sourceRows, n}, err
 }
 
-// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows, and selects the
-// lowest number for each combination of values.
+// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, the statement numbers the rows and
+// selects the row with the lowest number for each combination of values.
 func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {
@@ -105,7 +106,7 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
-		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns of which each combination of values is kept once")
+		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns whose combinations of values are kept only once")
 	}
 	sql := "SELECT * FROM " + sqltext.Name(o.Source.Name)
 	if len(conditions) > 0 {

@@ -102,7 +102,7 @@ func (c *combination) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join returns a SELECT statement with the join columns, followed by the other columns of each source. If a name
+// join returns a SELECT statement with the join columns, followed by the other columns of each source. If a column name
 // repeats, the table's name is appended to it.
 func (c *combination) join(on []string) (string, error) {
 	var columns []string
@@ -191,7 +191,7 @@ func castTo(x string, t arrow.DataType, to arrow.Field) string {
 	return x
 }
 
-var wideInteger = &arrow.Decimal128Type{Precision: 20}
+var wideInteger = &arrow.Decimal128Type{Precision: 20} // for all values of int64 and uint64
 
 func isInteger(t arrow.DataType) bool {
 	return arrowtype.KindOf(t) == arrowtype.Integer || arrow.TypeEqual(t, wideInteger)

@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// fillFunctions fill a bin from the rows next to its label. All other functions aggregate the rows within the
-// bin.
+// fillFunctions fill a bin from the rows next to its label. All other functions aggregate the rows within the bin.
 var fillFunctions = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate"}
 
 // fillFunction returns the resampling's fill function, or "" if the resampling aggregates.
@@ -54,7 +53,7 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 	return batches.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		f.yield = yield
 		f.run(rows, f.add, func() error {
-			if !f.started {
+			if !f.hasStarted {
 				return nil
 			}
 			return f.endPass()
@@ -68,10 +67,10 @@ type fillScan struct {
 	filler   binFiller
 	canceled func() error // returns the context's error
 
-	started    bool
+	hasStarted bool
 	pass       int64   // number of the pass over all rows, from 0
 	bin        int64   // index of the next bin to fill
-	label      int64   // time of that bin's label
+	label      int64   // label of that bin, as a time
 	lastBin    int64   // index of the last bin to fill
 	hasLast    bool    // a row has been visited in this pass
 	lastTime   int64   // time of the row visited last
@@ -85,10 +84,10 @@ type binFiller interface {
 	begin(columns []arrow.Array) error // starts a batch of rows with these columns
 	// fills the next bin; row is the index in the batch of the first row at or after the bin's label
 	fill(row int)
-	row(row int)  // visits a row, after all bins with labels up to the row's time have been filled
-	flush() error // emits the filled bins
-	end() error   // ends the batch
-	restart()     // starts the second pass over all rows
+	visit(row int) // visits a row, after all bins with labels up to the row's time have been filled
+	flush() error  // emits the filled bins
+	end() error    // ends the batch
+	restart()      // starts the second pass over all rows
 }
 
 func (f *fillScan) add(b arrow.RecordBatch) error {
@@ -101,8 +100,8 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 		defer a.Release()
 		head[i] = a.(*array.Int64).Int64Values()
 	}
-	if !f.started && b.NumRows() > 0 {
-		f.started, f.sourceRows = true, head[4][0]
+	if !f.hasStarted && b.NumRows() > 0 {
+		f.hasStarted, f.sourceRows = true, head[4][0]
 		if err := f.bins.start(head[2][0], head[3][0]); err != nil {
 			return err
 		}
@@ -133,7 +132,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 		if err := f.fillTo(i, t); err != nil {
 			return err
 		}
-		f.filler.row(i)
+		f.filler.visit(i)
 		f.hasLast, f.lastTime = true, t
 	}
 	return f.filler.end()
@@ -169,7 +168,7 @@ func (f *fillScan) endPass() error {
 func (f *fillScan) moveTo(bin int64) (err error) {
 	f.bin = bin
 	if bin <= f.lastBin {
-		f.label, err = f.bins.startOf(bin)
+		f.label, err = f.bins.labelTime(bin)
 	}
 	return err
 }

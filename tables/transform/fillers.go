@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxFilledBytes limits the bytes in a batch, because one large row may fill many bins.
+// maxFilledBytes limits the bytes in a batch of filled bins, because one large row may fill many bins.
 const maxFilledBytes = 16 << 20
 
 // rowFiller fills bins with copies of rows.
@@ -20,7 +20,7 @@ type rowFiller struct {
 	*fillScan
 	columns  []arrow.Array // columns of the current batch of rows
 	previous []arrow.Array // last row of the previous batch, or nulls for the first batch
-	// for each bin, the row that fills it: 0 is previous, i+1 is row i of the batch, -1 means none
+	// for each bin, the row that fills it: i+1 means row i of the batch, 0 means previous, and -1 means none
 	rows []int
 }
 
@@ -34,18 +34,19 @@ func (n *rowFiller) begin(columns []arrow.Array) error {
 
 func (n *rowFiller) fill(row int) {
 	function, source := n.fillFunction(), -1
+	before, after := row, row+1 // the adjacent rows as entries of n.rows: row-1 and row
 	switch {
 	case n.hasNext && n.nextTime == n.label:
-		source = row + 1
+		source = after
 	case n.hasLast && (function == "ffill" || function == "nearest" && (!n.hasNext || uint64(n.label-n.lastTime) < uint64(n.nextTime-n.label))):
-		source = row
+		source = before
 	case n.hasNext && (function == "bfill" || function == "nearest"):
-		source = row + 1
+		source = after
 	}
 	n.rows = append(n.rows, source)
 }
 
-func (n *rowFiller) row(int) {}
+func (n *rowFiller) visit(int) {}
 
 func (n *rowFiller) restart() {}
 
@@ -127,8 +128,8 @@ func maxValueSize(a arrow.Array) (size int64) {
 type interpolator struct {
 	*fillScan
 	columns      []*array.Float64
-	position     int64 // number of rows and labels visited; a row and a label with the same time count once
-	positions    []int64
+	position     int64   // number of rows and labels visited; a row and a label with the same time count once
+	positions    []int64 // position of each bin filled since the last flush
 	lines        []line
 	isSecondPass bool
 }
@@ -137,7 +138,7 @@ type interpolator struct {
 type line struct {
 	values   []float64 // values computed so far, for the first bins in positions; NaN means null
 	last     *knot     // the last non-null value, or nil
-	open     bool      // whether bins after last were flushed before the line ended
+	isOpen   bool      // whether bins after last were flushed before the line ended
 	openEnds []knot    // ends of the open lines, in order
 }
 
@@ -166,20 +167,20 @@ func (p *interpolator) fill(int) {
 	}
 }
 
-func (p *interpolator) row(row int) {
+func (p *interpolator) visit(row int) {
 	for i, c := range p.columns {
 		l := &p.lines[i]
 		if c.IsNull(row) {
 			continue
 		}
-		to := &knot{p.position, c.Value(row)}
-		l.extend(to, p.positions)
-		if l.open && p.isSecondPass {
+		endKnot := &knot{p.position, c.Value(row)}
+		l.extend(endKnot, p.positions)
+		if l.isOpen && p.isSecondPass {
 			l.openEnds = l.openEnds[1:]
-		} else if l.open {
-			l.openEnds = append(l.openEnds, *to)
+		} else if l.isOpen {
+			l.openEnds = append(l.openEnds, *endKnot)
 		}
-		l.last, l.open = to, false
+		l.last, l.isOpen = endKnot, false
 	}
 	p.position++
 }
@@ -218,13 +219,13 @@ func (p *interpolator) flush() error {
 	for i := range p.lines {
 		l := &p.lines[i]
 		if l.last != nil && len(l.values) < len(p.positions) {
-			l.open = true
+			l.isOpen = true
 		}
-		var to *knot
-		if l.open && len(l.openEnds) > 0 {
-			to = &l.openEnds[0]
+		var endKnot *knot
+		if l.isOpen && len(l.openEnds) > 0 {
+			endKnot = &l.openEnds[0]
 		}
-		l.extend(to, p.positions)
+		l.extend(endKnot, p.positions)
 		if p.isSecondPass {
 			columns[i] = nanAsNull(l.values)
 		}
@@ -259,6 +260,6 @@ func (p *interpolator) end() error {
 func (p *interpolator) restart() {
 	p.isSecondPass, p.position = true, 0
 	for i := range p.lines {
-		p.lines[i].last, p.lines[i].open = nil, false
+		p.lines[i].last, p.lines[i].isOpen = nil, false
 	}
 }

@@ -135,12 +135,12 @@ type aggregate struct {
 	byCategoryOrder bool // values are compared by their positions among the dictionary's categories
 }
 
-// newAggregates applies each call to its columns, and returns the result columns. Their SQL refers to the columns as
-// c0, c1 and so on, and to the sort key as k.
+// newAggregates applies each call to its columns and returns the result columns. In their SQL, the given columns have
+// the names c0, c1 and so on, and the sort key has the name k.
 func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, error) {
 	var all []aggregate
 	size := functionCall{function: "size"}
-	several := slices.ContainsFunc(calls, func(a functionCall) bool {
+	needsSuffix := slices.ContainsFunc(calls, func(a functionCall) bool {
 		return slices.ContainsFunc(calls, func(b functionCall) bool { return a.column == b.column && a.function != b.function })
 	})
 	for i, c := range columns {
@@ -157,7 +157,7 @@ func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, er
 				if err != nil {
 					return nil, &tables.SchemaError{Column: c.Name, Err: fmt.Errorf("it has type %w, but %s needs numbers: choose other columns, or another function", err, name)}
 				}
-				if several || name == "ohlc" {
+				if needsSuffix || name == "ohlc" {
 					a.field.Name += "_" + p
 				}
 				a.function, a.column = p, i
@@ -172,7 +172,7 @@ func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, er
 }
 
 func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
-	f, t, row := functions[name], column.Type, arrowtype.Of(column.Type)
+	f, t, typeInfo := functions[name], column.Type, arrowtype.Of(column.Type)
 	n := x
 	resultType := t
 	kind, _ := column.Metadata.GetValue(schema.ValuesKey)
@@ -180,15 +180,15 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 	switch {
 	case f.numeric && kind != "": // such as period[M], which is stored as integers
 		return aggregate{}, errors.New(kind)
-	case row.Kind == arrowtype.Float:
+	case typeInfo.Kind == arrowtype.Float:
 		n, resultType = x+"::DOUBLE", float64Type
-	case row.Kind == arrowtype.Bool:
+	case typeInfo.Kind == arrowtype.Bool:
 		n, resultType = x+"::INTEGER", int64Type
-	case row.Native == reflect.Uint64:
+	case typeInfo.Native == reflect.Uint64:
 		resultType = t
-	case row.Kind == arrowtype.Integer:
+	case typeInfo.Kind == arrowtype.Integer:
 		resultType = int64Type
-	case row.Kind == arrowtype.Decimal:
+	case typeInfo.Kind == arrowtype.Decimal:
 		resultType = &arrow.Decimal128Type{Precision: 38, Scale: t.(arrow.DecimalType).GetScale()}
 	case f.numeric:
 		return aggregate{}, errors.New(t.String())

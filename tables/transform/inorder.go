@@ -62,14 +62,14 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	w.ordered = settings.Time == q.timeColumn
+	w.isOrdered = settings.Time == q.timeColumn
 	r, err := table.Scan(ctx, scan)
 	if err != nil {
 		return nil, err
 	}
 	// When clocks are set back across midnight, times return to an earlier bin.
 	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC
-	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
+	q.lateFallback = backward || !w.isOrdered || w.keptColumns > 0
 	return batches.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
 		defer w.out.Release()
@@ -92,7 +92,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	}, r.Release), nil
 }
 
-// output is the consumer of a resampling's rows.
+// output passes a resampling's rows to their consumer.
 type output struct {
 	*resampling
 	yield   func(arrow.RecordBatch, error) bool
@@ -133,7 +133,7 @@ type orderedResampling struct {
 	gatherers  []gatherer // one per entry in columns; nil if no function uses the column
 	batchIndex []int      // for each entry in columns, its index in a batch of the scan
 
-	ordered     bool  // the table's settings guarantee the time order
+	isOrdered   bool  // the table's settings guarantee the time order
 	keptColumns int64 // number of columns whose functions need all values of a bin
 
 	times        []int64 // reused for the converted times of each batch
@@ -157,7 +157,7 @@ const (
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
 	// Without a guaranteed order, null times can be anywhere in the batch.
-	if !w.ordered && b.Column(0).NullN() > 0 {
+	if !w.isOrdered && b.Column(0).NullN() > 0 {
 		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))
@@ -169,7 +169,7 @@ func (w *orderedResampling) add(b arrow.RecordBatch) error {
 			g.setBatch(b.Column(w.batchIndex[i]))
 		}
 	}
-	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // Skip the null times, which belong to no bin.
+	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // Skip null times: they are first and belong to no bin.
 		if err := w.moveTo(times[from]); err != nil {
 			return err
 		}
@@ -229,7 +229,7 @@ func (w *orderedResampling) moveTo(t int64) error {
 		if err := w.bins.start(t, t); err != nil {
 			return err
 		}
-	case t < w.lastTime && !w.ordered:
+	case t < w.lastTime && !w.isOrdered:
 		return errNeedsSQL
 	case t < w.lastTime:
 		return fmt.Errorf("%w: the order of the table's rows changed while they were read", tables.ErrConflict)

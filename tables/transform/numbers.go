@@ -16,7 +16,7 @@ type number interface {
 
 // numbers is the gatherer for columns of numbers.
 type numbers[T number] struct {
-	needsMoments bool        // a function needs the product or the variance
+	needsMoments bool        // a function needs the product or the variance (see addMoments)
 	keepsValues  bool        // a function needs all values of the bin
 	kept         []T         // the bin's values, if keepsValues
 	floatTotals  bool        // T is a float type, and only sums and counts are needed
@@ -33,9 +33,10 @@ type binState[T number] struct {
 	high                         int64   // if T is an integer type, high and low form the 128-bit sum
 	low                          uint64
 
-	// finite is the number of finite values, and squares the sum of the squared differences from their mean.
-	finite, product, mean, squares float64
-	hasInfinity                    bool
+	product float64
+	// number of finite values, their mean, and the sum of the squared differences from the mean
+	numFinite, mean, squares float64
+	hasInfinity              bool
 }
 
 func newNumbers[T number](names []string) gatherer {
@@ -48,7 +49,7 @@ func (g *numbers[T]) begin() { g.binState, g.kept = binState[T]{product: 1}, g.k
 
 func isFloat[T number]() bool {
 	one := T(1)
-	return one/2 != 0
+	return one/2 != 0 // the quotient of integers is 0
 }
 
 func (g *numbers[T]) setBatch(c arrow.Array) {
@@ -63,7 +64,7 @@ func (g *numbers[T]) add(from, to int) {
 	n, sum, high, low := g.n, g.sum, g.high, g.low
 	if g.floatTotals && g.nulls == nil {
 		for _, v := range g.values[from:to] {
-			if v == v {
+			if v == v { // not NaN
 				n++
 				sum += float64(v)
 			}
@@ -105,15 +106,16 @@ func (g *numbers[T]) add(from, to int) {
 	g.n, g.sum, g.high, g.low = n, sum, high, low
 }
 
+// addMoments adds v to the product, the mean and the squares, the latter two with Welford's algorithm.
 func (g *binState[T]) addMoments(v float64) {
 	g.product *= v
 	if math.IsInf(v, 0) {
 		g.hasInfinity = true
 		return
 	}
-	g.finite++
+	g.numFinite++
 	delta := v - g.mean
-	g.mean += delta / g.finite
+	g.mean += delta / g.numFinite
 	g.squares += delta * (v - g.mean)
 }
 
@@ -122,7 +124,7 @@ func (g *binState[T]) total() float64 {
 	switch {
 	case isFloat[T]():
 		return g.sum
-	case g.high == int64(g.low)>>63:
+	case g.high == int64(g.low)>>63: // the sum fits into int64
 		return float64(int64(g.low))
 	}
 	return float64(g.high)*(1<<64) + float64(g.low)
@@ -178,11 +180,11 @@ func overflowError(t arrow.DataType) error {
 }
 
 func (g *binState[T]) putVariance(function string, builder *array.Float64Builder) error {
-	variance := g.squares / (g.finite - 1)
+	variance := g.squares / (g.numFinite - 1)
 	switch {
 	case g.hasInfinity:
 		variance = math.NaN()
-	case g.finite < 2:
+	case g.numFinite < 2:
 		builder.AppendNull()
 		return nil
 	case math.IsInf(variance, 0) || math.IsNaN(variance):
@@ -209,9 +211,10 @@ func median[T number](values []T) float64 {
 	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5
 }
 
-const sortThreshold = 16 // shorter slices are sorted directly
+const sortThreshold = 16 // selectNth sorts slices of up to this many values
 
-// selectNth reorders values so that values[n] is what it would be after sorting, and no value before it is greater.
+// selectNth reorders values so that values[n] is what it would be after sorting, and no value before it is greater. It
+// is quickselect, but sorts the remaining values after too many rounds with bad pivots.
 func selectNth[T number](values []T, n int) {
 	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]

@@ -98,8 +98,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 // maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
-// rows returns the result, with the source's dictionary columns. If inOrder is set, rows tries to do without SQL, and
-// the reader may fail with errNeedsSQL.
+// rows returns the result, in which dictionary columns of the source remain dictionaries. If inOrder is set, rows tries
+// to do without SQL, and the reader may fail with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
@@ -124,7 +124,7 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 // maxAttempts limits how often an operation starts again because of concurrent puts.
 const maxAttempts = 10
 
-// resampling is the state of a Resample that has a rule.
+// resampling is the state of a Resample or Resampled. It is empty if ResampleOptions.SQL is set.
 type resampling struct {
 	timeColumn    string
 	timeIndex     bool // the time column becomes pandas' index
@@ -197,11 +197,11 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 			fill, q.by[0].Name, sqltext.Name(o.Source.Name))}
 	}
 	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true, Metadata: timeMetadata(timeField, label)}}
-	others := slices.Clone(q.by)
+	valueFields := slices.Clone(q.by)
 	for _, a := range q.aggregates {
-		others = append(others, a.field)
+		valueFields = append(valueFields, a.field)
 	}
-	for _, f := range others {
+	for _, f := range valueFields {
 		if slices.ContainsFunc(fields, func(other arrow.Field) bool { return other.Name == f.Name }) {
 			return nil, &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name: choose other columns, or do not group")}
 		}
@@ -213,8 +213,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	return q, nil
 }
 
-// chooseColumns sets the columns to aggregate: those in columns, and those in named, which functions name. If both are
-// nil, these are all columns except the time column and the grouping columns.
+// chooseColumns sets the columns to aggregate: columns (from the options) and named (from function calls). If both are
+// nil, it chooses all columns except the time column and the grouping columns.
 func (q *resampling) chooseColumns(source *arrow.Schema, columns, named []string) error {
 	if columns == nil && named == nil {
 		for _, f := range source.Fields() {
@@ -238,7 +238,8 @@ func (q *resampling) chooseColumns(source *arrow.Schema, columns, named []string
 	return nil
 }
 
-// groupBy sets q.by. Nil names mean the table's keys.
+// groupBy sets the grouping columns; nil names mean the table's keys. If all grouping columns are keys, it also sets
+// the settings for a new target.
 func (q *resampling) groupBy(ctx context.Context, table *tables.Table, source *arrow.Schema, names []string) error {
 	settings, err := table.Settings(ctx)
 	if err != nil {
@@ -267,9 +268,9 @@ func (q *resampling) groupBy(ctx context.Context, table *tables.Table, source *a
 	return nil
 }
 
-// query returns the SQL statement's result. The bins depend on the earliest and the latest time, which query reads
-// first if they are unknown. If new rows do not fit into the bins, query returns nil, and the next attempt uses the new
-// times.
+// query returns the result of q.sql. The bins depend on the earliest and the latest time, which query reads first if
+// they are unknown. If rows that were put meanwhile do not fit into the bins, query returns nil; the next attempt uses
+// the new times.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
@@ -343,7 +344,7 @@ func (q *resampling) epochSQL(t string) string {
 	return "epoch_us(" + t + ")"
 }
 
-// innerSQL returns the SQL for the time and the columns, under the names that the aggregates use.
+// innerSQL returns a select list: the time as t, the columns to aggregate as c0, c1 …, the grouping columns as g0, g1 ….
 func (q *resampling) innerSQL() string {
 	inner := q.epochSQL(sqltext.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
@@ -367,45 +368,46 @@ func (q *resampling) sql(table string) string {
 		inner += ", row_number() OVER () AS r"
 		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2^40, because no table has that many rows
 	}
-	var in, out, groups, places, sameGroup strings.Builder
+	var binColumns, resultColumns, groups, groupPositions, sameGroup strings.Builder
 	for i := range q.by {
 		fmt.Fprintf(&groups, ", g%d", i)
-		fmt.Fprintf(&out, ", s.g%d", i)
-		fmt.Fprintf(&places, ", %d", i+5) // after the first four columns
+		fmt.Fprintf(&resultColumns, ", s.g%d", i)
+		fmt.Fprintf(&groupPositions, ", %d", i+5) // after the first four columns
 		fmt.Fprintf(&sameGroup, " AND s.g%[1]d IS NOT DISTINCT FROM f.g%[1]d", i)
 	}
 	for i, a := range q.aggregates {
-		fmt.Fprintf(&in, ", %s AS a%d", a.sql, i)
+		fmt.Fprintf(&binColumns, ", %s AS a%d", a.sql, i)
 		value := fmt.Sprint("a", i)
 		if a.empty != "" {
 			value = fmt.Sprintf("coalesce(%s, %s)", value, a.empty)
 		}
-		fmt.Fprintf(&out, ", %s AS a%d", value, i)
+		fmt.Fprintf(&resultColumns, ", %s AS a%d", value, i)
 	}
 	bins := "bins"
 	for strings.EqualFold(bins, table) {
 		bins += "_"
 	}
-	slots := fmt.Sprintf("range((SELECT max(b) + 1 FROM %s))", bins)
+	allBins := fmt.Sprintf("range((SELECT max(b) + 1 FROM %s))", bins)
 	if len(q.by) > 0 {
-		slots = fmt.Sprintf("(SELECT unnest(range(min(b), max(b) + 1)) AS range%[2]s FROM %[1]s GROUP BY ALL)", bins, groups.String())
+		allBins = fmt.Sprintf("(SELECT unnest(range(min(b), max(b) + 1)) AS range%[2]s FROM %[1]s GROUP BY ALL)", bins, groups.String())
 	}
 	return fmt.Sprintf(`WITH %[1]s AS MATERIALIZED (
 SELECT %[2]s AS b%[8]s, min(t) AS lo, max(t) AS hi%[3]s
 FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1%[8]s)
 SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
 FROM %[9]s s LEFT JOIN %[1]s f ON range = b%[10]s ORDER BY 1%[11]s`,
-		bins, q.bins.sql("t"), in.String(), order, inner, sqltext.Name(table), out.String(), groups.String(), slots, sameGroup.String(), places.String())
+		bins, q.bins.sql("t"), binColumns.String(), order, inner, sqltext.Name(table), resultColumns.String(), groups.String(), allBins, sameGroup.String(), groupPositions.String())
 }
 
+// batch converts a batch of q.sql's rows to rows of the result. It omits absent bins (see bins.isAbsent).
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	numbers, err := schema.ConvertArray(b.Column(0), int64Type)
+	binIndexes, err := schema.ConvertArray(b.Column(0), int64Type)
 	if err != nil {
 		return nil, err
 	}
-	defer numbers.Release()
+	defer binIndexes.Release()
 	keep := make([]bool, b.NumRows())
-	for i, n := range numbers.(*array.Int64).Int64Values() {
+	for i, n := range binIndexes.(*array.Int64).Int64Values() {
 		keep[i] = !q.bins.isAbsent(n)
 	}
 	if slices.Contains(keep, false) {
@@ -416,7 +418,7 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return q.batch(b)
 	}
-	labels, err := q.labels(numbers.(*array.Int64).Int64Values())
+	labels, err := q.labels(binIndexes.(*array.Int64).Int64Values())
 	if err != nil {
 		return nil, err
 	}
@@ -433,11 +435,11 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(q.schema, columns, b.NumRows()), nil
 }
 
-func (q *resampling) labels(indexes []int64) (arrow.Array, error) {
+func (q *resampling) labels(binIndexes []int64) (arrow.Array, error) {
 	builder := array.NewBuilder(memory.DefaultAllocator, q.schema.Field(0).Type)
 	defer builder.Release()
 	appendLabel := arrowtype.Of(builder.Type()).IntAppender(builder)
-	for _, n := range indexes {
+	for _, n := range binIndexes {
 		label, err := q.bins.labelOf(n)
 		if err != nil {
 			return nil, err

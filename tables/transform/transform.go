@@ -1,6 +1,6 @@
 // Package transform derives tables from other tables: it aggregates rows by time bins, combines several tables, or
-// removes rows. Each function streams its result into one put, so readers of the target see either the whole result or
-// the previous state. The target may be one of the sources.
+// removes rows. Resample, Combine and Clean each stream the result into one put, so readers of the target see either
+// the whole result or the previous state. The target may be one of the sources.
 package transform
 
 import (
@@ -32,7 +32,7 @@ func (n *TableName) UnmarshalJSON(b []byte) error {
 
 // Result holds the numbers of rows read and written.
 type Result struct {
-	SourceRows int64 // rows of all sources; 0 with ResampleOptions.SQL
+	SourceRows int64 // rows of all sources; 0 if ResampleOptions.SQL is set
 	TargetRows int64
 }
 
@@ -40,8 +40,8 @@ type Result struct {
 type ResampleOptions struct {
 	Source, Target TableName
 
-	// SQL is a SELECT statement; its rows are written to the target. Table names without a bucket refer to
-	// the source's bucket.
+	// SQL is a SELECT statement, whose rows Resample puts into the target. Table names without a bucket refer to the
+	// source's bucket.
 	SQL string
 
 	// Rule is the length of a bin, as a pandas offset, such as "10s", "2h", "B", "W-FRI", "ME" or
@@ -54,16 +54,17 @@ type ResampleOptions struct {
 	// index only if it is the source's index.
 	TimeIndex bool
 	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size, ohlc,
-	// nunique and quantile (the quantile 0.5, as in pandas, which is the median). With one function, columns keep their
-	// names; with several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
-	// instead fill bins from adjacent rows; such a function must be the only one.
+	// nunique and quantile (always the median, which is pandas' default). With one function, columns keep their names;
+	// with several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate instead
+	// fill bins from adjacent rows; such a function must be the only one.
 	Functions FunctionCalls
-	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
+	// Columns are the columns to aggregate. Nil means the columns that Functions name or, if Functions name none, all
+	// except TimeColumn and By.
 	Columns []string
 	// By names the columns to group by. Each combination of their values gets its own bins, from the combination's
-	// first time to its last. The rows are ordered by time, and the By columns follow the time column. If By is nil,
-	// the key columns in the source's settings are used; an empty list means no grouping. If the target is created, its
-	// settings get the time column and, as keys, those By columns that are also keys of the source.
+	// first time to its last. The rows are ordered by time, and the By columns follow the time column. Nil means the key
+	// columns in the source's settings; an empty list means no grouping. If all By columns are keys of the source, and
+	// Resample creates the target, these columns and the time column become keys and time column of the target.
 	By []string
 
 	Mode tables.PutMode
@@ -74,7 +75,7 @@ type CombineOptions struct {
 	Sources []TableName
 	Target  TableName
 	How     string   // "union" or "join"
-	On      []string // the columns to join on
+	On      []string // the columns to join on; empty for a union
 	Mode    tables.PutMode
 }
 
@@ -85,7 +86,7 @@ type CleanOptions struct {
 	Target *TableName
 	Mode   tables.PutMode // how the kept rows are put into Target
 
-	// Where is an SQL condition. Clean removes the rows where it is not true.
+	// Where is an SQL condition. Clean removes the rows for which it is not true.
 	Where string
 	// DropNulls removes rows with a null or a NaN in any of these columns.
 	DropNulls []string
