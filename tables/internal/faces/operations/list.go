@@ -42,7 +42,7 @@ var (
 			return d, err
 		})
 
-	// Maintenance says what the store's maintenance has done for a table, and what it has left undone.
+	// Maintenance reports the past and the pending maintenance of a table's files.
 	Maintenance = withAnswer(Entry{Name: "maintenance", Command: "describe"},
 		func(ctx context.Context, s *tables.Store, in *Table) (tables.MaintenanceState, error) {
 			return s.Bucket(in.Bucket).Table(in.Name).Maintenance(ctx)
@@ -77,11 +77,11 @@ var (
 
 	Rules = withAnswer(Entry{Name: "rules", Command: "rules"},
 		func(ctx context.Context, s *tables.Store, in *Table) ([]tables.Rule, error) {
-			read := s.Bucket(in.Bucket).Rules
+			readRules := s.Bucket(in.Bucket).Rules
 			if in.Name != "" {
-				read = s.Bucket(in.Bucket).Table(in.Name).Rules
+				readRules = s.Bucket(in.Bucket).Table(in.Name).Rules
 			}
-			rules, err := read(ctx)
+			rules, err := readRules(ctx)
 			return append([]tables.Rule{}, rules...), err // without rules, the JSON is [], not null
 		})
 
@@ -94,7 +94,7 @@ var (
 		})
 )
 
-// Operations that change a table's rows without transferring rows.
+// Operations that change tables inside the store: clients neither send nor receive rows.
 var (
 	DeleteRows = withAnswer(Entry{Name: "delete_rows", Writes: true, Slots: PutSlot, Page: true, Command: "delete-rows"},
 		func(ctx context.Context, s *tables.Store, in *Deletion) (tables.RewriteResult, error) {
@@ -175,7 +175,7 @@ var (
 			return s.Bucket(in.Bucket).Restore(ctx, in.Name, in.Tables...)
 		})
 
-	// Only a server implements these operations. Locks are leases, which expire unless they are renewed.
+	// Only a server implements locks. A lock is a lease, which expires unless it is renewed.
 	TakeLock = withAnswers[Lock, Lock](Entry{Name: "lock", Writes: true}, nil)
 	Unlock   = withAnswers[Lock, None](Entry{Name: "unlock", Writes: true}, nil)
 )
@@ -184,7 +184,7 @@ func table(ctx context.Context, s *tables.Store, t *Table) (*tables.Table, error
 	return s.Bucket(t.Bucket).Table(t.Name).At(ctx, t.At())
 }
 
-// tableProperty returns an operation that reads a table's property. The operation's command has the same name.
+// tableProperty returns an operation that reads one property of a table. Its command has the same name.
 func tableProperty[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[Table, Out] {
 	return withAnswer(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *Table) (out Out, err error) {
 		t, err := table(ctx, s, in)
@@ -195,28 +195,28 @@ func tableProperty[Out any](name string, get func(*tables.Table, context.Context
 	})
 }
 
-func transformation[In any](name string, do func(context.Context, *tables.Store, *In) (transform.Result, error)) Operation[In, transform.Result] {
-	return withAnswer(Entry{Name: name, Writes: true, Slots: BothSlots, Page: true, Command: name}, do)
+func transformation[In any](name string, run func(context.Context, *tables.Store, *In) (transform.Result, error)) Operation[In, transform.Result] {
+	return withAnswer(Entry{Name: name, Writes: true, Slots: BothSlots, Page: true, Command: name}, run)
 }
 
-func maintenance(name string, do func(*tables.Store, context.Context, *tables.MaintainOptions) (tables.MaintainResult, error)) Operation[tables.MaintainOptions, tables.MaintainResult] {
+func maintenance(name string, run func(*tables.Store, context.Context, *tables.MaintainOptions) (tables.MaintainResult, error)) Operation[tables.MaintainOptions, tables.MaintainResult] {
 	return withAnswer(Entry{Name: name, Writes: true, Slots: PutSlot, Command: name},
 		func(ctx context.Context, s *tables.Store, in *tables.MaintainOptions) (tables.MaintainResult, error) {
-			return do(s, ctx, in)
+			return run(s, ctx, in)
 		})
 }
 
-// List selects the tables of a bucket.
+// List selects the tables of a bucket to list.
 type List struct {
 	Bucket string        `json:"bucket,omitempty"`
 	Filter tables.Filter `json:"filter"`
 }
 
-// Description describes a table.
+// Description is the answer to [Describe].
 type Description struct {
 	Info   tables.TableInfo `json:"info"`
-	Schema []byte           `json:"schema"` // an encoded Arrow schema, as in a FlightInfo
-	Parts  int              `json:"parts"`  // see Scan.Part
+	Schema []byte           `json:"schema"` // Arrow schema, encoded as in a FlightInfo
+	Parts  int              `json:"parts"`  // number of parts that a Scan can read separately (see tables.ScanOptions.Part)
 }
 
 // Bucket names a bucket.
@@ -235,18 +235,18 @@ type TableSettings struct {
 	Bucket   string          `json:"bucket,omitempty"`
 	Name     string          `json:"name"`
 	Settings tables.Settings `json:"settings"`
-	Only     []string        `json:"only,omitzero"` // see Table.SetSettings
+	Only     []string        `json:"only,omitzero"` // settings to change; nil means all (see tables.Table.SetSettings)
 }
 
-// Evolution changes a table's columns, and sets which column changes puts may make.
+// Evolution is a request to change a table's columns and to set which column changes a put may make.
 type Evolution struct {
 	Bucket  string                `json:"bucket,omitempty"`
 	Name    string                `json:"name"`
-	Mode    *tables.Evolution     `json:"mode,omitempty"` // set before the columns are changed; nil keeps the current mode
+	Mode    *tables.Evolution     `json:"mode,omitempty"` // applied before Changes; nil keeps the current mode
 	Changes []tables.ColumnChange `json:"changes,omitempty"`
 }
 
-// RuleEdit changes the rules of a table or, if it has no table name, of a bucket.
+// RuleEdit is a request to change the rules of a table or, if Name is empty, of a bucket.
 type RuleEdit struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name,omitempty"`
@@ -277,32 +277,32 @@ type Statement struct {
 
 const maxParameterBytes = 16 << 20 // limit on the memory of a statement's parameters, in bytes
 
-// Periods sets the length of the time periods that divide a table's files.
+// Periods is a request to set the time periods, such as months, by which a table's files are divided.
 type Periods struct {
 	Bucket string           `json:"bucket,omitempty"`
 	Name   string           `json:"name"`
 	By     tables.Partition `json:"by,omitempty"`
 }
 
-// Metadata changes the metadata of a table or, if it has no table name, of a bucket.
+// Metadata is a request to change the metadata of a table or, if Name is empty, of a bucket.
 type Metadata struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name,omitempty"`
 	tables.MetadataChange
 }
 
-// Snapshot names a snapshot of a bucket, or all of them if All is true. Tables names the tables to restore.
+// Snapshot names one snapshot of a bucket or, if All is true, all of them.
 type Snapshot struct {
 	Bucket string   `json:"bucket,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	All    bool     `json:"all,omitempty"`
-	Tables []string `json:"tables,omitempty"`
+	Tables []string `json:"tables,omitempty"` // tables to restore; empty means all
 }
 
-// Lock requests a lock, or names a lease to renew or to end. It is also the type of the answers.
+// Lock is a request to take a lock, or to renew or end the given lease. Answers to [TakeLock] have the same type.
 type Lock struct {
 	Bucket  string  `json:"bucket,omitempty"`
 	Name    string  `json:"name,omitempty"`
-	Seconds float64 `json:"seconds,omitempty"`
-	Lease   string  `json:"lease,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"` // length of the lease; 0 in a request means the default
+	Lease   string  `json:"lease,omitempty"`   // ID of the lease; "" requests a new one
 }

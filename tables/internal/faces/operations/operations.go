@@ -41,8 +41,9 @@ type Entry struct {
 
 	Input, Output reflect.Type
 
-	// Run runs the operation with an input from Parse. It is nil if only a server implements the operation.
-	Run func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error
+	// Run runs the operation with an input from Parse and passes each answer to send. It is nil if only a server
+	// implements the operation.
+	Run func(ctx context.Context, s *tables.Store, input any, send func(any) error) error
 }
 
 var (
@@ -53,7 +54,7 @@ var (
 // All returns the operations, in the order of the documentation.
 func All() []*Entry { return entries }
 
-// ByName returns the operation with a given name, or nil. "-" and "_" are equivalent in the name.
+// ByName returns the operation with the given name or alias, or nil. The name may contain "-" instead of "_".
 func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
 
 // ByAction returns the operation for a Flight action, or nil.
@@ -80,14 +81,14 @@ type Operation[In, Out any] struct {
 	run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
 }
 
-// withAnswers registers an operation with any number of answers. do is nil if only a server implements the operation.
-func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
+// withAnswers registers an operation with any number of answers. run is nil if only a server implements the operation.
+func withAnswers[In, Out any](e Entry, run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
 	e.Input, e.Output = reflect.TypeFor[In](), reflect.TypeFor[Out]()
-	if do != nil {
-		e.Run = func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error {
-			for v, err := range do(ctx, s, input.(*In)) {
+	if run != nil {
+		e.Run = func(ctx context.Context, s *tables.Store, input any, send func(any) error) error {
+			for v, err := range run(ctx, s, input.(*In)) {
 				if err == nil {
-					err = answer(v)
+					err = send(v)
 				}
 				if err != nil {
 					return err
@@ -100,24 +101,24 @@ func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *
 	for _, name := range append(e.Aliases, e.Name) {
 		byName[name] = &e
 	}
-	return Operation[In, Out]{&e, do}
+	return Operation[In, Out]{&e, run}
 }
 
-func withAnswer[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
+func withAnswer[In, Out any](e Entry, run func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
 	return withAnswers(e, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[Out, error] {
-		return func(yield func(Out, error) bool) { yield(do(ctx, s, in)) }
+		return func(yield func(Out, error) bool) { yield(run(ctx, s, in)) }
 	})
 }
 
 // None is the type of an empty input or answer.
 type None = struct{}
 
-func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In) error) Operation[In, None] {
-	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
+func withoutAnswer[In any](e Entry, run func(context.Context, *tables.Store, *In) error) Operation[In, None] {
+	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, run(ctx, s, in) })
 }
 
-// Server is a client of a server that runs operations. Do sends an input, as JSON, to a Flight action, and yields the
-// answers.
+// Server is a connection to a server that runs operations. Do calls a Flight action with the input, encoded as JSON,
+// and yields the encoded answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }
@@ -128,7 +129,7 @@ type Target struct {
 	Server Server
 }
 
-// Each runs the operation, and yields its answers.
+// Each runs the operation and yields its answers.
 func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq2[Out, error] {
 	if t.Store != nil {
 		return o.run(ctx, t.Store, in)
@@ -149,12 +150,12 @@ func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq
 	}
 }
 
-// Do runs an operation with one answer, and returns the answer.
+// Do runs an operation that has one answer and returns the answer.
 func (o Operation[In, Out]) Do(ctx context.Context, t Target, in *In) (out Out, err error) {
 	for out, err = range o.Each(ctx, t, in) {
 		return out, err
 	}
-	return out, fmt.Errorf("no answer to %s", o.Action())
+	return out, fmt.Errorf("the server sent no answer to %s", o.Action())
 }
 
 // Change runs an operation whose answer is empty or does not matter.

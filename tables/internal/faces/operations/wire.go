@@ -19,15 +19,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// ProtocolVersion is the version of the protocol that clients send as ProtocolHeader. A server rejects later versions.
-// If released servers would ignore or misread a new field, it needs a new version, which clients must send only with
-// calls that use the field.
+// ProtocolVersion is the protocol version that clients send in the header ProtocolHeader. A server rejects later
+// versions. A new field that released servers would ignore or misread needs a new version. Clients must send that
+// version only with calls that use the field.
 const (
 	ProtocolVersion = 1
 	ProtocolHeader  = "partd-protocol"
 )
 
-// Calls: the values of "partd" in a Flight ticket or in the command of a put.
+// Values of "partd" in a Flight ticket or in the command of a put. They say what the client requests.
 const (
 	ScanCall     = "scan"
 	ChangesCall  = "changes"
@@ -81,9 +81,9 @@ type Scan struct {
 type Changes struct {
 	Partd string `json:"partd"` // must be ChangesCall
 	Table
-	Since State    `json:"since,omitzero"` // the zero State means the empty table
+	Since State    `json:"since,omitzero"` // the zero State means an empty table: all rows are changes
 	Keys  []string `json:"keys,omitzero"`  // see tables.ChangesOptions.Keys
-	UUID  string   `json:"uuid,omitempty"`
+	UUID  string   `json:"uuid,omitempty"` // see tables.ChangesOptions.UUID
 }
 
 // StatementHandle is the handle in a Flight SQL ticket, or of a prepared statement.
@@ -93,12 +93,12 @@ type StatementHandle struct {
 	State
 	Since      State  `json:"since,omitzero"`       // see tables.QueryOptions.Before
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // identifies an execution, to cancel it; random, because anyone who knows it can cancel
+	ID         string `json:"id,omitempty"`         // lets the client cancel this execution; random, because anyone who knows it can cancel
 	WriteID    string `json:"write_id,omitempty"`   // see tables.ExecOptions.ID
 }
 
-// Put is the command for a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. Other
-// puts are answered with a PutAnswer.
+// Put is the command of a put. A put with Range or Upsert is a correction, which the server answers with a
+// CorrectionAnswer. It answers other puts with a PutAnswer.
 type Put struct {
 	Partd      string           `json:"partd"` // must be PutCall
 	Bucket     string           `json:"bucket,omitempty"`
@@ -128,7 +128,7 @@ type CorrectionAnswer struct {
 // Check returns an error if the put has options that cannot be combined.
 func (p *Put) Check() error {
 	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.AllColumns && p.Range != nil) {
-		return errors.New("range and upsert cannot be combined with mode, id, metadata, settings or whole: leave these out")
+		return errors.New("range and upsert cannot be combined with mode, id, metadata or settings, nor range with whole: leave these out")
 	}
 	return nil
 }
@@ -143,11 +143,10 @@ type Range struct {
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys names the columns that identify rows. If Keys is empty, these are the time and key columns in the table's
-// settings.
+// Keys names the columns that identify a row.
 type Keys struct {
-	Keys     []string `json:"keys,omitempty"`
-	NullKeys bool     `json:"null_keys,omitempty"`
+	Keys     []string `json:"keys,omitempty"`      // if empty, the time and key columns in the table's settings
+	NullKeys bool     `json:"null_keys,omitempty"` // whether nulls in these columns are equal, instead of an error
 }
 
 // IsCall reports whether the ticket or command b has the given value of "partd".
