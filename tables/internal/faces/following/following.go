@@ -1,4 +1,4 @@
-// Package following reads the changes of a table again and again, as versions are committed.
+// Package following reads the changes of a table repeatedly, as versions are committed.
 package following
 
 import (
@@ -20,27 +20,27 @@ import (
 // DefaultEvery is the default of Options.Every.
 const DefaultEvery = 10 * time.Second
 
-// Options selects the changes.
+// Options says which changes Follow reads, and how.
 type Options struct {
-	Since tables.At // nil means that all rows are changes
+	Since tables.At // the state from which changes are read; nil means that all rows are changes
 	UUID  string    // as in tables.ChangesOptions
-	// Every is the time between two looks at the table. Reading changes moves the tail's rows into files, so this also
-	// limits how often that happens.
+	// Every is the time between two polls for changes. Reading changes moves rows from the table's tail (rows that are
+	// not in files yet) into files, so Every also limits how often that happens.
 	Every time.Duration
 
 	Info    func(ctx context.Context) (tables.TableInfo, error)
 	Changes func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error)
-	Idle    func() error // called after a look that found no change
+	Idle    func() error // called after a poll that found no changes
 }
 
-// Follow calls f with the changes since o.Since, and then with each later change, until the context ends or a function
-// fails. The changes are those of one or more versions.
+// Follow calls f with the changes since o.Since and then, until the context ends or a function fails, with later
+// changes. Each call gets the changes of one or more versions.
 func Follow(ctx context.Context, o *Options, f func(*tables.Changes) error) error {
 	p := &position{since: o.Since, uuid: o.UUID, version: -1}
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
 	for {
-		err := p.look(ctx, o, f)
+		err := p.poll(ctx, o, f)
 		if err == nil {
 			err = canceled.Wait(ctx, tick.C)
 		}
@@ -55,11 +55,11 @@ type position struct {
 	since   tables.At
 	uuid    string
 	version tables.Version // -1 before the first changes
-	updated time.Time      // differs if the table was created again with the same number of versions
+	updated time.Time      // reveals that the table was created again and has the same version number
 }
 
-// look calls f if there are changes.
-func (p *position) look(ctx context.Context, o *Options, f func(*tables.Changes) error) error {
+// poll calls f with the changes since p and advances p. If there are none, it calls o.Idle.
+func (p *position) poll(ctx context.Context, o *Options, f func(*tables.Changes) error) error {
 	info, err := o.Info(ctx)
 	switch {
 	case err != nil:
@@ -83,8 +83,8 @@ func (p *position) look(ctx context.Context, o *Options, f func(*tables.Changes)
 	return nil
 }
 
-// WithVersion returns a reader of the changes with a last column _version, which is the version to which they lead. If
-// the table has such a column, underscores are appended to the new column's name until it is unique.
+// WithVersion returns a reader that adds a last column, _version, to the changes: the version to which they lead. If
+// the table already has a column with this name, underscores are appended to the new name until it is unique.
 func WithVersion(c *tables.Changes) array.RecordReader {
 	name := "_version"
 	for slices.ContainsFunc(schema.Names(c.Schema()), func(other string) bool { return strings.EqualFold(other, name) }) {

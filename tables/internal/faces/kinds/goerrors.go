@@ -13,8 +13,8 @@ import (
 
 // goError is the Go error of a kind.
 type goError struct {
-	read  func(err error, d *Details) bool           // reports whether err wraps the Go error, and copies its fields to d
-	build func(d *Details, text error) (goErr error) // returns the Go error with d's fields, for a client
+	match    func(err error, d *Details) bool           // reports whether err wraps the Go error; if so, copies its fields to d
+	newError func(d *Details, text error) (goErr error) // returns the Go error with d's fields, for a client
 }
 
 func is(target error) goError {
@@ -26,14 +26,14 @@ func when(matches func(error) bool, target error) goError {
 	return goError{func(err error, _ *Details) bool { return matches(err) }, func(*Details, error) error { return target }}
 }
 
-func as[T error](read func(T, *Details), build func(*Details, error) error) goError {
+func as[T error](copyFields func(T, *Details), newError func(*Details, error) error) goError {
 	return goError{func(err error, d *Details) bool {
 		e, ok := errors.AsType[T](err)
 		if ok {
-			read(e, d)
+			copyFields(e, d)
 		}
 		return ok
-	}, build}
+	}, newError}
 }
 
 // IsDiskFull reports whether err means that a disk is full.
@@ -43,16 +43,16 @@ func IsDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.As(err, &sqlite) && sqlite.Code()&0xff == sqliteFull
 }
 
-// isOverQuota reports whether the temporary files of all calls need too much space now.
+// isOverQuota reports whether err means that the temporary files of all calls need too much space at the moment.
 func isOverQuota(err error, _ *Details) bool { return errors.Is(err, spill.ErrQuota) }
 
-// isPermission ignores a PathError, because it means that the server itself lacks permission to open a file.
+// isPermission reports whether the caller lacks a permission. With a PathError, the server lacks one, for a file.
 func isPermission(err error) bool {
 	return errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError))
 }
 
-// readSQL ignores an error with a PathError: statements name no files, so it is the server's fault.
-func readSQL(err error, d *Details) bool {
+// matchSQL matches errors in statements. It ignores a PathError: statements name no files, so the server is at fault.
+func matchSQL(err error, d *Details) bool {
 	e, ok := errors.AsType[*tables.SQLError](err)
 	if !ok || errors.As(err, new(*fs.PathError)) {
 		return false
@@ -89,7 +89,7 @@ var (
 		func(d *Details, text error) error {
 			return &filter.SyntaxError{Offset: d.Column - 1, Msg: text.Error()}
 		})
-	statement = goError{readSQL, func(d *Details, text error) error {
+	statement = goError{matchSQL, func(d *Details, text error) error {
 		return &tables.SQLError{Line: d.Line, Column: d.Column, Err: text}
 	}}
 	violations = as(

@@ -1,5 +1,5 @@
-// Package kinds says what errors mean to clients. All faces of a server take their codes from its table, and send the
-// kinds and the fields of an error. Clients turn these back into Go errors, and never read texts.
+// Package kinds says what errors mean to clients. All faces (the protocols of a server) take their codes from its table
+// and send the kinds and the fields of an error. Clients turn these back into Go errors and never parse messages.
 package kinds
 
 import (
@@ -31,7 +31,7 @@ type Fields struct {
 	Name       string             `json:"name,omitempty"`   // a column
 	Line       int                `json:"line,omitempty"`   // counted from 1
 	Column     int                `json:"column,omitempty"` // the position in the line, in characters, counted from 1
-	Writes     bool               `json:"writes,omitempty"` // whether the statement writes, so that only the page's action exec runs it
+	Writes     bool               `json:"writes,omitempty"` // whether the statement writes; the page runs such a statement only with its action exec
 	Size       int64              `json:"size,omitempty"`   // in bytes
 	Limit      int64              `json:"limit,omitempty"`  // in bytes
 	Count      int64              `json:"count,omitempty"`  // number of duplicate rows
@@ -41,8 +41,8 @@ type Fields struct {
 
 // Details are an error's kinds and fields, as clients receive them.
 type Details struct {
-	Kinds []string `json:"kinds"` // words; the first one determines the codes
-	Retry string   `json:"retry"`
+	Kinds []string `json:"kinds"` // words of the kinds; the first kind determines the codes
+	Retry string   `json:"retry"` // of the first kind: see Kind.Retry
 	Fields
 	*Kind `json:"-"` // the first kind
 }
@@ -58,7 +58,7 @@ type Error struct {
 	Kind *Kind // the first kind
 	Text string
 	Fields
-	words   []string // all kinds; nil if there is only one
+	words   []string // words of all kinds; nil if there is only one kind
 	wrapped []error
 }
 
@@ -70,7 +70,7 @@ func (e *Error) ErrorDetails() *Details {
 	return &Details{Kinds: append([]string{e.Kind.Word}, e.words...), Fields: e.Fields}
 }
 
-// GRPCStatus returns the status with which Flight's clients receive the error.
+// GRPCStatus returns the status that Flight clients receive for the error.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.Kind.GRPC, e.Text) }
 
 // Errorf returns an error of the kind. It does not wrap its arguments.
@@ -78,18 +78,18 @@ func (k *Kind) Errorf(format string, args ...any) error {
 	return &Error{Kind: k, Text: fmt.Sprintf(format, args...)}
 }
 
-// Oversized returns an error of kind TooLarge. what is the text's subject and verb.
-func Oversized(what string, size, limit int64) error {
-	return &Error{Kind: TooLarge, Text: fmt.Sprintf("%s %d bytes: the limit is %d", what, size, limit), Fields: Fields{Size: size, Limit: limit}}
+// Oversized returns an error of kind TooLarge. Its text starts with prefix, such as "the message has".
+func Oversized(prefix string, size, limit int64) error {
+	return &Error{Kind: TooLarge, Text: fmt.Sprintf("%s %d bytes: the limit is %d", prefix, size, limit), Fields: Fields{Size: size, Limit: limit}}
 }
 
-// Of returns the details of err, which must not be nil. An error without any other kind is Internal, or has the last
-// kind with its gRPC status code.
+// Of returns the details of err, which must not be nil. If no kind matches err, it has the last kind with err's gRPC
+// status code, or else the kind Internal.
 func Of(err error) *Details {
 	d := new(Details)
 	words := d.collect(err)
 	for _, k := range All {
-		if slices.Contains(words, k.Word) || k.read != nil && k.read(err, d) {
+		if slices.Contains(words, k.Word) || k.match != nil && k.match(err, d) {
 			d.add(k)
 			words = append(words, k.general)
 		}
@@ -109,14 +109,14 @@ func Of(err error) *Details {
 	return d
 }
 
-// collect returns the words of all errors in err's tree that know their kinds. It copies the fields of the first one with
-// fields.
+// collect returns the words of all Detailed errors in err's tree. It copies the fields of the first one that has fields
+// to d.
 func (d *Details) collect(err error) (words []string) {
 	if e, ok := err.(Detailed); ok { //nolint:errorlint // collect unwraps err itself
-		known := e.ErrorDetails()
-		words = known.Kinds
+		details := e.ErrorDetails()
+		words = details.Kinds
 		if reflect.ValueOf(d.Fields).IsZero() {
-			d.Fields = known.Fields
+			d.Fields = details.Fields
 		}
 	}
 	wrapped := []error{errors.Unwrap(err)}
@@ -138,7 +138,7 @@ func (d *Details) add(k *Kind) {
 	}
 }
 
-// Header returns the value of Header: JSON in ASCII. If it would be too long, texts and lists are missing.
+// Header returns d as a value of the header [Header]: JSON in ASCII. It omits texts and lists if they are too long.
 func (d *Details) Header() string {
 	encoded := d.ascii()
 	if len(encoded) > maxHeader {
@@ -162,7 +162,7 @@ func (d *Details) ascii() string {
 	return string(b)
 }
 
-// Parse decodes the value of Header. It returns nil if the value contains no known kind.
+// Parse decodes a value of the header [Header]. It returns nil if the value contains no known kind.
 func Parse(value string) *Details {
 	d := new(Details)
 	if json.Unmarshal([]byte(value), d) != nil {
@@ -177,13 +177,13 @@ func Parse(value string) *Details {
 	return nil
 }
 
-// GoError returns an error with a text and d's details, in which errors.Is and errors.As find wrapped or, if it is empty,
+// GoError returns an error with the given text and d's details. It wraps the errors in wrapped or, if there are none,
 // the Go errors of d's kinds.
 func (d *Details) GoError(text string, wrapped ...error) error {
 	if wrapped == nil {
 		for _, k := range All {
-			if k.build != nil && slices.Contains(d.Kinds, k.Word) {
-				wrapped = append(wrapped, k.build(d, errors.New(text)))
+			if k.newError != nil && slices.Contains(d.Kinds, k.Word) {
+				wrapped = append(wrapped, k.newError(d, errors.New(text)))
 			}
 		}
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// Kind is a kind of error: a row of the table of kinds.
+// Kind is a kind of error: a row of the table below.
 type Kind struct {
-	Word    string // stable; docs/dev/tables-wire.md lists all words
+	Word    string // stable name; docs/dev/tables-wire.md lists all words
 	Retry   string // Yes, WithID or No
 	GRPC    codes.Code
-	HTTP    int    // status of the page's API
-	Influx  string // InfluxDB's name; the status is HTTP, or 503 for InfluxRetries
-	REST    int    // status of the Iceberg catalog
+	HTTP    int    // HTTP status of the page's API
+	Influx  string // InfluxDB's error code; the HTTP status is HTTP or, with InfluxRetries, 503
+	REST    int    // HTTP status of the Iceberg catalog
 	Iceberg string // type of the Iceberg catalog's error
-	Shoots  string // type for clients of shoots (another table server); "" stands for all types without one
-	general string // word of a more general kind that the error has as well; may be ""
-	goError        // zero if only faces report errors of this kind
+	Shoots  string // error type for clients of shoots (another table server); "" means its general type, ShootsIOError
+	general string // word of a more general kind that the error also has; "" if there is none
+	goError        // zero if no Go error has this kind, so that only a face reports it
 }
 
 // The values of Kind.Retry.
@@ -34,10 +34,10 @@ const (
 	No     = "no"  // nothing was changed, and the same call fails again
 )
 
-// InfluxRetries is the value of Kind.Influx if InfluxDB's clients should repeat the write.
+// InfluxRetries is the Kind.Influx with which InfluxDB's clients repeat a write.
 const InfluxRetries = "unavailable"
 
-// Values of several rows.
+// Values that several rows of the table share.
 const (
 	invalid, failed, tooMany, noPath = "invalid", "internal error", "too many requests", "not found"
 
@@ -49,8 +49,8 @@ const (
 	sqlFailed    = "DataFusionError"
 )
 
-// The kinds. If an error has several, the first one determines its codes. The last kind with a gRPC code is the kind of
-// errors with this code that come from other packages.
+// The table of kinds. If an error has several kinds, the first one determines its codes. An error of another package
+// with a gRPC code but no kind gets the last kind with this code.
 var (
 	UnknownOutcome    = add(Kind{"unknown_outcome", WithID, codes.Unknown, 500, failed, 500, unknownState, "", "", is(partd.ErrUnknownOutcome)})
 	Preempted         = add(Kind{"preempted", WithID, codes.ResourceExhausted, 429, tooMany, 503, slowDown, "", "", goError{}})
