@@ -22,11 +22,11 @@ const (
 	maxRequest = 2 << 20
 )
 
-// auditEntry is a call's line in the audit log, while the call runs.
+// auditEntry collects the audit log's line for a running call.
 type auditEntry struct {
 	mu sync.Mutex
 	audit.Entry
-	read, changed int64 // rows
+	read, changed int64 // numbers of rows
 }
 
 // newEntry returns the audit entry for a call, or nil if there is no audit log.
@@ -53,7 +53,7 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// Note records the tables and the statement of ctx's call, for its line of the audit log. It ignores empty strings.
+// Note records the tables and the statement of ctx's call for its line in the audit log. It ignores empty strings.
 func Note(ctx context.Context, bucket, sql string, names ...string) {
 	e := entryOf(ctx)
 	if e == nil {
@@ -70,8 +70,8 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	}
 }
 
-// NoteRequest is like Note, but for a JSON request. It ignores a request that is not JSON, or is too long. If action is
-// not "", it becomes part of the operation's name.
+// NoteRequest is like Note, but takes its values from a JSON request. It ignores a request that is too long or not
+// JSON. If action is not "", it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
 	e := entryOf(ctx)
 	if e == nil {
@@ -84,7 +84,7 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 	}
 	var in struct {
 		Bucket, SQL string
-		// names, lists of names, or objects with a bucket and a name
+		// each is a name, a list of names, or an object with a bucket and a name
 		Name, Names, Table, Tables, Source, Sources, Target any
 	}
 	if len(request) <= maxRequest {
@@ -110,8 +110,8 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 	Note(ctx, in.Bucket, in.SQL, names...)
 }
 
-// noteOperation adds an operation on tables to the call's line. If nested is true, the operation runs inside another
-// one, and its rows do not count.
+// noteOperation adds a table operation to the line of ctx's call. If nested is true, the operation is part of another
+// one, so its rows do not count.
 func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome, nested bool) {
 	Note(ctx, op.Bucket, "", op.Table)
 	e := entryOf(ctx)
@@ -124,7 +124,7 @@ func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome,
 	case "scan", "changes", "query":
 		e.read += out.Rows
 	case "put", "exec", "update", "rewrite":
-		if out.Err == nil { // the caller may try again
+		if out.Err == nil { // after an error, the call may repeat the operation
 			e.changed += out.Rows
 		}
 	}

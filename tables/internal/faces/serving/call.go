@@ -112,16 +112,16 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// execution is work of a call that can be canceled by ID. Anyone who knows the ID may cancel the execution, because
-// only the client that chose or received the ID knows it. The limits on concurrent calls also limit the number of
+// execution is work of a call that can be canceled by ID. Canceling needs no right besides the ID, which is random and
+// known only to the client that chose or received it. The limits on concurrent calls also limit the number of
 // executions.
 type execution struct {
 	id     string
 	cancel context.CancelCauseFunc
 }
 
-// Cancellable registers an execution until the returned function is called; in the meantime, Cancel(id) cancels it.
-// That cancels the whole call, so that a blocked send to the client returns too.
+// Cancellable registers an execution until the returned function is called. In the meantime, Cancel(id) cancels the
+// whole call of ctx, so that even a blocked send to the client returns.
 func (s *Core) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &execution{id, cancel}
@@ -153,8 +153,8 @@ func (s *Core) Cancel(id string) (canceled bool) {
 	return canceled
 }
 
-// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it: as an error if a disk is full, and as
-// a warning if the server is otherwise at fault. Unlike clients' errors, the log contains paths; see WithoutPaths.
+// RecordEnd counts a call that has ended. It logs a failed call: as an error if a disk is full, as a warning if the
+// server is otherwise at fault, and else for debugging. Unlike clients, the log gets paths in errors; see WithoutPaths.
 func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)

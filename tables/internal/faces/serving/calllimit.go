@@ -8,8 +8,8 @@ import (
 
 // CallLimit limits concurrent calls of some kind, in total and per host. If a new call's host has used up its share,
 // the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the host
-// with the most cancelable calls is canceled. If a call by a user would be refused, but another user runs more calls on
-// the same host, the newest of these calls is canceled.
+// with the most cancelable calls is canceled. If a user's call would still be refused, but another user runs more calls
+// on the same host, the other user's newest call is canceled.
 type CallLimit struct {
 	limit, share int
 
@@ -17,11 +17,11 @@ type CallLimit struct {
 	holders []*holder // oldest first
 }
 
-// holder is a running call.
+// holder is a running call that counts towards a CallLimit.
 type holder struct {
 	host   string
 	cancel func() // cancels the call; nil if it cannot be canceled
-	call   *call  // nil if the user is not known
+	call   *call  // nil if the call belongs to no user
 }
 
 // minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
@@ -43,17 +43,17 @@ func (l *CallLimit) AcquireCall(ctx context.Context) (release func(), ok bool) {
 	return l.acquire(&holder{host: c.host, call: c})
 }
 
-func (l *CallLimit) acquire(t *holder) (release func(), ok bool) {
+func (l *CallLimit) acquire(h *holder) (release func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.makeRoom(t.host) && !l.cancelFor(t) {
+	if !l.makeRoom(h.host) && !l.cancelFor(h) {
 		return nil, false
 	}
-	l.holders = append(l.holders, t)
+	l.holders = append(l.holders, h)
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.remove(t)
+		l.remove(h)
 	}, true
 }
 
@@ -64,19 +64,19 @@ func (l *CallLimit) Count() int {
 	return len(l.holders)
 }
 
-func (l *CallLimit) remove(t *holder) {
-	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
+func (l *CallLimit) remove(h *holder) {
+	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == h })
 }
 
 // makeRoom reports whether a call from host may start, and cancels another call for it if necessary. mu must be held.
 func (l *CallLimit) makeRoom(host string) bool {
 	ownCalls, cancelable := 0, map[string]int{}
-	for _, t := range l.holders {
-		if t.host == host {
+	for _, h := range l.holders {
+		if h.host == host {
 			ownCalls++
 		}
-		if t.cancel != nil {
-			cancelable[t.host]++
+		if h.cancel != nil {
+			cancelable[h.host]++
 		}
 	}
 	busiest := host
@@ -84,37 +84,37 @@ func (l *CallLimit) makeRoom(host string) bool {
 		if len(l.holders) < l.limit {
 			return true
 		}
-		for h, n := range cancelable {
+		for other, n := range cancelable {
 			if n > cancelable[busiest] {
-				busiest = h
+				busiest = other
 			}
 		}
 	}
-	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.cancel != nil })
+	i := slices.IndexFunc(l.holders, func(h *holder) bool { return h.host == busiest && h.cancel != nil })
 	if i < 0 {
 		return ownCalls < min(minPerHost, l.share)
 	}
-	t := l.holders[i]
-	l.remove(t)
-	t.cancel()
+	h := l.holders[i]
+	l.remove(h)
+	h.cancel()
 	return true
 }
 
-// cancelFor cancels the newest call of the user who runs the most calls on t's host, if that user would still run no
-// fewer than t's user. It reports whether it did. mu must be held.
-func (l *CallLimit) cancelFor(t *holder) bool {
-	if t.call == nil {
+// cancelFor cancels the newest call of the user who runs the most calls on h's host, if that user would still run no
+// fewer than h's user. It reports whether it did. mu must be held.
+func (l *CallLimit) cancelFor(h *holder) bool {
+	if h.call == nil {
 		return false
 	}
 	calls := map[string]int{}
 	for _, o := range l.holders {
-		if o.host == t.host && o.call != nil {
+		if o.host == h.host && o.call != nil {
 			calls[o.call.user]++
 		}
 	}
 	var victim *holder
 	for _, o := range l.holders { // oldest first
-		if o.host != t.host || o.call == nil || calls[o.call.user] < calls[t.call.user]+2 {
+		if o.host != h.host || o.call == nil || calls[o.call.user] < calls[h.call.user]+2 {
 			continue
 		}
 		if victim == nil || calls[o.call.user] >= calls[victim.call.user] {

@@ -23,9 +23,9 @@ type Connections struct {
 	mu        sync.Mutex
 	open      map[string]*connection // keyed by both addresses: see keyOf
 	hosts     map[string]*HostUsage
-	strangers int          // open connections that are strangers
-	calls     int          // running calls
-	locals    atomic.Int64 // connections on Unix sockets so far
+	strangers int          // number of strangers among the open connections
+	calls     int          // number of running calls
+	numLocal  atomic.Int64 // number of Unix-socket connections accepted so far
 }
 
 // HostUsage counts one host's open connections, the strangers among them, and its running calls.
@@ -33,7 +33,7 @@ type HostUsage struct{ Open, Strangers, Calls int }
 
 type connection struct {
 	net.Conn
-	counts  *Connections
+	limits  *Connections
 	host    string
 	isKnown bool // whether the client sent a valid token
 	calls   int
@@ -52,7 +52,7 @@ const (
 	MaxHostCalls = 1024 // limit on the running calls of one host
 	minHostCalls = 32   // number of calls that a host may run even beyond maxCalls
 
-	strangerGrace = time.Second // how long a new stranger is kept open, unless there are too many strangers
+	strangerGrace = time.Second // how long a new stranger is protected, unless there are too many strangers
 )
 
 func newConnections(limit int) *Connections {
@@ -66,7 +66,7 @@ func (c *Connections) Count() int {
 	return len(c.open)
 }
 
-// usage returns the counts of a host, and creates them if necessary. mu must be held.
+// usage returns the counts of a host. It creates them if necessary. mu must be held.
 func (c *Connections) usage(host string) *HostUsage {
 	u := c.hosts[host]
 	if u == nil {
@@ -142,13 +142,14 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count towards the limits. At a limit, it first closes strangers or idle
-// connections. SetState must report which connections are idle; for gRPC, Connections learns this as a stats.Handler.
+// Listener wraps l so that its connections count towards the limits. At a limit, it closes a stranger or an idle
+// connection before it accepts a new one. For HTTP, SetState must report which connections are idle; for gRPC,
+// Connections must be the server's stats.Handler.
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {
 	net.Listener
-	counts *Connections
+	limits *Connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -158,9 +159,9 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if conn.RemoteAddr().Network() == "unix" {
-			conn = &localConn{conn, l.counts.locals.Add(1)}
+			conn = &localConn{conn, l.limits.numLocal.Add(1)}
 		}
-		if c := l.counts.admit(conn); c != nil {
+		if c := l.limits.admit(conn); c != nil {
 			return c, nil
 		}
 		_ = conn.Close() // a limit is reached, and no other connection can be closed
@@ -170,7 +171,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // admit adds a connection. At a limit, it closes another connection first, or returns nil if none may be closed.
 func (c *Connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
-	added := &connection{Conn: conn, counts: c, host: HostOf(conn.RemoteAddr().String()), opened: now, since: now}
+	added := &connection{Conn: conn, limits: c, host: HostOf(conn.RemoteAddr().String()), opened: now, since: now}
 	c.mu.Lock()
 	u := c.usage(added.host)
 	var victim *connection
@@ -210,8 +211,8 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 
 // pickVictim returns the connection to close for a new one, or nil. It considers only connections for which canClose
 // returns true. It prefers strangers (clients without a token), then known clients without a running call, and picks a
-// new stranger only as a last resort. Within each class, it takes the host with the most connections, and picks that
-// host's longest-idle one.
+// new stranger only as a last resort. Within each class, it picks the longest-idle connection of the host that has the
+// most of them.
 func (c *Connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
@@ -255,9 +256,9 @@ func (c *Connections) pickGreediest(minOpen int) (v *connection) {
 }
 
 func (c *connection) Close() error {
-	c.counts.mu.Lock()
-	c.counts.drop(c)
-	c.counts.mu.Unlock()
+	c.limits.mu.Lock()
+	c.limits.drop(c)
+	c.limits.mu.Unlock()
 	return c.Conn.Close()
 }
 

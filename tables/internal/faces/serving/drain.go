@@ -3,7 +3,7 @@ package serving
 import "time"
 
 // drainTime is how long a connection without a call stays open during a shutdown. Meanwhile, a client that reads from
-// the connection learns that the server is stopping, and makes no more calls.
+// the connection learns that the server is stopping and makes no more calls.
 const drainTime = 500 * time.Millisecond
 
 // Drain repeatedly closes connections without a running call until stop is called. It also closes strangers'

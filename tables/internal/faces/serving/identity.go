@@ -33,12 +33,12 @@ type Caller struct {
 	Buckets []string  // buckets that the token covers; nil means all
 	Expires time.Time // when the token expires; zero without a token
 	Name    string    // the token's name; may be ""
-	user    string    // the name, or else the token without its signature; limits count calls per user
+	user    string    // the name or, without one, the token without its signature; limits apply per user
 
 	readOnly bool // whether the server rejects changes, whatever the rights are
 }
 
-// User returns a text that identifies the token's user, or "" if the server requires no tokens.
+// User returns a string that identifies the token's user, or "" if the server requires no tokens.
 func (c *Caller) User() string { return c.user }
 
 // CheckAccess returns an error that wraps fs.ErrPermission unless the caller has the right r in all of the buckets.
@@ -57,7 +57,7 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	return nil
 }
 
-// claims is the content of a token, which is a JSON Web Token. Its fields are those of tokens for shoots, another table
+// claims is the content of a token, which is a JSON Web Token. It has the fields of tokens for shoots, another table
 // server.
 type claims struct {
 	jwt.RegisteredClaims
@@ -85,8 +85,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// NewNamedToken is like NewToken, but the token has a name. Logs show the name, limits count by it, and the token can
-// be revoked by it.
+// NewNamedToken is like NewToken, but the token has a name, which logs show. All tokens with the same name share limits
+// and are revoked together.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if err := CheckName(name); err != nil {
 		return "", err
@@ -117,8 +117,8 @@ type credentials struct {
 }
 
 // SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. Only calls that
-// begin afterwards are affected; running calls continue. Whether the server requires tokens is decided by
-// Options.Secret alone.
+// begin afterwards are affected; running calls continue. SetSecrets cannot change whether the server requires tokens:
+// it does if Options.Secret is set.
 func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 	c := &credentials{revoked: revoked}
 	for _, secret := range secrets {
@@ -137,7 +137,8 @@ func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
 var ErrTooManyGuesses = kinds.Busy.Errorf("too many wrong tokens came from this address: wait a second, and try again")
 
-// TokenError returns the error for a request whose token was rejected with err. prefix says what to do.
+// TokenError returns the error for a request whose token was rejected with err. The text starts with prefix, which says
+// what the client should do.
 func TokenError(prefix string, err error) error {
 	if errors.Is(err, ErrTooManyGuesses) {
 		return err
@@ -178,8 +179,8 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	if c.Subject != "" && slices.Contains(valid.revoked, c.Subject) {
 		return Caller{}, fmt.Errorf("tokens with the name %q are revoked", c.Subject)
 	}
-	// The name identifies the user, so a new token with the same name does not get new limits. A token without a name
-	// identifies the user itself, except for its signature, because one signature has several encodings.
+	// The name identifies the user, so a new token with the same name does not get new limits. Without a name, the token
+	// does, but not its signature, because one signature has several encodings.
 	user := "name " + c.Subject
 	if c.Subject == "" {
 		user = token[:strings.LastIndexByte(token, '.')]
@@ -211,16 +212,16 @@ func (s *Core) CheckSite(r *http.Request, forData bool) error {
 	if site := r.Header.Get("Sec-Fetch-Site"); forData && site != "" && site != "same-origin" && site != "none" {
 		return forbidden("the request comes from another site")
 	}
-	// Another site can let its own name refer to a loopback address. For the browser, a page from that site and this
-	// server are then the same site, but the header Host still contains the name.
-	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
+	// DNS rebinding: another site can let its own name resolve to a loopback address. The browser then takes this server
+	// for the same site as the page, but the header Host still contains the name.
+	localAddr, isTCP := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if s.opts.Secret == nil && isTCP && localAddr.IP.IsLoopback() && !isLoopbackHost(r.Host) {
 		return forbidden("the request may come from another site: its header Host is neither localhost nor a loopback address")
 	}
 	return nil
 }
 
-func loopbackHost(host string) bool {
+func isLoopbackHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // AcquireQuery waits until ctx's call may run a query, which takes one of the server's query slots. The caller
-// must call release after the last row has been sent. Further calls with the same ctx take no further slot.
+// must call release after the last row has been sent. If ctx's call already holds a slot, it takes no other one.
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -47,7 +47,8 @@ const (
 // slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call. A
 // free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then to
 // the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user that has
-// more slots. If the call's own host or connection has used up its share, only another user's call there helps.
+// more slots. If the waiting call's host or connection has used up its share, the canceled call is one of another user
+// there.
 type Limiter struct {
 	name                    string
 	slots, PerHost, perConn int
@@ -122,7 +123,7 @@ func (l *Limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	return nil, err
 }
 
-// wait waits until w gets a slot. In the meantime, it cancels calls of hosts and users that have more slots.
+// wait waits until w gets a slot. In the meantime, it may cancel calls of hosts and users that have more slots.
 func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 	tick := time.NewTicker(min(l.patience, l.yieldTime))
 	defer tick.Stop()
@@ -135,18 +136,18 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 			return Status(context.Cause(ctx))
 		case <-tick.C:
 		}
-		l.endFor(w)
+		l.cancelFor(w)
 		if time.Since(start) >= l.patience && l.isStuck(w.conn) {
 			return kinds.Busy.Errorf("this connection already has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
 		}
 	}
 }
 
-// endFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's. It
-// chooses the newest call of the host and user with the most slots, but no call that has run for less than SettleTime,
-// and none whose slot w could not get, because w's connection or host has used up its share elsewhere. If that call does
-// not end, a later endFor cancels another one.
-func (l *Limiter) endFor(w *waiter) {
+// cancelFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's. It
+// chooses the newest call of the host and user with the most slots. It skips calls that have run for less than
+// SettleTime. If w's connection or host has used up its share, it also skips calls on other connections or hosts, whose
+// slots w could not get. If the canceled call does not end, a later cancelFor cancels another one.
+func (l *Limiter) cancelFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -281,8 +282,8 @@ func (l *Limiter) Counts() (running, waiting float64) {
 	return float64(len(l.running)), float64(len(l.waiting))
 }
 
-// Acquire waits until the limits on concurrent queries and puts allow an operation. When the operation has ended, the
-// caller must call release.
+// Acquire waits until ctx's call holds the given slots for queries and puts. When the operation has ended, the caller
+// must call release.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	if s == operations.NoSlot || s == operations.CopySlot { // package flightd handles the permit for copying
 		return func() {}, nil

@@ -355,7 +355,7 @@ func TestCharge(t *testing.T) {
 		t.Error("after the first request ended, the second request may not exceed the limit")
 	}
 	second.release()
-	if used := server.Memory.Used(); requests.charged != 0 || len(requests.byFirstCharge) != 0 || used != 0 {
-		t.Errorf("after all requests: %d bytes charged to %d requests, %d bytes used, want none", requests.charged, len(requests.byFirstCharge), used)
+	if used := server.Memory.Used(); requests.charged != 0 || len(requests.holders) != 0 || used != 0 {
+		t.Errorf("after all requests: %d bytes charged to %d requests, %d bytes used, want none", requests.charged, len(requests.holders), used)
 	}
 }

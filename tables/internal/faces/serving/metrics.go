@@ -86,7 +86,7 @@ func NewOperations() *Operations {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_operation" + name, Help: help}, append(labels, "operation"))
 	}
 	total := counter("s_total", "Operations on tables that ended.", "outcome")
-	total.WithLabelValues("error", "fold") // so that an alert sees the first failure as an increase
+	total.WithLabelValues("error", "fold") // creates the counter, so that an alert sees the first failure as an increase
 	return &Operations{
 		total: total,
 		rows:  counter("_rows_total", "Rows that operations on tables put, read, wrote or folded."),

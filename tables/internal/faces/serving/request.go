@@ -27,30 +27,31 @@ const (
 	// MaxLargeRequests limits concurrent requests with a large body; one host may run a quarter of them.
 	MaxLargeRequests = 16
 
-	// maxFollowers limits concurrent requests that follow a table, which mostly wait; one host may run half of them.
+	// maxFollowers limits concurrent requests that follow a table: they mostly wait for its changes. One host may run
+	// half of them.
 	maxFollowers = 2048
 
-	openTimeout = 10 * time.Second // time limit for a request without a token
+	publicTimeout = 10 * time.Second // time limit for a request without a token
 )
 
 // Requests limits the requests of an HTTP handler.
 type Requests struct {
 	All    *CallLimit // limits requests with a token
-	open   *CallLimit // limits requests without a token
+	public *CallLimit // limits requests without a token
 	large  *CallLimit // limits requests with a large body
-	follow *CallLimit // limits requests that follow a table
+	follow *CallLimit // limits requests that follow a table (see Request.Follow)
 	s      *Core
 
-	mu            sync.Mutex
-	charged       int64            // bytes that Charge has counted, for all requests
-	byFirstCharge []*Request       // requests with charged bytes, in order of their first Charge
-	waiting       []*Request       // requests that wait in Charge
-	chargedTo     map[string]int64 // charged by user
+	mu        sync.Mutex
+	charged   int64            // bytes reserved by all requests together
+	holders   []*Request       // requests with reserved bytes, in the order of their first reservations
+	waiting   []*Request       // requests that wait in Charge
+	chargedTo map[string]int64 // reserved bytes, by user
 }
 
 // NewRequests returns a Requests that limits what an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
-	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4), follow: NewCallLimit(maxFollowers, maxFollowers/2), chargedTo: map[string]int64{}}
+	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), public: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4), follow: NewCallLimit(maxFollowers, maxFollowers/2), chargedTo: map[string]int64{}}
 }
 
 // Request is a running HTTP request.
@@ -66,7 +67,7 @@ type Request struct {
 	release      func() // releases the request's share of the limits
 
 	// These are guarded by limits.mu.
-	charged, wanted int64     // bytes that Charge has counted, and should count
+	charged, wanted int64     // bytes reserved, and bytes that the last Charge asked for
 	firstCharge     time.Time // when Charge was first called
 }
 
@@ -77,11 +78,11 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	return q
 }
 
-// Serve runs do if the limits allow it, and records the request in the metrics under the given name. If isPublic is
+// Serve runs handle if the limits allow it, and records the request in the metrics under the given name. If isPublic is
 // true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may cancel it in favor
-// of another request. If the request is canceled and do returns an error, Serve returns the cause of the cancellation
-// instead, unless hidesCause returns true for that error.
-func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func() error) (err error) {
+// of another request. If the request is canceled and handle returns an error, Serve returns the cause of the
+// cancellation instead, unless hidesCause returns true for that error.
+func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, handle func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	if id := RequestID(q.Ctx); id != "" {
@@ -96,12 +97,12 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func
 	}()
 	var ok bool
 	if isPublic {
-		q.ReadTimeout = min(q.ReadTimeout, openTimeout)
+		q.ReadTimeout = min(q.ReadTimeout, publicTimeout)
 		q.Body = http.MaxBytesReader(q.W, q.Body, maxPublicBody)
 		var cancel context.CancelFunc
-		q.Ctx, cancel = context.WithTimeout(q.Ctx, openTimeout)
+		q.Ctx, cancel = context.WithTimeout(q.Ctx, publicTimeout)
 		defer cancel()
-		q.release, ok = q.limits.open.Acquire(q.RemoteAddr, cancel)
+		q.release, ok = q.limits.public.Acquire(q.RemoteAddr, cancel)
 	} else {
 		q.release, ok = q.limits.All.AcquireCall(q.Ctx)
 	}
@@ -111,7 +112,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func
 	}
 	defer func() { q.release() }()
 	q.ClearDeadlines()
-	err = do()
+	err = handle()
 	panicked = false
 	cause := context.Cause(q.Ctx)
 	if err != nil && cause != nil && !hidesCause(err, cause) {
@@ -120,16 +121,16 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, do func
 	return err
 }
 
-// ClearDeadlines must be called after a read or write, so that the request can then take any time without one. Over
-// HTTP/2, a deadline ends the stream even if nothing is read or written.
+// ClearDeadlines removes an HTTP/2 request's deadlines for reads and writes. It must be called after a read or write,
+// because over HTTP/2, a deadline ends the stream even while nothing is read or written.
 func (q *Request) ClearDeadlines() {
 	if q.ProtoMajor == 2 {
 		_ = errors.Join(q.Control.SetReadDeadline(time.Time{}), q.Control.SetWriteDeadline(time.Time{})) // fail only if the stream is closed
 	}
 }
 
-// Follow must be called by a request that follows a table. The request then has no time limit, and no longer counts
-// towards MaxRequests.
+// Follow must be called by a request that follows a table: one that waits for its changes. The request then has no time
+// limit and counts towards maxFollowers instead of MaxRequests.
 func (q *Request) Follow() error {
 	release, ok := q.limits.follow.AcquireCall(q.Ctx)
 	if !ok {
@@ -141,15 +142,15 @@ func (q *Request) Follow() error {
 	return nil
 }
 
-// RecordRefused records a request without a valid token, for which Serve is not called.
+// RecordRefused records a request without a valid token in the metrics. Serve must not be called for the request.
 func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
 	end(kinds.Unauthenticated.Errorf("%v", err))
 }
 
-// WriteStatus answers with a status, without or before a body. The client has the given time to receive the answer,
-// even if the request took longer than any deadline so far. The time is doubled, because the HTTP server first reads the
-// rest of the request's body, if any, until its read deadline.
+// WriteStatus sends the status of a response, before the body (if any). The client then has the time timeout to receive
+// the response, whatever deadlines were set earlier. The time is doubled, because the HTTP server first reads the rest
+// of the request's body, if any, until its read deadline.
 func WriteStatus(w http.ResponseWriter, timeout time.Duration, code int) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * timeout)) // fails only if the connection is closed
 	w.WriteHeader(code)
@@ -170,8 +171,8 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 // may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end, and fails
 // after a third of q.ReadTimeout. The request that has held a reservation for longest is always granted more, so that
 // requests that raise their reservations cannot deadlock. Otherwise, free memory goes to the user with the smallest
-// reservations, and of this user's requests to the one that called Charge first. After half of its time, Charge cancels
-// requests of a user who has reserved more.
+// reservations, and among this user's requests to the one that called Charge first. After half of the waiting time,
+// Charge cancels requests of users who have reserved more.
 func (q *Request) Charge(n int64) error {
 	start, wait := time.Now(), q.ReadTimeout/3
 	defer q.limits.stopWaiting(q)
@@ -190,7 +191,7 @@ func (q *Request) Charge(n int64) error {
 }
 
 // tryCharge is like Charge, but does not wait. It reports whether it succeeded. If not, a later tryCharge of any request
-// may reserve the bytes for q, until stopWaiting.
+// may reserve the bytes for q, until stopWaiting(q) is called.
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +205,7 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 	if !slices.Contains(p.waiting, q) {
 		p.waiting = append(p.waiting, q)
 	}
-	if len(p.byFirstCharge) == 0 || p.byFirstCharge[0] == q {
+	if len(p.holders) == 0 || p.holders[0] == q {
 		p.grant(q)
 	}
 	for len(p.waiting) > 0 {
@@ -222,7 +223,7 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 // grant reserves the bytes that q wants. mu must be held.
 func (p *Requests) grant(q *Request) {
 	if q.charged == 0 {
-		p.byFirstCharge = append(p.byFirstCharge, q)
+		p.holders = append(p.holders, q)
 		releaseOthers := q.release
 		q.release = func() { p.uncharge(q); releaseOthers() }
 	}
@@ -245,14 +246,14 @@ func (p *Requests) stopWaiting(q *Request) {
 	p.waiting = slices.DeleteFunc(p.waiting, func(o *Request) bool { return o == q })
 }
 
-// cancelFor cancels the newest request of the user who has reserved the most memory, if that is more than q's user would
-// have with n bytes for q. It does nothing while an earlier victim still holds its memory.
+// cancelFor cancels the newest request of the user who has reserved the most memory, unless q's user would have at
+// least as much once q has n bytes. It does nothing while an earlier victim still holds its memory.
 func (p *Requests) cancelFor(q *Request, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var victim *Request
 	maxCharged := p.chargedTo[q.Caller.user] + n - q.charged
-	for _, o := range p.byFirstCharge {
+	for _, o := range p.holders {
 		if o.Ctx.Err() != nil {
 			return
 		}
@@ -269,7 +270,7 @@ func (p *Requests) cancelFor(q *Request, n int64) {
 func (p *Requests) uncharge(q *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.byFirstCharge = slices.DeleteFunc(p.byFirstCharge, func(o *Request) bool { return o == q })
+	p.holders = slices.DeleteFunc(p.holders, func(o *Request) bool { return o == q })
 	p.add(q, -q.charged)
 }
 
@@ -277,15 +278,15 @@ func tooMany(requests string) error {
 	return kinds.Busy.Errorf("too many %s are running; try again later", requests)
 }
 
-// Limited returns the body, limited to limit bytes. If the body is longer than large bytes, the request counts towards
-// MaxLargeRequests until it ends, because decoding a body takes several times its size in memory.
-func (q *Request) Limited(limit, large int64) io.Reader {
+// Limited returns the body, limited to limit bytes. If the body is longer than maxSmall bytes, the request counts
+// towards MaxLargeRequests until it ends, because decoding a body takes several times its size in memory.
+func (q *Request) Limited(limit, maxSmall int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
-	return io.MultiReader(io.LimitReader(b, large), &largeBodyRest{b, q})
+	return io.MultiReader(io.LimitReader(b, maxSmall), &largeBodyRest{b, q})
 }
 
-// largeBodyRest reads the part of a body beyond the small-body limit. The first read counts the request towards
-// MaxLargeRequests.
+// largeBodyRest reads the part of a body after its first maxSmall bytes (see Limited). The first read counts the
+// request towards MaxLargeRequests.
 type largeBodyRest struct {
 	io.Reader
 	q *Request // nil after the first read
@@ -304,17 +305,17 @@ func (l *largeBodyRest) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// AfterFunc is like context.AfterFunc, but stop waits until f has ended if it has begun. f can thus use a request's
-// ResponseController, which panics after the end of an HTTP/2 request. stop must be called once.
+// AfterFunc is like context.AfterFunc, but if f has begun, stop waits until f has ended. f can thus use a request's
+// ResponseController, which panics after the end of an HTTP/2 request. stop must be called exactly once.
 func AfterFunc(ctx context.Context, f func()) (stop func()) {
-	ended := make(chan struct{})
+	done := make(chan struct{})
 	prevent := context.AfterFunc(ctx, func() {
-		defer close(ended)
+		defer close(done)
 		f()
 	})
 	return func() {
 		if !prevent() {
-			<-ended
+			<-done
 		}
 	}
 }
@@ -334,7 +335,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(deadline)                                          // fails only if the connection is closed; then Read fails, too
+	_ = b.q.Control.SetReadDeadline(deadline)                                          // fails only if the connection is closed, so that Read also fails
 	defer AfterFunc(b.q.Ctx, func() { _ = b.q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 	n, err := b.ReadCloser.Read(p)
 	switch {
@@ -345,7 +346,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = ErrSending
 	case err != nil:
-		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err) // not a kinds.Error, so that a canceled call shows its cause
+		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err) // not a kinds.Error, for which Serve would hide the cause of a cancellation
 	}
 	return n, err
 }

@@ -1,4 +1,4 @@
-// Package serving has what the servers for all protocols share: tokens and rights, limits, the accounting of
+// Package serving contains code shared by the servers for all protocols: tokens and rights, limits, the accounting of
 // connections and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot
 // evade a limit by using several protocols.
 package serving
@@ -43,9 +43,9 @@ type Options struct {
 
 	ReadOnly bool // reject all changes, even with an admin token
 
-	Version string // the version that the server tells its clients
+	Version string // version of the server, for its clients
 
-	MaxMessage int // the largest message accepted, in bytes
+	MaxMessage int // maximum size of a message, in bytes
 
 	// Memory limits the memory for messages, in bytes. Decompressed rows may use a quarter of it. Above the limit, the
 	// newest call of the host with the most message bytes fails.
@@ -66,12 +66,12 @@ type Options struct {
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics include its counts; if it
-	// is nil, they do not.
+	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics then include its counts.
+	// Nil means no such counts.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that has ended: who called what. It must not block. Nil means no
-	// audit log.
+	// Audit receives a JSON line for each call that has ended, with the caller and the operation. It must not block. Nil
+	// means no audit log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
@@ -100,10 +100,10 @@ func (o *Options) check() error {
 			return fmt.Errorf("option %s is %d: it must be positive", name, n)
 		}
 	}
-	_, counts := o.StoreObserver.(*Operations)
+	_, isOperations := o.StoreObserver.(*Operations)
 	switch {
-	case o.StoreObserver != nil && !counts:
-		return errors.New("option StoreObserver must be a result of NewOperations")
+	case o.StoreObserver != nil && !isOperations:
+		return errors.New("option StoreObserver must come from NewOperations")
 	case o.Secret != nil && len(o.Secret) == 0:
 		return errors.New("option Secret is empty, so anybody could sign tokens: set a secret, or nil to serve without tokens")
 	case int64(o.MaxMessage) > o.Memory/2:
@@ -117,9 +117,9 @@ type Core struct {
 	Conns         *Connections
 	Queries, Puts *Limiter
 	Memory        *Memory
-	Deadline      atomic.Int64 // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
+	Deadline      atomic.Int64 // when a shutdown ends running calls, in Unix nanoseconds; 0 before the shutdown
 
-	Received, Sent prometheus.Counter // bytes of rows
+	Received, Sent prometheus.Counter // numbers of bytes of rows
 
 	opts        Options
 	store       *tables.Store
@@ -132,7 +132,7 @@ type Core struct {
 	seconds     *prometheus.HistogramVec
 
 	mu      sync.Mutex
-	running map[*execution]struct{} // the executions that can be canceled by id
+	running map[*execution]struct{} // executions that can be canceled by ID
 }
 
 // New returns a Core for the servers of a store.
@@ -162,8 +162,7 @@ func (o *Options) Patience() time.Duration { return o.IdleTimeout / 3 }
 // Options returns the options, with defaults filled in.
 func (s *Core) Options() Options { return s.opts }
 
-// RemainingGrace returns how much longer running calls may continue. Before a shutdown begins, it
-// returns Options.Grace.
+// RemainingGrace returns how much longer running calls may continue. Before a shutdown, it returns Options.Grace.
 func (s *Core) RemainingGrace() time.Duration {
 	if deadline := s.Deadline.Load(); deadline != 0 {
 		return time.Until(time.Unix(0, deadline))

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/kinds"
 )
 
-// The causes with which servers cancel calls.
+// The reasons for which servers cancel or refuse calls.
 var (
 	ErrSending   = kinds.IdleSender.Errorf("the client sent nothing for too long")
 	ErrReceiving = kinds.IdleReceiver.Errorf("the client received nothing for too long")
@@ -26,8 +26,8 @@ var (
 	errShare     = kinds.Preempted.Errorf("the call was canceled in favor of other users: its user or address was running more calls; run fewer at a time, or try again later")
 )
 
-// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil or means that a change
-// may have been applied, WithCause returns err.
+// WithCause returns the cause if the server canceled ctx's call, and otherwise err. It always returns err if err is nil
+// or means that a change may have been applied.
 func WithCause(ctx context.Context, err error) error {
 	if c, ok := context.Cause(ctx).(*kinds.Error); ok && err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		return c
@@ -36,16 +36,18 @@ func WithCause(ctx context.Context, err error) error {
 }
 
 // hidesCause reports whether a client must receive err instead of the cause for which its call was canceled: a change
-// may have been applied, or a face itself reported err.
+// may have been applied, or the server itself reported err.
 func hidesCause(err, cause error) bool {
-	if errors.Is(err, ErrSending) { // the end of a call ends its reads, and the HTTP server ends the call when a read fails
-		return cause == context.Canceled //nolint:errorlint // the HTTP server's cause
+	// Canceling a call ends its reads with ErrSending: then the cause counts. If a read times out by itself, the HTTP
+	// server cancels the call with context.Canceled: then err counts.
+	if errors.Is(err, ErrSending) {
+		return cause == context.Canceled //nolint:errorlint // the HTTP server does not wrap it
 	}
 	e := kinds.Detailed(nil)
 	return errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, &e) && error(e) != cause
 }
 
-// Status returns err with the gRPC status code of its first kind, and without jargon in its text.
+// Status returns err with the gRPC status code of its first kind and without jargon in its text.
 func Status(err error) error {
 	if err == nil {
 		return nil
