@@ -26,7 +26,7 @@ const (
 	kindString kind = "string"
 )
 
-// value is a field's value. The kind says which of the other members has it.
+// value is the value of a point's field. It is in the member for its kind.
 type value struct {
 	kind    kind
 	float   float64
@@ -36,15 +36,16 @@ type value struct {
 	text    []byte
 }
 
-// The bytes that a backslash escapes in a name, a measurement or a string. Before another byte, a backslash stands for
-// itself. A name, such as a tag's key or value, ends before an unescaped one of its bytes or a control character.
+// The bytes that a backslash escapes in a name, a measurement or a string. Before other bytes, a backslash stands for
+// itself. These bytes end the text unless they are escaped. A control character also ends a measurement or a name, such
+// as a tag's key or value.
 const (
 	escapedInName        = ",= "
 	escapedInMeasurement = ", "
 	escapedInString      = `"\`
 )
 
-// byteSet says for each byte whether it ends a text.
+// byteSet says for each byte whether it is in the set. A lexer uses sets of bytes that end a text.
 type byteSet [256]bool
 
 const controls = "\x00\x01\x02\x03\x04\x05\x06\x07\b\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f"
@@ -67,7 +68,7 @@ func newByteSet(members string) *byteSet {
 func (l *lexer) next() bool {
 	for l.pos < len(l.body) {
 		l.skipSpaces()
-		if l.at('#') {
+		if l.nextIs('#') {
 			l.text("", endsComment)
 		}
 		if !l.endLine() {
@@ -77,51 +78,51 @@ func (l *lexer) next() bool {
 	return false
 }
 
-func (l *lexer) at(c byte) bool { return l.pos < len(l.body) && l.body[l.pos] == c }
+func (l *lexer) nextIs(c byte) bool { return l.pos < len(l.body) && l.body[l.pos] == c }
 
-// take skips the byte c and reports whether it was there.
-func (l *lexer) take(c byte) bool {
-	isThere := l.at(c)
-	if isThere {
+// skip skips the next byte if it is c, and reports whether it was.
+func (l *lexer) skip(c byte) bool {
+	isNext := l.nextIs(c)
+	if isNext {
 		l.pos++
 	}
-	return isThere
+	return isNext
 }
 
 // skipSpaces skips spaces and reports whether there were any.
 func (l *lexer) skipSpaces() bool {
 	start := l.pos
-	for l.at(' ') {
+	for l.nextIs(' ') {
 		l.pos++
 	}
 	return l.pos > start
 }
 
-// endLine skips the end of a line and reports whether it was there. The end of the body counts.
+// endLine skips a line break and reports whether there was one. The end of the body counts as a line break.
 func (l *lexer) endLine() bool {
 	rest := l.body[l.pos:]
 	if bytes.HasPrefix(rest, []byte("\r\n")) || string(rest) == "\r" {
 		l.pos++
 	}
-	return l.take('\n') || l.pos == len(l.body)
+	return l.skip('\n') || l.pos == len(l.body)
 }
 
 func (l *lexer) measurement() ([]byte, error) {
 	start := l.pos
 	name := l.text(escapedInMeasurement, endsMeasurement)
 	if len(name) == 0 {
-		return nil, l.errorAt(start, "expected a measurement, found %s", l.found())
+		return nil, l.errorAt(start, "expected a measurement, found %s", l.describeNext())
 	}
 	return name, nil
 }
 
-// tag returns a point's next tag. Before the fields, it returns a nil key.
+// tag returns a point's next tag. After the last tag, the key is nil.
 func (l *lexer) tag() (key, text []byte, err error) {
 	if l.skipSpaces() {
 		return nil, nil, nil
 	}
-	if !l.take(',') {
-		return nil, nil, l.errorAt(l.pos, "expected a comma and a tag, or a space and a field, found %s", l.found())
+	if !l.skip(',') {
+		return nil, nil, l.errorAt(l.pos, "expected a comma and a tag, or a space and a field, found %s", l.describeNext())
 	}
 	key, err = l.key("tag")
 	if err != nil {
@@ -130,7 +131,7 @@ func (l *lexer) tag() (key, text []byte, err error) {
 	start := l.pos
 	text = l.text(escapedInName, endsName)
 	if len(text) == 0 {
-		return nil, nil, l.errorAt(start, "expected the value of tag %.100q, found %s", key, l.found())
+		return nil, nil, l.errorAt(start, "expected the value of tag %.100q, found %s", key, l.describeNext())
 	}
 	return key, text, nil
 }
@@ -142,46 +143,46 @@ func (l *lexer) field() (key []byte, v value, isLast bool, err error) {
 		return nil, v, false, err
 	}
 	start := l.pos
-	if !l.take('"') {
+	if !l.skip('"') {
 		v, err = parseValue(l.text("", endsValue))
 		if err != nil {
 			return nil, v, false, l.errorAt(start, "field %.100q: %v", key, err)
 		}
-		return key, v, !l.take(','), nil
+		return key, v, !l.skip(','), nil
 	}
 	v = value{kind: kindString, text: l.text(escapedInString, endsString)}
-	if !l.take('"') {
+	if !l.skip('"') {
 		return nil, v, false, l.errorAt(start, "expected closing quote of field %.100q", key)
 	}
-	return key, v, !l.take(','), nil
+	return key, v, !l.skip(','), nil
 }
 
-// timestamp returns a point's timestamp, which is empty if it has none, and skips the end of the line.
+// timestamp returns a point's timestamp, or an empty text if the point has none. It then skips the line break.
 func (l *lexer) timestamp() (text []byte, err error) {
 	if l.skipSpaces() {
 		text = l.text("", endsTimestamp)
 		l.skipSpaces()
 	}
 	if !l.endLine() {
-		return nil, l.errorAt(l.pos, "expected the end of the line, found %s", l.found())
+		return nil, l.errorAt(l.pos, "expected the end of the line, found %s", l.describeNext())
 	}
 	return text, nil
 }
 
-// key returns the key of a tag or field and skips the equals sign.
-func (l *lexer) key(what string) ([]byte, error) {
+// key returns the key of a tag or field and skips the equals sign. owner is "tag" or "field".
+func (l *lexer) key(owner string) ([]byte, error) {
 	start := l.pos
 	key := l.text(escapedInName, endsName)
 	if len(key) == 0 {
-		return nil, l.errorAt(start, "expected the key of a %s, found %s", what, l.found())
+		return nil, l.errorAt(start, "expected the key of a %s, found %s", owner, l.describeNext())
 	}
-	if !l.take('=') {
-		return nil, l.errorAt(l.pos, "expected '=' after the key %.100q of a %s, found %s", key, what, l.found())
+	if !l.skip('=') {
+		return nil, l.errorAt(l.pos, "expected '=' after the key %.100q of a %s, found %s", key, owner, l.describeNext())
 	}
 	return key, nil
 }
 
-// text returns the bytes before the first unescaped member of ends. It removes backslashes before the escaped bytes.
+// text reads up to the first unescaped byte in ends. It returns the bytes without the backslashes that escape others.
 func (l *lexer) text(escaped string, ends *byteSet) []byte {
 	isEscape := func(i int) bool { // i is the offset of a backslash
 		return i+1 < len(l.body) && strings.IndexByte(escaped, l.body[i+1]) >= 0
@@ -222,7 +223,7 @@ func parseValue(raw []byte) (v value, err error) {
 	number, isInt := strings.CutSuffix(text, "i")
 	unsigned, isUint := strings.CutSuffix(text, "u")
 	switch {
-	case strings.HasPrefix(text, "+") || strings.Trim(text, "+-.eEiu"+digits) != "": // strconv accepts other notations, too
+	case strings.HasPrefix(text, "+") || strings.Trim(text, "+-.eEiu"+digits) != "": // strconv also accepts other notations, such as hexadecimal
 		err = strconv.ErrSyntax
 	case isInt:
 		v.kind = kindInt
@@ -241,7 +242,7 @@ func parseValue(raw []byte) (v value, err error) {
 }
 
 // found describes the next character, for errors.
-func (l *lexer) found() string {
+func (l *lexer) describeNext() string {
 	if l.pos == len(l.body) {
 		return "the end of the body"
 	}
@@ -249,11 +250,11 @@ func (l *lexer) found() string {
 	return strconv.QuoteRune(r)
 }
 
-// errorAt returns an error about the byte at an offset.
+// errorAt returns an error about the byte at an offset in the body.
 func (l *lexer) errorAt(offset int, format string, args ...any) error {
 	column := offset - bytes.LastIndexByte(l.body[:offset], '\n')
 	return lineError(l.lineOf(offset), "column %d: %s", column, fmt.Sprintf(format, args...))
 }
 
-// lineOf returns the number of the line with the byte at an offset.
+// lineOf returns the number of the line that contains the byte at an offset.
 func (l *lexer) lineOf(offset int) int { return 1 + bytes.Count(l.body[:offset], []byte("\n")) }

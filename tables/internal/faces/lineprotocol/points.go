@@ -26,8 +26,8 @@ const (
 	maxLine         = 1 << 20 // in bytes
 	maxMeasurements = 1000
 	maxCells        = 4 << 20  // maximum number of values and nulls in all columns of a body
-	columnCells     = 64       // a new column counts as this many cells more
-	cellBytes       = 24       // memory for a value of a column that grows
+	columnCells     = 64       // number of cells that a new column counts as, besides its values
+	cellBytes       = 24       // memory for each cell, in bytes, including the spare capacity of growing columns
 	cellStep        = 64 << 10 // number of cells for which memory is reserved at a time
 
 	timeColumn = "time"
@@ -40,33 +40,33 @@ func lineError(line int, format string, args ...any) error {
 	return &kinds.Error{Kind: kinds.Line, Text: text, Fields: kinds.Fields{Line: line}}
 }
 
-// units are the units of timestamps, under their names in both versions of InfluxDB's API.
+// units maps the names of timestamp units, in both versions of InfluxDB's API, to the units.
 var units = map[string]time.Duration{
 	"": 1, "n": 1, "ns": 1, "u": time.Microsecond, "us": time.Microsecond, "µ": time.Microsecond, "µs": time.Microsecond,
 	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,
 }
 
-// Points are the points of a body, by measurement.
+// Points contains the points of a request's body, by measurement.
 type Points struct {
 	measurements []*measurement // in the order of their first points
 
 	lexer   *lexer
-	unit    time.Duration // of the timestamps in the body
+	unit    time.Duration // unit of the timestamps in the body
 	now     int64         // the server's time, in nanoseconds
 	point   int           // offset of the current point in the body
-	cells   int
+	cells   int           // number of cells so far (see addCells)
 	reserve func(bytes int64) error
 	byName  map[string]*measurement
 }
 
-// measurement has the points of one measurement, by column.
+// measurement contains the points of one measurement, by column.
 type measurement struct {
 	name    string
 	times   []int64 // in nanoseconds, or serverTime
 	points  []int   // offsets of the points in the body
 	columns []*column
 	byName  map[string]*column
-	byLower map[string]*column // by names in lower case
+	byLower map[string]*column // columns, by lower-case name
 }
 
 type column struct {
@@ -83,8 +83,9 @@ var types = map[kind]arrow.DataType{
 	kindBool: arrow.FixedWidthTypes.Boolean, kindString: arrow.BinaryTypes.String,
 }
 
-// Parse parses a body. Points without a timestamp get the time now. Parse and Put call reserve with the total memory
-// that they need, each time before they need more; it may fail. A mistake in the body is an error of kind kinds.Line.
+// Parse parses a body whose timestamps have the unit named by precision. A point without a timestamp gets now as its
+// time. Before Parse or Put needs more memory, it calls reserve with the new total number of bytes, and fails if
+// reserve does. A mistake in the body is an error of kind kinds.Line.
 func Parse(body []byte, precision string, now time.Time, reserve func(bytes int64) error) (*Points, error) {
 	unit, ok := units[precision]
 	if !ok {
@@ -109,7 +110,7 @@ func Parse(body []byte, precision string, now time.Time, reserve func(bytes int6
 	return p, nil
 }
 
-// checkText refuses long lines, so that errors have positions that people can find, and invalid UTF-8.
+// checkText rejects invalid UTF-8, and lines that are too long to find an error's column in them.
 func checkText(body []byte) error {
 	number := 0
 	for line := range bytes.Lines(body) {
@@ -186,7 +187,7 @@ func (p *Points) parseTime() (int64, error) {
 	if err != nil || text[0] == '+' {
 		return 0, p.errorAt(p.point, "the timestamp %.40q is not a whole number of 64 bits", text)
 	}
-	// the largest number of nanoseconds means infinity in SQL, and InfluxDB has the same limit
+	// exclude math.MaxInt64 nanoseconds, which means infinity in SQL; InfluxDB has the same limit
 	if limit := (math.MaxInt64 - 1) / int64(p.unit); n > limit || n < -limit {
 		return 0, p.errorAt(p.point, "the timestamp %d does not fit 64 bits of nanoseconds: check precision=", n)
 	}
@@ -201,7 +202,7 @@ func (p *Points) column(m *measurement, key []byte, kind kind, isTag bool) (*col
 		c = &column{name: string(key), isTag: isTag, kind: kind, first: p.point, builder: array.NewBuilder(memory.DefaultAllocator, types[kind])}
 		lower := strings.ToLower(c.name)
 		if lower == timeColumn {
-			return nil, p.errorAt(p.point, "measurement %.100q: %s is called time, as the column of the timestamps: rename it", m.name, c)
+			return nil, p.errorAt(p.point, "measurement %.100q: %s is called time, like the timestamp column: rename it", m.name, c)
 		}
 		if other := m.byLower[lower]; other != nil {
 			return nil, p.errorAt(p.point, "measurement %.100q: %s and the %s differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, other)
@@ -243,8 +244,8 @@ func (c *column) append(v value) {
 	}
 }
 
-// addCells counts n cells, and reserves memory for them. Without the limit, a short body with many fields, each of
-// another point, would need the square of its size.
+// addCells counts n cells (values and nulls) and reserves memory for them. Without the limit, a short body in which
+// each point has a different field would need the square of its size.
 func (p *Points) addCells(n int) error {
 	before := p.cells
 	p.cells += n

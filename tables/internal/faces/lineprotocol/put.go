@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	maxNulls      = 64 << 20              // maximum memory for nulls in columns of the tables that points lack, in bytes
-	maxAttempts   = 10                    // maximum number of attempts of a Put, if others change the tables' columns at the same time
-	conflictDelay = 20 * time.Millisecond // average delay before the second retry; the delays grow with the attempts
+	maxNulls      = 64 << 20              // maximum memory, in bytes, for nulls in table columns that the points lack
+	maxAttempts   = 10                    // maximum number of attempts of a Put while others change the tables
+	conflictDelay = 20 * time.Millisecond // maximum delay before the first retry; grows by as much with each attempt
 )
 
 // Names returns the names of the measurements.
@@ -31,10 +31,10 @@ func (p *Points) Names() (names []string) {
 	return names
 }
 
-// Put appends the points to the tables of a bucket that have the names of the measurements, in one commit. It appends
-// nothing to a table to which a put with the same id was already applied, unless id is "". A point that does not fit its
-// table is an error of kind kinds.Line. Put calls acquire when it has reserved its memory, so that no put waits for memory that is reserved
-// for others that wait for acquire.
+// Put appends the points of each measurement to the table with its name in a bucket, all in one commit. Unless id is
+// "", it skips tables to which a put with the same id was already applied. A point that does not fit its table is an
+// error of kind kinds.Line. Put calls acquire, which waits for permission to run, only after reserving its memory.
+// A put that may run thus never waits for memory of puts that wait in acquire.
 func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string, acquire func(context.Context) (release func(), err error)) (err error) {
 	var last []*arrow.Schema
 	for attempt := 1; ; attempt++ {
@@ -67,14 +67,14 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket, id string
 		case attempt == maxAttempts:
 			return fmt.Errorf("%w: others kept changing the columns: %w", tables.ErrConflict, err)
 		}
-		last = stored // others may have added columns, or created the table
+		last = stored // others may have added columns or created the table
 		if err := canceled.Wait(ctx, time.After(rand.N(time.Duration(attempt)*conflictDelay))); err != nil {
 			return err
 		}
 	}
 }
 
-// put puts one batch for each measurement. A single one can stay in the tail, which is faster than a transaction.
+// put puts one batch for each measurement. It puts a single batch without a transaction, which is faster.
 func (p *Points) put(ctx context.Context, store *tables.Store, bucket, id string, batches []arrow.RecordBatch) error {
 	o := &tables.PutOptions{ID: id, Settings: &tables.Settings{Time: timeColumn, Evolution: tables.AddOnly}}
 	put := func(i int, f func(r array.RecordReader) error) error {
@@ -101,7 +101,7 @@ func (p *Points) put(ctx context.Context, store *tables.Store, bucket, id string
 	})
 }
 
-// columnsOf returns a table's columns, or nil if it does not exist.
+// columnsOf returns a table's columns, or nil if the table does not exist.
 func columnsOf(ctx context.Context, t *tables.Table) (*arrow.Schema, error) {
 	current, err := t.At(ctx)
 	if errors.Is(err, tables.ErrNotFound) {
@@ -122,8 +122,8 @@ func sameSchemas(a, b []*arrow.Schema) bool {
 	return true
 }
 
-// batches returns the rows of each measurement, for tables with the stored columns. A batch has nulls for the columns
-// that its points lack, because a table with the setting add_only takes no row without them.
+// batches returns one batch for each measurement; stored contains the columns of the tables. A batch has nulls in table
+// columns that its points lack, because a table with the setting add_only rejects rows without them.
 func (p *Points) batches(stored []*arrow.Schema) (_ []arrow.RecordBatch, err error) {
 	missing := make([][]arrow.Field, len(stored))
 	var nulls int64
@@ -152,8 +152,8 @@ func (p *Points) batches(stored []*arrow.Schema) (_ []arrow.RecordBatch, err err
 	return batches, nil
 }
 
-// missing returns the columns of a table that a measurement's points lack. It refuses names that differ from a column's
-// only in case.
+// missing returns the columns of a table that a measurement's points lack. It rejects a tag or field whose name differs
+// from a column's only in case.
 func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.Field, err error) {
 	if stored == nil {
 		return nil, nil
@@ -164,7 +164,7 @@ func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.
 		}
 		lower := strings.ToLower(f.Name)
 		if lower == timeColumn && !stored.HasField(timeColumn) {
-			return nil, p.errorAt(m.points[0], "measurement %.100q: the table's column %.100q differs from %q, the column of the timestamps, only in case: rename it", m.name, f.Name, timeColumn)
+			return nil, p.errorAt(m.points[0], "measurement %.100q: the table's column %.100q differs from %q, the timestamp column, only in case: rename it", m.name, f.Name, timeColumn)
 		}
 		if c := m.byLower[lower]; c != nil && !stored.HasField(c.name) {
 			return nil, p.errorAt(c.first, "measurement %.100q: %s and the table's column %.100q differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, f.Name)
@@ -174,10 +174,10 @@ func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.
 	return missing, nil
 }
 
-// nullSize returns an upper bound of the memory for a null, in bytes. Sizes over maxNulls can be returned as
-// maxNulls+1, so that sums do not overflow.
+// nullSize returns an upper bound on the memory for a null, in bytes. It returns at most maxNulls+1, so that sums do
+// not overflow.
 func nullSize(t arrow.DataType) int64 {
-	size := int64(16) // the largest is that of a view
+	size := int64(16) // for types of variable length, of which views are the largest
 	list, isFixedList := t.(*arrow.FixedSizeListType)
 	dictionary, isDictionary := t.(*arrow.DictionaryType)
 	fixed, isFixed := t.(arrow.FixedWidthDataType)
@@ -203,7 +203,7 @@ func nullSize(t arrow.DataType) int64 {
 func (p *Points) batch(m *measurement, stored *arrow.Schema, missing []arrow.Field) (arrow.RecordBatch, error) {
 	timeType := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}
 	if p.unit > 1 {
-		timeType.Unit = arrow.Microsecond // which more programs can read
+		timeType.Unit = arrow.Microsecond // more programs can read microseconds than nanoseconds
 	}
 	if stored != nil && stored.HasField(timeColumn) {
 		f, _ := stored.FieldsByName(timeColumn)
@@ -226,8 +226,8 @@ func (p *Points) batch(m *measurement, stored *arrow.Schema, missing []arrow.Fie
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), arrays, int64(rows)), nil
 }
 
-// times returns the times of the points in the unit of the table's column. It truncates the server's time to this unit,
-// and refuses a timestamp that the unit cannot hold.
+// times returns the times of the points in the unit of the table's column. It truncates the server's time to this unit
+// and rejects a timestamp that is not a multiple of it.
 func (p *Points) times(m *measurement, t *arrow.TimestampType) (arrow.Array, error) {
 	unit := int64(t.Unit.Multiplier() / time.Nanosecond)
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, t)
@@ -244,7 +244,7 @@ func (p *Points) times(m *measurement, t *arrow.TimestampType) (arrow.Array, err
 	return b.NewArray(), nil
 }
 
-// explain returns the error of a put with the line, measurement and field that do not fit the table.
+// explain returns the error of a put together with the line, measurement and field that do not fit the table.
 func (p *Points) explain(err error, mismatch *tables.SchemaError) error {
 	op := (*tables.OpError)(nil)
 	if !errors.As(err, &op) {
@@ -254,9 +254,9 @@ func (p *Points) explain(err error, mismatch *tables.SchemaError) error {
 	if m == nil {
 		return err
 	}
-	point, what := m.points[0], fmt.Sprintf("column %.100q", mismatch.Column)
+	point, subject := m.points[0], fmt.Sprintf("column %.100q", mismatch.Column)
 	if c := m.byName[mismatch.Column]; c != nil {
-		point, what = c.first, c.String()
+		point, subject = c.first, c.String()
 	}
-	return p.errorAt(point, "measurement %.100q, %s: %v", m.name, what, mismatch.Err)
+	return p.errorAt(point, "measurement %.100q, %s: %v", m.name, subject, mismatch.Err)
 }
