@@ -87,7 +87,7 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 // missing from this directory. It reuses files that earlier backups sent to the bucket. If verify is true, Backup reads
 // the reused files, replaces damaged ones, and checks the files that it sends.
 //
-// An interrupted backup is not listed, but the next backup reuses its files. If a backup of this name already exists,
+// An interrupted backup is not listed, but the next backup reuses its files. If a backup with this name already exists,
 // the error wraps fs.ErrExist.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) (done []Copied, err error) {
 	defer wrapError("backup", name, &err)
@@ -105,7 +105,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 		return nil, fmt.Errorf("the file name %s would be too long: choose a shorter name, or one with ASCII letters only", backupObject(name))
 	}
 	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
-		return nil, fmt.Errorf("a backup of this name exists: choose another name (%w)", fs.ErrExist)
+		return nil, fmt.Errorf("a backup with this name already exists: choose another name (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err // for example, if the bucket rejects the object's name
 	}
@@ -176,7 +176,8 @@ func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 	return slices.SortedFunc(maps.Values(all), func(a, b record) int { return strings.Compare(a.Name, b.Name) }), err
 }
 
-// send copies a version's missing files to a bucket. sizes has the sizes of the bucket's files, by hash.
+// send copies a version's missing files to a bucket and counts them in done. sizes maps the hashes of the bucket's files
+// to their sizes.
 func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, v version, verify bool, done *Copied) error {
 	var mu sync.Mutex
 	all := []content.HashNamed{v.manifestFile()}

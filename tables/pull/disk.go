@@ -36,7 +36,7 @@ type disk struct {
 }
 
 // head is the newest version of a table in this directory. The modification time of the
-// head's file says when all nodes last agreed that this version was the newest.
+// head's file is when this version was last known to be the newest on any node.
 type head struct {
 	record
 	Old []oldVersion `json:"old,omitempty"` // previous versions
@@ -85,8 +85,8 @@ func (d *disk) withLock(f func() error) error {
 // replace replaces a file atomically, even if the power fails.
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
-// touch reports whether a file is in the directory. It makes an old file look new, so that
-// sweep keeps the file until the version being fetched or saved refers to it.
+// touch reports whether the directory has a file with the name and size of f. It renews the modification
+// time of an old file, so that sweep keeps the file until the version being fetched or saved refers to it.
 func (d *disk) touch(f content.HashNamed) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
@@ -110,7 +110,7 @@ func readAll(f *os.File, err error) ([]byte, error) {
 
 func (d *disk) headFile(key string) string { return filepath.Join(d.dir, "heads", key) }
 
-// head returns a table's head. Its version is 0 if there is none.
+// head returns a table's head, with version 0 if the directory does not have the table.
 func (d *disk) head(key string) (h head, err error) {
 	path := d.headFile(key)
 	b, err := os.ReadFile(path)
@@ -131,7 +131,7 @@ func (d *disk) head(key string) (h head, err error) {
 	return h, nil
 }
 
-// heads calls f with each head, and skips damaged ones.
+// heads calls f for each head except damaged ones, until f returns an error.
 func (d *disk) heads(f func(key string, h head) error) error {
 	entries, err := os.ReadDir(filepath.Join(d.dir, "heads"))
 	for _, e := range entries {
@@ -238,7 +238,7 @@ func (d *disk) sweep(records []record) error {
 			for _, e := range entries {
 				info, err := e.Info()
 				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphanAge {
-					_ = os.Remove(filepath.Join(sub, e.Name())) // the next cleanup tries again
+					_ = os.Remove(filepath.Join(sub, e.Name())) // the next sweep tries again
 				}
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// env is what all parts of a node share. Its fields do not change after Open.
+// env is embedded in all parts of a node. Its fields do not change after Open.
 type env struct {
 	opts    Options
 	disk    *disk
@@ -21,8 +21,8 @@ type env struct {
 	address string // "" if this node serves nothing
 }
 
-// fileTime returns how long a node may take to send a file of size bytes.
-func (e *env) fileTime(size int64) time.Duration {
+// transferTimeout returns how long a node may take to send a file of size bytes.
+func (e *env) transferTimeout(size int64) time.Duration {
 	return e.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }
 
@@ -58,8 +58,8 @@ type Options struct {
 	// address of Listen.
 	Advertise string
 
-	// SyncTimeout limits how long a Load waits for the registry's response. 0 means
-	// [DefaultSyncTimeout].
+	// SyncTimeout limits how long an operation such as Load waits for the registry's response.
+	// 0 means [DefaultSyncTimeout].
 	SyncTimeout time.Duration
 
 	// Lease is how long this node considers another node alive after its last heartbeat. It is also how long this node
@@ -77,8 +77,8 @@ type Options struct {
 	Newest bool
 
 	Token string // shared secret of the nodes; "" means none
-	// TLS is the configuration for both serving and fetching files. With ClientAuth, the
-	// server requests client certificates. Nil means plain HTTP.
+	// TLS is the configuration for serving and fetching files, and for registries with a tls:// URL.
+	// With ClientAuth, this node requests client certificates. Nil means plain HTTP.
 	TLS *tls.Config
 
 	Logger *slog.Logger // for failures in the background; nil means no logging

@@ -26,7 +26,7 @@ var errAbsent = errors.New("the node does not have the file")
 
 type peer struct{ id, address string }
 
-// client asks other nodes and fetches their files.
+// client sends requests to other nodes.
 type client struct {
 	*env
 	http     *http.Client
@@ -48,8 +48,8 @@ func newHTTPClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request asks another node for content, starting at the byte offset. If no data arrives for the duration of
-// Options.Lease, reading the body fails.
+// request sends a request to another node. If offset is positive, it asks for the content from that byte on. Reading the
+// response's body fails if no data arrives for the duration of Options.Lease.
 func (c *client) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -82,13 +82,13 @@ func (c *client) request(ctx context.Context, method, url string, offset int64) 
 	return nil, fmt.Errorf("%s: %q", response.Status, strings.TrimSpace(string(text)))
 }
 
-func (c *client) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
+func (c *client) askJSON(ctx context.Context, method, url string, limit int64, result any) error {
 	response, err := c.request(ctx, method, url, 0)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close() //nolint:errcheck // it was only read
-	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(into)
+	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(result)
 }
 
 // watchedBody is a response body that counts its bytes. If no data arrives for the duration of
@@ -114,8 +114,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently which version of a table is the newest that they have. It returns these versions,
-// and the errors of all nodes except those that have no version or are not running.
+// askHeads asks the peers concurrently for the newest version of a table that each has. It returns these versions and
+// the errors of peers that did not answer. A peer that does not have the table or has stopped is in neither result.
 func (c *client) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -127,10 +127,10 @@ func (c *client) askHeads(ctx context.Context, key string, peers []peer) (heads 
 		case err == nil:
 			heads[p] = r
 		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED):
-			// A node that refuses the connection has stopped, but counts as alive until its lease ends.
+			// A peer that refuses the connection has stopped, but counts as alive until its lease ends.
 			causes = append(causes, HolderError{p.address, err})
 		}
-		return nil // other nodes may still answer
+		return nil // an error would cancel the other requests
 	})
 	return heads, causes
 }
@@ -144,18 +144,18 @@ func (c *client) askHead(ctx context.Context, key string, p peer) (r record, err
 	return r, r.check(key)
 }
 
-// fetch fetches a file from the first node that has an intact copy.
-func (c *client) fetch(ctx context.Context, f content.HashNamed, from []peer) error {
+// fetch gets a file from the first peer with an intact copy, unless this directory has the file.
+func (c *client) fetch(ctx context.Context, f content.HashNamed, peers []peer) error {
 	if c.disk.Contains(f) {
 		return nil
 	}
 	var causes []HolderError
-	for _, p := range from {
+	for _, p := range peers {
 		err := c.disk.Fetch(ctx, f, peerFiles{c, p})
 		if err == nil {
 			return nil
 		}
-		if local := new(fs.PathError); errors.As(err, &local) || ctx.Err() != nil {
+		if diskErr := new(fs.PathError); errors.As(err, &diskErr) || ctx.Err() != nil {
 			return errors.Join(err, canceled.Err(ctx))
 		}
 		causes = append(causes, HolderError{p.address, err})
@@ -171,7 +171,7 @@ type peerFiles struct {
 
 // Try calls attempt once, with a time limit that depends on the file's size.
 func (p peerFiles) Try(ctx context.Context, f content.HashNamed, attempt func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, p.c.fileTime(f.Size))
+	ctx, cancel := context.WithTimeout(ctx, p.c.transferTimeout(f.Size))
 	defer cancel()
 	err := attempt(ctx)
 	if err != nil {

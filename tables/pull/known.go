@@ -17,15 +17,15 @@ func (r *registry) table(key string) tableEntry {
 	return r.copy.tables[key]
 }
 
-// confirm remembers rec, the newest version according to the registry and all nodes.
+// confirm remembers that rec is the newest version according to the registry and all live nodes.
 func (r *registry) confirm(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.raiseKnown(keyOf(rec.Name), rec)
 }
 
-// newestKnown returns the newest version that this process knows, even if the registry has lost
-// the record. The version is 0 until this process has asked all nodes for the table.
+// newestKnown returns the newest version of a table that this process knows, even if the registry has
+// lost the record. The version is 0 until this process has asked all nodes for the table.
 func (r *registry) newestKnown(key string) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,8 +92,8 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	return nil
 }
 
-// peers returns up to maxAsked other live nodes in random order, except that nodes with rec's
-// version come first.
+// peers returns up to maxAsked live nodes except this one. Nodes with rec's version come first, in
+// random order.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,8 +113,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record if its current revision is the given one; 0 means that there is no
-// record.
+// set replaces a table's record if the current record has the given revision, where 0 stands for no
+// record. Otherwise, the error is ErrConflict.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {

@@ -46,8 +46,8 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	}), func() { n.disk.pin(v.Manifest, -1) }), nil
 }
 
-// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
-// version, and the range in the unit of the time column.
+// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the version to
+// load, which Options.MaxStaleness may allow to be older than the newest, and the range as an interval.
 func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (v version, times interval, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
@@ -80,8 +80,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	return v, times, err
 }
 
-// fetchBase fetches all files of the newest version, to which a Save adds rows. It also returns the revision
-// of the registry's record, with which commit detects a concurrent Save, even of a table that does not exist yet.
+// fetchBase fetches all files of the newest version, to which a Save adds rows. It also returns the revision of the
+// registry's record, from which commit detects a concurrent Save. If the table does not exist, only the revision is set.
 func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
 	newest, revision, err := n.findNewest(ctx, name)
 	if errors.Is(err, ErrNotFound) {
@@ -115,7 +115,7 @@ func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, err
 	if err != nil {
 		return record{}, 0, err
 	}
-	// Read this before the record: otherwise a concurrent Save would make the record look lost.
+	// Call heldVersion before reading the record: otherwise a concurrent Save would make the record look lost.
 	held := n.reg.heldVersion(key)
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }

@@ -48,10 +48,10 @@ func (r record) manifestFile() content.HashNamed {
 	return content.HashNamed{Hash: r.Manifest, Size: r.Size}
 }
 
-// holderValue returns the value of key h.KEY.ID if directory ID has version r.
+// holderValue returns the value that the registry has for a directory with version r (see registry).
 func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
-// check validates a record from outside this process, for the table with this key.
+// check validates a record that another process wrote for the table with the given key.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) ||
 		r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
@@ -70,7 +70,7 @@ type manifest struct {
 }
 
 type header struct {
-	Format  int    `json:"format,omitempty"` // 0 is the only format; later ones will have a number
+	Format  int    `json:"format,omitempty"` // always 0 so far, and therefore omitted
 	Name    string `json:"name"`
 	Version int64  `json:"version"`
 	Time    string `json:"time"` // name of the time column
@@ -82,7 +82,7 @@ type header struct {
 // shortName returns the name under which later manifests list version r in header.Before.
 func (r record) shortName() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
-// follows reports whether m descends from version r. It returns true if r is too old for
+// follows reports whether m descends from version r. It assumes so if r is too old for
 // m.Before to list it.
 func (m *manifest) follows(r record) bool {
 	distance := m.Version - r.Version
@@ -118,7 +118,7 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes the manifest b, and checks that it is valid and belongs to the record want.
+// readManifest decodes the manifest b and checks that it is valid and belongs to the record want.
 // Another node may have forged b. A forged manifest cannot exhaust memory: each valid line is longer than its decoded
 // form, so the result is smaller than b.
 func readManifest(b []byte, want record) (*manifest, error) {

@@ -64,15 +64,16 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 	return next, nil
 }
 
-// joinColumns returns the columns of m, followed by the columns that only the frame has.
+// joinColumns returns the columns of m, followed by the columns that only added has. It returns an
+// error if added lacks the table's time column or has a column of another type.
 func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	s := added.batch.Schema()
 	if !s.HasField(m.Time) {
 		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the rows lack this column, which is the table's time column")}
 	}
 	if s.Field(added.time).Name != m.Time {
-		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, "+
-			"but the rows have another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
+		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("this is the table's time column, "+
+			"but the column %q before it is a time column too: move %q to the front", s.Field(added.time).Name, m.Time)}
 	}
 	fields := m.schema.Fields()
 	for _, f := range s.Fields() {
@@ -92,7 +93,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite merges the rows of file f and the new rows added, and writes them as new files. saved has the Save's columns.
+// rewrite merges the rows of file f with added, the new rows near them, and writes the result as new files.
+// saved is the schema of the rows that were passed to Save, without the columns that they lack.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, saved *arrow.Schema) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -127,9 +129,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.disk.writeRows(b, next.time)
 }
 
-// pickRows returns two row indexes for each distinct time. A time occurs once or twice; if twice,
-// older has the first row, which is the old one, and newer has the second, which is the new one.
-// Saved columns come from newer, and all other columns from older, because they are null in new rows.
+// pickRows returns two row indexes for each distinct time. If a time occurs twice, older has the first
+// row, which is from the old file, and newer has the second, which is new. If it occurs once, both have
+// the same row. Columns that Save did not get must come from older, because they are null in new rows.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

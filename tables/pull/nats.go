@@ -32,7 +32,7 @@ type natsBucket struct {
 
 	mu     sync.Mutex
 	kv     jetstream.KeyValue // nil until the servers have responded
-	local  *server.Server
+	server *server.Server     // nil unless this process runs the server
 	closed bool
 }
 
@@ -62,11 +62,11 @@ func (r *natsBucket) close() {
 	r.conn.Close()
 	r.mu.Lock()
 	r.closed = true
-	l := r.local
+	s := r.server
 	r.mu.Unlock()
-	if l != nil {
-		l.Shutdown()
-		l.WaitForShutdown()
+	if s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
 	}
 }
 
@@ -92,7 +92,7 @@ func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry))
 			return canceled.Err(ctx)
 		case e, open := <-w.Updates():
 			if !open {
-				return errors.New("the watch of the registry ended")
+				return errors.New("the registry watch ended")
 			}
 			f(e)
 		}
@@ -164,13 +164,13 @@ func (r *natsBucket) delete(ctx context.Context, key string) error {
 // localPort is the port of this machine's NATS server, used if Options.Registry is empty. Tests change it.
 var localPort = 4289
 
-// startLocal starts a NATS server in this process, unless one is running on this machine. If
-// the process with the previous server has ended, that server's content is lost, and the
-// nodes report their tables to the new server.
+// startLocal starts a NATS server in this process, unless one is running on this machine. A new
+// server does not have the content of a previous process's server; the nodes report their tables
+// to it again.
 func (r *natsBucket) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.local != nil && r.local.Running() {
+	if r.closed || r.server != nil && r.server.Running() {
 		return
 	}
 	if c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", localPort), time.Second); err == nil {
@@ -182,7 +182,7 @@ func (r *natsBucket) startLocal() {
 		r.log.Debug("pull: this process could not start a NATS server", "error", err)
 		return
 	}
-	r.local = s
+	r.server = s
 }
 
 func startServer(dir string, port int, token string) (*server.Server, error) {
@@ -200,7 +200,7 @@ func startServer(dir string, port int, token string) (*server.Server, error) {
 	if !s.ReadyForConnections(5*time.Second) || !s.Running() {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, fmt.Errorf("port %d of 127.0.0.1 is in use", port)
+		return nil, fmt.Errorf("the NATS server did not start: 127.0.0.1:%d may be in use", port)
 	}
 	return s, nil
 }

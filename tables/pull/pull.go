@@ -1,27 +1,28 @@
 // Package pull replicates named tables between nodes on demand: a node saves a table under
-// a name, and any other node can load all of it or a range of time, fetching only the files
-// that it lacks. Two nodes need to agree only on the name.
+// a name, and any other node can load all of it or a time range, fetching only the files
+// that it lacks. Nodes with the same registry need to agree only on the name.
 //
 // A version of a table is a manifest, a list of Parquet files that never change. Manifests
 // and files are named by their SHA-256, so a node can accept them from any sender. Save
-// rewrites only the files that cover times of the new rows. The registry is a key-value
-// bucket of NATS. For each table, it records the nodes that hold the table, and the newest
-// manifest, which Save sets by compare-and-swap. Every node watches the registry and keeps
-// a copy of it, so loading a table that has not changed takes no request.
+// rewrites only files whose time range contains new rows, and small files just before new
+// rows. The registry is a NATS key-value bucket. It records which nodes hold each table and
+// which manifest is the newest; Save sets the latter by compare-and-swap. Every node keeps a
+// copy of the registry up to date, so loading a table that has not changed sends no requests.
 //
 // # Promises
 //
 //   - Load returns a complete version that was saved.
-//   - That version is the newest, or was the newest at most [Options.Lease] ago; if the registry
-//     or the holders do not respond, it was the newest at most [Options.MaxStaleness] ago.
-//   - If the registry loses a node's records, the node restores them within a lease. Until
-//     then, a Load that asks the registry also asks the nodes. If all holders of a record
-//     are gone, Load and Save return an error, and Save starts no new table, until
-//     [Node.Forget] gives up the record or [Node.Restore] restores another version.
-//   - If the registry loses all records while some holders of a table are away, the other
-//     nodes may start a second history. The history with more versions then keeps the name.
-//     Nodes keep their versions of the other one as "NAME (version N of HASH)", and log that.
-//     They tell histories apart by the 256 previous versions that each manifest lists.
+//   - That version is the newest, or was the newest at most [Options.Lease] ago. If the registry
+//     or the nodes with the newest version do not respond, it was the newest at most
+//     [Options.MaxStaleness] ago.
+//   - If the registry loses a node's records, the node restores them within [Options.Lease]. A
+//     Load that asks the registry also asks the nodes, so it can find the version before that.
+//     If all nodes with a recorded version are gone, Load and Save return an error until
+//     [Node.Forget] gives up the version or [Node.Restore] restores another one.
+//   - If the registry loses all records while some nodes with a table are away, the other
+//     nodes may start a second history of the table. The history with more versions keeps the
+//     name. Nodes keep and log their version of the other as "NAME (version N of HASH)". They
+//     tell histories apart by the previous versions (up to 256) that each manifest lists.
 //   - A node uses a fetched file only if its hash is correct. Load checks every file that it
 //     reads in the same way, and fetches damaged files again.
 //   - Any number of processes may share a directory. Nodes may come, die and return with
@@ -35,7 +36,7 @@
 //
 // A [tables.Store] has its own catalog, whose paths and IDs are meaningless to other nodes,
 // and its upsert replaces whole rows, not single columns. Package pull replicates only
-// manifests and their files. To query a table with SQL, put the rows of Load into a Store.
+// manifests and their files. To query a table with SQL, put the rows that Load returns into a Store.
 //
 // # Experimental
 //
@@ -58,8 +59,8 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// Open opens the directory of a node, and creates it if it does not exist. Open does not wait
-// for the registry. If ctx ends after Open, the node stays open. The caller must close the node.
+// Open opens the directory of a node and creates it if it does not exist. Open does not wait until
+// the registry responds. The node stays open even if ctx ends later. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	defer wrapError("open", dir, &err)
 	n := &Node{extendBelow: smallRows, env: env{opts: *cmp.Or(o, new(Options))}}
@@ -150,11 +151,11 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	return all, nil
 }
 
-// Forget gives up the newest version of a table if no live node has that version. Nodes with
-// older versions then report theirs to the registry within a lease. If no node has an older
-// version, the name becomes free. If a node returns with the forgotten version, that version is
-// the newest again, and data saved since then is kept under another name. If a live node has
-// the version, even only some of its files, Forget returns an error.
+// Forget gives up the newest version of a table if no live node has that version. If a live node
+// has it, even with only some of its files, Forget returns an error. Nodes with older versions
+// report theirs to the registry within [Options.Lease]. If there are none, the name becomes free.
+// If a node returns with the forgotten version, that version is the newest again, and data saved
+// in between is kept under another name.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
 	if err := n.checkOpened(); err != nil {
@@ -186,14 +187,14 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	return n.reg.forget(ctx, name, e.revision)
 }
 
-// Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
+// Node is a directory of tables that other nodes can load. It is safe for concurrent use.
 type Node struct {
 	env
 	reg *registry
 	*client
 	versionReader
 	server      *http.Server
-	verifyMu    sync.Mutex // one Verify at a time
+	verifyMu    sync.Mutex // held while the directory is verified
 	extendBelow int64      // Save may add rows to a file that has fewer rows than this; smallRows, except in tests
 	stop        context.CancelFunc
 	background  sync.WaitGroup
@@ -207,7 +208,7 @@ func (n *Node) Address() string {
 	return n.address
 }
 
-// Stats counts a node's requests to others since it was opened.
+// Stats counts the requests that a node has sent since it was opened.
 type Stats struct {
 	Requests int64 // HTTP requests to other nodes
 	Bytes    int64 // bytes of files and manifests received
@@ -222,7 +223,7 @@ func (n *Node) Stats() Stats {
 	return Stats{Requests: n.requests.Load(), Bytes: n.fetched.Load(), Messages: int64(n.reg.nats.conn.Stats().OutMsgs)}
 }
 
-// Close stops serving and ends all running operations.
+// Close stops serving files and disconnects from the registry, so operations in progress may fail.
 func (n *Node) Close() (err error) {
 	if n == nil || n.client == nil {
 		return nil

@@ -16,21 +16,21 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// registry holds the node's copy of the bucket that all nodes share, and sends changes to it. The
-// keys of the bucket are:
+// registry keeps a copy of the bucket that all nodes share and sends this node's changes to the bucket.
+// The keys of the bucket are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the number and the manifest of the version of table KEY that directory ID holds
 //	n.ID      the heartbeat of a node, sent three times per Options.Lease
 //	b.ID      the heartbeat of a process that serves nothing
 //
-// KEY is keyOf a table's name, and ID the random ID of a node's directory.
+// KEY is the result of keyOf for a table's name, and ID is the random ID of a node's directory.
 //
 // Changes arrive in commit order. So a process that sees its own
 // heartbeat has seen all earlier changes.
 type registry struct {
 	*env
-	audit func(ctx context.Context) // compares this directory with a new copy
+	audit func(ctx context.Context) // compares this directory with the copy; called for each new copy
 	nats  *natsBucket
 	start time.Time // creation time; each heartbeat carries the time elapsed since then
 
@@ -97,7 +97,7 @@ func (r *registry) session(ctx context.Context) error {
 	defer cancel()
 	lease := r.opts.Lease
 	next := newCopy()
-	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
+	loaded, watchErr := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
 		err := r.nats.watch(ctx, func(e jetstream.KeyValueEntry) {
 			if e != nil {
@@ -109,12 +109,12 @@ func (r *registry) session(ctx context.Context) error {
 			default: // one signal is enough
 			}
 		})
-		ended <- cmp.Or(err, errors.New("the watch of the registry ended"))
+		watchErr <- cmp.Or(err, errors.New("the registry watch ended"))
 	})
 	select {
 	case <-ctx.Done():
 		return canceled.Err(ctx)
-	case err := <-ended:
+	case err := <-watchErr:
 		return err
 	case <-time.After(2 * lease):
 		return errors.New("the registry did not send all its records in time")
@@ -134,7 +134,7 @@ func (r *registry) session(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
-		case err := <-ended:
+		case err := <-watchErr:
 			return err
 		case <-end:
 			return nil
@@ -146,7 +146,7 @@ func (r *registry) session(ctx context.Context) error {
 	}
 }
 
-// apply applies a change to a copy, and ignores invalid entries.
+// apply applies a change to a copy. It treats an invalid value like a deleted key.
 func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,8 +187,8 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 		if parts[0] == "n" {
 			c.nodes[parts[1]] = n
 		}
-		if at := r.start.Add(time.Duration(n.At)); n.Process == r.processID() && at.After(c.asOf) {
-			c.asOf = at
+		if sentAt := r.start.Add(time.Duration(n.At)); n.Process == r.processID() && sentAt.After(c.asOf) {
+			c.asOf = sentAt
 		}
 	}
 	if r.copy == c {
@@ -214,7 +214,7 @@ func validAddress(address string, secured bool) bool {
 // processID returns an ID that this process uses to recognize its own heartbeats.
 func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
-// announce wakes the goroutines waiting for a change of the copy. mu must be held.
+// announce wakes the goroutines that wait for a change of the copy. mu must be held.
 func (r *registry) announce() {
 	close(r.changed)
 	r.changed = make(chan struct{})

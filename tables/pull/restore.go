@@ -55,8 +55,8 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	return done, nil
 }
 
-// restoreTable restores a table to saved, the backup's version, and returns the number of the
-// table's version after that. It counts the fetched files in done.
+// restoreTable restores a table to saved, the backup's version, and returns the table's resulting
+// version. It counts the fetched files in done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.HashNamed) error {
@@ -92,7 +92,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	case err == nil && current == saved:
 		err = n.adopt(ctx, saved)
 	case err == nil:
-		// The error does not matter: it means that no live node has the manifest.
+		// Ignore this error: if no live node has the current manifest, publish does not need it.
 		existing, err2 := n.manifest(ctx, current)
 		if err2 == nil && slices.Equal(existing.files, m.files) && existing.schema.Equal(m.schema) {
 			return current.Version, n.adopt(ctx, current)

@@ -39,9 +39,9 @@ const (
 // from the table's and cannot be widened to it, and rows without the time column.
 //
 // Once Save has returned the version, all nodes load it or a newer one, with at most the
-// delay that the package documentation promises. The error wraps [ErrConflict] if a Save of
-// another node came first. It wraps partd.ErrUnknownOutcome if the registry did not confirm
-// the save. Save reads r to its end, holds all of it in memory, and does not release it.
+// delay that the package documentation promises. The error wraps [ErrConflict] if another Save
+// of the table came first. It wraps partd.ErrUnknownOutcome if the registry did not confirm the
+// save. Save reads r to its end, holds all of its rows in memory, and does not release r.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer wrapError("save", name, &err)
 	if err := n.checkOpened(); err != nil {
@@ -51,7 +51,7 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 		return 0, err
 	}
 	if r == nil {
-		return 0, errors.New("the reader of the rows is nil")
+		return 0, errors.New("the reader is nil")
 	}
 	added, err := readFrame(r)
 	if err != nil {
@@ -74,11 +74,11 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish writes next to a manifest file, and commits it as the version that follows previous.
-// revision is the revision of the registry's current record.
+// publish writes the manifest next into a file and commits it as the version that follows previous.
+// revision is that of the registry's current record.
 func (n *Node) publish(ctx context.Context, next *manifest, previous version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = previous.record.Version+1, nil
-	if previous.manifest != nil { // keep room for one more, previous itself
+	if previous.manifest != nil { // leave room for previous itself
 		next.Before = previous.Before[max(0, len(previous.Before)+1-maxBefore):]
 	}
 	if previous.record.Version > 0 {
@@ -128,9 +128,9 @@ func (n *Node) adopt(ctx context.Context, rec record) error {
 // commit sets the record in the registry. If the registry's response is lost, commit reads
 // the record to learn whether it was set.
 func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
-	set, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
+	setCtx, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
 	defer cancel()
-	err := n.reg.set(set, rec, revision)
+	err := n.reg.set(setCtx, rec, revision)
 	if err == nil || errors.Is(err, ErrConflict) {
 		return err
 	}
@@ -208,10 +208,10 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// writeRows writes time-sorted rows as files of at most about fileBytes. time is the time
+// writeRows writes time-sorted rows as files of at most about fileBytes. timeColumn is the time
 // column's index.
-func (d *disk) writeRows(b arrow.RecordBatch, time int) (files []dataFile, err error) {
-	times := b.Column(time)
+func (d *disk) writeRows(b arrow.RecordBatch, timeColumn int) (files []dataFile, err error) {
+	times := b.Column(timeColumn)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
 	for start := 0; start < times.Len(); start += rowsPerFile {
 		end := min(start+rowsPerFile, times.Len())

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The paths begin with the version of the protocol between nodes.
 const (
+	// URL paths begin with the version of the protocol between nodes.
 	filePath   = "/v1/files/"
 	headPath   = "/v1/heads/"
 	verifyPath = "/v1/verify"
@@ -81,7 +81,7 @@ func (s *fileServer) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this node does not have the file", http.StatusNotFound)
 		return
 	}
-	deadline := time.Now().Add(s.fileTime(info.Size()))
+	deadline := time.Now().Add(s.transferTimeout(info.Size()))
 	if err := http.NewResponseController(w).SetWriteDeadline(deadline); err != nil {
 		http.Error(w, "the server cannot limit the time of the transfer", http.StatusInternalServerError)
 		return

@@ -22,8 +22,8 @@ type Finding struct {
 	Repaired bool   `json:"repaired"` // whether Verify has repaired the problem
 }
 
-// Verify compares all files of the newest versions in this directory with their hashes. It
-// makes all other nodes do the same, and compares their versions with the registry. It
+// Verify checks all files of the newest versions in this directory against their hashes. It
+// makes the other live nodes do the same, and compares their versions with the registry. It
 // replaces damaged files with intact ones from other nodes. Problems are reported as
 // findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
@@ -54,7 +54,7 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are already reported as findings
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
-				problem := fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)
+				problem := fmt.Sprintf("the node's version %d differs from the registry's newest version, %d", h.Version, t.Version)
 				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: problem})
 			}
 		}
@@ -109,7 +109,7 @@ func (n *Node) audit(ctx context.Context) {
 		e := n.reg.table(key)
 		switch {
 		case e.Version < h.Version:
-			n.log.Warn("pull: the registry lost a record; the node restores it", "table", h.Name, "version", h.Version, "lost to", e.Version)
+			n.log.Warn("pull: the registry lost a record; the node restores it", "table", h.Name, "version", h.Version, "registry version", e.Version)
 			if err := n.reg.set(ctx, h.record, e.revision); err != nil && !errors.Is(err, ErrConflict) {
 				return err
 			}
@@ -125,7 +125,7 @@ func (n *Node) audit(ctx context.Context) {
 		err = n.disk.sweep(n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
-		n.log.Warn("pull: the comparison of the directory with the registry failed", "error", err)
+		n.log.Warn("pull: comparing the directory with the registry failed", "error", err)
 	}
 }
 
@@ -149,7 +149,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	}
 	n.log.Error("pull: other nodes have another history of the table; this directory keeps its version under another name", "table", h.Name, "name", r.Name)
 	return n.disk.withLock(func() error {
-		if now, err := n.disk.head(keyOf(h.Name)); err != nil || now.record != h.record {
+		if current, err := n.disk.head(keyOf(h.Name)); err != nil || current.record != h.record {
 			return err
 		}
 		return os.Remove(n.disk.headFile(keyOf(h.Name)))

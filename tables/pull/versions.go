@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// versionReader reads versions of tables from the node's directory. It first fetches files that are missing or damaged.
+// versionReader reads table versions from the node's directory. It first fetches files that are missing or damaged.
 type versionReader struct {
 	*env
 	client *client
@@ -85,7 +85,7 @@ func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataF
 	}
 }
 
-// open opens a file of version r, and first fetches it if it is missing or damaged.
+// open opens a file of version r. It first fetches the file if it is missing or damaged.
 func (v *versionReader) open(ctx context.Context, r record, f content.HashNamed) (*os.File, error) {
 	file, err := v.disk.Open(f)
 	if err != nil {
