@@ -75,21 +75,25 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.client = &client{env: &n.env, http: newHTTPClient(n.opts.TLS, n.opts.Lease)}
-	n.versionReader = versionReader{env: &n.env, client: n.client} // also for the server, which starts before the registry
+	var l net.Listener
 	if n.opts.Listen != "" {
-		l, err := n.listen(ctx)
+		l, err = n.listen(ctx)
 		if err != nil {
 			return nil, err
 		}
-		n.server = newServer(&fileServer{env: &n.env, verify: n.verifyOwn})
-		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server, and Serve closes l
 	}
 	n.reg, err = openRegistry(&n.env, n.audit)
 	if err != nil {
-		_ = n.Close() // err is the cause
+		if l != nil {
+			_ = l.Close() // nothing has been served
+		}
 		return nil, err
 	}
-	n.versionReader.reg = n.reg
+	n.versionReader = versionReader{env: &n.env, client: n.client, reg: n.reg}
+	if l != nil { // serve only now: requests use the registry
+		n.server = newServer(&fileServer{env: &n.env, verify: n.verifyOwn})
+		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server, and Serve closes l
+	}
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	n.background.Go(func() { n.reg.run(ctx) })
 	return n, nil
