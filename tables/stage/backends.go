@@ -24,12 +24,12 @@ import (
 
 const (
 	rowBytes  = 1 << 20 // maximum size of a row in a table from bytesTable
-	batchRows = 1 << 16
+	batchRows = 1 << 16 // maximum number of rows in a batch when a table is written or hashed
 )
 
 var dataSchema = arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
 
-// bytesTable stores bytes as the rows of a table, in batches far below Arrow's limit of 2 GiB.
+// bytesTable returns a table that contains b, split into rows. Its batches are far below Arrow's limit of 2 GiB.
 func bytesTable(b []byte) arrow.Table {
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, dataSchema)
 	var batches []arrow.RecordBatch
@@ -42,6 +42,7 @@ func bytesTable(b []byte) arrow.Table {
 	return array.NewTableFromRecords(dataSchema, batches)
 }
 
+// tableBytes returns the bytes in a table from bytesTable.
 func tableBytes(t arrow.Table) (b []byte, err error) {
 	if t.NumCols() != 1 || t.Column(0).DataType().ID() != arrow.BINARY {
 		return nil, errors.New("the stored result is damaged: it is not a table with a single binary column")
@@ -80,11 +81,11 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	return info, nil
 }
 
-// dirBackend stores results in a partd store in the directory. put appends the data under a new key, and then sets the
-// info, which contains that key. So if a process dies in between, the old result stays.
+// dirBackend stores results in a partd store in the directory. put appends the data under a new key and then sets the
+// info, which contains that key. So if a process dies in between, the old result remains valid.
 type dirBackend struct {
 	partd.Partd
-	results *Results // has the locks of keys
+	results *Results // for the locks of keys
 }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
@@ -96,9 +97,9 @@ var errDamaged = fmt.Errorf("the stored result is damaged (%w)", fs.ErrNotExist)
 type storedInfo struct {
 	*Info
 	Data string // key of the data
-	Sum  string // checksum of the JSON text without Sum's value, and of the data
+	Sum  string // checksum of text and the data
 
-	text []byte // the JSON text without Sum's value
+	text []byte // JSON text of the info, with an empty Sum
 }
 
 // sum returns the checksum for i and its data.
@@ -110,7 +111,7 @@ func (i storedInfo) sum(data io.Reader) (string, error) {
 
 func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
 	values, err := s.Get(ctx, infoKey(key))
-	if errors.Is(err, fs.ErrNotExist) { // a server's namespace that expired, with all results in it
+	if errors.Is(err, fs.ErrNotExist) { // the store's namespace has expired with all results in it
 		return i, nil
 	}
 	if err != nil {
@@ -140,12 +141,12 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 	if err != nil {
 		return nil, err
 	}
-	// The data is read twice at the same time, because the checksum would delay a single read.
-	verified := make(chan error, 1)
-	go func() { verified <- s.verify(ctx, i) }()
+	// Read the data twice, concurrently: computing the checksum would slow down a single read.
+	verifyErr := make(chan error, 1)
+	go func() { verifyErr <- s.verify(ctx, i) }()
 	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data))
-	if damage := <-verified; damage != nil {
-		return nil, damage
+	if err := <-verifyErr; err != nil {
+		return nil, err
 	}
 	return t, err
 }
@@ -175,8 +176,8 @@ func (s *dirBackend) put(ctx context.Context, info *Info, t arrow.Table) error {
 		return err
 	}
 	dataKey := fmt.Sprintf("stage/%s/data/%s", info.Key, rand.Text())
-	head, err := arrowvalue.Entry(dataKey, t.Schema())
-	entries := []partd.Entry{head}
+	schemaEntry, err := arrowvalue.Entry(dataKey, t.Schema())
+	entries := []partd.Entry{schemaEntry}
 	rows := array.NewTableReader(t, batchRows)
 	defer rows.Release()
 	for err == nil && rows.Next() {
@@ -232,7 +233,7 @@ func (s *dirBackend) list(ctx context.Context) (infos []*Info, err error) {
 		if err != nil && !errors.Is(err, errDamaged) {
 			return nil, err
 		}
-		if i != nil { // another process may have removed the result, or it is damaged
+		if i != nil { // nil if the result is damaged, or another process has just removed it
 			infos = append(infos, i)
 		}
 	}
@@ -248,17 +249,17 @@ func (s *dirBackend) remove(ctx context.Context, key string) error {
 }
 
 func (s *dirBackend) sweep(ctx context.Context) error {
-	dataKeys := map[string]string{} // the result's key by the key of the data
+	resultKeys := map[string]string{} // keys of results, by the keys of their data
 	for k, err := range partd.Keys(ctx, s.Partd) {
 		if err != nil {
 			return err
 		}
 		rest, isStage := strings.CutPrefix(k.Key, "stage/")
 		if key, _, isData := strings.Cut(rest, "/data/"); isStage && isData {
-			dataKeys[k.Key] = key
+			resultKeys[k.Key] = key
 		}
 	}
-	for dataKey, key := range dataKeys {
+	for dataKey, key := range resultKeys {
 		isUnreferenced := func() (bool, error) {
 			i, err := s.get(ctx, key)
 			if err != nil && !errors.Is(err, errDamaged) {
@@ -266,7 +267,7 @@ func (s *dirBackend) sweep(ctx context.Context) error {
 			}
 			return i.Data != dataKey, nil
 		}
-		unreferenced, err := isUnreferenced() // without the lock, because most data is in use
+		unreferenced, err := isUnreferenced() // first without the lock, because most data is referenced
 		if err == nil && unreferenced {
 			// A writer of the data holds the lock until it has set the info.
 			err = s.results.ifUnlocked(ctx, key, func() error {
@@ -295,7 +296,7 @@ type tableBackend struct {
 	bucket *tables.Bucket
 }
 
-const infoName = "partd.stage"
+const infoName = "partd.stage" // name of the info in a table's metadata
 
 // infoOf returns the info in a table's metadata, or nil if the table is not a result.
 func infoOf(t tables.TableInfo) (*Info, error) {

@@ -55,7 +55,7 @@ const (
 	maxHashes = 100_000
 )
 
-// hashes caches the hashes of files' contents by absolute path.
+// hashes is a cache of the hashes of raw files, by absolute path.
 type hashes struct {
 	path    string
 	mu      sync.Mutex
@@ -63,7 +63,7 @@ type hashes struct {
 	isDirty bool
 }
 
-// openHashes reads the cache file. If the file is damaged, it returns an empty cache.
+// openHashes reads the cache file. If the file is missing or damaged, it returns an empty cache.
 func openHashes(path string) *hashes {
 	h := &hashes{path: path}
 	if b, err := os.ReadFile(path); err != nil || json.Unmarshal(b, &h.byPath) != nil || h.byPath == nil {
@@ -72,7 +72,7 @@ func openHashes(path string) *hashes {
 	return h
 }
 
-// save replaces the cache file, unless another process is replacing it at the same time.
+// save replaces the cache file, unless the cache is unchanged or another process is replacing the file.
 func (h *hashes) save(r *Results) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -128,8 +128,9 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's
-// Arrow stream. kind is the result's type and codec, because the same bytes may stand for different values.
+// hashResult returns the hash of a result. For a folder, it hashes the names, permissions and contents of the files.
+// Otherwise, it hashes the table's Arrow stream. kind is the result's type and codec, which is part of the hash because
+// the same bytes may stand for different values.
 func hashResult(kind string, t arrow.Table, folder string) (_ string, err error) {
 	d := newDigest(kind)
 	if folder != "" {
@@ -160,6 +161,7 @@ func hashResult(kind string, t arrow.Table, folder string) (_ string, err error)
 	return d.sum(), err
 }
 
+// matchFiles returns the files that match the patterns, without duplicates. Every pattern must match a file.
 func matchFiles(patterns []string) (files []string, err error) {
 	for _, p := range patterns {
 		paths, err := filepath.Glob(p)

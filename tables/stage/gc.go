@@ -12,7 +12,7 @@ import (
 // GCOptions configures GC. With the zero value or nil, GC removes only expired results.
 type GCOptions struct {
 	TTL  time.Duration // also remove results that are at least this old; 0 disables this
-	Live []Any         // last stages of pipelines whose results GC keeps, whatever their age, if they are or may be current
+	Live []Any         // last stages of pipelines; GC keeps their results at any age unless they are certainly outdated
 }
 
 // GCResult counts the results that GC removed and kept.
@@ -106,7 +106,7 @@ func (r *Results) sweepAll(ctx context.Context) error {
 			if dir == locksDir {
 				// Releasing the lock removes the lock file.
 				err = r.ifUnused(ctx, e.Name(), func() error { return nil })
-			} else if len(e.Name()) < keyLen { // not a result but hashes.RANDOM
+			} else if len(e.Name()) < keyLen { // hashes.RANDOM, a leftover of hashes.save
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]

@@ -20,7 +20,7 @@ const (
 type stageKey struct {
 	*node
 	key          string            // empty until the contents of all ancestors are known
-	content      string            // what represents the result in keys of later stages; see contentOf
+	content      string            // stands for the result in the keys of later stages; see contentOf; empty until known
 	parts        map[string]string // each input of the key, with its value or, in most cases, a hash of the value
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
@@ -29,8 +29,8 @@ type stageKey struct {
 	ttl          time.Duration // shortest TTL of the stage and of ancestors whose keys are in its key; 0 means none
 }
 
-// withTTL returns a copy of i that expires as early as k.ttl requires. The result may have been stored by a program
-// with a longer TTL.
+// withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may have
+// stored the result.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -49,8 +49,8 @@ func (k *stageKey) contentOf(i *Info) string {
 	return k.key
 }
 
-// setKnownKeys computes the keys of those stages whose ancestors have stored results, and the contents of stored
-// results.
+// setKnownKeys computes the keys and contents of stages that are known without running a stage. stages must list
+// ancestors first. stored has the stored results, by key.
 func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
 	byNode := map[*node]*stageKey{}
 	for _, k := range stages {
@@ -207,8 +207,8 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	return err
 }
 
-// checkUnchanged returns an error if raw files have changed since the key was computed. If a file had changed shortly
-// before, it compares the content, because a further change may not have changed the file's times.
+// checkUnchanged returns an error if raw files have changed since they were hashed. If a file had changed shortly before
+// that, it also compares the content, because a further change may not have changed the file's times.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)

@@ -49,7 +49,7 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	for _, k := range stages {
 		unknown[k.node] = k.content == ""
 	}
-	needed := map[*node]Action{s.n: Runs} // whether the stages that need a result run, or may run
+	needed := map[*node]Action{s.n: Runs} // Runs or MayRun if a stage that needs the node's result does
 	steps := make([]Step, len(stages))
 	for n, k := range slices.Backward(stages) {
 		step := Step{Stage: k.name, Key: k.key, Action: Runs}

@@ -50,16 +50,16 @@ type Results struct {
 const (
 	filesDir = "files" // folders that stages returned: KEY-TIME
 	tmpDir   = "tmp"   // unfinished results: KEY.RANDOM
-	locksDir = "locks" // one file for each locked key
+	locksDir = "locks" // one file for each lock: KEY, KEY-TIME or hashesLock
 
 	hashesLock = "hashes" // lock for replacing the cache of file hashes
 )
 
-const keyLen = 64
+const keyLen = 64 // characters; a key is a SHA-256 in hexadecimal
 
 var errLockHeld = errors.New("another process holds the lock")
 
-// Open opens a directory for results, and creates it if necessary. Even with Options.Tables, the directory contains
+// Open opens a directory for results and creates it if necessary. Even with Options.Tables, the directory contains
 // unfinished results, locks, hashes of raw files, and Folders.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
@@ -123,7 +123,7 @@ type backend interface {
 	info(ctx context.Context, key string) (*Info, error)
 	// load returns an error that wraps fs.ErrNotExist if no result is stored.
 	load(ctx context.Context, key string) (arrow.Table, error)
-	// put stores a table, and replaces an existing one.
+	// put stores a table and replaces an existing one.
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
@@ -133,14 +133,14 @@ type backend interface {
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock acquires the lock of a key, and removes unfinished results of earlier holders. If wait is false and the lock is
-// held, it returns nil.
+// lock acquires the lock of a key and removes unfinished results of earlier holders. If wait is false and the lock is
+// held, unlock is nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
 	unlockDir, err := r.flock(ctx, key, lockMode{exclusive: true, wait: wait})
 	if unlockDir == nil || err != nil {
 		return nil, err
 	}
-	if !wait {
+	if !wait { // a backend cannot try a lock, so limit the time
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Second, errLockHeld)
 		defer cancel()
@@ -161,8 +161,8 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 
 type lockMode struct{ exclusive, wait bool }
 
-// flock acquires a lock that excludes other processes that use this directory; the lock ends with the process. If
-// mode.wait is false and the lock is held, flock returns nil.
+// flock acquires a lock that excludes other users of this directory. It is released when the process ends. If mode.wait
+// is false and the lock is held, unlock is nil.
 func (r *Results) flock(ctx context.Context, key string, mode lockMode) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock

@@ -24,27 +24,28 @@ const maxAttempts = 10
 // errChanged means that a result differs from the one whose hash is part of later stages' keys.
 var errChanged = errors.New("the stored result changed during the run: raise its TTL, or stop the program that removes it")
 
+// run is a call of Stage.Run, which makes attempts until no stored result changes during one.
 type run struct {
 	*Results
-	works  map[*node]*work
-	slots  chan struct{}
+	workOf map[*node]*work
+	slots  chan struct{}           // limits how many stages run at the same time
 	cancel context.CancelCauseFunc // cancels all stages
 
 	mu      sync.Mutex
 	unlocks []func() error // functions that release the locks of folders in use
 }
 
-// work is the execution of a stage in a run.
+// work is the execution of a stage in an attempt of a run.
 type work struct {
 	*stageKey
 	keyOnce, contentOnce sync.Once
 	keyErr, contentErr   error
 
-	once     sync.Once
-	value    any
-	expires  time.Time // latest expiry time of results that are computed from value; zero means no limit
-	isLoaded bool      // computeStored found and loaded another process's result
-	err      error
+	resultOnce sync.Once
+	value      any
+	expires    time.Time // when results that are computed from value must expire at the latest; zero means no limit
+	isLoaded   bool      // whether computeStored found and loaded another process's result
+	err        error
 }
 
 // Run returns the stage's result. If the result is not stored, Run runs the stage and, before it, the
@@ -70,20 +71,21 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, err
 }
 
-// attempt returns a pipeline's result. The error wraps errChanged if a result has changed in the meantime.
+// attempt returns a pipeline's result. The error wraps errChanged if a stored result changed during the attempt.
 func (r *run) attempt(ctx context.Context, last *node) (any, error) {
 	stages, err := r.hashInputs(last)
 	if err != nil {
 		return nil, err
 	}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	r.works = map[*node]*work{}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.workOf = map[*node]*work{}
 	r.slots = make(chan struct{}, r.parallel)
-	r.cancel = fail
+	r.cancel = cancel
 	for _, k := range stages {
-		exited := &Error{"run", k.name, errors.New("the function called runtime.Goexit")}
-		r.works[k.node] = &work{stageKey: k, err: exited, keyErr: exited, contentErr: exited}
+		// The work replaces these errors when it ends, unless the stage's function ends its goroutine.
+		goexit := &Error{"run", k.name, errors.New("the function called runtime.Goexit")}
+		r.workOf[k.node] = &work{stageKey: k, err: goexit, keyErr: goexit, contentErr: goexit}
 	}
 	w := r.result(ctx, last)
 	var first *Error // the stage that failed first canceled all others
@@ -99,20 +101,20 @@ func (r *run) findKey(ctx context.Context, w *work) error {
 		errs := make([]error, len(w.ancestors))
 		var g sync.WaitGroup
 		for n, a := range w.ancestors {
-			g.Go(func() { errs[n] = r.findContent(ctx, r.works[a]) })
+			g.Go(func() { errs[n] = r.findContent(ctx, r.workOf[a]) })
 		}
 		g.Wait()
 		err := errors.Join(errs...)
 		if err == nil {
-			w.setKey(func(a *node) *stageKey { return r.works[a].stageKey })
+			w.setKey(func(a *node) *stageKey { return r.workOf[a].stageKey })
 		}
 		w.keyErr = err
 	})
 	return w.keyErr
 }
 
-// findContent finds the content of a stage, once per attempt. It reads no value, and runs the stage only if its result
-// is not stored.
+// findContent sets the content of a stage, once per attempt. It loads no stored result, and runs the stage only if no
+// valid result is stored.
 func (r *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
 		err := r.findKey(ctx, w)
@@ -132,10 +134,10 @@ func (r *run) findContent(ctx context.Context, w *work) error {
 	return w.contentErr
 }
 
-// result loads or computes a stage's result, once per run, and returns the work with the result or error.
+// result loads or computes a stage's result, once per attempt, and returns the work with the result or error.
 func (r *run) result(ctx context.Context, n *node) *work {
-	w := r.works[n]
-	w.once.Do(func() {
+	w := r.workOf[n]
+	w.resultOnce.Do(func() {
 		defer func() {
 			if w.err != nil {
 				r.cancel(w.err)
@@ -185,8 +187,8 @@ func (r *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	return info, nil
 }
 
-// load loads a stage's stored result. The error wraps errChanged if the result has changed since later stages' keys
-// were computed.
+// load loads a stage's stored result. The error wraps fs.ErrNotExist if no valid result is stored, and errChanged if the
+// result has changed since later stages' keys were computed.
 func (r *run) load(ctx context.Context, w *work) error {
 	info, err := r.validInfo(ctx, w)
 	if err != nil {
@@ -221,7 +223,7 @@ func (r *run) load(ctx context.Context, w *work) error {
 	return err
 }
 
-// useFolder makes a Folder the result, and locks it until the end of the run, so that GC does not remove it.
+// useFolder makes the folder at path the result and locks it until the run ends, so that GC does not remove it.
 func (r *run) useFolder(ctx context.Context, w *work, path string) error {
 	unlock, err := r.flock(ctx, filepath.Base(path), lockMode{wait: true})
 	if err != nil {
@@ -289,9 +291,8 @@ func (r *run) computeStored(ctx context.Context, w *work) (err error) {
 	return r.backend.put(ctx, info, t)
 }
 
-// fetch loads a stored result. For a Folder, it makes sure that the directory contains the files, and
-// unpacks them if results are stored outside the directory. If data or files are missing, the error wraps
-// fs.ErrNotExist.
+// fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files. If results
+// are stored outside the directory, it unpacks the files. If data or files are missing, the error wraps fs.ErrNotExist.
 func (r *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := r.load(ctx, w)
@@ -313,6 +314,7 @@ func (r *run) fetch(ctx context.Context, w *work, i *Info) error {
 	return r.unpack(i, archive)
 }
 
+// asTable returns the table that the backend stores for a result.
 func (r *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:
@@ -332,8 +334,8 @@ func (r *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. For some ancestors, the stage's key contains their keys
-// rather than the hashes of their results; the result expires no later than those ancestors' results.
+// compute runs a stage with the results of its ancestors. It also returns when the result must expire. If the stage's
+// key contains an ancestor's key rather than the hash of its result, that is no later than the ancestor's result.
 func (r *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {
@@ -342,12 +344,12 @@ func (r *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	g.Wait()
 	in := &Inputs{files: slices.Clone(w.files), folder: folder, values: map[*node]any{}}
 	for _, a := range w.ancestors {
-		if err := r.works[a].err; err != nil {
+		if err := r.workOf[a].err; err != nil {
 			return nil, expires, err
 		}
-		in.values[a] = r.works[a].value
-		if r.works[a].content == r.works[a].key {
-			expires = earlier(expires, r.works[a].expires)
+		in.values[a] = r.workOf[a].value
+		if r.workOf[a].content == r.workOf[a].key {
+			expires = earlier(expires, r.workOf[a].expires)
 		}
 	}
 	if err := canceled.Send(ctx, r.slots, struct{}{}); err != nil {
@@ -364,6 +366,7 @@ func (r *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	return value, expires, wrap("run", w, err)
 }
 
+// earlier returns the earlier of two expiry times. A zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

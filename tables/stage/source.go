@@ -137,12 +137,13 @@ func hashTree(w io.Writer, v reflect.Value) {
 	}
 }
 
-var readBuildInfo = debug.ReadBuildInfo // a variable for tests
+var readBuildInfo = debug.ReadBuildInfo // tests replace it
 
 // ownModule is in every complete module list, because this package belongs to it.
 const ownModule = "github.com/go-partd/partd"
 
-// hashModules hashes the versions of Go and of the program's other modules, and the build settings.
+// hashModules hashes the versions of Go and of the program's other modules, and the build settings. versions contains
+// the versions that are missing from the program's module list.
 func hashModules(versions map[string]string) (string, error) {
 	info, ok := readBuildInfo()
 	if !ok {

@@ -1,11 +1,11 @@
 // Package stage builds pipelines that cache their results.
 //
 // A stage is a named function of raw files, parameters and the results of other stages. Running the
-// last stage runs whatever is missing: a shared ancestor once, and independent stages concurrently.
-// The result of a stage with [Spec].Cache is stored under a key, and computed again only when the key
+// last stage runs all stages whose results are missing: each of them once, and independent ones concurrently.
+// The result of a stage with [Spec].Cache is stored under a key and computed again only when the key
 // changes. The key is a hash of the stage's code, its parameters, the content of its files, the results
 // of its ancestors, and the storage format. So after a change of a stage's code, later stages run only if the
-// stage's result differs. An ancestor without Cache adds its key to the hash instead, because its result is not known yet.
+// stage's result differs. If an ancestor is not cached, its key replaces its result in the hash.
 //
 // A result is an [arrow.Table], a [Folder] of files, or a value with a codec. It is stored
 // in a directory or in a store of tables; see [Options].
@@ -64,7 +64,7 @@ type node struct {
 	err       error // error in the Spec, which Run and Plan return
 }
 
-// codec is an encode.ValueCodec whose values have any type, with its name.
+// codec is a Spec's Codec, for values of type any, and its CodecName.
 type codec struct {
 	name   string
 	encode func(any) ([]byte, error)
@@ -92,8 +92,8 @@ func (in *Inputs) Files() []string { return in.files }
 // regular files and directories in it, and return this Folder.
 func (in *Inputs) Dir() Folder { return Folder(in.folder) }
 
-// Of returns the result of s, in the function of a stage that lists s in Spec.From. In other functions, it returns an
-// error.
+// Of returns the result of s to the function of a stage that lists s in Spec.From. For the inputs of other stages, it
+// returns an error.
 func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	v, ok := in.values[s.n]
 	if !ok {
@@ -105,7 +105,7 @@ func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 
 // Error is the error of a stage.
 type Error struct {
-	Op    string // run, cache or hash
+	Op    string // "run", "cache" or "hash"
 	Stage string
 	Err   error
 }
@@ -135,17 +135,17 @@ type Spec[T any] struct {
 	// Version identifies the stage's code if Code is empty. Change it when the code changes.
 	Version string
 
-	// Modules contains versions that are missing from the program's module list: those of modules that a workspace, or
-	// replace in go.mod, takes from a directory. A test has no module list at all: it needs the version of
-	// github.com/go-partd/partd here, and other modules are not part of the key.
+	// Modules contains module versions, by module path, that are missing from the program's module list because a
+	// workspace or a replace directive takes the module from a directory. A test has no module list at all: it needs
+	// the version of github.com/go-partd/partd here, and other modules are not part of the key.
 	Modules map[string]string
 
-	// Cache makes runs store the stage's result, and load it if the key is unchanged.
+	// Cache makes runs store the stage's result and load it if the key is unchanged.
 	Cache bool
 
 	// TTL limits how long a result stays valid after it was computed, even if the program that stored it had a longer
-	// TTL. 0 means no limit. After that time, the stage runs again; later stages do only if the result differs. The TTL
-	// of a stage without Cache also limits the results computed from it.
+	// TTL. 0 means no limit. After that time, the stage runs again; later stages run only if the result differs. The
+	// TTL of a stage without Cache also limits the results computed from it.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change
