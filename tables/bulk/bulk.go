@@ -1,12 +1,12 @@
-// Package bulk splits, sorts and parts by key rows that do not fit in memory, without a table: files of Parquet, Arrow,
-// CSV and JSON lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are the types
-// that the file format supports.
+// Package bulk splits, sorts and groups rows that do not fit in memory, without a table. The rows come from Parquet,
+// Arrow, CSV and JSON lines files, or from any reader of Arrow record batches. Nested columns and metadata are kept, and
+// so are the types that the file format supports.
 //
 // [Split] writes a file for each key. The rows of the first keys go directly to their files. The rows of all other keys
-// are appended to a temporary log store as pieces of record batches, and read back once, so the number of keys is not
-// limited. [Sort] sorts blocks of rows in memory, and merges them. [Merge] merges inputs that are sorted already. [Each]
-// calls a function for each of many parts of the rows. A part has all rows of its keys, so the function can group them,
-// join them or sort them in memory.
+// are appended to a temporary log store as pieces of record batches and read back once, so the number of keys is not
+// limited. [Sort] sorts blocks of rows in memory and merges them. [Merge] merges inputs that are sorted already. [Each]
+// divides the rows into parts and calls a function for each part. A part has all rows of its keys, so the function can
+// group, join or sort them in memory.
 //
 // # Experimental
 //
@@ -56,16 +56,16 @@ func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
 	})
 }
 
-// memoryLimit returns the limit to use if a caller asks for n bytes.
+// memoryLimit returns n, or DefaultMemory if n is 0. It returns an error if n is too small.
 func memoryLimit(n int64) (int64, error) {
 	n = cmp.Or(n, DefaultMemory)
 	if n < minMemory {
-		return 0, fmt.Errorf("the limit of memory is %d bytes: use at least %d", n, minMemory)
+		return 0, fmt.Errorf("the memory limit is %d bytes: use at least %d", n, minMemory)
 	}
 	return n, nil
 }
 
-// positions returns the indices of columns.
+// positions returns the indices of the named columns.
 func positions(s *arrow.Schema, columns []string) (_ []int, err error) {
 	if len(columns) == 0 {
 		return nil, errors.New("no columns are named")

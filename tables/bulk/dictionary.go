@@ -11,17 +11,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// encoded yields rows with the given schema. It converts plain values, even within nested columns, to dictionaries if
-// the schema has dictionaries for them. If a dictionary has no room for all values of a batch, encoded yields smaller
-// batches, because the rows of several batches can have more values than one dictionary holds.
-func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) batches.Seq {
+// encode yields the rows of columns as batches with the target schema. Where target has dictionaries, even within
+// nested columns, encode converts plain values to dictionaries. If the values do not fit in one dictionary, because
+// the rows come from several batches, encode yields several batches.
+func encode(columns []arrow.Array, rows int64, target *arrow.Schema) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for start, step := int64(0), rows; start < rows; {
 			step = min(step, rows-start)
-			b, err := take.MakeBatch(to, step, func(i int) (arrow.Array, error) {
+			b, err := take.MakeBatch(target, step, func(i int) (arrow.Array, error) {
 				a := array.NewSlice(columns[i], start, start+step)
 				defer a.Release()
-				return schema.ConvertArray(a, to.Field(i).Type)
+				return schema.ConvertArray(a, target.Field(i).Type)
 			})
 			if step > 1 && errors.Is(err, schema.ErrFullDictionary) {
 				step /= 2
@@ -30,7 +30,7 @@ func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) batches.Seq {
 			if !yield(b, err) || err != nil {
 				return
 			}
-			start, step = start+step, 2*step // trying all other rows each time would take quadratic time
+			start, step = start+step, 2*step // trying all remaining rows each time would take quadratic time
 		}
 	}
 }

@@ -17,20 +17,21 @@ import (
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	By   []string // the columns of the key; each input has as many, and the types of those at one position must be comparable
+	By   []string // key columns; in all inputs, their number must be the same and their types comparable (see Each)
 }
 
 // EachOptions configures [Each].
 type EachOptions struct {
 	Memory int64 // approximate limit of memory in bytes, excluding the function's memory; 0 means [DefaultMemory]
-	// Parts is the number of parts. Parts without rows are omitted. 0 means that the rows of a part take at most an
+	// Parts is the number of parts. Parts without rows are omitted. If Parts is 0, the rows of a part take at most an
 	// eighth of Memory, unless they all have the same key.
 	Parts int
 	Temp  string // directory for temporary data; "" means the system's
 }
 
-// EachFunc returns the result for a part of the rows: a reader for each input, by name. It must not release these
-// readers, which end when the consumer of the results asks for the next result. A nil result is skipped.
+// EachFunc returns the result for a part of the rows. part contains a reader for each input, by the input's name. The
+// function must not release these readers. They are valid until the consumer of the results asks for the next result. A
+// nil result is skipped.
 type EachFunc func(ctx context.Context, part map[string]array.RecordReader) (array.RecordReader, error)
 
 // Each cuts the rows of inputs into parts by the hash of their keys, so that all rows of a key are in one part. It calls
@@ -39,11 +40,11 @@ type EachFunc func(ctx context.Context, part map[string]array.RecordReader) (arr
 //
 // Keys are equal as in SQL: null equals null, NaN equals NaN, and -0 equals 0. Key columns at the same position can
 // have different types that are all integers, all floats, all texts, all binary, or all dates. Decimals need the same
-// scale, and timestamps the same unit and time zone. Booleans can also be keys. Other columns have any type; in parts,
-// those with dictionaries and views have plain types.
+// scale, and timestamps the same unit and time zone. Booleans can also be keys. Other columns can have any type. In
+// parts, dictionaries and views are replaced by plain types.
 //
-// Each reads the inputs when the results are iterated, which is possible once. The consumer must release each result
-// before it asks for the next one. An error ends the sequence.
+// Iterating over the results reads the inputs, so it is possible only once. The consumer must release each result before
+// it asks for the next one. An error ends the sequence.
 func Each(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFunc) iter.Seq2[array.RecordReader, error] {
 	return func(yield func(array.RecordReader, error) bool) {
 		errStopped := errors.New("the consumer stopped")

@@ -56,7 +56,7 @@ func TestEachEnds(t *testing.T) {
 	}{
 		"function": {[]bulk.EachInput{in("a")}, bulk.EachOptions{Parts: 3}, func(context.Context, map[string]array.RecordReader) (array.RecordReader, error) { return nil, broken }, false, "bulk: each: broken"},
 		"stop":     {[]bulk.EachInput{in("a")}, bulk.EachOptions{Parts: 3}, one, true, ""},
-		"memory":   {[]bulk.EachInput{in("a")}, bulk.EachOptions{Memory: 1}, one, false, "bulk: each: the limit of memory is 1 bytes: use at least 67108864"},
+		"memory":   {[]bulk.EachInput{in("a")}, bulk.EachOptions{Memory: 1}, one, false, "bulk: each: the memory limit is 1 bytes: use at least 67108864"},
 		"names":    {[]bulk.EachInput{in("a"), in("a")}, bulk.EachOptions{}, one, false, `bulk: each: two inputs are named "a"`},
 		"none":     {nil, bulk.EachOptions{}, one, false, "bulk: each: there are no inputs"},
 		"column":   {[]bulk.EachInput{{Name: "a", Rows: in("a").Rows, By: []string{"list"}}}, bulk.EachOptions{}, one, false, `bulk: each: input "a": column "list" of type list<element: float64, nullable>: values of this type cannot be keys`},

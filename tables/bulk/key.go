@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// numberRows returns the result of number for the key of each row. Rows have equal keys if their values have
-// equal texts.
+// numberRows returns the result of number for the key of each row. Two keys are equal if the texts of their values are
+// equal.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
 	return parted.NumberRows(b, columns, textKey, func(key []byte, _ int) int { return number(key) })
 }
@@ -40,11 +40,11 @@ func keyTexts(b arrow.RecordBatch, columns []int, row int) ([]*string, error) {
 	return texts, nil
 }
 
-// nullName is the name of null, which the names of other keys never equal.
+// nullName is the file name of the key null. No other key has this name.
 const nullName = "%null"
 
-// plainName returns the text that names the file of a key: the value of a single column, or otherwise a line of CSV. In
-// such a line, null is an empty field, and an empty text is "".
+// plainName returns the text that names the file of a key: the value of a single column, which must not be null, or a
+// CSV line of several columns. In the line, null is an empty field, and an empty text is "".
 func plainName(texts []*string) string {
 	if len(texts) == 1 {
 		return *texts[0]
@@ -63,11 +63,11 @@ func plainName(texts []*string) string {
 	return string(line)
 }
 
-// hiveNull is the name of null in the directories of Hive.
+// hiveNull stands for null in directory names of Hive's layout.
 const hiveNull = "__HIVE_DEFAULT_PARTITION__"
 
-// checkHive returns an error if a reader of Hive's layout does not find a key column by its name. DuckDB and polars do
-// not decode escaped names, pyarrow skips names with "_" or "." in front, and DuckDB ignores case.
+// checkHive returns an error if some reader of Hive's layout would not find a key column by its name. DuckDB and polars
+// do not decode escaped names, pyarrow skips names that begin with "_" or ".", and DuckDB ignores case.
 func checkHive(columns *arrow.Schema, by []int) error {
 	for _, c := range by {
 		name := columns.Field(c).Name
@@ -83,12 +83,13 @@ func checkHive(columns *arrow.Schema, by []int) error {
 	return nil
 }
 
-// hiveLetters lists the letters that hiveValue escapes. If a file system ignores case, so that another key has a
-// directory of this name, the next letters are tried.
+// hiveLetters lists sets of letters to escape in directory names. If another key has a directory with the same name,
+// because the file system ignores case, the next set is tried.
 var hiveLetters = []string{"", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"}
 
-// hiveValue returns the name of a text in the layout of Hive. DuckDB and polars cannot read names with two equal signs,
-// Windows allows no colon in names, and DuckDB reads NULL as null unless it is escaped.
+// hiveValue returns the form of a text in directory names of Hive's layout, with the given letters escaped. It also
+// escapes equal signs, because DuckDB and polars cannot read names with two of them, colons, because Windows does not
+// allow them, and part of NULL, because DuckDB would read it as null.
 func hiveValue(text, letters string) (string, error) {
 	if text == hiveNull {
 		return "", fmt.Errorf("pyarrow and polars read the value %q as null in Hive's layout: split without this layout", text)
@@ -105,9 +106,9 @@ func hiveValue(text, letters string) (string, error) {
 	return hiveParts.ReplaceAllStringFunc(strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text)), escape), nil
 }
 
-var hiveParts = regexp.MustCompile("%..|[A-Za-z]")
+var hiveParts = regexp.MustCompile("%..|[A-Za-z]") // escapes, which remain unchanged, and letters
 
-// hivePath returns the directories of a key in the layout of Hive, such as year=2026/month=5.
+// hivePath returns the directory of a key in Hive's layout, such as year=2026/month=5.
 func hivePath(columns []string, texts []*string, letters string) (_ string, err error) {
 	const maxName = 255 // bytes, on common file systems
 	parts := make([]string, len(columns))
@@ -121,7 +122,7 @@ func hivePath(columns []string, texts []*string, letters string) (_ string, err 
 		}
 		parts[i] = columns[i] + "=" + value
 		if len(parts[i]) > maxName {
-			return "", fmt.Errorf("column %q: a value of %d bytes is too long for the name of a directory: split without Hive's layout", columns[i], len(*text))
+			return "", fmt.Errorf("column %q: a value of %d bytes is too long for a directory name: split without Hive's layout", columns[i], len(*text))
 		}
 	}
 	return strings.Join(parts, "/"), nil

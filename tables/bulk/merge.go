@@ -14,21 +14,22 @@ import (
 
 // MergeInput is an input of [Merge].
 type MergeInput struct {
-	Name string // for errors, such as the name of a file
+	Name string // names the input in errors; for example, a file name
 	Rows array.RecordReader
 }
 
 // ErrNotSorted is wrapped by the error of [Merge] for an input that is not sorted.
 var ErrNotSorted = errors.New("it is not sorted")
 
-const mergeCost = 8 << 20 // approximate memory of an input in bytes
+const mergeCost = 8 << 20 // approximate memory per input, in bytes
 
-// Merge returns a reader of the rows of inputs, ordered as by [Sort]. Each input must already be in this order; the
-// first row that comes before the previous one of its input is an error that wraps [ErrNotSorted]. All inputs must have
-// the same schema. Rows with equal keys keep the order of the inputs. Merge reads all inputs at the same time, without
-// temporary files. Only if there are more inputs than fit in memory, where each takes 8 MiB, or than half of the files
-// that the process may open, it first merges groups of them to temporary files. The caller must release the reader, and
-// may release the inputs only afterwards.
+// Merge returns a reader of the rows of inputs, ordered as by [Sort]. Each input must already be in this order. If a row
+// comes before the previous row of its input, the reader returns an error that wraps [ErrNotSorted]. All inputs must
+// have the same schema. Rows with equal keys keep the order of the inputs. The caller must release the reader, and may
+// release the inputs only afterwards.
+//
+// Merge reads all inputs at the same time. It needs temporary files only if the inputs, which take 8 MiB each, do not
+// fit in the memory, or if they are more than half of the files that the process may open.
 func Merge(ctx context.Context, inputs []MergeInput, o *SortOptions) (array.RecordReader, error) {
 	if len(inputs) == 0 {
 		return nil, errors.New("bulk: merge: there are no inputs")

@@ -14,18 +14,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// SortOptions configures [Sort]. By is required.
+// SortOptions configures [Sort] and [Merge]. By is required.
 type SortOptions struct {
 	By     []string // columns, the most significant first
 	Memory int64    // approximate limit of memory in bytes; 0 means [DefaultMemory]
-	// Distinct returns only the first row of those with equal keys.
+	// Distinct keeps only the first of the rows with equal keys.
 	Distinct bool
 }
 
 // Sort returns a reader of the rows of r, ordered by columns. Rows with equal keys keep their order. Null comes before
 // all values, and NaN before all numbers; text is ordered by its bytes. Rows that exceed the memory go to temporary
-// files. At the end, unless Distinct is set, the reader returns an error if it has not returned as many rows as it read
-// from r. The caller must release the reader, and may release r only afterwards.
+// files. Unless Distinct is set, the reader ends with an error if it has not returned as many rows as it read from r.
+// The caller must release the reader, and may release r only afterwards.
 func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.RecordReader, error) {
 	s, err := newSorting("sort", r.Schema(), o)
 	if err != nil {
@@ -40,13 +40,13 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 
 // sorting is a call of Sort or Merge.
 type sorting struct {
-	name           string // of the function, for errors
+	name           string // function name in errors
 	memory         int64
 	distinct       bool
 	rule           sorted.Rule
-	columns, plain *arrow.Schema // of the result, and of the rows in memory without the keys
+	columns, plain *arrow.Schema // schemas of the result and of the same columns without dictionaries
 	keys           *keys
-	rows           int64 // number of rows read
+	rowsRead       int64
 }
 
 func newSorting(name string, columns *arrow.Schema, o *SortOptions) (_ *sorting, err error) {
@@ -68,10 +68,10 @@ func newSorting(name string, columns *arrow.Schema, o *SortOptions) (_ *sorting,
 	return s, nil
 }
 
-// read yields the rows of r with the keys.
+// read yields the rows of r, without dictionaries and with the copies in s.keys.
 func (s *sorting) read(r array.RecordReader) batches.Seq {
 	return batches.Blocks(batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		s.rows += b.NumRows()
+		s.rowsRead += b.NumRows()
 		b, err := schema.Convert(b, s.plain)
 		if err != nil {
 			return nil, err
@@ -81,7 +81,7 @@ func (s *sorting) read(r array.RecordReader) batches.Seq {
 	}), batches.SmallBatch)
 }
 
-// reader returns a reader of sorted rows, without the keys.
+// reader returns a reader of sorted rows, with the columns of the result.
 func (s *sorting) reader(rows batches.Seq) array.RecordReader {
 	return batches.Reader(s.columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
@@ -92,7 +92,7 @@ func (s *sorting) reader(rows batches.Seq) array.RecordReader {
 			}
 			written += b.NumRows()
 			more := true
-			for out, err := range encoded(b.Columns()[:s.columns.NumFields()], b.NumRows(), s.columns) {
+			for out, err := range encode(b.Columns()[:s.columns.NumFields()], b.NumRows(), s.columns) {
 				more = yield(out, err) && err == nil
 				if !more {
 					break
@@ -103,8 +103,8 @@ func (s *sorting) reader(rows batches.Seq) array.RecordReader {
 				return
 			}
 		}
-		if written != s.rows && !s.distinct {
-			yield(nil, fmt.Errorf("bulk: %s: %d rows were read, but %d rows were written", s.name, s.rows, written))
+		if written != s.rowsRead && !s.distinct {
+			yield(nil, fmt.Errorf("bulk: %s: %d rows were read, but %d rows were written", s.name, s.rowsRead, written))
 		}
 	}, func() {})
 }
@@ -112,9 +112,9 @@ func (s *sorting) reader(rows batches.Seq) array.RecordReader {
 // keys are the columns to sort by. If package sorted cannot order a column's type, the schema ends with a copy of the
 // column, in the type in which a table would store it; the rows are sorted by the copy.
 type keys struct {
-	schema    *arrow.Schema // the original columns, and the copies
-	copied    []int
-	positions []int
+	schema    *arrow.Schema // original columns, followed by the copies
+	copied    []int         // indices of the columns that have copies
+	positions []int         // indices of the columns to sort by
 }
 
 var errNoOrder = errors.New("values of this type have no order")

@@ -33,46 +33,47 @@ type SplitOptions struct {
 	Dir string   // directory for the files; it and its parents are created
 	// Hive writes DIR/COLUMN=VALUE/data.parquet without the columns By, instead of DIR/VALUE.parquet.
 	Hive bool
-	// Append, Replace or Force allow a directory that is not empty; at most one can be set. Other files than those that
-	// Split could have written for a key in this format are never changed. Append adds to the files of earlier runs: it
-	// copies their rows to new files or, with Hive, adds files named data-2 and so on. Replace removes files of earlier
-	// runs that this run does not write. With Force, such files are an error.
+	// Append, Replace or Force allow a directory that is not empty; at most one can be set. Split never changes files
+	// that it could not have written for a key in this format. Append adds to the files of earlier runs: it copies their
+	// rows to new files or, with Hive, adds files named data-2 and so on. Replace removes files of earlier runs that this
+	// run does not write. With Force, such files are an error.
 	//
-	// If an earlier run was killed while it moved its files, Split first moves the others. It then continues only with
-	// Replace or Force; otherwise it returns an error, because it might add the same rows twice.
+	// If an earlier run was killed while it moved its files, Split first moves the remaining ones. It then continues only
+	// with Replace or Force. Otherwise, it returns an error, because it might add the same rows twice.
 	Append, Replace, Force bool
 
-	Format string // name of a format of files; arrow is a stream if columns have dictionaries; "" means parquet
+	Format string // name of the file format; "" means parquet; arrow files are streams if columns have dictionaries
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
 	Temp   string // directory for temporary data; "" means the system's
 
 	formats formats.Set
 }
 
-// UseFormats replaces the standard formats of files: csv, jsonl, parquet and arrow. Only partd-tables can call it.
+// UseFormats replaces the standard file formats: csv, jsonl, parquet and arrow. Only this module can call it, because
+// its parameter has an internal type.
 func (o *SplitOptions) UseFormats(set formats.Set) { o.formats = set }
 
 // SplitResult says what Split wrote.
 type SplitResult struct {
 	Rows  int64 `json:"rows"`
 	Files int   `json:"files"`
-	// Finished reports whether Split first moved the files of an earlier run that was stopped.
+	// Finished reports whether Split first moved the remaining files of an earlier run that was killed.
 	Finished bool `json:"finished,omitempty"`
 }
 
-// ErrOtherKeys is wrapped by the error of Split for files of other keys in the directory.
+// ErrOtherKeys is wrapped by the error that Split returns if, with Force, the directory contains files of other keys.
 var ErrOtherKeys = output.ErrOtherKeys
 
-// ErrNotEmpty is wrapped by the error of Split for a directory that already contains files.
+// ErrNotEmpty is wrapped by the error that Split returns if the directory already contains files.
 var ErrNotEmpty = output.ErrNotEmpty
 
 // Split writes the rows of r to a file for each key, in the order of r. The files appear in the directory only when all
-// are complete; after an error, the directory is unchanged. Two values are equal if their texts in CSV are: NaN equals
-// NaN, and null is a key, too.
+// are complete; after an error, the directory is unchanged. Two values are equal if their CSV texts are equal. NaN
+// equals NaN, and null is also a key.
 //
 // A file's name is the value of its key. Each byte that is not a letter, digit or one of "-_.() " is written as %XX,
 // and so is "." or "_" at the beginning, because readers of directories omit such files. If By has several columns, the
-// name is a line of CSV. Null goes to the file named %null, and an empty text to the file named %. The file of a value
+// name is a CSV line. Null goes to the file named %null, and an empty text to the file named %. The file of a value
 // that is too long for a name is named %h and the value's SHA-256.
 func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result SplitResult, err error) {
 	defer func() {
@@ -102,7 +103,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if o.Hive {
 		s.columns = without(r.Schema(), s.by)
 		if s.columns.NumFields() == 0 {
-			return result, errors.New("no columns are left for the files, because Hive's layout omits those of the key")
+			return result, errors.New("no columns are left for the files, because Hive's layout omits the key columns")
 		}
 		if err := checkHive(r.Schema(), s.by); err != nil {
 			return result, err
@@ -132,15 +133,16 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	case !o.Append:
 		s.dir.Others = output.RefuseOthers
 	}
+	// Without dictionaries, because each piece of a batch would contain a whole dictionary.
 	s.plain = schema.Without(r.Schema(), arrow.DICTIONARY)
 	rows := batches.Blocks(batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), batches.SmallBatch)
 	s.isWide = int64(s.plain.NumFields())*batches.ArrayBytes > s.Memory/32
 	if s.isWide && !slices.ContainsFunc(s.by, func(column int) bool { return !sorted.HasOrder(s.plain.Field(column).Type) }) {
-		// A batch of few rows takes far more memory and work than its values, so the rows of a key should come together.
+		// With many columns, batches of few rows take far more memory and time than their values, so group rows by key.
 		rows = sorted.Sort(ctx, sorted.All, sorted.Input{Batches: rows, Keys: s.by, Memory: s.Memory / 4, Size: util.TotalRecordSize})
 	}
 	read, err := s.split(ctx, rows, 0)
-	if written := s.rows.Load(); err == nil && written != read {
+	if written := s.rowsWritten.Load(); err == nil && written != read {
 		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
 	}
 	if err != nil {
@@ -150,17 +152,18 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	return result, s.dir.Commit()
 }
 
+// splitter is a call of Split.
 type splitter struct {
 	SplitOptions
-	by      []int
-	plain   *arrow.Schema // of the rows in memory, without dictionaries: each piece of a batch would contain all of them
-	columns *arrow.Schema // of the files
-	format  *formats.Format
-	layout  func(io.Writer) (formats.Writer, error) // returns a writer of a file; nil if the format has no layouts
-	small   func(io.Writer) (formats.Writer, error) // returns a writer of a file with few rows
-	isWide  bool                                    // even a batch of one row takes a large part of the memory
-	dir     *output.Dir
-	rows    atomic.Int64 // rows written
+	by          []int         // indices of the key columns
+	plain       *arrow.Schema // schema of the rows in memory, without dictionaries
+	columns     *arrow.Schema // schema of the files
+	format      *formats.Format
+	layout      func(io.Writer) (formats.Writer, error) // returns a writer of a file; nil if the format has no layouts
+	smallLayout func(io.Writer) (formats.Writer, error) // returns a writer of a file with few rows
+	isWide      bool                                    // whether even a batch of one row takes a large part of the memory
+	dir         *output.Dir
+	rowsWritten atomic.Int64
 }
 
 func without(s *arrow.Schema, columns []int) *arrow.Schema {
@@ -178,8 +181,8 @@ func withoutIndices[T any](s []T, indices []int) (rest []T) {
 	return rest
 }
 
-// split writes the files of rows, and returns the number of rows read. The rows of level n are those of one bucket of
-// level n-1.
+// split writes rows to files and returns their number. At level 0, these are all rows; at level n, they are the rows
+// of one bucket of level n-1.
 func (s *splitter) split(ctx context.Context, rows batches.Seq, level int) (n int64, err error) {
 	p := s.newPartition(level)
 	defer func() { err = errors.Join(err, p.buckets.Close()) }()
@@ -201,14 +204,14 @@ func (s *splitter) split(ctx context.Context, rows batches.Seq, level int) (n in
 		return 0, err
 	}
 	var small, large []int // buckets
-	for bucket, size := range p.sizes {
+	for bucket, size := range p.bucketBytes {
 		if size > min(s.Memory/8, maxBlock) {
 			large = append(large, bucket)
 		} else if size > 0 {
 			small = append(small, bucket)
 		}
 	}
-	err = parallel.Each(ctx, slices.Values(small), workers, func(ctx context.Context, bucket int) error {
+	err = parallel.Each(ctx, slices.Values(small), numWorkers, func(ctx context.Context, bucket int) error {
 		return s.writeBucket(ctx, p.buckets.Read(ctx, 0, bucket, s.plain))
 	})
 	for _, bucket := range large {
@@ -226,19 +229,19 @@ func (s *splitter) writeBucket(ctx context.Context, rows batches.Seq) error {
 		return err
 	}
 	defer block.Release()
-	known := map[string]int{}
+	keyNumbers := map[string]int{}
 	numbers, err := numberRows(block, s.by, func(key []byte) int {
-		n, ok := known[string(key)]
+		n, ok := keyNumbers[string(key)]
 		if !ok {
-			n = len(known)
-			known[string(key)] = n
+			n = len(keyNumbers)
+			keyNumbers[string(key)] = n
 		}
 		return n
 	})
 	if err != nil {
 		return err
 	}
-	for _, g := range parted.GroupRows(numbers, len(known)) {
+	for _, g := range parted.GroupRows(numbers, len(keyNumbers)) {
 		rows, err := take.Batch(block, g.Rows)
 		if err != nil {
 			return err
@@ -252,17 +255,17 @@ func (s *splitter) writeBucket(ctx context.Context, rows batches.Seq) error {
 	return nil
 }
 
-// chooseLayout chooses the layouts of all files by the first rows, if the format has layouts.
+// chooseLayout chooses the layouts of all files when it gets the first rows, if the format has layouts.
 func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	if s.layout != nil || s.format.Layout == nil {
 		return nil
 	}
-	for sample, err := range s.encode(rows) {
+	for sample, err := range s.encode(rows) { // the first batch is enough
 		if err == nil {
 			s.layout, err = s.format.Layout(sample, false)
 		}
 		if err == nil {
-			s.small, err = s.format.Layout(sample, true)
+			s.smallLayout, err = s.format.Layout(sample, true)
 			sample.Release()
 		}
 		return err
@@ -270,24 +273,24 @@ func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	return nil
 }
 
-// file is a file to write.
+// file is an output file and the rows that wait to be written to it.
 type file struct {
 	collected []arrow.RecordBatch // rows that are not written yet
 	bytes     int64               // size of collected
 
 	file      *os.File // nil before the first write, and after the last one
-	io.Writer          // buffer of file during a write
+	io.Writer          // buffer in front of file, set during a write
 	writer    formats.Writer
 }
 
-// add adds rows to those to write, and returns the memory that they take. It releases them later.
+// add collects rows for the next write and returns the memory that they take, in bytes. It takes ownership of rows.
 func (f *file) add(rows arrow.RecordBatch) (size int64) {
 	size = util.TotalRecordSize(rows) + batches.ArrayBytes*rows.NumCols()
 	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
 	return size
 }
 
-// discard releases the rows, and closes the file if it is open.
+// discard releases the rows and closes the file if it is open.
 func (f *file) discard() error {
 	take.Release(f.collected)
 	f.collected = nil
@@ -343,42 +346,43 @@ func (s *splitter) encode(rows arrow.RecordBatch) batches.Seq {
 	if s.Hive {
 		columns = withoutIndices(columns, s.by)
 	}
-	return encoded(columns, rows.NumRows(), s.columns)
+	return encode(columns, rows.NumRows(), s.columns)
 }
 
 func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 	return batches.ForEach(s.encode(rows), func(b arrow.RecordBatch) error {
-		s.rows.Add(b.NumRows())
+		s.rowsWritten.Add(b.NumRows())
 		return w.Write(b)
 	})
 }
 
-// create creates the file for rows. isComplete means that the file will have no other rows.
+// create creates the file for the key of rows and sets f.writer. If an earlier run wrote a file for the key, create
+// copies its rows. isComplete means that this run has no other rows for the file.
 func (s *splitter) create(ctx context.Context, f *file, rows arrow.RecordBatch, isComplete bool) error {
 	const smallRows = 1000
 	texts, err := keyTexts(rows, s.by, 0)
 	if err != nil {
 		return err
 	}
-	var old string
-	f.file, old, err = s.createFile(texts)
+	var oldPath string
+	f.file, oldPath, err = s.createFile(texts)
 	if err != nil {
 		return err
 	}
-	isComplete = isComplete && old == ""
+	isComplete = isComplete && oldPath == ""
 	f.Writer.(*bufio.Writer).Reset(f.file)
 	switch {
-	case old != "" && s.format.Records != 0:
-		return s.continueText(ctx, f, old)
+	case oldPath != "" && s.format.Records != 0:
+		return s.continueText(ctx, f, oldPath)
 	case s.layout == nil:
 		f.writer, err = s.format.Write(f, s.columns, formats.WriteOptions{})
 	case isComplete && rows.NumRows() < smallRows:
-		f.writer, err = s.small(f)
+		f.writer, err = s.smallLayout(f)
 	default:
 		f.writer, err = s.layout(f)
 	}
-	if err != nil || old == "" {
+	if err != nil || oldPath == "" {
 		return err
 	}
-	return s.copyRows(ctx, f.writer, old)
+	return s.copyRows(ctx, f.writer, oldPath)
 }

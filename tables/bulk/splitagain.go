@@ -23,18 +23,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// createFile creates the file of a key. old is the path of the key's file from an earlier run if its rows must be copied
-// first, or "".
-func (s *splitter) createFile(texts []*string) (f *os.File, old string, err error) {
+// createFile creates the file of a key. If an earlier run wrote a file for the key, and its rows must be copied to the
+// new file, oldPath is the old file's path.
+func (s *splitter) createFile(texts []*string) (f *os.File, oldPath string, err error) {
 	ext := "." + s.format.Name
 	if s.Hive {
-		all := hiveLetters
+		letterSets := hiveLetters
 		if keepsCase, err := s.dir.KeepsCase(); err != nil {
 			return nil, "", err
 		} else if !keepsCase {
-			all = all[1:] // the value A needs another name than the value a
+			letterSets = letterSets[1:] // the values A and a need different names
 		}
-		for _, letters := range all {
+		for _, letters := range letterSets {
 			f, err = s.createHive(texts, ext, letters)
 			if !errors.Is(err, fs.ErrExist) {
 				break
@@ -49,15 +49,15 @@ func (s *splitter) createFile(texts []*string) (f *os.File, old string, err erro
 		f, name, err = s.dir.CreateFile(plainName(texts), ext)
 	}
 	if err == nil && s.Append {
-		old = s.dir.Existing(name + ext)
+		oldPath = s.dir.Existing(name + ext)
 	}
-	if old != "" {
+	if oldPath != "" {
 		err = s.dir.Continue(name + ext)
 	}
-	return f, old, err
+	return f, oldPath, err
 }
 
-// createHive creates the file of a key in the layout of Hive.
+// createHive creates the file of a key in Hive's layout. The letters in the values are escaped; see hiveLetters.
 func (s *splitter) createHive(texts []*string, ext, letters string) (*os.File, error) {
 	dir, err := hivePath(s.By, texts, letters)
 	if err != nil {
@@ -70,20 +70,20 @@ func (s *splitter) createHive(texts []*string, ext, letters string) (*os.File, e
 	return s.dir.CreateAt(name)
 }
 
-// continueText copies a CSV or JSON lines file from an earlier run, and sets f.writer, which writes after it. The values are
-// not parsed, because that could change them: 007 would become 7 if the column has only numbers in this run.
-func (s *splitter) continueText(ctx context.Context, f *file, old string) error {
-	r, err := s.openOld(ctx, old) // reads the whole file, and so finds damage
+// continueText copies a CSV or JSON lines file from an earlier run and sets f.writer, which writes after it. It copies
+// the text, because writing parsed values could change them: 007 would become 7 if the column contains only numbers.
+func (s *splitter) continueText(ctx context.Context, f *file, oldPath string) error {
+	r, err := s.openOld(ctx, oldPath) // this reads the whole file to find damage
 	if err != nil {
 		return err
 	}
 	r.Release()
-	from, err := os.Open(old)
+	old, err := os.Open(oldPath)
 	if err != nil {
 		return err
 	}
-	defer from.Close()
-	if _, err := output.CopyAll(f, from); err != nil {
+	defer old.Close()
+	if _, err := output.CopyAll(f, old); err != nil {
 		return err
 	}
 	var header bytes.Buffer
@@ -97,9 +97,9 @@ func (s *splitter) continueText(ctx context.Context, f *file, old string) error 
 	return err
 }
 
-// openOld returns a reader of the rows of a file from an earlier run, which must have the same columns.
-func (s *splitter) openOld(ctx context.Context, old string) (array.RecordReader, error) {
-	r, err := formats.ReadFiles(ctx, []string{old}, func(name string) (*formats.Input, error) {
+// openOld returns a reader of the rows of a file from an earlier run, which must have the columns of this run.
+func (s *splitter) openOld(ctx context.Context, oldPath string) (array.RecordReader, error) {
+	r, err := formats.ReadFiles(ctx, []string{oldPath}, func(name string) (*formats.Input, error) {
 		f, err := os.Open(name)
 		return &formats.Input{Name: name, File: f, Format: s.format}, err
 	})
@@ -108,14 +108,14 @@ func (s *splitter) openOld(ctx context.Context, old string) (array.RecordReader,
 	}
 	if err := s.checkColumns(r.Schema()); err != nil {
 		r.Release()
-		return nil, fmt.Errorf("%s: its columns differ from those of the rows to append: %w", old, err)
+		return nil, fmt.Errorf("%s: its columns differ from those of the rows to append: %w", oldPath, err)
 	}
 	return r, nil
 }
 
-// copyRows writes the rows of a Parquet or Arrow file from an earlier run.
-func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) error {
-	r, err := s.openOld(ctx, old)
+// copyRows writes the rows of a Parquet or Arrow file from an earlier run to w.
+func (s *splitter) copyRows(ctx context.Context, w formats.Writer, oldPath string) error {
+	r, err := s.openOld(ctx, oldPath)
 	if err != nil {
 		return err
 	}
@@ -123,11 +123,11 @@ func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) e
 	plain := schema.Without(s.columns, arrow.DICTIONARY)
 	rows := batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) })
 	return batches.ForEach(rows, func(b arrow.RecordBatch) error {
-		return batches.ForEach(encoded(b.Columns(), b.NumRows(), s.columns), w.Write)
+		return batches.ForEach(encode(b.Columns(), b.NumRows(), s.columns), w.Write)
 	})
 }
 
-// checkColumns returns an error unless a file with the given columns could have been written by this run.
+// checkColumns returns an error unless this run could have written a file with the given columns.
 func (s *splitter) checkColumns(old *arrow.Schema) error {
 	if old.NumFields() != s.columns.NumFields() {
 		return fmt.Errorf("%d columns instead of %d", old.NumFields(), s.columns.NumFields())
@@ -164,7 +164,7 @@ func (s *splitter) isKeyFile(name string, isDir bool) bool {
 		}
 		dir = path.Dir(name)
 	}
-	for part := range strings.SplitSeq(dir, "/") { // of any columns: another run may have had other keys
+	for part := range strings.SplitSeq(dir, "/") { // accept any columns, because another run may have had other keys
 		column, value, ok := strings.Cut(part, "=")
 		if !ok || column == "" || value != hiveNull && !isHiveValue(value) {
 			return false
@@ -173,14 +173,15 @@ func (s *splitter) isKeyFile(name string, isDir bool) bool {
 	return true
 }
 
+// isHiveValue reports whether hiveValue can return value.
 func isHiveValue(value string) bool {
 	text, err := url.PathUnescape(value)
 	if err != nil {
 		return false
 	}
 	return slices.ContainsFunc(hiveLetters, func(letters string) bool {
-		again, err := hiveValue(text, letters)
-		return err == nil && again == value
+		escaped, err := hiveValue(text, letters)
+		return err == nil && escaped == value
 	})
 }
 
@@ -193,9 +194,9 @@ func isPlainName(name string) bool {
 		return false
 	}
 	for _, scheme := range []names.Scheme{{}, {FoldsCase: true}} {
-		for escape, first := range map[string]string{"": "", "%2E": ".", "%5F": "_"} {
+		for escape, firstChar := range map[string]string{"": "", "%2E": ".", "%5F": "_"} {
 			rest, ok := strings.CutPrefix(name, escape)
-			if _, kind := scheme.Parse(first + rest); ok && (kind == names.Short || kind == names.Long) {
+			if _, kind := scheme.Parse(firstChar + rest); ok && (kind == names.Short || kind == names.Long) {
 				return true
 			}
 		}
