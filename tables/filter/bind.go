@@ -25,7 +25,7 @@ type boundNode struct {
 	name   string         // name of the column
 	typ    arrow.DataType // type in which the column is compared; nil if it cannot be compared
 	values []value
-	like   *where.Pattern // for where.Like
+	like   *where.Pattern // pattern of where.Like; nil for other operators
 
 	comparesColumns bool // whether the column is compared with column otherName instead of values
 	otherName       string
@@ -44,6 +44,7 @@ type value struct {
 // maxListedColumns is the maximum number of columns that an error lists.
 const maxListedColumns = 30
 
+// bind binds a node and its parts to the columns of a schema. An error names the node's position in the expression.
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	out := &boundNode{op: n.Op, name: n.Column}
 	for _, part := range n.Parts {
@@ -183,8 +184,8 @@ func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	return l.Number, nil
 }
 
-// bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not a whole number, or
-// exceeds the type's range, bindExact changes the operator: x < 1.5 becomes x <= 1, and x < r becomes opAll if r is
+// bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not a whole number or is
+// outside the type's range, bindExact changes the operator: x < 1.5 becomes x <= 1, and x < r becomes opAll if r is
 // above the range.
 func (b *boundNode) bindExact(r *big.Rat) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, because the denominator is positive
@@ -209,7 +210,7 @@ func (b *boundNode) bindExact(r *big.Rat) {
 	b.values = append(b.values, v)
 }
 
-// wholeValue converts an integer to a value of type typ, and reports whether it is in the type's range.
+// wholeValue converts an integer to a value of type typ and reports whether it is in the type's range.
 func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 	i := v.Int64()
 	switch row := arrowtype.Of(typ); {
@@ -241,7 +242,7 @@ func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	case arrowtype.Time:
 		return sinceMidnight(l, typ.(*arrow.Time64Type).Unit)
 	}
-	// the column is stored as integers, because Iceberg has no nanosecond times of day
+	// The column is stored as integers, because Iceberg has no nanosecond times of day.
 	return sinceMidnight(l, arrow.Nanosecond)
 }
 
@@ -249,17 +250,17 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 	return big.NewRat(int64(time.Second/u.Multiplier()), 1)
 }
 
-// since1970 converts a date or time to a number of units since 1970; units is the number of units per second. Text
-// without an offset from UTC is in zone. If zone is "", text with an offset is an error.
-func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
-	tm, offset, err := ParseTime(l.Text)
+// since1970 converts a date or time to the number of time units since 1970. A second has perSecond units. Text without
+// an offset from UTC is in zone. If zone is "", text with an offset other than utcOffset is an error.
+func since1970(l literal, perSecond *big.Rat, zone string) (*big.Rat, error) {
+	tm, hasOffset, err := ParseTime(l.Text)
 	isUTC := strings.HasSuffix(l.Text, utcOffset)
 	switch {
 	case err != nil:
 		return nil, err
-	case offset && zone == "" && !isUTC:
+	case hasOffset && zone == "" && !isUTC:
 		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no time zone: omit the offset", l)
-	case !offset && zone != "":
+	case !hasOffset && zone != "":
 		tm, err = inZone(tm, zone)
 		if err != nil {
 			return nil, fmt.Errorf("%s %w", l, err)
@@ -267,17 +268,18 @@ func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
 	}
 	seconds := big.NewRat(tm.Unix(), 1)
 	seconds.Add(seconds, big.NewRat(int64(tm.Nanosecond()), 1e9))
-	return seconds.Mul(seconds, units), nil
+	return seconds.Mul(seconds, perSecond), nil
 }
 
-// inZone returns the moment at which clocks in a time zone show the date and time of clock, which is in UTC.
+// inZone returns the moment at which clocks in a time zone show the date and time that clock has in UTC. It returns an
+// error if they show it twice or never, because clocks change.
 func inZone(clock time.Time, zone string) (moment time.Time, err error) {
 	location, err := (&arrow.TimestampType{TimeZone: zone}).GetZone()
 	if err != nil {
 		return moment, fmt.Errorf("cannot be read in the column's time zone %q: add an offset such as +01:00, or Z: %w", zone, err)
 	}
 	var moments []time.Time
-	for _, hours := range []time.Duration{-36, 36} { // before and after a change of clocks
+	for _, hours := range []time.Duration{-36, 36} { // try the offsets before and after a nearby clock change
 		_, offset := clock.Add(hours * time.Hour).In(location).Zone()
 		moment = clock.Add(-time.Duration(offset) * time.Second)
 		if _, actual := moment.In(location).Zone(); actual == offset && !slices.ContainsFunc(moments, moment.Equal) {
@@ -290,10 +292,11 @@ func inZone(clock time.Time, zone string) (moment time.Time, err error) {
 	return moments[0], nil
 }
 
-// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
+// ParseTime parses a date or time in the syntax of expressions and reports whether the text has an offset from
 // UTC. Without an offset, the result has the text's date and time in UTC.
-func ParseTime(text string) (at time.Time, offset bool, err error) { return where.ParseTime(text) }
+func ParseTime(text string) (t time.Time, hasOffset bool, err error) { return where.ParseTime(text) }
 
+// sinceMidnight converts a time of day to the number of units since midnight.
 func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
 	for _, layout := range []string{"15:04:05", "15:04"} {
 		if at, err := time.Parse(layout, l.Text); err == nil {

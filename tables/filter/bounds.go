@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowtype"
 )
 
-// Bounds describes the values of a column in a group of rows. All values are between Min and Max, which need not be
-// values themselves. Min and Max are encoded as in Iceberg and Parquet; nil means unknown.
+// Bounds describes the values of a column in a group of rows. All values are between Min and Max, but need not include
+// Min and Max. Both are encoded as in Iceberg and Parquet; nil means unknown.
 type Bounds struct {
 	Min, Max    []byte
 	Rows, Nulls int64 // a negative Nulls means unknown
@@ -33,16 +33,16 @@ func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail boo
 
 // outcomesWithin returns the possible outcomes of the comparison n for the rows that b describes.
 func (n *boundNode) outcomesWithin(b Bounds) (out outcomeSet) {
-	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
+	mayHaveNulls, mayHaveValues := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
 	if n.comparesColumns {
 		return holds | fails | unknown // the bounds of two columns are not compared
 	}
 	switch n.op {
 	case where.Null:
-		if nulls {
+		if mayHaveNulls {
 			out |= holds
 		}
-		if values {
+		if mayHaveValues {
 			out |= fails
 		}
 		return out
@@ -53,10 +53,10 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomeSet) {
 	default:
 		out = n.compareBounds(b)
 	}
-	if !values {
+	if !mayHaveValues {
 		out = 0
 	}
-	if nulls {
+	if mayHaveNulls {
 		out |= unknown
 	}
 	return out
@@ -68,21 +68,21 @@ func (n *boundNode) compareBounds(b Bounds) (out outcomeSet) {
 		out = fails
 	}
 	for _, v := range n.values {
-		below, okBelow := n.order(b.Min, v)
-		above, okAbove := n.order(b.Max, v)
-		var may [4]bool
-		may[less] = !okBelow || below == less
-		may[greater] = !okAbove || above == greater
-		may[same] = (!okBelow || below != greater) && (!okAbove || above != less)
-		may[unordered] = arrow.IsFloating(n.typ.ID())
+		minOrder, minKnown := n.order(b.Min, v)
+		maxOrder, maxKnown := n.order(b.Max, v)
+		var possible [4]bool
+		possible[less] = !minKnown || minOrder == less
+		possible[greater] = !maxKnown || maxOrder == greater
+		possible[same] = (!minKnown || minOrder != greater) && (!maxKnown || maxOrder != less)
+		possible[unordered] = arrow.IsFloating(n.typ.ID())
 		if n.op == where.In {
-			if may[same] {
+			if possible[same] {
 				out |= holds
 			}
 			continue
 		}
-		for order, possible := range may {
-			if possible {
+		for order, isPossible := range possible {
+			if isPossible {
 				out |= outcomeOf[n.op][order]
 			}
 		}
@@ -116,16 +116,16 @@ func (v value) order(t arrow.DataType, w value) int {
 	return compareValues(v.integer, w.integer)
 }
 
-// decodeBound decodes a bound. ok is false if the bound is invalid, or its type is not supported.
+// decodeBound decodes a bound. ok is false if the bound is nil or invalid, or if its type is not supported.
 func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	var bits uint64
-	switch len(bound) { // a 64-bit column can have bounds of 4 bytes, from when it was a 32-bit column
+	switch len(bound) { // a 64-bit column can have 4-byte bounds, from when it was a 32-bit column
 	case 4:
 		bits = uint64(binary.LittleEndian.Uint32(bound))
 	case 8:
 		bits = binary.LittleEndian.Uint64(bound)
 	}
-	// A timestamp's bound of 4 bytes is a number of days, from when the column was a date.
+	// A 4-byte bound of a timestamp column is a number of days, from when it was a date column, and is not used.
 	isNumber := len(bound) == 8 || len(bound) == 4 && t.ID() != arrow.TIMESTAMP
 	switch arrowtype.Of(t).Native {
 	case reflect.String:
@@ -146,7 +146,7 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	return v, false
 }
 
-// likeWithin returns the possible outcomes for strings between the bounds of the operator "like", whose pattern begins
+// likeWithin returns the possible outcomes of the operator "like" for strings between the bounds. The pattern begins
 // with prefix.
 func likeWithin(prefix string, b Bounds) outcomeSet {
 	tooSmall := b.Max != nil && string(b.Max) < prefix

@@ -183,7 +183,7 @@ func literalOf(v any) (literal, error) {
 	return literal{Kind: where.Number, Text: text, Number: number}, nil
 }
 
-// utcOffset marks a text as a time in UTC for every column, also for columns without a time zone.
+// utcOffset is the offset of a time in UTC that can also be compared with columns that have no time zone.
 const utcOffset = "-00:00"
 
 // TimeText formats a time in UTC, in the syntax of expressions. Columns with and without a time zone can be compared

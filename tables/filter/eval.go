@@ -83,7 +83,8 @@ func markNulls(out []outcomeSet, a arrow.Array) {
 	}
 }
 
-// compare compares each row of a column with the node's values. The caller must then set the outcomes of nulls in out.
+// compare compares each row of a column with the node's values and stores the outcomes in out. The caller must then set
+// the outcomes of nulls.
 func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
@@ -151,7 +152,7 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		return
 	}
 	v := literal(n.values[0])
-	switch n.op { // The loops avoid branches, because the CPU would often mispredict them: fails-1 is holds.
+	switch n.op { // fails-1 is holds; the loops avoid branches, which the CPU would often mispredict
 	case where.Eq:
 		for i, c := range column {
 			out[i] = fails - outcomeSet(toInt(c == v))
@@ -179,8 +180,8 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 	}
 }
 
-// compareEach compares each row of a column with the node's values, and stores the outcomes in out. literal converts a
-// value to T.
+// compareEach compares each row of a column with the node's values and stores the outcomes in out. literal converts a
+// value to T. order is not used for where.In.
 func compareEach[T comparable](n *boundNode, out []outcomeSet, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != where.In {
 		v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]

@@ -120,7 +120,7 @@ func (e *Expr) MarshalText() ([]byte, error) { return []byte(e.text), e.err }
 
 // UnmarshalText parses an expression, unless text is empty. Its error is a [*SyntaxError].
 func (e *Expr) UnmarshalText(text []byte) error {
-	if len(text) == 0 { // the caller must replace e by nil
+	if len(text) == 0 { // then e must not be used: the caller must replace it by nil
 		return nil
 	}
 	parsed, err := Parse(string(text))
@@ -160,7 +160,7 @@ func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordB
 	return out, nil
 }
 
-// boundFor is Bind with a cache.
+// boundFor returns the result of Bind, which it caches for the last schema.
 func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 	if e == nil {
 		return e.Bind(schema)

@@ -19,11 +19,12 @@ var access = foreign.Granted[tables.Store, tables.Table]()
 
 // LoadOptions configures Load. Nil or the zero value means no fold.
 type LoadOptions struct {
-	// Fold first moves the tail's rows into files (a fold), because other engines see only files. A read-only Store and
-	// a table with the property [tables.FoldOnLoadProperty] set to "false" are never folded.
+	// Fold makes Load first move recent rows from the table's tail, a log, into files (a fold), because other engines
+	// read only files. Load never folds a table of a read-only Store, or one whose property [tables.FoldOnLoadProperty]
+	// is "false".
 	Fold bool
 
-	// Every is the minimum interval between folds: if the newest version is younger, Load does not fold.
+	// Every limits how often Load folds a table: if its newest snapshot is younger than Every, Load does not fold.
 	Every time.Duration
 
 	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Load returns, it calls
@@ -42,7 +43,7 @@ type Change struct {
 	Bucket, Table string
 	Requirements  table.Requirements
 	Updates       table.Updates
-	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
+	New           table.Metadata // if not nil, metadata of a table to create instead of Updates; the table must not exist
 	Registered    bool           // New is the metadata of a dropped table; it may contain properties reserved for partd
 }
 
@@ -64,7 +65,7 @@ func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.Partiti
 	return meta, argumentError(err)
 }
 
-// Stage creates the directory of a table that another engine will create with a later commit. meta must be the result
+// Stage creates the directory of a table that another engine will create with a later Commit. meta must be the result
 // of NewMetadata. If the table exists, the error wraps [tables.ErrExists]. If t is pinned, it wraps [tables.ErrPinned].
 func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
 	return access.Stage(t, ctx, meta)

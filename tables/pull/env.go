@@ -37,8 +37,7 @@ var (
 	ErrNotFound = tables.ErrNotFound
 	// ErrConflict means that another Save came first. The failed Save saved nothing.
 	ErrConflict = errors.New("another node saved the table at the same time: save again")
-	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError]
-	// wraps it.
+	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError] wraps it.
 	ErrSyncFailed = errors.New("no other node could supply the missing data")
 	// ErrClosed means that the Node is closed.
 	ErrClosed = tables.ErrClosed
@@ -54,8 +53,7 @@ type Options struct {
 	// Listen is the host and port at which this node serves files to others. If it is "", this process serves none;
 	// another process with the same directory may serve them.
 	Listen string
-	// Advertise is the host and port at which other nodes reach Listen. "" means the
-	// address of Listen.
+	// Advertise is the host and port at which other nodes reach Listen. "" means the address of Listen.
 	Advertise string
 
 	// SyncTimeout limits how long an operation such as Load waits for the registry's response.
@@ -71,9 +69,8 @@ type Options struct {
 	// error instead.
 	MaxStaleness time.Duration
 
-	// Newest makes every Load ask the registry for the newest version, so that Load never
-	// misses a Save that returned before it. Without Newest, the loaded version may be
-	// outdated by up to a Lease.
+	// Newest makes every Load ask the registry for the newest version, so that Load never misses a Save that returned
+	// before it. Without Newest, the loaded version may be outdated by up to a Lease.
 	Newest bool
 
 	Token string // shared secret of the nodes; "" means none
@@ -112,8 +109,7 @@ func wrapError(op, name string, err *error) {
 	}
 }
 
-// SyncError lists the nodes that did not supply the missing data, each with its error. It
-// wraps [ErrSyncFailed].
+// SyncError lists the nodes that did not supply the missing data, each with its error. It wraps [ErrSyncFailed].
 type SyncError struct {
 	Causes []HolderError // the registry's own error has an empty Address
 }

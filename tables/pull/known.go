@@ -55,8 +55,7 @@ func (r *registry) countHolders(rec record) (n int) {
 	return n
 }
 
-// heldVersion returns the newest version of a table that any node has, even a node that is
-// down.
+// heldVersion returns the newest version of a table that any node has, even a node that is down.
 func (r *registry) heldVersion(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,8 +91,7 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	return nil
 }
 
-// peers returns up to maxAsked live nodes except this one. Nodes with rec's version come first, in
-// random order.
+// peers returns up to maxAsked live nodes except this one. Nodes with rec's version come first, in random order.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,8 +121,7 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.nats.update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory has a version, unless that is already
-// recorded.
+// reportHeld records in the registry that this directory has a version, unless that is already recorded.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

@@ -15,10 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// Load returns the rows of a table with times in [from, to), in time order. A zero time means
-// no bound. Load first fetches the missing files of the newest version. The caller must release
-// the reader before Close. The error wraps [ErrNotFound] if no node has the table, and
-// [ErrSyncFailed] if files are missing and no node could supply them.
+// Load returns the rows of a table with times in [from, to), in time order. A zero time means no bound. Load first
+// fetches the missing files of the newest version. The caller must release the reader before Close. The error wraps
+// [ErrNotFound] if no node has the table, and [ErrSyncFailed] if files are missing and no node could supply them.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
 	defer wrapError("load", name, &err)
 	if err := n.checkOpened(); err != nil {
@@ -103,9 +102,8 @@ func (n *Node) syncTimeout(h head) time.Duration {
 	return n.opts.SyncTimeout
 }
 
-// findNewest returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record. The revision is also valid with
-// ErrNotFound.
+// findNewest returns the newest version that the registry, this directory or any other node knows, and the revision of
+// the registry's record. The revision is also valid with ErrNotFound.
 func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)

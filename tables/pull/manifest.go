@@ -40,8 +40,7 @@ type record struct {
 	Bytes    int64  `json:"bytes"` // bytes of the files
 }
 
-// keyOf returns the key of a table, a string that is valid in file names, URLs and the
-// registry.
+// keyOf returns the key of a table, a string that is valid in file names, URLs and the registry.
 func keyOf(name string) string { return content.HashOf([]byte(name)) }
 
 func (r record) manifestFile() content.HashNamed {
@@ -82,8 +81,7 @@ type header struct {
 // shortName returns the name under which later manifests list version r in header.Before.
 func (r record) shortName() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
-// follows reports whether m descends from version r. It assumes so if r is too old for
-// m.Before to list it.
+// follows reports whether m descends from version r. It assumes so if r is too old for m.Before to list it.
 func (m *manifest) follows(r record) bool {
 	distance := m.Version - r.Version
 	return distance > int64(len(m.Before)) || distance > 0 && m.Before[int64(len(m.Before))-distance] == r.shortName()

@@ -15,9 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// merge writes the files of a new version with the rows of base and added. It reuses a file of
-// base if no row of added lies in the file's time range, unless the file is small and precedes
-// new rows.
+// merge writes the files of a new version with the rows of base and added. It reuses a file of base if no row of added
+// lies in the file's time range, unless the file is small and precedes new rows.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
 	if base.manifest == nil { // a new table
 		columns := added.batch.Schema()

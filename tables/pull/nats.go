@@ -70,9 +70,8 @@ func (r *natsBucket) close() {
 	}
 }
 
-// watch calls f with the last entry of every key, then once with nil, and after that with each change,
-// in commit order. It returns when ctx ends. It returns an error if it may have missed a
-// change; the caller must then start a new watch.
+// watch calls f with the last entry of every key, then once with nil, and after that with each change, in commit order.
+// It returns when ctx ends. It returns an error if it may have missed a change; the caller must then start a new watch.
 func (r *natsBucket) watch(ctx context.Context, f func(jetstream.KeyValueEntry)) error {
 	if r.opts.Registry == "" && !r.conn.IsConnected() {
 		r.startLocal()
@@ -126,8 +125,7 @@ func (r *natsBucket) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// withBucket calls f with the bucket, or returns an error if the servers have not responded
-// yet.
+// withBucket calls f with the bucket, or returns an error if the servers have not responded yet.
 func (r *natsBucket) withBucket(f func(jetstream.KeyValue) error) error {
 	r.mu.Lock()
 	kv := r.kv
@@ -164,9 +162,8 @@ func (r *natsBucket) delete(ctx context.Context, key string) error {
 // localPort is the port of this machine's NATS server, used if Options.Registry is empty. Tests change it.
 var localPort = 4289
 
-// startLocal starts a NATS server in this process, unless one is running on this machine. A new
-// server does not have the content of a previous process's server; the nodes report their tables
-// to it again.
+// startLocal starts a NATS server in this process, unless one is running on this machine. A new server does not have
+// the content of a previous process's server; the nodes report their tables to it again.
 func (r *natsBucket) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,12 +2,11 @@
 // a name, and any other node can load all of it or a time range, fetching only the files
 // that it lacks. Nodes with the same registry need to agree only on the name.
 //
-// A version of a table is a manifest, a list of Parquet files that never change. Manifests
-// and files are named by their SHA-256, so a node can accept them from any sender. Save
-// rewrites only files whose time range contains new rows, and small files just before new
-// rows. The registry is a NATS key-value bucket. It records which nodes hold each table and
-// which manifest is the newest; Save sets the latter by compare-and-swap. Every node keeps a
-// copy of the registry up to date, so loading a table that has not changed sends no requests.
+// A version of a table is a manifest, a list of Parquet files that never change. Manifests and files are named by their
+// SHA-256, so a node can accept them from any sender. Save rewrites only files whose time range contains new rows, and
+// small files just before new rows. The registry is a NATS key-value bucket. It records which nodes hold each table and
+// which manifest is the newest; Save sets the latter by compare-and-swap. Every node keeps a copy of the registry up to
+// date, so loading a table that has not changed sends no requests.
 //
 // # Promises
 //
@@ -28,9 +27,8 @@
 //   - Any number of processes may share a directory. Nodes may come, die and return with
 //     their directories at any time.
 //
-// A version survives the loss of a node's disk only if another node has loaded it. Nodes
-// trust everyone who can write to the registry: they send their token to the addresses in the
-// registry.
+// A version survives the loss of a node's disk only if another node has loaded it. Nodes trust everyone who can write
+// to the registry: they send their token to the addresses in the registry.
 //
 // # Why no Iceberg catalog
 //
@@ -155,11 +153,10 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	return all, nil
 }
 
-// Forget gives up the newest version of a table if no live node has that version. If a live node
-// has it, even with only some of its files, Forget returns an error. Nodes with older versions
-// report theirs to the registry within [Options.Lease]. If there are none, the name becomes free.
-// If a node returns with the forgotten version, that version is the newest again, and data saved
-// in between is kept under another name.
+// Forget gives up the newest version of a table if no live node has that version. If a live node has it, even with only
+// some of its files, Forget returns an error. Nodes with older versions report theirs to the registry within
+// [Options.Lease]. If there are none, the name becomes free. If a node returns with the forgotten version, that version
+// is the newest again, and data saved in between is kept under another name.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
 	if err := n.checkOpened(); err != nil {

@@ -26,8 +26,7 @@ import (
 //
 // KEY is the result of keyOf for a table's name, and ID is the random ID of a node's directory.
 //
-// Changes arrive in commit order. So a process that sees its own
-// heartbeat has seen all earlier changes.
+// Changes arrive in commit order. So a process that sees its own heartbeat has seen all earlier changes.
 type registry struct {
 	*env
 	audit func(ctx context.Context) // compares this directory with the copy; called for each new copy
@@ -248,8 +247,7 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 	start := time.Now()
 	err := errors.New("the registry did not respond in time")
 	for {
-		// Repeat the heartbeat, because another process with the same directory may have
-		// overwritten it.
+		// Repeat the heartbeat, because another process with the same directory may have overwritten it.
 		if err2 := r.heartbeat(ctx); err2 != nil && ctx.Err() == nil {
 			err = err2
 		}

@@ -14,11 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
-// Restore restores the named tables from a backup, or all its tables if none are named. If the
-// nodes have only older versions of a table, or none, Restore restores exactly the backup's
-// version, which also replaces older versions on nodes that return later. A table that has
-// changed since the backup gets a new version with the backup's rows. Restore fetches only
-// files that are missing or damaged, so a second call continues an interrupted one.
+// Restore restores the named tables from a backup, or all its tables if none are named. If the nodes have only older
+// versions of a table, or none, Restore restores exactly the backup's version, which also replaces older versions on
+// nodes that return later. A table that has changed since the backup gets a new version with the backup's rows. Restore
+// fetches only files that are missing or damaged, so a second call continues an interrupted one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
 	defer wrapError("restore", name, &err)
 	if err := n.checkOpened(); err != nil {

@@ -31,12 +31,11 @@ const (
 	smallRows = 64 << 10 // if the file before new rows has fewer rows than this, Save rewrites it with the new rows
 )
 
-// Save adds rows to a table, and creates the table if it does not exist. The first
-// timestamp or date32 column is the table's time column. If a new row has the time of an
-// old one, the new row's columns replace the old values, and all other columns keep their
-// values. New columns are null in older rows, and columns that r lacks are null in new
-// rows. Save rejects times that are null or occur twice in r, columns whose type differs
-// from the table's and cannot be widened to it, and rows without the time column.
+// Save adds rows to a table, and creates the table if it does not exist. The first timestamp or date32 column is the
+// table's time column. If a new row has the time of an old one, the new row's columns replace the old values, and all
+// other columns keep their values. New columns are null in older rows, and columns that r lacks are null in new rows.
+// Save rejects times that are null or occur twice in r, columns whose type differs from the table's and cannot be
+// widened to it, and rows without the time column.
 //
 // Once Save has returned the version, all nodes load it or a newer one, with at most the
 // delay that the package documentation promises. The error wraps [ErrConflict] if another Save
@@ -152,8 +151,7 @@ type frame struct {
 	time  int // index of the time column
 }
 
-// readFrame reads all rows of r and sorts them by time. It rejects null and duplicate
-// times.
+// readFrame reads all rows of r and sorts them by time. It rejects null and duplicate times.
 func readFrame(r array.RecordReader) (f frame, err error) {
 	plain := schema.WithoutEncodings(r.Schema())
 	fields := plain.Fields()
@@ -208,8 +206,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// writeRows writes time-sorted rows as files of at most about fileBytes. timeColumn is the time
-// column's index.
+// writeRows writes time-sorted rows as files of at most about fileBytes. timeColumn is the time column's index.
 func (d *disk) writeRows(b arrow.RecordBatch, timeColumn int) (files []dataFile, err error) {
 	times := b.Column(timeColumn)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))

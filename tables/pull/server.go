@@ -26,9 +26,8 @@ type fileServer struct {
 	verify func(context.Context) ([]Finding, error) // checks this directory
 }
 
-// newServer returns a server for other nodes. It sends files by their hashes and newest
-// versions by table keys, and checks the whole directory on request. Clients cannot access
-// anything else in the directory.
+// newServer returns a server for other nodes. It sends files by their hashes and newest versions by table keys, and
+// checks the whole directory on request. Clients cannot access anything else in the directory.
 func newServer(s *fileServer) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", s.serveFile)

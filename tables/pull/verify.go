@@ -22,10 +22,9 @@ type Finding struct {
 	Repaired bool   `json:"repaired"` // whether Verify has repaired the problem
 }
 
-// Verify checks all files of the newest versions in this directory against their hashes. It
-// makes the other live nodes do the same, and compares their versions with the registry. It
-// replaces damaged files with intact ones from other nodes. Problems are reported as
-// findings; an error means that the check itself failed.
+// Verify checks all files of the newest versions in this directory against their hashes. It makes the other live nodes
+// do the same, and compares their versions with the registry. It replaces damaged files with intact ones from other
+// nodes. Problems are reported as findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	if err := n.checkOpened(); err != nil {
 		return nil, err

@@ -84,8 +84,7 @@ type Inputs struct {
 	values map[*node]any
 }
 
-// Files returns the paths of the raw files, in the order of the patterns. The files of each pattern are
-// sorted.
+// Files returns the paths of the raw files, in the order of the patterns. The files of each pattern are sorted.
 func (in *Inputs) Files() []string { return in.files }
 
 // Dir returns an empty directory for a stage whose result is a [Folder]. The stage must create only
@@ -121,8 +120,7 @@ type Spec[T any] struct {
 	// From lists the ancestors of the stage. [Stage.Of] returns their results.
 	From []Any
 
-	// Files lists the raw files, as paths or as patterns for [path/filepath.Glob]. Every pattern must
-	// match a file.
+	// Files lists the raw files, as paths or as patterns for [path/filepath.Glob]. Every pattern must match a file.
 	Files []string
 
 	// Params are values that the function uses: numbers, strings, times, and structs, slices and maps of

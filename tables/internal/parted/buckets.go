@@ -30,28 +30,28 @@ func Hash(key []byte) uint64 { return maphash.Bytes(seed, key) }
 type Buckets struct {
 	Count  int    // at most 65536
 	Level  int    // level n distributes the rows of one bucket of level n-1, by other bits of the hash
-	Memory int64  // of the log store, in bytes
+	Memory int64  // memory of the log store, in bytes
 	Temp   string // parent of the log store's directory; "" means the system's directory for temporary data
 
 	log          *logstore.Store // nil until the first rows
 	pending      []partd.Entry
 	pendingBytes int
-	kept         sync.WaitGroup // counts each call of Part.Keep that is in effect
+	kept         sync.WaitGroup // counts the calls of Part.Keep without a call of release
 }
 
-// Of returns the bucket of a hash. Each level uses other bits of the hash. If no bits are left for a level, all hashes
-// are in bucket 0.
+// Of returns the bucket of a hash. Each level uses other bits of the hash. If no bits are left for a level, the bucket
+// is 0.
 func (b *Buckets) Of(hash uint64) int {
 	bitsPerLevel := bits.Len(uint(b.Count - 1))
 	return int(hash >> (b.Level * bitsPerLevel) % uint64(b.Count))
 }
 
-// Add appends rows to a bucket, and returns their size in the log store. It takes ownership of the rows. The rows are
+// Add appends rows to a bucket and returns their size in the log store. It takes ownership of the rows. They are
 // readable after Flush.
 func (b *Buckets) Add(ctx context.Context, input, bucket int, rows arrow.RecordBatch) (size int64, err error) {
-	const batchBytes = 4 << 20 // bytes that one call appends to the store
+	const batchBytes = 4 << 20 // minimum size of an append to the log store, except in Flush
 	defer rows.Release()
-	e, err := arrowvalue.Entry(name(input, bucket), rows.Schema(), rows)
+	e, err := arrowvalue.Entry(bucketKey(input, bucket), rows.Schema(), rows)
 	if err != nil {
 		return 0, err
 	}
@@ -82,7 +82,7 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 		if b.log == nil {
 			return
 		}
-		r, err := arrowvalue.Read(ctx, b.log, name(input, bucket))
+		r, err := arrowvalue.Read(ctx, b.log, bucketKey(input, bucket))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return
@@ -91,12 +91,12 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 			return
 		}
 		defer r.Release()
-		// The types that were read can differ from the given ones in the metadata of nested fields, which some types compare.
+		// The schema of r can differ from columns in the metadata of nested fields.
 		batches.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) })(yield)
 	}
 }
 
-// InUse reports whether rows were stored.
+// InUse reports whether Flush has stored rows.
 func (b *Buckets) InUse() bool { return b.log != nil }
 
 // Close removes the log store.
@@ -107,7 +107,7 @@ func (b *Buckets) Close() error {
 	return b.log.Close()
 }
 
-// name returns the key under which the log store has an input's rows in a bucket. Keys sort like the buckets.
-func name(input, bucket int) string {
+// bucketKey returns the log store's key for an input's rows in a bucket. Keys sort like the buckets.
+func bucketKey(input, bucket int) string {
 	return string(binary.AppendUvarint(binary.BigEndian.AppendUint16(nil, uint16(bucket)), uint64(input)))
 }

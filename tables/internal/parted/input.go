@@ -14,20 +14,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
+// input describes a checked Input.
 type input struct {
 	name   string
-	schema *arrow.Schema // of the rows in parts
-	by     []int
+	schema *arrow.Schema // schema of the rows in parts
+	by     []int         // indices of the key columns
 }
 
-// Check returns an error if Each would not read the inputs, because a key column is missing, or the keys of the inputs
-// are not comparable, or the options are invalid.
+// Check returns the error with which Each would reject the inputs: a key column is missing, the keys of the inputs are
+// not comparable, or the options are invalid.
 func Check(inputs []Input, o *Options) error {
 	_, err := checkInputs(inputs, o)
 	return err
 }
 
-// checkInputs returns the checked inputs.
+// checkInputs checks the inputs and returns their descriptions.
 func checkInputs(inputs []Input, o *Options) ([]input, error) {
 	if o.Parts < 0 || o.Parts > maxParts {
 		return nil, fmt.Errorf("%d parts: use a number from 1 to %d", o.Parts, maxParts)
@@ -36,11 +37,11 @@ func checkInputs(inputs []Input, o *Options) ([]input, error) {
 		return nil, errors.New("there are no inputs")
 	}
 	checked := make([]input, len(inputs))
-	var first []string // classes of the first input's key columns
+	var firstClasses []string // classes of the first input's key columns; see sorted.SQLKeyClass
 	for i, in := range inputs {
 		checked[i] = input{name: in.Name, schema: plainSchema(in.Rows.Schema())}
 		if len(in.By) == 0 {
-			return nil, checked[i].wrap(errors.New("no columns of the key are named"))
+			return nil, checked[i].wrap(errors.New("no key columns are named"))
 		}
 		if len(in.By) != len(inputs[0].By) {
 			return nil, checked[i].wrap(fmt.Errorf("the key has %d columns %q, but that of input %q has %d: %q", len(in.By), in.By, inputs[0].Name, len(inputs[0].By), inputs[0].By))
@@ -56,10 +57,10 @@ func checkInputs(inputs []Input, o *Options) ([]input, error) {
 				return nil, checked[i].wrap(fmt.Errorf("column %q of type %s: %w", name, t, err))
 			}
 			if i == 0 {
-				first = append(first, class)
+				firstClasses = append(firstClasses, class)
 			}
-			if class != first[k] {
-				return nil, checked[i].wrap(fmt.Errorf("column %q of type %s cannot be compared with column %q of input %q, which is of class %s", name, t, inputs[0].By[k], inputs[0].Name, first[k]))
+			if class != firstClasses[k] {
+				return nil, checked[i].wrap(fmt.Errorf("column %q of type %s cannot be compared with column %q of input %q, which is of class %s", name, t, inputs[0].By[k], inputs[0].Name, firstClasses[k]))
 			}
 			checked[i].by = append(checked[i].by, column)
 		}
@@ -69,7 +70,7 @@ func checkInputs(inputs []Input, o *Options) ([]input, error) {
 
 func (in *input) wrap(err error) error { return fmt.Errorf("input %q: %w", in.name, err) }
 
-// firstKey returns the text of the first row's key.
+// firstKey returns the text of the first row's key, such as "a=1, b=2". It returns "" if there are no rows.
 func (in *input) firstKey(rows batches.Seq) (string, error) {
 	const maxText = 100 // bytes
 	for b, err := range rows {
@@ -90,8 +91,8 @@ func (in *input) firstKey(rows batches.Seq) (string, error) {
 	return "", nil
 }
 
-// plainSchema returns a schema with the types of the values instead of dictionaries and runs, and with texts instead of
-// views. Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
+// plainSchema replaces dictionaries and runs by the types of their values, and views by plain text or binary types.
+// Otherwise, each piece would contain a whole dictionary, or all bytes to which the views of a block point.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
 	metadata := s.Metadata()
 	return arrow.NewSchema(schema.MapTypes(schema.WithoutEncodings(s).Fields(), func(t arrow.DataType) arrow.DataType {
@@ -105,8 +106,8 @@ func plainSchema(s *arrow.Schema) *arrow.Schema {
 // KeyAppender returns a function that appends the key of a row's value. Keys must not be prefixes of other keys.
 type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
-// NumberRows returns the result of number for the key of each row. It does not call number again if the row before has an
-// equal key: row is the index of the first of adjacent rows with equal keys. The key is valid until number returns.
+// NumberRows calls number once for adjacent rows with equal keys, with the key and the index of the first of these rows.
+// It returns the result for each row. The key is valid until number returns.
 func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte, row int) int) (_ []int, err error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
@@ -138,7 +139,7 @@ type Group struct {
 	Rows   []int // indices of the rows, in order
 }
 
-// GroupRows returns the groups of rows in the order of their numbers, which are less than n.
+// GroupRows returns the groups of rows with equal numbers, sorted by number. All numbers must be in [0, n).
 func GroupRows(numbers []int, n int) (groups []Group) {
 	ends := make([]int, n+1)
 	for _, number := range numbers {

@@ -1,5 +1,5 @@
 // Package parted cuts rows that do not fit in memory into parts by the hash of their keys, so that all rows of a key
-// are in one part. The rows wait in a log store as pieces of record batches.
+// are in one part. It stores the rows in a temporary log store, as pieces of record batches.
 package parted
 
 import (
@@ -22,16 +22,16 @@ import (
 
 // Input is a sequence of rows with keys.
 type Input struct {
-	Name string // for errors
+	Name string // names the input in errors
 	Rows array.RecordReader
-	By   []string // the columns of the key; the same number in each input
+	By   []string // key columns; their number must be the same in all inputs
 }
 
 // Options configures [Each].
 type Options struct {
 	Memory int64 // approximate limit of memory for cutting, in bytes; it does not limit the function that gets the parts
-	// PartBytes limits the total size of the rows of a part, over all inputs, in bytes of Arrow's memory. Only a part with
-	// a single key exceeds it. 0 means an eighth of Memory.
+	// PartBytes limits the size of a part's rows from all inputs, in bytes of Arrow memory. Only a part with a single key
+	// may exceed it. 0 means an eighth of Memory.
 	PartBytes int64
 	// Parts is the number of parts; some may be empty. If it is set, PartBytes is ignored. 0 means as many parts
 	// as PartBytes requires.
@@ -44,13 +44,13 @@ const maxParts = 1 << 16
 // Part contains all rows of some keys.
 type Part struct {
 	Inputs []PartInput // in the order of the inputs; some may have no rows
-	OneKey bool        // all rows have the same key, so that the part cannot be cut again
+	OneKey bool        // whether all rows have the same key, so that the part cannot be cut again
 	Key    string      // text of the key if OneKey is set, for messages
 
 	job      *job
 	store    *Buckets
-	contents []content // of all buckets of store
-	buckets  []int     // the buckets of the part
+	contents []content // descriptions of all buckets in store
+	buckets  []int     // indices of the part's buckets
 }
 
 // Bytes returns the size of the rows in bytes.
@@ -64,42 +64,42 @@ func (p *Part) Bytes() (sum int64) {
 // CanDivide reports whether the part has rows of several keys, so that Divide makes it smaller.
 func (p *Part) CanDivide() bool { return !p.OneKey && p.Bytes() > 0 }
 
-// Keep keeps the rows readable until the returned function is called, even if the function that got the part returns
-// earlier. Each waits for that. CanDivide must be true.
+// Keep keeps the rows readable until the caller calls release, even if the function that got the part returns earlier.
+// Each does not return before this call. CanDivide must be true.
 func (p *Part) Keep() (release func()) {
 	p.store.kept.Add(1)
 	return p.store.kept.Done
 }
 
-// Divide cuts the rows again. It calls f for each of the smaller parts. They have at most the given number of bytes,
-// unless a part has a single key. CanDivide must be true, and the rows readable. Divide can run at the same time as the
-// Each that made the part.
+// Divide cuts the rows again and calls f for each of the smaller parts. Each part has at most the given number of bytes,
+// unless it has a single key. CanDivide must be true, and the rows must be readable (see Keep). Divide can run while the
+// Each that made the part is still running.
 func (p *Part) Divide(ctx context.Context, bytes int64, f func(ctx context.Context, p *Part) error) error {
 	j := &job{Options: p.job.Options, f: f, inputs: p.job.inputs}
 	j.Parts, j.PartBytes = 0, bytes
 	for _, in := range p.Inputs {
 		j.rowsRead += in.Rows
 	}
-	own := make([]content, len(p.contents))
+	partContents := make([]content, len(p.contents)) // other buckets seem empty
 	for _, bucket := range p.buckets {
-		own[bucket] = p.contents[bucket]
+		partContents[bucket] = p.contents[bucket]
 	}
-	return j.check(j.runParts(ctx, p.store, own))
+	return j.checkRows(j.runParts(ctx, p.store, partContents))
 }
 
 // PartInput consists of a part's rows of one input.
 type PartInput struct {
-	Schema      *arrow.Schema // that of the input, but with plain columns instead of dictionaries and views
+	Schema      *arrow.Schema // schema of the input, with plain types instead of dictionaries and views
 	Rows, Bytes int64
 	read        func(ctx context.Context) batches.Seq
 }
 
-// Read yields the rows. It can be called several times, but only until the function that got the part returns. Rows
-// with equal keys are in the order of the input.
+// Read yields the rows. It can be called several times, but only while the rows are readable: until the function that
+// got the part returns, or longer with Keep. Rows with equal keys are in the order of the input.
 func (p *PartInput) Read(ctx context.Context) batches.Seq { return p.read(ctx) }
 
-// Each reads all inputs, and then calls f for each part with rows, one after another, in any order. If all inputs are
-// empty, it calls f once for an empty part. Keys are equal as [sorted.SQLKeyAppender] defines it.
+// Each reads all inputs and then calls f for each part with rows, one after another, in any order. If all inputs are
+// empty, it calls f once for an empty part. Keys are equal if [sorted.SQLKeyAppender] appends the same bytes for them.
 func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Context, p *Part) error) (err error) {
 	j := &job{Options: *o, f: f}
 	j.PartBytes = cmp.Or(j.PartBytes, j.Memory/8)
@@ -114,9 +114,10 @@ func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Co
 			return schema.Convert(b, j.inputs[i].schema)
 		})
 	}
-	return j.check(j.cut(ctx, rows, 0))
+	return j.checkRows(j.cut(ctx, rows, 0))
 }
 
+// job is a call of Each or Divide.
 type job struct {
 	Options
 	f                    func(ctx context.Context, p *Part) error
@@ -124,8 +125,8 @@ type job struct {
 	rowsRead, rowsParted int64
 }
 
-// check returns err or, if it is nil, an error if the parts do not have all rows.
-func (j *job) check(err error) error {
+// checkRows returns err. If err is nil, it returns an error unless the parts have all rows that were read.
+func (j *job) checkRows(err error) error {
 	if err == nil && j.rowsParted != j.rowsRead {
 		err = fmt.Errorf("%d rows were read, but the parts have %d rows", j.rowsRead, j.rowsParted)
 	}
@@ -136,12 +137,12 @@ func (j *job) check(err error) error {
 type content struct {
 	inputs []PartInput
 	bytes  int64
-	hashes int    // number of different hashes; 2 means more than one
-	common uint64 // the hash of more than half of the rows, if there is one
-	votes  int64  // at most the number of rows with the hash common
+	hashes int    // 0 if the bucket is empty, 1 if all rows have the same hash, otherwise 2
+	common uint64 // the hash of more than half of the rows, if there is such a hash
+	votes  int64  // lower bound for the number of rows with the hash common
 }
 
-// count counts n rows with a hash. It is the majority vote of Boyer and Moore.
+// count counts n rows with a hash. It finds the common hash by the majority vote algorithm of Boyer and Moore.
 func (c *content) count(hash uint64, n int64) {
 	switch {
 	case n == 0:
@@ -157,9 +158,9 @@ func (c *content) count(hash uint64, n int64) {
 	c.hashes = min(c.hashes+1, 2)
 }
 
-// cut distributes rows to buckets, and runs the parts.
+// cut distributes the rows of each input to buckets and runs the parts.
 func (j *job) cut(ctx context.Context, rowsOf []batches.Seq, level int) (err error) {
-	const defaultCount = 256 // eight levels use all bits of a hash, so that a bucket of the last level has a single hash
+	const defaultCount = 256 // eight levels use all bits of a hash, so a bucket of the last level has a single hash
 	b := &Buckets{Count: cmp.Or(j.Parts, defaultCount), Level: level, Memory: j.Memory / 4 >> level, Temp: j.Temp}
 	defer func() {
 		b.kept.Wait()
@@ -197,16 +198,16 @@ func (j *job) runParts(ctx context.Context, b *Buckets, contents []content) erro
 	return nil
 }
 
-// MaxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of
-// up to 1 GiB, can still be joined with them.
+// MaxBlock limits the size of rows that are joined to a batch, in bytes. Text columns have 32-bit offsets, so rows of
+// this size can still be joined with one more batch of up to 1 GiB.
 const MaxBlock = 256 << 20
 
 func (j *job) blockBytes() int64 { return min(j.Memory/16, MaxBlock) }
 
 // add adds a block of an input to buckets.
 func (j *job) add(ctx context.Context, b *Buckets, contents []content, input int, block arrow.RecordBatch) error {
-	// The function is called for the first of adjacent rows with equal keys, so it counts the rows before.
-	var last uint64 // the hash of the rows from begin on
+	// The function is called only for the first of adjacent rows with equal keys, so it counts the rows since the last call.
+	var last uint64 // hash of the rows from begin on
 	begin := 0
 	numbers, err := NumberRows(block, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, row int) int {
 		contents[b.Of(last)].count(last, int64(row-begin))
@@ -237,24 +238,24 @@ func (j *job) add(ctx context.Context, b *Buckets, contents []content, input int
 	return b.Flush(ctx)
 }
 
-// chooseParts returns the buckets of each part.
+// chooseParts returns the indices of the buckets of each part.
 func (j *job) chooseParts(contents []content) (parts [][]int) {
-	bytes := int64(0) // of the last part
+	partBytes := int64(0) // size of the last part
 	for bucket, c := range contents {
 		if c.hashes == 0 {
 			continue
 		}
-		if j.Parts > 0 || len(parts) == 0 || bytes+c.bytes > j.PartBytes {
-			parts, bytes = append(parts, nil), 0
+		if j.Parts > 0 || len(parts) == 0 || partBytes+c.bytes > j.PartBytes {
+			parts, partBytes = append(parts, nil), 0
 		}
 		last := len(parts) - 1
 		parts[last] = append(parts[last], bucket)
-		bytes += c.bytes
+		partBytes += c.bytes
 	}
 	return parts
 }
 
-// run calls f for a part, or cuts it again if it is too large.
+// run calls f for the part that consists of the given buckets, or cuts the part again if it is too large.
 func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets []int) error {
 	isSingle := len(buckets) == 1
 	if isSingle && j.Parts == 0 && contents[buckets[0]].bytes > j.PartBytes && contents[buckets[0]].hashes > 1 {
@@ -272,14 +273,14 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 	return j.runPart(ctx, &Part{Inputs: inputs, OneKey: isOneKey, job: j, store: b, contents: contents, buckets: buckets})
 }
 
-// cutAgain cuts the rows of a bucket. If many more than half of them have one key, these rows are not stored again: they
-// are a part.
+// cutAgain cuts the rows of a bucket. But if far more than half of the rows have one key, these rows become a part
+// without being stored again.
 func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) error {
-	var stored int64
+	var rowCount int64
 	for _, in := range c.inputs {
-		stored += in.Rows
+		rowCount += in.Rows
 	}
-	hasCommon := 2*c.votes > stored
+	hasCommon := 2*c.votes > rowCount
 	commonInputs := slices.Clone(c.inputs)
 	rows := make([]batches.Seq, len(j.inputs))
 	for i := range rows {
@@ -294,7 +295,7 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 		}
 		rows[i] = batches.Map(func(others arrow.RecordBatch) (arrow.RecordBatch, error) {
 			common.Rows -= others.NumRows()
-			common.Bytes = max(common.Bytes-util.TotalRecordSize(others), 1)
+			common.Bytes = max(common.Bytes-util.TotalRecordSize(others), 1) // the difference is only an estimate
 			return others, nil
 		})(j.filter(read(ctx), i, func(hash uint64) bool { return hash != c.common }))
 	}
@@ -310,12 +311,12 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 	return j.runPart(ctx, &Part{Inputs: commonInputs, OneKey: true})
 }
 
-// filter yields a row if keep returns true for the hash of its key.
+// filter yields the rows of an input for which keep returns true. keep gets the hash of the row's key.
 func (j *job) filter(rows batches.Seq, input int, keep func(hash uint64) bool) batches.Seq {
 	return batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return j.filterBatch(b, input, keep) })(rows)
 }
 
-// filterBatch returns such rows, or nil if there are none. It takes ownership of b.
+// filterBatch returns the rows of b that filter yields, or nil if there are none. It takes ownership of b.
 func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64) bool) (arrow.RecordBatch, error) {
 	numbers, err := NumberRows(b, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, _ int) int {
 		if keep(Hash(key)) {
@@ -333,7 +334,7 @@ func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64)
 	return take.Batch(b, GroupRows(numbers, 2)[0].Rows)
 }
 
-// runPart calls f for a part.
+// runPart completes the part's inputs and key, and calls f for the part.
 func (j *job) runPart(ctx context.Context, p *Part) (err error) {
 	for i := range p.Inputs {
 		in := &p.Inputs[i]
@@ -345,13 +346,13 @@ func (j *job) runPart(ctx context.Context, p *Part) (err error) {
 				return err
 			}
 		}
-		stored := in.read
-		in.read = func(ctx context.Context) batches.Seq { return j.joinSmall(stored(ctx), in.Rows) }
+		readStored := in.read
+		in.read = func(ctx context.Context) batches.Seq { return j.joinSmall(readStored(ctx), in.Rows) }
 	}
 	return j.f(ctx, p)
 }
 
-// readBuckets yields the rows of an input in buckets.
+// readBuckets yields the rows of an input that are in the given buckets.
 func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []int) batches.Seq {
 	rows := make([]batches.Seq, len(buckets))
 	for i, bucket := range buckets {
@@ -360,7 +361,7 @@ func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []
 	return batches.Concat(rows...)
 }
 
-// joinSmall joins small batches. If the number of all rows is not count, it ends with an error.
+// joinSmall joins small batches. It ends with an error unless the total number of rows is count.
 func (j *job) joinSmall(rows batches.Seq, count int64) batches.Seq {
 	return batches.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
 		n := int64(0)

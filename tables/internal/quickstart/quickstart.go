@@ -3,9 +3,9 @@
 // partd-tables never does. So this package replaces the list with an empty one. It also opens the database of the
 // command "sql" while the program starts. Only programs may import this package.
 //
-// Among the packages whose imports are initialized, Go initializes the one with the lowest path first. This package
-// imports no package that uses the list, so it comes before these packages. If a version of Substrait's library has
-// another variable, nothing is replaced, and this package's test fails.
+// Among the packages whose imports are already initialized, Go initializes the one with the lowest path first. This
+// package imports no package that uses the list, so it is initialized before these packages. If another version of
+// Substrait's library renames the variable, nothing is replaced, and this package's test fails.
 package quickstart
 
 import (
