@@ -321,7 +321,7 @@ func TestRefused(t *testing.T) {
 	}
 	number, text, price := arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String, &arrow.Decimal128Type{Precision: 10, Scale: 2}
 	for want, inputs := range map[string][]parted.Input{
-		`input "l": no key columns are named`:                                                                                                     {input("l", nil, number)},
+		`input "l": no key columns are named`:                                                                                                            {input("l", nil, number)},
 		`input "l": column "kay": the table has no such column`:                                                                                          {input("l", []string{"kay"}, number)},
 		`input "r": the key has 1 columns ["k0"], but that of input "l" has 2: ["k0" "k1"]`:                                                              {input("l", []string{"k0", "k1"}, number, number), input("r", []string{"k0"}, number)},
 		`input "l": column "k0" of type list<item: int64, nullable>: values of this type cannot be keys`:                                                 {input("l", []string{"k0"}, arrow.ListOf(number))},
