@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
-// It ignores a state to which t is already pinned. If all selectors are nil, the result is not pinned. A version, a
-// snapshot and a time cannot be combined.
+// At returns the table pinned to the state that the selectors select: a version, a snapshot or a time, which cannot be
+// combined. If all selectors are nil, the result is not pinned. At ignores a state to which t is already pinned. It
+// returns an error if the table or the state is missing.
 //
-// With [AtTime], At can wait for a running put to end. To avoid a deadlock, a reader that is passed to a put must not
-// call At with AtTime for the same table.
+// With [AtTime], At may wait for a put in progress. To avoid a deadlock, a reader that is passed to a put must not call
+// At with AtTime for the same table.
 func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	r, err := t.reader().at(ctx, selectors...)
 	if err != nil {
@@ -26,7 +26,7 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	return &Table{t.b, t.name, r.selection}, nil
 }
 
-// at is Table.At.
+// at implements Table.At.
 func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, err error) {
 	defer wrapError(&err, "open table", t.bucket, t.name)
 	n, err := t.check()
@@ -79,8 +79,8 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	return &selected, nil
 }
 
-// version returns the snapshot of a version, and the table. If rows of the version are still in the tail, version first
-// writes them to data files (folds them).
+// version returns the snapshot of version v and the table. If some of v's rows are still in the tail (the log of recent
+// appends), version first folds them: it writes them to data files.
 func (s *core) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
 	entry, err := s.commits.Acquire(ctx, n)
 	if err != nil {
@@ -105,10 +105,10 @@ func (s *core) version(ctx context.Context, n tableName, v Version) (*table.Snap
 	return snap, t, err
 }
 
-// snapshotAt returns the snapshot with the rows that readers saw at a moment, or nil if that is the current state of a
-// read-only Store, whose tail cannot be folded.
+// snapshotAt returns the snapshot with the rows that readers saw at the given moment. It returns nil if these are the
+// current rows but no snapshot has them all, because a read-only Store cannot fold its tail.
 func (s *core) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
-	// Changes can still get this timestamp until its millisecond has ended.
+	// Timestamps are in milliseconds, so another change can get the timestamp moment until its millisecond ends.
 	const clockSkew = time.Second
 	end := time.UnixMilli(moment.UnixMilli() + 1)
 	wait := time.Until(end)

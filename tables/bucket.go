@@ -31,7 +31,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 	s = s.orUnopened()
 	defer wrapError(&err, "delete", name, "")
 	b := s.Bucket(name)
-	for range commit.MaxAttempts { // a concurrent put may create the bucket again
+	for range commit.MaxAttempts { // retry, because a concurrent put may create the bucket again
 		exists, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
 		if err == nil && !exists {
 			err = ErrNotFound
@@ -121,12 +121,12 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 	if _, err := path.Match(f.Pattern, ""); err != nil {
 		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
 	}
-	wanted, err := f.Metadata.normalize()
+	metadata, err := f.Metadata.normalize()
 	err = cmp.Or(checkName("bucket", bucket), err)
 	if err != nil {
 		return err
 	}
-	f = &Filter{f.Pattern, wanted, f.Snapshot}
+	f = &Filter{f.Pattern, metadata, f.Snapshot}
 	var infoErr error
 	err = f.list(ctx, s.cat, namespaceOf(bucket), func(l icecat.Listed) bool {
 		if !f.selects(l) {
@@ -137,7 +137,7 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 		}
 		var info TableInfo
 		infoErr = parallel.Catch(func() (err error) { info, err = currentInfo(ctx, s.commits, l); return err })
-		if errors.As(infoErr, new(*parallel.Panic)) { // list the other tables
+		if errors.As(infoErr, new(*parallel.Panic)) { // a panic must not hide the other tables
 			info = infoOf(l)
 			info.Damaged, infoErr = infoErr.Error(), nil
 		}
@@ -153,16 +153,16 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 	return errors.Join(err, infoErr)
 }
 
-// list calls do for each table in the namespace ns that may match f, until do returns false. The caller must check
-// f.selects.
-func (f *Filter) list(ctx context.Context, cat *icecat.Catalog, ns string, do func(icecat.Listed) bool) error {
+// list calls visit for each table in the namespace ns that may match f, until visit returns false. The caller must
+// check f.selects.
+func (f *Filter) list(ctx context.Context, cat *icecat.Catalog, ns string, visit func(icecat.Listed) bool) error {
 	switch {
 	case f.Snapshot != "":
-		return snapshotNotFound(cat.ListAt(ctx, ns, f.Snapshot, do))
+		return snapshotNotFound(cat.ListAt(ctx, ns, f.Snapshot, visit))
 	case len(f.Metadata) > 0:
-		return cat.Find(ctx, ns, f.Metadata, do)
+		return cat.Find(ctx, ns, f.Metadata, visit)
 	default:
-		return cat.List(ctx, ns, do)
+		return cat.List(ctx, ns, visit)
 	}
 }
 
@@ -202,7 +202,7 @@ func withUpdated(m Metadata, at time.Time) Metadata {
 	return updated
 }
 
-// info describes the table.
+// info implements Table.Info.
 func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 	n, err := t.check()
 	if err != nil {
@@ -239,9 +239,9 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	return i, nil
 }
 
-// Versions returns the table's readable versions, oldest first. Rows in the tail, from any number of puts, count as one
-// version; reading it folds them. A read-only Store omits this version, because it cannot fold. Versions also omits a
-// number that a put had returned if another process has since taken that number.
+// Versions returns the table's readable versions, oldest first. The rows in the tail count as one version, even if they
+// are from several puts. To read it, they must be folded into files, so a read-only Store omits it. Versions also omits
+// ambiguous version numbers: a put had returned the number, but another process then used it too.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t.reader(), "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		info, err := v.source.info(ctx)
@@ -288,7 +288,7 @@ func (s *core) buckets(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Buckets yields the bucket names, sorted by namespace.
+// Buckets yields the bucket names, sorted by Iceberg namespace. The default bucket's namespace is "default".
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 	return s.orUnopened().buckets(ctx)
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to. For example, the copy lacks
-// a column, although d.from's files have its values; a column has the name of an earlier column; or a column cannot hold
-// the copy's values.
-func (d *difference) compareColumns() error {
-	first, last := d.from.version(), d.to.version()
-	isBackward := d.to.isPinned() && last <= first
+// checkColumns returns an error if applying the changes to a copy of d.from would not give d.to. For example, the copy
+// may lack a column whose values are in d.from's files, a column may have the name of an earlier column, or a column's
+// type may be too narrow for the copy's values.
+func (d *difference) checkColumns() error {
+	fromVersion, toVersion := d.from.version(), d.to.version()
+	isBackward := d.to.isPinned() && toVersion <= fromVersion
 	for _, v := range []*view{d.from, d.to} {
 		restores := strings.Fields(v.t.Metadata().Properties()[columnsRestoredProperty])
 		for i, text := range restores {
 			restored, err := strconv.ParseInt(text, 10, 64)
-			isForgotten := i == 0 && len(restores) >= definition.MaxRecords // an earlier one may be
-			if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last || isForgotten) {
+			isTruncated := i == 0 && len(restores) >= definition.MaxRecords // older restores may no longer be recorded
+			if err == nil && Version(restored) > fromVersion && (isBackward || Version(restored) <= toVersion || isTruncated) {
 				return errors.New("a restore brought back dropped columns")
 			}
 		}
@@ -36,8 +36,8 @@ func (d *difference) compareColumns() error {
 			return err
 		}
 		for i, r := range replacements {
-			isForgotten := i == 0 && len(replacements) >= definition.MaxRecords // an earlier one may be
-			if at := Version(r.Version); at > min(first, last) && (isForgotten || !r.Restore && at <= max(first, last)) {
+			isTruncated := i == 0 && len(replacements) >= definition.MaxRecords // older ones may no longer be recorded
+			if at := Version(r.Version); at > min(fromVersion, toVersion) && (isTruncated || !r.Restore && at <= max(fromVersion, toVersion)) {
 				return errors.New("the columns were replaced")
 			}
 		}
@@ -48,19 +48,19 @@ func (d *difference) compareColumns() error {
 	if err := errors.Join(err, namesErr); err != nil {
 		return err
 	}
-	haveCommon := false
+	hasCommon := false
 	for _, id := range slices.Sorted(maps.Keys(fields)) {
 		f, exists := from.FindFieldByID(id)
-		// other programs change columns without a new version, so copies of d.from can lack columns of d.from
+		// Other programs can change columns without a new version, so a copy of d.from may lack some of its columns.
 		_, isKept := latest.FindFieldByID(id)
 		if isBackward && !(exists && isKept) {
 			return fmt.Errorf("column %q was dropped after this version", names[id])
 		}
-		earlier := []*iceberg.Schema{from}
-		if !exists { // between two versions, another column can have had the name
-			earlier = append(earlier, d.to.t.Metadata().Schemas()...)
+		earlierSchemas := []*iceberg.Schema{from}
+		if !exists { // a column that existed only between the versions may have had this name
+			earlierSchemas = append(earlierSchemas, d.to.t.Metadata().Schemas()...)
 		}
-		for _, s := range earlier {
+		for _, s := range earlierSchemas {
 			if other, ok := s.FindFieldByName(names[id]); ok && other.ID != id && d.from.hasValues(other.ID) {
 				return fmt.Errorf("column %q has the name of an earlier column", names[id])
 			}
@@ -68,7 +68,7 @@ func (d *difference) compareColumns() error {
 		if !exists {
 			continue
 		}
-		haveCommon = true
+		hasCommon = true
 		oldType, err := table.TypeToArrowType(f.Type, false, false)
 		newType, err2 := table.TypeToArrowType(fields[id].Type, false, false)
 		oldLogical, newLogical := d.from.columnType(id), d.to.columnType(id)
@@ -81,13 +81,13 @@ func (d *difference) compareColumns() error {
 			return fmt.Errorf("column %q has a narrower type than before", names[id])
 		}
 	}
-	if !haveCommon {
+	if !hasCommon {
 		return errors.New("the columns were replaced")
 	}
 	return nil
 }
 
-// columnType returns the type of a column in the rows that readers get, or nil if the state has no such column.
+// columnType returns the type that readers see for the column with the given ID, or nil if the state lacks it.
 func (v *view) columnType(id int) arrow.DataType {
 	if i := slices.IndexFunc(v.def.Columns.Fields(), func(f iceberg.NestedField) bool { return f.ID == id }); i >= 0 {
 		return v.def.Logical.Field(i).Type
@@ -95,7 +95,7 @@ func (v *view) columnType(id int) arrow.DataType {
 	return nil
 }
 
-// hasValues reports whether the state has a field with the given ID that is not a column of nulls.
+// hasValues reports whether the state has a field with the given ID. It returns false for a column of type null.
 func (v *view) hasValues(id int) bool {
 	_, exists := v.def.Columns.FindFieldByID(id)
 	t := v.columnType(id)

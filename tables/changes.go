@@ -17,15 +17,15 @@ import (
 // nil, AtVersion(0), a zero time or an empty snapshot name, t is compared with the empty table. The caller must release
 // the reader.
 //
-// Unless t is pinned to a state, Changes first moves the tail's rows into files; in a read-only Store, it leaves out
-// rows in the tail. If the tail has rows, Changes can wait for a running put to end. To avoid a deadlock, a reader that
-// is passed to a put must not call Changes for the same table.
+// Unless t is pinned to a state, Changes first moves the rows in the tail (the log of recent appends) into files, and
+// may wait for a put in progress. In a read-only Store, it leaves out rows in the tail. To avoid a deadlock, a reader
+// that is passed to a put must not call Changes for the same table.
 //
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
-// ChangeUpdateBefore or ChangeUpdateAfter. If the table already has a column of this name, ignoring case,
-// underscores are appended to the new column's name until it is unique. A column that only t's state has is null, or
-// has its default, in the rows from since's state. A column that only since's state has is ignored. Values are equal if
-// they are both null, both NaN, or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal
+// ChangeUpdateBefore or ChangeUpdateAfter. If the table already has a column of this name, ignoring case, underscores
+// are appended to the new column's name until it is unique. A column that only t's state has is null, or has its
+// default, in the rows from since's state. A column that only since's state has is ignored. Values are equal if they
+// are both null, both NaN, or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal
 // entries in the same order.
 //
 // If exactly one row with a given key was deleted and exactly one was inserted, they are an update; null keys are
@@ -33,14 +33,14 @@ import (
 //
 // Changes reads only files that the two states do not share, or whose deleted rows differ. If both states have such
 // files, Changes sorts their rows in temporary files, a quarter of Options.Memory at a time. The error wraps
-// partd.ErrTooLarge if a single row needs more than that: a bool in a list, for example, needs 2 bytes in the
-// comparison.
+// partd.ErrTooLarge if a row's encoding is larger than that or than 512 MiB; for example, a bool in a list takes 2
+// bytes.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, or if the states have
 // no common column. It also wraps ErrNotFound if a column of t's state cannot hold all of since's values, has the name
-// of another column in since, or was dropped and then brought back by a restore or by an older t. After such an error,
-// start again with a nil since. For tables in Iceberg's format version 1, which have no version numbers, the error
-// wraps [errors.ErrUnsupported].
+// of another column in since, or was dropped and is back because of a restore or because t's state is the older one.
+// After such an error, start again with a nil since. For tables in Iceberg's format version 1, which have no version
+// numbers, the error wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))

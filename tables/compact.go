@@ -19,9 +19,9 @@ import (
 )
 
 // Compact merges small files into a few large ones. If a column was widened from 32 to 64 bits, it also rewrites files
-// that store the column with 32 bits, because Spark cannot read them. It applies the delete files of other programs, and
-// removes them from the table. The rows stay the same. Expire later removes the replaced files and the versions that
-// need them.
+// that store the column with 32 bits, because Spark cannot read them. It applies the delete files of other programs and
+// removes them from the table. The table's rows do not change. Expire later removes the replaced files and the versions
+// that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.keeper.maintain(ctx, "compact", o, func(ctx context.Context, e tableWriter) (r MaintainResult, err error) {
@@ -42,7 +42,7 @@ func (e tableWriter) compact(ctx context.Context) (r MaintainResult, err error) 
 	return e.commitCompaction(ctx, t, e.prepareAll)
 }
 
-// commitCompaction replaces the files that prepare has merged.
+// commitCompaction calls prepare to write merged files, and commits them in place of the old files.
 func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
 	step, err := e.prepareCompaction(ctx, t, prepare)
 	if err != nil || len(step.result.OldDataFiles)+len(step.result.SafePosDeletes) == 0 {
@@ -56,17 +56,17 @@ func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepa
 	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil
 }
 
-// compactStep replaces files with new ones that contain the same rows.
+// compactStep is a commit step that replaces files with new ones that contain the same rows.
 type compactStep struct {
 	commit.Basis
-	seq    int64 // sequence number of the snapshot whose files are compacted
-	result table.CompactionGroupResult
-	tasks  []table.FileScanTask // the table's files, in the order of arrival
-	all    bool                 // whether the step also removes delete files that no longer apply to any data file
-	cut    *series.Cutter       // divides rows among files by period; nil if the table has no periods
+	seq           int64 // sequence number of the snapshot whose files are compacted
+	result        table.CompactionGroupResult
+	tasks         []table.FileScanTask // the table's files, in the order of arrival
+	cleansDeletes bool                 // whether to remove unneeded delete files even if the step replaces no data file
+	cutter        *series.Cutter       // divides rows among files by period; nil if the table has no periods
 }
 
-// prepareCompaction returns a step for the files that prepare writes. t must have a snapshot.
+// prepareCompaction returns a step that commits the files that prepare writes. t must have a snapshot.
 func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO())
@@ -85,15 +85,15 @@ func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prep
 	if err := prepare(ctx, t, step); err != nil {
 		return nil, err
 	}
-	if step.all || len(step.result.OldDataFiles) > 0 {
+	if step.cleansDeletes || len(step.result.OldDataFiles) > 0 {
 		step.result.SafePosDeletes, err = datafile.UnneededDeletes(ctx, t, step.tasks, step.result.OldDataFiles)
 	}
 	return step, err
 }
 
-// prepareAll merges all files that are too small, and rewrites files that have delete files.
+// prepareAll merges all files that are too small, and rewrites stale files (see isStale).
 func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
-	step.all = true
+	step.cleansDeletes = true
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
@@ -134,7 +134,7 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 	return nil
 }
 
-// isStale reports whether a file must be rewritten, even if there is no need to merge it.
+// isStale reports whether a file must be rewritten: it has delete files, or stores a widened column with 32 bits.
 func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	if datafile.HasDeletes(task) || !hadInt32Columns(t.Metadata()) {
 		return datafile.HasDeletes(task), nil
@@ -158,7 +158,7 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 	if err != nil {
 		return err
 	}
-	step.cut, err = s.NewCutter(ctx)
+	step.cutter, err = s.NewCutter(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 		}
 	}
 	size := t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes)
-	for _, group := range s.Groups(step.cut, files, int64(size)) {
+	for _, group := range s.Groups(step.cutter, files, int64(size)) {
 		files, err := s.Rewrite(ctx, group, s, sorted.All, nil)
 		if err != nil {
 			return err
@@ -201,11 +201,11 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// Files are ordered by sequence number. The new files keep the number of the compacted snapshot, so that rows added
+	// Files are ordered by sequence number. The new files get the number of the compacted snapshot, so that rows added
 	// later stay last.
-	replacing := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
-	replacing.ApplyResult(result)
-	if err := replacing.Commit(ctx); err != nil {
+	replacement := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
+	replacement.ApplyResult(result)
+	if err := replacement.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}
 	return commit.MetadataOf(tx)

@@ -21,25 +21,25 @@ import (
 )
 
 // A run is a list of files, consecutive in order of arrival, that maintenance merges in one commit. These limits decide
-// which runs are worth merging, and bound the work that is lost to a conflict.
+// which runs are worth merging, and bound the work that is lost if the commit conflicts with another.
 const (
-	minRunFiles   = 6       // fewer files are merged only to drop deleted rows
-	maxRunFiles   = 500     // maximum number of files in a run, so that its commit does not delay others
-	alwaysMerged  = 1 << 20 // a file up to this size, in bytes, is merged with any newer files
-	minDeleted    = 0.3     // a file is rewritten if at least this share of its rows is deleted
-	memoryDivisor = 4       // a merge uses 1/memoryDivisor of Options.Memory; puts and queries need the rest
+	minRunFiles     = 6       // fewer files are merged only to drop deleted rows
+	maxRunFiles     = 500     // maximum number of files in a run, so that its commit does not delay others
+	tinyFileBytes   = 1 << 20 // a file up to this size, in bytes, may join a run of much smaller files
+	minDeletedShare = 0.3     // a file is rewritten if at least this share of its rows is deleted
+	memoryDivisor   = 4       // a merge uses 1/memoryDivisor of Options.Memory; puts and queries need the rest
 )
 
-// runLimits are the limits that depend on the table's target file size.
+// runLimits are the limits that depend on the table.
 type runLimits struct {
-	large      int64 // files of at least this size, in bytes, count as large
-	total      int64 // maximum size of a run, in bytes
+	largeBytes int64 // files of at least this size, in bytes, count as large
+	maxBytes   int64 // maximum size of a run, in bytes
 	suffixOnly bool  // only the newest files may be merged, because merging others would put their rows after newer rows
 }
 
 func limitsOf(t *table.Table) runLimits {
 	target := int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes))
-	return runLimits{large: target * 3 / 4, total: 4 * target}
+	return runLimits{largeBytes: target * 3 / 4, maxBytes: 4 * target}
 }
 
 // runToMerge returns the newest run of files that is worth merging, or nil if there is none. The files must be in order
@@ -48,30 +48,30 @@ func limitsOf(t *table.Table) runLimits {
 func (l runLimits) runToMerge(files []table.FileScanTask) []table.FileScanTask {
 	for end := len(files); end > 0; {
 		last := files[end-1]
-		if !l.suffixOnly && last.File.FileSizeBytes() >= l.large && !isMostlyDeleted(last) {
+		if !l.suffixOnly && last.File.FileSizeBytes() >= l.largeBytes && !hasManyDeletes(last) {
 			end--
 			continue
 		}
-		start, size, deleted := end-1, last.File.FileSizeBytes(), isMostlyDeleted(last)
+		start, size, hasDeleted := end-1, last.File.FileSizeBytes(), hasManyDeletes(last)
 		for start > 0 && end-start < maxRunFiles {
 			f := files[start-1]
 			n := f.File.FileSizeBytes()
-			isDeleted := isMostlyDeleted(f)
-			if size+n > l.total || !isDeleted && (n > max(2*size, alwaysMerged) || !l.suffixOnly && n >= l.large) {
+			isDeleted := hasManyDeletes(f)
+			if size+n > l.maxBytes || !isDeleted && (n > max(2*size, tinyFileBytes) || !l.suffixOnly && n >= l.largeBytes) {
 				break
 			}
-			start, size, deleted = start-1, size+n, deleted || isDeleted
+			start, size, hasDeleted = start-1, size+n, hasDeleted || isDeleted
 		}
 		// The merged file gets the sequence number of the newest file, so all files with this number must be included.
 		next := end
 		for next < len(files) && sequence(files[next]) == sequence(last) {
 			size, next = size+files[next].File.FileSizeBytes(), next+1
 		}
-		if next > end && size > l.total { // last's commit added several files, and with all of them the run would be too large
+		if next > end && size > l.maxBytes { // last's commit added several files, and with all of them the run would be too large
 			end--
 			continue
 		}
-		if next-start >= minRunFiles || deleted {
+		if next-start >= minRunFiles || hasDeleted {
 			return files[start:next]
 		}
 		if l.suffixOnly {
@@ -89,8 +89,8 @@ func sequence(f table.FileScanTask) int64 {
 	return *f.DataSequenceNumber
 }
 
-// isMostlyDeleted reports whether other engines have deleted many of a file's rows, or have done so in many steps.
-func isMostlyDeleted(f table.FileScanTask) bool {
+// hasManyDeletes reports whether a large share of a file's rows has been deleted, or the file has many delete files.
+func hasManyDeletes(f table.FileScanTask) bool {
 	if !datafile.HasDeletes(f) {
 		return false
 	}
@@ -99,14 +99,14 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 	for _, d := range files {
 		rows += d.Count()
 	}
-	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
+	return len(files) >= 5 || float64(rows) >= minDeletedShare*float64(f.File.Count())
 }
 
-// prepareRun writes the merged files of one run, if the run is worth merging and may(run) is true.
-func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
+// prepareRun merges the files of one run that is worth merging, if there is one and canMerge returns true for it.
+func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, canMerge func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
-	// While a row group is written, memory holds several copies of it, and as much garbage.
+	// Writing a row group takes several times its size in memory, and leaves as much garbage.
 	groupBytes := min(e.s.opts.Memory/memoryDivisor/8, int64(t.Properties().GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))))
 	meta, err := table.UpdateTableMetadata(t.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(groupBytes, 10)})}, "")
 	if err != nil {
@@ -114,13 +114,13 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 	}
 	writer := e.Staged(meta, step.IO)
 	if def.Order != nil {
-		return e.prepareOrderedRun(ctx, writer, step, p, may)
+		return e.prepareOrderedRun(ctx, writer, step, p, canMerge)
 	}
 	lists := [][]table.FileScanTask{step.tasks}
 	if spec := t.Spec(); !spec.IsUnpartitioned() {
-		// Package compaction divides the files by partition.
-		all := compaction.Config{TargetFileSizeBytes: l.total, MinFileSizeBytes: l.large, MaxFileSizeBytes: l.total, MinInputFiles: 1, DeleteFileThreshold: 1, PackingLookback: compaction.DefaultPackingLookback}
-		plan, err := all.PlanCompaction(step.tasks)
+		// Use package compaction only to group the files by partition.
+		cfg := compaction.Config{TargetFileSizeBytes: l.maxBytes, MinFileSizeBytes: l.largeBytes, MaxFileSizeBytes: l.maxBytes, MinInputFiles: 1, DeleteFileThreshold: 1, PackingLookback: compaction.DefaultPackingLookback}
+		plan, err := cfg.PlanCompaction(step.tasks)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 	l.suffixOnly = t.Metadata().Version() < 2
 	for _, list := range lists {
 		run := l.runToMerge(list)
-		if run == nil || !may(run) {
+		if run == nil || !canMerge(run) {
 			continue
 		}
 		if t.Metadata().Version() > 1 {
@@ -145,7 +145,7 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 				}
 			}
 		}
-		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, p.rows(ctx)(datafile.ReadRows(ctx, t, run, nil)), 0)
+		files, err := datafile.Write(ctx, writer, def.WithLineage(t.Metadata().Version()).Stored, p.withPauses(ctx)(datafile.ReadRows(ctx, t, run, nil)), 0)
 		if err != nil {
 			return err
 		}
@@ -157,29 +157,29 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 
 // prepareOrderedRun is prepareRun for an ordered table. It merges the newest files in a group of small or overlapping
 // files.
-func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
+func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, canMerge func(run []table.FileScanTask) bool) (err error) {
 	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryDivisor), limitsOf(writer)
 	l.suffixOnly = true
-	step.cut, err = s.NewCutter(ctx)
+	step.cutter, err = s.NewCutter(ctx)
 	if err != nil {
 		return err
 	}
 	var files []*series.File
 	for _, task := range step.tasks {
 		f := s.File(task)
-		f.Stale = isMostlyDeleted(task)
+		f.Stale = hasManyDeletes(task)
 		files = append(files, f)
 	}
-	for _, group := range s.Groups(step.cut, files, l.large*4/3) {
+	for _, group := range s.Groups(step.cutter, files, l.largeBytes*4/3) {
 		run := l.runToMerge(series.TasksOf(group))
-		if run == nil || !may(run) {
+		if run == nil || !canMerge(run) {
 			continue
 		}
-		written, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.rows(ctx))
+		merged, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.withPauses(ctx))
 		if err != nil {
 			return err
 		}
-		step.add(run, written)
+		step.add(run, merged)
 		return nil
 	}
 	return nil
@@ -189,7 +189,7 @@ func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table,
 func countFiles(ctx context.Context, t *table.Table) (all, small int, err error) {
 	files, err := datafile.Files(ctx, t)
 	for _, f := range files {
-		if f.FileSizeBytes() < limitsOf(t).large {
+		if f.FileSizeBytes() < limitsOf(t).largeBytes {
 			small++
 		}
 	}
@@ -200,19 +200,19 @@ func countFiles(ctx context.Context, t *table.Table) (all, small int, err error)
 // core.
 const pauseFactor = 2
 
-// pacer keeps a pass of maintenance from taking all the time: after some work, the pass pauses.
-type pacer struct{ resumed time.Time }
+// pacer limits a maintenance pass to a share of the time: the pass pauses between pieces of work.
+type pacer struct{ resumeTime time.Time }
 
-// pause waits in proportion to the time since the last pause.
+// pause waits pauseFactor times as long as the pass has worked since the last pause.
 func (p *pacer) pause(ctx context.Context) error {
-	err := canceled.Wait(ctx, time.After(pauseFactor*time.Since(p.resumed)))
-	p.resumed = time.Now()
+	err := canceled.Wait(ctx, time.After(pauseFactor*time.Since(p.resumeTime)))
+	p.resumeTime = time.Now()
 	return err
 }
 
-// rows yields batches, with a pause before each. The work between two pauses is the use of a batch, and the reading of
-// the next one.
-func (p *pacer) rows(ctx context.Context) func(batches.Seq) batches.Seq {
+// withPauses returns a function that adds a pause before each batch. Between two pauses, the pass processes a batch and
+// reads the next one.
+func (p *pacer) withPauses(ctx context.Context) func(batches.Seq) batches.Seq {
 	return batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if err := p.pause(ctx); err != nil {
 			b.Release()

@@ -61,7 +61,7 @@ func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOption
 		return nil, fmt.Errorf("%w: Iceberg's format version 1 does not number a table's versions: upgrade the table to format version 2 with another program, and put rows once", errors.ErrUnsupported)
 	}
 	if d.from != nil {
-		if err := d.compareColumns(); err != nil {
+		if err := d.checkColumns(); err != nil {
 			return nil, fmt.Errorf("start again with all rows (since version 0), because %w: an earlier version with these columns %w", err, ErrNotFound)
 		}
 	}

@@ -170,7 +170,7 @@ func (e tableWriter) partition(ctx context.Context, by Partition) (result Partit
 			return result, err
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
-		result.setPeriods(step.cut)
+		result.setPeriods(step.cutter)
 		result.FilesBefore, result.FilesAfter = len(step.result.OldDataFiles), len(step.result.NewDataFiles)
 		if result.FilesBefore > 0 {
 			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
