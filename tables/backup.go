@@ -115,8 +115,8 @@ func (s *Store) RestoreTablesFrom(ctx context.Context, from *Store, name, bucket
 	return s.restoreFrom(ctx, from, name, []string{bucket}, append([]string{}, names...))
 }
 
-func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, buckets, only []string) ([]CopiedTable, error) {
-	c := &copier{from: from.orUnopened().keeper, to: s.orUnopened().keeper, snapshot: name, rules: backupRulesProperty(name), restore: true, only: only}
+func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, buckets, onlyTables []string) ([]CopiedTable, error) {
+	c := &copier{from: from.orUnopened().keeper, to: s.orUnopened().keeper, snapshot: name, rulesProperty: backupRulesProperty(name), restore: true, onlyTables: onlyTables}
 	err := c.run("restore from", func() error {
 		backups, err := c.from.backups(ctx)
 		exists := false

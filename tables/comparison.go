@@ -19,11 +19,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// compare yields the rows that only one of the two states has. It sorts the rows of both states by their encodings, so
-// that rows with equal keys are adjacent, and so are equal rows among them.
+// compare yields the rows that only one of the two states has. It sorts the rows of both states by their encoded keys
+// and then their other columns, so that rows with equal keys are adjacent, and so are equal rows.
 func (d *difference) compare(ctx context.Context, deleted, inserted batches.Seq) batches.Seq {
-	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
-	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
+	keysIndex := d.to.def.Stored.NumFields() // the first column that encode adds
+	in := sorted.Input{Keys: []int{keysIndex, keysIndex + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = batches.Concat(d.encode(deleted, false), d.encode(inserted, true))
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		c := &comparison{d: d, yield: yield}
@@ -47,11 +47,11 @@ func (d *difference) compare(ctx context.Context, deleted, inserted batches.Seq)
 	}
 }
 
-// maxComparedBytes limits the encoding of a row, so that the offsets in a sorted block are below 1<<31.
+// maxComparedBytes limits the encoding of a row, in bytes, so that the offsets in a sorted block are below 1<<31.
 const maxComparedBytes = 1 << 29
 
-// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the row belongs to d.to. It
-// divides batches, because the encodings can be much larger than the rows.
+// encode adds three columns to rows: the encoded keys, the encoded other columns, and whether the row belongs to d.to.
+// It splits batches, because the encodings can be much larger than the rows.
 func (d *difference) encode(rows batches.Seq, isNew bool) batches.Seq {
 	isKey := make([]bool, d.to.def.Stored.NumFields())
 	for _, name := range d.keys {
@@ -124,13 +124,13 @@ type comparison struct {
 	yield   func(arrow.RecordBatch, error) bool
 	err     error
 	stopped bool                // yield returned false, or err is set
-	batches []arrow.RecordBatch // the batches of current, deleted and inserted
+	batches []arrow.RecordBatch // the sorted batches of current, deleted, inserted and changes
 
 	current changedRow // the first of the equal rows that are being counted; its batch is nil at the start
-	count   int64      // how many more rows equal to current d.to has than d.from; negative if it has fewer
+	count   int64      // number of rows equal to current in d.to, minus their number in d.from
 
-	deleted, inserted *changedRow // the current key's delete and insert, which may be an update; nil if none
-	isRepeated        bool        // whether the current key has several deletes or inserts, so none is an update
+	deleted, inserted *changedRow // the current key's delete and insert, held back because they may be an update; nil if none
+	isRepeated        bool        // whether the current key has several deletes or inserts, so that none is part of an update
 
 	changes []changedRow // changes to yield
 	bytes   int          // total size of the encodings of changes
@@ -187,7 +187,8 @@ func (c *comparison) end() {
 	c.flush()
 }
 
-// endEqualRows records the inserts or deletes counted for the rows that equal c.current, or holds the first one back.
+// endEqualRows records the inserts or deletes of rows that equal c.current. It holds the key's first one back, because
+// it may be half of an update.
 func (c *comparison) endEqualRows() {
 	kind, held := ChangeInsert, &c.inserted
 	if c.count < 0 {
@@ -217,7 +218,7 @@ func (c *comparison) endKey() {
 	c.isRepeated = false
 }
 
-// endPair records the held delete and insert of the current key, if any, with the given kinds.
+// endPair records the current key's delete and insert that were held back, if any, with the given kinds.
 func (c *comparison) endPair(deleteKind, insertKind string) {
 	if c.deleted != nil {
 		c.record(*c.deleted, deleteKind)

@@ -20,14 +20,14 @@ import (
 // sends only data that is missing or has changed. If the other store has a table of the same name that is not an
 // unchanged copy from this store, the error wraps ErrExists.
 //
-// Finally, CopyTo reads all rows from both stores, and compares the row counts, and the sums (modulo 2^128) of the
-// rows' xxh3-128 hashes.
-func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "copy", to, names, func(c *copier, namespaces []string) error {
+// Finally, CopyTo reads all rows from both stores and compares the row counts and the sums (modulo 2^128) of the rows'
+// xxh3-128 hashes.
+func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
+	return s.copyTo(ctx, "copy", to, buckets, func(c *copier, namespaces []string) error {
 		c.keepOthers = true
 		if existing, err := c.to.cat.Namespaces(ctx); err != nil {
 			return err
-		} else if len(existing)+len(names) == 0 { // the copy can continue backups of s
+		} else if len(existing)+len(buckets) == 0 { // a copy of the whole store can continue the backups of s
 			if err := c.passOrigins(ctx, c.from.cat.ID()); err != nil {
 				return err
 			}
@@ -46,20 +46,20 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]Copie
 	})
 }
 
-// tempSnapshotPrefix is the prefix of the names of the temporary snapshots that exist during a copy.
+// tempSnapshotPrefix begins the names of the temporary snapshots that exist during a copy or backup.
 const tempSnapshotPrefix = "partd "
 
-// copyTo calls do with a copier, while a temporary snapshot of the buckets exists.
-func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
-	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rules: icecat.RulesProperty}
+// copyTo calls run with a copier for a temporary snapshot of the buckets, which it deletes afterwards.
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, buckets Buckets, run func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
+	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rulesProperty: icecat.RulesProperty}
 	c.snapshot = tempSnapshotPrefix + op + " to " + c.to.cat.ID()
 	err := c.run(op, func() error {
-		namespaces, err := names.namespaces(ctx, c.from.cat)
+		namespaces, err := buckets.namespaces(ctx, c.from.cat)
 		if err != nil {
 			return err
 		}
 		for _, ns := range namespaces {
-			// an interrupted copy may have left a snapshot
+			// An interrupted copy may have left its snapshot.
 			if err := c.from.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 			c.damaged, err = append(c.damaged, err), nil
 		}
 		if err == nil {
-			err = do(c, namespaces)
+			err = run(c, namespaces)
 		}
 		for _, ns := range namespaces {
 			err = errors.Join(err, c.from.cat.DropSnapshots(context.WithoutCancel(ctx), ns, &c.snapshot))
@@ -84,14 +84,14 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 
 // copier copies buckets from a snapshot in one store to another store.
 type copier struct {
-	from, to   *keeper
-	snapshot   string
-	rules      string   // in the source, the name of the namespace property that holds a bucket's rules
-	keepOthers bool     // neither delete nor replace tables in the destination unless they are copies from the source
-	restore    bool     // reuse a file in the destination only if it is intact
-	only       []string // copy only these tables, and nothing else from the bucket; nil means the whole bucket
-	results    []CopiedTable
-	damaged    []error // errors of skipped tables, which are damaged or have delete files
+	from, to      *keeper
+	snapshot      string
+	rulesProperty string   // key of the source's namespace property that holds a bucket's rules
+	keepOthers    bool     // neither delete nor replace tables in the destination unless they are copies from the source
+	restore       bool     // reuse a file in the destination only if it is intact
+	onlyTables    []string // copy only these tables, and nothing else from the bucket; nil means the whole bucket
+	results       []CopiedTable
+	damaged       []error // errors of skipped tables, which are damaged or have delete files
 }
 
 // run calls f, and prevents both stores from removing files until f returns.
@@ -111,13 +111,13 @@ func (c *copier) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // f appends to c.damaged, so it must run before the next line reads c.damaged
+	err = f() // must precede the next line, because f appends to c.damaged
 	return errors.Join(append(c.damaged, err)...)
 }
 
-// copyBucket copies the files of a bucket's tables, then commits all the tables together.
+// copyBucket copies the files of a bucket's tables, and then commits all the tables together.
 func (c *copier) copyBucket(ctx context.Context, ns string) error {
-	name := bucketOf(ns)
+	bucket := bucketOf(ns)
 	if err := c.to.foldTails(ctx, ns); err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
@@ -129,29 +129,29 @@ func (c *copier) copyBucket(ctx context.Context, ns string) error {
 	if err != nil {
 		return snapshotNotFound(err)
 	}
-	for _, name := range c.only {
+	for _, name := range c.onlyTables {
 		if !slices.ContainsFunc(listed, func(l icecat.Listed) bool { return l.Name == name }) {
 			return &notFoundError{fmt.Sprintf("the backup has no table %q", name)}
 		}
 	}
-	wholeBucket := c.only == nil
-	listed = slices.DeleteFunc(listed, func(l icecat.Listed) bool { return !wholeBucket && !slices.Contains(c.only, l.Name) })
+	wholeBucket := c.onlyTables == nil
+	listed = slices.DeleteFunc(listed, func(l icecat.Listed) bool { return !wholeBucket && !slices.Contains(c.onlyTables, l.Name) })
 	steps, inSnapshot := map[string]*restoreStep{}, map[string]bool{}
 	for _, l := range listed {
 		inSnapshot[l.Name] = true
 		step, err := c.copyTable(ctx, l)
 		if err != nil {
-			err = &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
+			err = &OpError{Op: "copy", Bucket: bucket, Table: l.Name, Err: err}
 			if !errors.Is(err, ErrDamaged) && !errors.Is(err, content.ErrDeleteFiles) {
 				return err
 			}
 			if !c.keepOthers && !c.restore {
-				err = fmt.Errorf("%w; the backup keeps the table as it was in the previous backup, if any: verify --dir checks all files of backups", err)
+				err = fmt.Errorf("%w; the backup keeps the previous backup's copy of the table, if any: check all backup files with verify --dir", err)
 			}
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
 		}
-		result := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
+		result := CopiedTable{Bucket: bucket, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
 		if step != nil {
 			steps[l.Name] = step
 			result.Files, result.Bytes = step.copied.Sent, step.copied.Bytes
@@ -169,23 +169,23 @@ func (c *copier) copyBucket(ctx context.Context, ns string) error {
 		if !wholeBucket {
 			return nil
 		}
-		for info, err := range c.to.infos(ctx, name, new(Filter)) {
+		for info, err := range c.to.infos(ctx, bucket, new(Filter)) {
 			if err == nil && !c.keepOthers && !inSnapshot[info.Name] {
-				err = t.Delete(name, info.Name)
+				err = t.Delete(bucket, info.Name)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		return t.restoreMetadata(c.from.core, name, c.snapshot)
+		return t.restoreMetadata(c.from.core, bucket, c.snapshot)
 	})
 	if err != nil || !wholeBucket {
 		return err
 	}
-	return copyProperty(ctx, c.from.cat, c.rules, c.to.cat, icecat.RulesProperty, ns)
+	return copyProperty(ctx, c.from.cat, c.rulesProperty, c.to.cat, icecat.RulesProperty, ns)
 }
 
-// copyTable copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date,
+// copyTable copies a table's files and returns the step that commits the copy. If an earlier copy is up to date,
 // copyTable returns nil.
 func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
@@ -198,15 +198,15 @@ func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, 
 			return nil, err
 		}
 		fromOrigin, err := c.from.cat.CopyOf(ctx, l.Location)
-		same := toOrigin == originOf(c.from.cat, l.Location) || fromOrigin == originOf(c.to.cat, base)
+		isSame := toOrigin == originOf(c.from.cat, l.Location) || fromOrigin == originOf(c.to.cat, base)
 		switch {
-		case !same || err != nil:
+		case !isSame || err != nil:
 		case c.restore:
-			same, err = intact(ctx, c.to.commits, l.Namespace, l.Name, base)
+			isSame, err = intact(ctx, c.to.commits, l.Namespace, l.Name, base)
 		default:
-			same, err = content.IsComplete(ctx, c.to.cat, l.Namespace, l.Name, base)
+			isSame, err = content.IsComplete(ctx, c.to.cat, l.Namespace, l.Name, base)
 		}
-		if err != nil || same {
+		if err != nil || isSame {
 			return nil, err
 		}
 		if c.keepOthers && !strings.HasPrefix(toOrigin, originOf(c.from.cat, "")) {
@@ -230,18 +230,18 @@ func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, 
 // originOf returns a name for the metadata at location that is unique across stores: it begins with the catalog's ID.
 func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " + location }
 
-// verify returns an error if the rows of a copied table differ from the original's. It sets d.Rows and d.Checksum.
-func (c *copier) verify(ctx context.Context, d *CopiedTable) error {
-	want, err := sumRows(ctx, &tableReader{core: c.from.core, bucket: d.Bucket, name: d.Name}, AtSnapshot(c.snapshot))
+// verify returns an error if a copied table's rows differ from the original's. It sets t.Rows and t.Checksum.
+func (c *copier) verify(ctx context.Context, t *CopiedTable) error {
+	want, err := sumRows(ctx, &tableReader{core: c.from.core, bucket: t.Bucket, name: t.Name}, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
-	got, err := sumRows(ctx, &tableReader{core: c.to.core, bucket: d.Bucket, name: d.Name}, nil)
+	got, err := sumRows(ctx, &tableReader{core: c.to.core, bucket: t.Bucket, name: t.Name}, nil)
 	if err == nil && !got.Equals(want) {
-		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
+		err = &OpError{Op: "verify the copy of", Bucket: t.Bucket, Table: t.Name, Err: fmt.Errorf(
 			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
 	}
-	d.Rows, d.Checksum = want.Rows, want.String()
+	t.Rows, t.Checksum = want.Rows, want.String()
 	return err
 }
 
@@ -254,8 +254,8 @@ func sumRows(ctx context.Context, t *tableReader, at At) (*content.RowSum, error
 	return content.SumRows(ctx, r, err)
 }
 
-// passOrigins records the source's origins, and the given IDs, in the destination, which has received all the source's
-// tables.
+// passOrigins adds the source's origins (the IDs of the stores that it is a copy of) and the given IDs to the
+// destination's origins. The destination must have received all tables of the source.
 func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
 	origins, err := c.from.cat.Origins(ctx)
 	if err != nil {
@@ -264,7 +264,7 @@ func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
 	return c.to.cat.AddOrigins(ctx, append(origins, ids...)...)
 }
 
-// copyProperty copies the namespace's property sourceKey in catalog source to its property destKey in catalog dest.
+// copyProperty copies the property sourceKey of a namespace in source to the namespace's property destKey in dest.
 func copyProperty(ctx context.Context, source *icecat.Catalog, sourceKey string, dest *icecat.Catalog, destKey, ns string) error {
 	text, err := source.Property(ctx, ns, sourceKey)
 	if err != nil {

@@ -72,14 +72,14 @@ type tableWriter struct {
 	s *core
 }
 
-// acquire returns a writer of a table. The table's files are not removed until the caller calls release.
+// acquire returns a writer of a table. Until the caller calls release, the table's files are not removed.
 func (s *core) acquire(ctx context.Context, n tableName) (e tableWriter, release func(), err error) {
 	e.s = s
 	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
 	return e, release, err
 }
 
-// withoutDir is Store.WithoutDir.
+// withoutDir implements Store.WithoutDir.
 func (s *core) withoutDir(text string, others ...string) string {
 	s.dirsOnce.Do(func() {
 		home, _ := os.UserHomeDir()
@@ -88,7 +88,7 @@ func (s *core) withoutDir(text string, others ...string) string {
 	// The others come first, because they may be inside one of the store's directories.
 	for _, pattern := range []*regexp.Regexp{compileDirs(others...), s.dirsPattern} {
 		if pattern != nil {
-			// twice, because adjacent matches share the character between them
+			// Replace twice: adjacent directories share a delimiter, so the first pass skips every other one.
 			text = pattern.ReplaceAllString(pattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
 		}
 	}
@@ -111,14 +111,14 @@ func compileDirs(dirs ...string) *regexp.Regexp {
 	if len(roots) == 0 {
 		return nil
 	}
-	// the first root that matches applies, so longer roots come first
+	// The pattern takes the first alternative that matches, so longer roots come first.
 	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) })
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }
 
 func (s *core) diskSpace() (free, total int64, err error) {
 	if s.localDir == "" {
-		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
+		return 0, 0, fmt.Errorf("cannot measure the free disk space of a store that is not open: %w", errors.ErrUnsupported)
 	}
 	free, total, err = space.Disk(s.localDir)
 	if s.opts.TailDir != "" && err == nil {
@@ -187,7 +187,7 @@ func bucketOf(namespace string) string {
 // missingTable returns the error for a table that does not exist.
 func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
 	const maxNames = 1000
-	// Many callers expect the error, and never read its text.
+	// Look up names only when the text is read: many callers expect the error and ignore its text.
 	return &missingTableError{sync.OnceValue(func() string {
 		names, _ := cat.Names(context.WithoutCancel(ctx), n.Namespace, "", maxNames) // an error only means that there is no hint
 		return textfmt.Hint(n.Name, names)

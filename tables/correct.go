@@ -99,7 +99,7 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 	})
 }
 
-// newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
+// newRows are the rows that a rewrite adds. If the commit is retried, files that are still valid are not written again.
 type newRows struct {
 	basis *commit.Basis // table state for which the rows were written; nil until they are written
 	// whether a retry must check the rows again, because a rule compares them with all rows of the table
@@ -109,13 +109,13 @@ type newRows struct {
 	rowsWritten int64 // number of rows written, not counting dropped duplicates
 }
 
-// canReuse reports whether the rows were written by an earlier attempt and are still valid for the table.
+// canReuse reports whether an earlier attempt wrote the rows and they are still valid for the table.
 func (n *newRows) canReuse(w *rewrite) bool {
 	return n.basis != nil && n.basis.Matches(&w.Basis) && !n.recheck
 }
 
-// write writes the rows of src, which replace the rows that deletes selects. It converts each batch to the types in
-// which files store the columns, and calls check with the converted batch.
+// write writes the rows of src, which replace the rows that deletes selects. It converts each batch to the types stored
+// in files and calls check with the converted batch.
 func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.canReuse(w) {
 		w.result.Written = n.rowsWritten

@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxDictionary is the maximum size, in bytes, of a dictionary in a table's schema, encoded as Arrow IPC. If a column's
+// maxDictionaryBytes is the maximum size of a dictionary in a table's schema, encoded as Arrow IPC. If a column's
 // dictionary is larger, the column is read as plain values.
-const maxDictionary = 64 << 10
+const maxDictionaryBytes = 64 << 10
 
 // withDictionaries adds the dictionaries in the first batch of rows to putSchema, the schema of rows, and returns the
 // result. Readers then get the same dictionary values in the same order, even values that no row contains.
@@ -49,7 +49,7 @@ func withDictionaries(putSchema *arrow.Schema, rows datafile.Rows) *arrow.Schema
 		w := ipc.NewWriter(&b, ipc.WithSchema(valueSchema))
 		err := w.Write(batch)
 		batch.Release()
-		if err == nil && w.Close() == nil && b.Len() <= maxDictionary {
+		if err == nil && w.Close() == nil && b.Len() <= maxDictionaryBytes {
 			m := fields[i].Metadata.ToMap()
 			m[schema.DictionaryKey] = base64.StdEncoding.EncodeToString(b.Bytes())
 			fields[i].Metadata = arrow.MetadataFrom(m)
@@ -69,23 +69,23 @@ type dictionary struct {
 	values arrow.Array
 }
 
-// newDictionary returns the dictionary recorded in f, whose values have the given type, or nil if none is recorded.
-func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
+// newDictionary returns the dictionary recorded in f, with values converted to valueType, or nil if f records none.
+func newDictionary(f arrow.Field, valueType arrow.DataType) (*dictionary, error) {
 	recorded, err := schema.Dictionary(f)
 	if recorded == nil {
 		return nil, err
 	}
 	defer recorded.Release()
-	known, err := schema.ConvertArray(recorded, values)
+	values, err := schema.ConvertArray(recorded, valueType)
 	if err != nil {
 		return nil, err
 	}
 	// Use int32 indices, because the dictionary may become too large for the index type in the put.
-	typ := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}
-	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: known.Len()}, typ, known}
-	appendKey := sorted.OrderKeyAppender(known)
-	for i := range known.Len() {
-		if known.IsValid(i) { // even a dictionary's values can be null
+	typ := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: valueType, Ordered: f.Type.(*arrow.DictionaryType).Ordered}
+	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: values.Len()}, typ, values}
+	appendKey := sorted.OrderKeyAppender(values)
+	for i := range values.Len() {
+		if values.IsValid(i) { // a dictionary can contain a null
 			d.Codes[string(appendKey(nil, i))] = int32(i)
 		}
 	}
@@ -121,8 +121,9 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	return array.NewDictionaryArray(d.typ, codes, d.values), nil
 }
 
-// AsDictionaries returns a reader of r's rows. A column is a dictionary if it is one in put, which is the result of
-// [Table.SchemaAsPut]. Releasing the returned reader releases r; if AsDictionaries fails, it releases r itself.
+// AsDictionaries returns a reader of r's rows in which a column is a dictionary if put records dictionary values for
+// it. put is the result of [Table.SchemaAsPut]. Releasing the returned reader releases r; if AsDictionaries fails, it
+// releases r itself.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())
 	dictionaries := map[int]*dictionary{}

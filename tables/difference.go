@@ -20,10 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// difference is the comparison of two states of a table. Both states are read with the columns of the state to.
+// difference compares two states of a table. Both states are read with the columns of to.
 type difference struct {
-	from, to *view // from is nil for the empty table
-	keys     []string
+	from, to *view    // from is nil for the empty table
+	keys     []string // columns that identify a row; if empty, updates are not detected
 	release  func()
 }
 
@@ -68,7 +68,7 @@ func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOption
 	return d, d.setKeys(o.Keys)
 }
 
-// viewAt returns the state that a selects, without rows in the tail.
+// viewAt returns the state that a selects, without the tail's rows.
 func (t *tableReader) viewAt(ctx context.Context, a At) (*view, error) {
 	old, err := t.at(ctx, a)
 	if err != nil {
@@ -118,7 +118,7 @@ func (d *difference) setKeys(requested []string) error {
 	return nil
 }
 
-// withChange adds the column _change, with the metadata of f, to a schema of the table's columns.
+// withChange adds the column _change, with the metadata of f, to a schema that contains the table's columns.
 func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Schema {
 	f.Name, f.Type = "_change", arrow.BinaryTypes.String
 	// SQL ignores case in names.
@@ -140,7 +140,7 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	if err != nil {
 		return nil, nil, err
 	}
-	counts := map[string][2]int{} // by identity and state; more than 1 if another program added a file repeatedly
+	counts := map[string][2]int{} // number of times that each state has a file, by identity; more than 1 if another program added it repeatedly
 	for state, tasks := range [][]table.FileScanTask{deleted, inserted} {
 		for _, task := range tasks {
 			id := identity(task)
@@ -158,11 +158,11 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 func identity(task table.FileScanTask) string {
 	var deletes []string
 	for _, f := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles) {
-		place := f.FilePath()
+		location := f.FilePath()
 		if offset := f.ContentOffset(); offset != nil { // a file can contain deletion vectors for many data files
-			place += " " + strconv.FormatInt(*offset, 10)
+			location += " " + strconv.FormatInt(*offset, 10)
 		}
-		deletes = append(deletes, place)
+		deletes = append(deletes, location)
 	}
 	slices.Sort(deletes)
 	return strings.Join(append([]string{task.File.FilePath()}, deletes...), "\x00")
@@ -210,7 +210,7 @@ type Changes struct {
 // ChangesOptions configures Changes. Nil or the zero value selects the defaults.
 type ChangesOptions struct {
 	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If there are
-	// none, or if Keys is empty but not nil, no update is detected: each is a delete and an insert.
+	// none, or if Keys is empty but not nil, updates appear as a delete and an insert.
 	Keys []string
 
 	// UUID is the UUID that the table must have. To detect that the table was deleted and created again, set it to the

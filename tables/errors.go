@@ -52,8 +52,8 @@ var (
 var ErrRequirement = foreign.ErrRequirement
 
 // MomentError is the error for a time that AtTime cannot select, because no version contains exactly the rows of that
-// moment. Either a fold has moved earlier and later rows into one version, the version has expired, or the time is
-// before the table's first version or in the future. It wraps ErrNotFound.
+// moment. Either a fold (a move of recent rows to files) has put earlier and later rows into one version, the version
+// has expired, or the time is before the table's first version or in the future. It wraps ErrNotFound.
 type MomentError struct {
 	Time          time.Time // the selected time
 	Before, After time.Time // the nearest times that can be selected; zero if there are none
@@ -90,7 +90,7 @@ func (e *ArgumentError) Unwrap() error { return e.Err }
 // OpError records a failed operation on a store, bucket or table.
 type OpError struct {
 	Op            string // such as "put", "scan" or "fold"
-	Dir           string // the directory, if the error concerns the whole store
+	Dir           string // the store's directory; "" in most errors for a bucket or table
 	Bucket, Table string // Table is "" if the error concerns a bucket or the store
 	Err           error
 }
@@ -140,7 +140,7 @@ func wrapError(err *error, op, bucket, table string) {
 	}
 }
 
-// wrapOnce sets *err to o, with the old *err as its cause, unless *err is nil or already has an OpError.
+// wrapOnce sets *err to o, with the old *err as its cause, unless *err is nil or already contains an OpError.
 func wrapOnce(err *error, o *OpError) {
 	if *err != nil && !errors.As(*err, new(*OpError)) {
 		o.Err = *err

@@ -21,7 +21,9 @@ func checkAllowed(e definition.Evolution, c ColumnChange) error {
 	if rank < 0 {
 		return &ArgumentError{Err: fmt.Errorf("unknown column change %q: use one of %q", c.Op, ops)}
 	}
-	if limit, ok := map[definition.Evolution]int{definition.Strict: 0, definition.AddOnly: 1, definition.Compatible: 2}[e]; ok && rank >= limit {
+	// The number of kinds of change, from the first, that each setting allows. Flexible allows all.
+	numAllowed := map[definition.Evolution]int{definition.Strict: 0, definition.AddOnly: 1, definition.Compatible: 2}
+	if n, ok := numAllowed[e]; ok && rank >= n {
 		return schema.Errorf(c.Column, "the table's evolution setting is %s, which does not allow the change %q", e, c.Op)
 	}
 	return nil
@@ -36,18 +38,19 @@ func changesOf(needed []definition.Change) (changes []ColumnChange) {
 
 // evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
-	before     *definition.Definition
-	rules      []rules.Rule
-	shape      *schema.Shape
-	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
-	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the change of type
-	specs      []iceberg.PartitionSpec
+	before       *definition.Definition
+	rules        []rules.Rule
+	shape        *schema.Shape
+	oldIndexes   []int // for each column, its index before the changes, or -1 if it is new
+	needsRewrite bool  // whether files must be rewritten, because Iceberg does not allow the type change
+	specs        []iceberg.PartitionSpec
 
-	// Columns after the changes so far, in the table's schema, the put schema and the schema of readers.
-	fields         []iceberg.NestedField
-	columns, types []arrow.Field
-	lastID         int
-	pandas         pandasNames
+	// The columns after the changes so far: in the Iceberg schema, as they are put, and as readers see them.
+	icebergFields         []iceberg.NestedField
+	putFields, readFields []arrow.Field
+
+	lastID int         // highest field ID so far
+	pandas pandasNames // renamed columns
 }
 
 // evolve returns a table's columns after the given changes, or an error if a change is impossible or not allowed.
@@ -63,9 +66,9 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	cur := meta.CurrentSchema()
 	ev := &evolvedColumns{
 		before: def, rules: ruleList, lastID: meta.LastColumnID(), pandas: pandasNames{}, specs: meta.PartitionSpecs(),
-		fields: slices.Clone(cur.Fields()), columns: def.Put.Fields(), types: def.Logical.Fields(),
+		icebergFields: slices.Clone(cur.Fields()), putFields: def.Put.Fields(), readFields: def.Logical.Fields(),
 	}
-	for i := range ev.fields {
+	for i := range ev.icebergFields {
 		ev.oldIndexes = append(ev.oldIndexes, i)
 	}
 	for _, c := range changes {
@@ -73,23 +76,23 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			return nil, err
 		}
 	}
-	if len(ev.columns) == 0 {
+	if len(ev.putFields) == 0 {
 		return nil, schema.Errorf(changes[len(changes)-1].Column, "cannot drop the table's only column")
 	}
-	if err := schema.CheckNames(arrow.NewSchema(ev.columns, nil)); err != nil {
+	if err := schema.CheckNames(arrow.NewSchema(ev.putFields, nil)); err != nil {
 		return nil, err
 	}
 	metadata, err := ev.pandas.rename(def.Put.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	evolved := iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, ev.fields...)
-	ev.shape, err = schema.ShapeOf(evolved, arrow.NewSchema(ev.columns, &metadata), meta.LastColumnID())
+	evolved := iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, ev.icebergFields...)
+	ev.shape, err = schema.ShapeOf(evolved, arrow.NewSchema(ev.putFields, &metadata), meta.LastColumnID())
 	return ev, err
 }
 
 func (ev *evolvedColumns) indexOf(name string) int {
-	return slices.IndexFunc(ev.fields, func(f iceberg.NestedField) bool { return f.Name == name })
+	return slices.IndexFunc(ev.icebergFields, func(f iceberg.NestedField) bool { return f.Name == name })
 }
 
 // change applies one change. cur is the table's schema before all changes.
@@ -107,7 +110,7 @@ func (ev *evolvedColumns) change(cur *iceberg.Schema, c ColumnChange) error {
 	case WidenColumn:
 		return ev.widen(c, i)
 	}
-	if err := ev.checkUnused(cur, c, ev.fields[i].ID); err != nil {
+	if err := ev.checkUnused(cur, c, ev.icebergFields[i].ID); err != nil {
 		return err
 	}
 	if c.Op == DropColumn {
@@ -145,21 +148,21 @@ func (ev *evolvedColumns) add(c ColumnChange) error {
 		return err
 	}
 	ev.lastID = max(ev.lastID, highestID(stored))
-	ev.fields, ev.oldIndexes = append(ev.fields, stored), append(ev.oldIndexes, -1)
-	ev.columns, ev.types = append(ev.columns, f), append(ev.types, f)
+	ev.icebergFields, ev.oldIndexes = append(ev.icebergFields, stored), append(ev.oldIndexes, -1)
+	ev.putFields, ev.readFields = append(ev.putFields, f), append(ev.readFields, f)
 	return nil
 }
 
 func (ev *evolvedColumns) drop(i int) {
-	ev.fields, ev.oldIndexes = slices.Delete(ev.fields, i, i+1), slices.Delete(ev.oldIndexes, i, i+1)
-	ev.columns, ev.types = slices.Delete(ev.columns, i, i+1), slices.Delete(ev.types, i, i+1)
+	ev.icebergFields, ev.oldIndexes = slices.Delete(ev.icebergFields, i, i+1), slices.Delete(ev.oldIndexes, i, i+1)
+	ev.putFields, ev.readFields = slices.Delete(ev.putFields, i, i+1), slices.Delete(ev.readFields, i, i+1)
 }
 
 func (ev *evolvedColumns) rename(c ColumnChange, i int) error {
 	if c.To == "" || ev.indexOf(c.To) >= 0 {
 		return schema.Errorf(c.Column, "cannot rename the column to %q: the name is empty or already in use", c.To)
 	}
-	ev.fields[i].Name, ev.columns[i].Name, ev.types[i].Name = c.To, c.To, c.To
+	ev.icebergFields[i].Name, ev.putFields[i].Name, ev.readFields[i].Name = c.To, c.To, c.To
 	ev.pandas[c.Column] = c.To
 	return nil
 }
@@ -169,14 +172,14 @@ func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
 	if err != nil {
 		return err
 	}
-	from := ev.types[i].Type
+	from := ev.readFields[i].Type
 	if !schema.CanWiden(from, f.Type) {
 		return schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, "+
 			"floats larger floats, and null any type", from, f.Type)
 	}
-	if from.ID() == arrow.NULL { // Replace the column with a new column, for which existing files have no values.
+	if from.ID() == arrow.NULL { // Replace the column with a new one, for which existing files have no values.
 		ev.lastID = max(ev.lastID, highestID(stored))
-		ev.fields[i], ev.columns[i], ev.types[i], ev.oldIndexes[i] = stored, f, f, -1
+		ev.icebergFields[i], ev.putFields[i], ev.readFields[i], ev.oldIndexes[i] = stored, f, f, -1
 		return nil
 	}
 	oldType, err := schema.StoredType(from)
@@ -184,18 +187,18 @@ func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
 		return err
 	}
 	if arrow.IsInteger(oldType.ID()) && stored.Type.Equals(iceberg.PrimitiveTypes.Float64) {
-		if spec, ok := definition.SpecOf(ev.specs, ev.fields[i].ID); ok {
+		if spec, ok := definition.SpecOf(ev.specs, ev.icebergFields[i].ID); ok {
 			return schema.Errorf(c.Column, "cannot widen type %s to %s, because the partition spec %d of the table uses the column, and Iceberg allows only larger integers there", from, f.Type, spec)
 		}
-		ev.rewrites = true
+		ev.needsRewrite = true
 	}
 	// Record the Arrow type in Doc, because several Arrow types can share one stored type.
-	ev.fields[i].Type, ev.fields[i].Doc = stored.Type, f.Type.String()
-	ev.columns[i].Type, ev.types[i].Type = f.Type, f.Type
+	ev.icebergFields[i].Type, ev.icebergFields[i].Doc = stored.Type, f.Type.String()
+	ev.putFields[i].Type, ev.readFields[i].Type = f.Type, f.Type
 	return nil
 }
 
-// caster returns a Caster that converts rows from the old columns, in the types that readers see, to the new columns.
+// caster returns a Caster that converts rows of the old columns, in the types that readers see, to the new columns.
 func (ev *evolvedColumns) caster() *schema.Caster {
 	return schema.NewColumnsCaster(ev.before.Logical, ev.before.Stored, ev.shape.Stored, ev.oldIndexes)
 }
@@ -223,23 +226,23 @@ func highestID(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).Highe
 // pandasNames maps old column names to new ones, for a schema's pandas metadata.
 type pandasNames map[string]string
 
-// rename renames the columns in the pandas metadata of m, if m has any.
+// rename renames the columns in m's pandas metadata, if there is any.
 func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	text, ok := m.GetValue("pandas")
 	if !ok || len(n) == 0 {
 		return m, nil
 	}
-	var notes map[string]any
-	if err := json.Unmarshal([]byte(text), &notes); err != nil {
+	var pandas map[string]any
+	if err := json.Unmarshal([]byte(text), &pandas); err != nil {
 		return m, fmt.Errorf("read the schema's pandas metadata: %w", err)
 	}
-	index, _ := notes["index_columns"].([]any)
+	index, _ := pandas["index_columns"].([]any)
 	for i, name := range index {
 		if name, ok := name.(string); ok && n[name] != "" {
 			index[i] = n[name]
 		}
 	}
-	columns, _ := notes["columns"].([]any)
+	columns, _ := pandas["columns"].([]any)
 	for _, c := range columns {
 		c, _ := c.(map[string]any)
 		for _, key := range []string{"name", "field_name"} {
@@ -248,7 +251,7 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 			}
 		}
 	}
-	b, err := json.Marshal(notes)
+	b, err := json.Marshal(pandas)
 	all := m.ToMap()
 	all["pandas"] = string(b)
 	return arrow.MetadataFrom(all), err
@@ -273,7 +276,7 @@ func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
 	})
 }
 
-// Evolve is like Table.Evolve, but is part of the transaction.
+// Evolve is like Table.Evolve, as part of the transaction.
 func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
 	defer wrapError(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)
@@ -293,7 +296,7 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	}
 	step := &evolveStep{e: t.writer(c), shape: ev.shape}
 	var caster *schema.Caster
-	if ev.rewrites {
+	if ev.needsRewrite {
 		caster = ev.caster()
 	}
 	return t.reshape(c, step, caster, nil)

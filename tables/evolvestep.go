@@ -22,12 +22,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because rows in the
-// tail must not have an old schema.
+// evolveStep is a commit step that changes a table's schema. It also moves the tail's rows into files, because rows in
+// the tail must not have an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            tableWriter
-	// the table's setting when the change was allowed; the commit fails if the setting has changed since
+	// the table's setting that allowed the change; apply returns commit.ErrStale if the setting has changed since
 	allowedBy definition.Evolution
 	shape     *schema.Shape      // the new columns
 	props     iceberg.Properties // properties that a migration sets; nil if the step is not a migration
@@ -59,8 +59,7 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return p.evolveMetadata(meta)
 }
 
-// replaceFiles changes a table's columns, and replaces its files. cur is the table base after the rows in its tail have
-// been moved to files.
+// replaceFiles changes a table's columns and replaces its files. cur is the table base after its tail has been folded.
 func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
 	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())
@@ -79,7 +78,7 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 	added := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return read[f.FilePath()] })
 	isMissing := len(files)-len(added) < len(read)
 	switch {
-	case p.Allowed != commit.NoDeletions && isMissing: // rows in the tail have replaced rows in files
+	case p.Allowed != commit.NoDeletions && isMissing: // folding the tail replaced rows in files
 		return nil, commit.ErrStale
 	case p.Allowed != commit.NoDeletions:
 		replaced = slices.Concat(replaced, added)
@@ -102,7 +101,7 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 	return meta, err
 }
 
-// evolveMetadata returns meta with the new schema and properties, and with the new column names in its settings.
+// evolveMetadata returns meta with the new schema and properties, and new column names in the table's settings.
 func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err == nil && s.Evolution != p.allowedBy {
@@ -140,16 +139,15 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	return definition.WithSettings(evolved, &s)
 }
 
-// rewriteFiles writes the rows of t's files to new files in the schema of newMeta. It leaves out files whose paths are
-// in the map skip.
+// rewriteFiles writes the rows of t's files to new files in newMeta's schema. It omits files whose paths are in skip.
 func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	isMove := false // whether each row is just moved to a new file; a migration can change the number of rows
 	if err == nil {
 		if p.caster.KeepsRows() {
-			ownColumns := r.def
+			plainDef := r.def
 			r.def = r.def.WithLineage(t.Metadata().Version())
-			isMove = r.def != ownColumns
+			isMove = r.def != plainDef
 		}
 		r.skipFiles = skip
 		err = r.plan(nil)
@@ -194,7 +192,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 	return nil
 }
 
-// schemaVersionProperty is the table property for the version that Migrate sets.
+// schemaVersionProperty is the key of the table property that contains the version that Migrate sets.
 const schemaVersionProperty = "partd.schema-version"
 
 // SchemaVersion returns the version last set by Migrate, or 0 if Migrate was never called.

@@ -16,8 +16,8 @@ import (
 // Exec runs an SQL statement that changes a table or a bucket, in one commit: INSERT, UPDATE, DELETE, MERGE, TRUNCATE,
 // CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA (a schema is a bucket). Queries in the statement can do
 // whatever a Query can. If a concurrent change to the table conflicts with the statement, Exec runs the statement
-// again. After too many conflicts, the error wraps ErrConflict. Without Options.Engine, it wraps errors.ErrUnsupported.
-// See docs/write.md.
+// again. After too many conflicts, the error wraps ErrConflict. Without Options.Engine, the error wraps
+// errors.ErrUnsupported. See docs/write.md.
 func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result ExecResult, err error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
@@ -31,12 +31,12 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if err != nil {
 		return result, err
 	}
-	longest := x.o.ID
-	if longest != "" && x.runsEach() {
-		longest = rowID(longest, x.o.Parameters.NumRows())
+	longestID := x.o.ID
+	if longestID != "" && x.isPerRow() {
+		longestID = rowID(longestID, x.o.Parameters.NumRows())
 	}
-	if len(longest) > MaxName {
-		return result, &ArgumentError{Err: fmt.Errorf("option ID, with the row number that is appended to it, is up to %d bytes long: the limit is %d", len(longest), MaxName)}
+	if len(longestID) > MaxName {
+		return result, &ArgumentError{Err: fmt.Errorf("option ID, with any row number that is appended to it, is %d bytes long: the limit is %d", len(longestID), MaxName)}
 	}
 	if err := x.locate(ctx); err != nil {
 		return result, err
@@ -52,18 +52,18 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if x.o.Parameters != nil && x.o.Parameters.NumRows() == 0 {
 		return x.result, nil
 	}
-	if !x.runsEach() {
+	if !x.isPerRow() {
 		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
 		if err != nil {
 			x.result.Rows = 0
 		}
 		return x.result, err
 	}
-	return x.runEach(ctx)
+	return x.runPerRow(ctx)
 }
 
-// runEach runs the statement once for each row of parameters.
-func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
+// runPerRow runs the statement once for each row of parameters.
+func (x *execution) runPerRow(ctx context.Context) (total ExecResult, err error) {
 	all, id := x.o.Parameters, x.o.ID
 	total = x.result
 	for i := range all.NumRows() {
@@ -85,15 +85,11 @@ func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
 
 // run runs the statement once. It returns commit.ErrStale if the statement must run again.
 func (x *execution) run(ctx context.Context) error {
-	switch x.st.Verb {
-	case sqlwrite.CreateTable, sqlwrite.CreateBucket:
-	default:
-		if !x.exists {
-			if x.st.IfExists {
-				return nil
-			}
-			return missingTable(ctx, x.s.cat, tableName{Namespace: namespaceOf(x.result.Bucket), Name: x.result.Table})
+	if !x.exists && x.st.Verb != sqlwrite.CreateTable && x.st.Verb != sqlwrite.CreateBucket {
+		if x.st.IfExists {
+			return nil
 		}
+		return missingTable(ctx, x.s.cat, tableName{Namespace: namespaceOf(x.result.Bucket), Name: x.result.Table})
 	}
 	switch x.st.Verb {
 	case sqlwrite.Insert:
@@ -106,7 +102,7 @@ func (x *execution) run(ctx context.Context) error {
 	return x.define(ctx)
 }
 
-// describeWrite is Describe for a statement that Exec runs.
+// describeWrite implements Describe for statements that Exec runs.
 func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) (_ *QueryDescription, err error) {
 	x := &execution{s: s, o: ExecOptions{Bucket: o.Bucket}}
 	defer func() { wrapError(&err, "describe", x.result.Bucket, x.result.Table) }()
@@ -151,8 +147,8 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 	return s.opts.observe(r, err, end)
 }
 
-// Describe returns the parameters and columns of a statement; see [Engine]. The result of a statement for Exec has one
-// column, rows, which contains the number of changed rows.
+// Describe returns the parameters and columns of a statement; see [Engine]. For a statement that Exec runs, the only
+// column is rows, the number of changed rows.
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {

@@ -50,7 +50,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		w.unlock()
 		return p, err
 	}
-	if x.changesAll() {
+	if x.deletesAll() {
 		err = w.begin(ctx, fileIO)
 		if err == nil {
 			err = c.removeAll(ctx)
@@ -74,8 +74,8 @@ func (x *execution) change(ctx context.Context) (err error) {
 	return err
 }
 
-// changesAll reports whether the statement deletes all rows.
-func (x *execution) changesAll() bool {
+// deletesAll reports whether the statement deletes all rows.
+func (x *execution) deletesAll() bool {
 	return x.st.Verb == sqlwrite.Truncate || x.st.Verb == sqlwrite.Delete && x.st.From+x.st.Where == ""
 }
 
@@ -106,7 +106,7 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 		if err != nil {
 			return p, err
 		}
-		for i := range p.Files { // files that overlap the tail have no positions
+		for i := range p.Files { // otherwise, the query could not return positions in the file
 			p.Files[i].Overlaps = false
 		}
 		return p, nil
@@ -130,7 +130,7 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 		c.tasks, err = v.tasks(ctx)
 	}
 	if err == nil && p.NeedsScan {
-		c.numbers, err = numberRows(ctx, c.w.t, c.tasks, c.limit())
+		c.numbers, err = numberRows(ctx, c.w.t, c.tasks, c.maxBitmapBytes())
 	}
 	if err != nil {
 		p.close()
@@ -139,7 +139,7 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	return p, nil
 }
 
-// removeAll plans the removal of all files.
+// removeAll plans the removal of all files and counts their rows.
 func (c *rowChange) removeAll(ctx context.Context) error {
 	tasks, err := datafile.Tasks(ctx, c.w.t)
 	if err != nil {
@@ -150,7 +150,7 @@ func (c *rowChange) removeAll(ctx context.Context) error {
 		c.w.oldFiles = append(c.w.oldFiles, task.File)
 	}
 	if slices.ContainsFunc(tasks, datafile.HasDeletes) { // Count includes deleted rows
-		n, err := numberRows(ctx, c.w.t, tasks, c.limit())
+		n, err := numberRows(ctx, c.w.t, tasks, c.maxBitmapBytes())
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (c *rowChange) removeAll(ctx context.Context) error {
 	return nil
 }
 
-// run runs the query, and plans the change. The query calls begin before it reads the table.
+// run runs the query and plans the change. The query calls begin before it reads the table.
 func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanPlan, error)) error {
 	x := c.x
 	columns, err := x.columns(ctx)
@@ -173,7 +173,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	o := x.queryOptions()
 	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := begin(ctx)
-		// the columns were changed concurrently
+		// The query is for other columns if they were changed concurrently.
 		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) {
 			p.Close()
 			err = commit.ErrStale
@@ -199,8 +199,8 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	return c.rejectDuplicates(ctx)
 }
 
-// rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates another new row or
-// a row that stays in the table.
+// rejectDuplicates returns an error if the table has a rule for duplicates and a new row duplicates another new row or
+// a row that remains in the table.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
 	if len(w.addedFiles) == 0 || !w.def.Order.HasRule() {

@@ -56,29 +56,29 @@ func (x *execution) define(ctx context.Context) (err error) {
 	return err
 }
 
-// columnChange returns the change that an ALTER TABLE makes to the columns, or nil if it makes none.
+// columnChange returns the change that an ALTER TABLE makes to a column, or nil if it changes none.
 func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
 	st := x.st
-	columns, err := x.table.Schema(ctx)
+	existing, err := x.table.Schema(ctx)
 	if err != nil || st.Column == "" {
 		return nil, err
 	}
 	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.NewName}
-	// DuckDB ignores case
-	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) })
+	// DuckDB ignores case in column names.
+	i := slices.IndexFunc(existing.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) })
 	if i >= 0 {
-		c.Column = columns.Field(i).Name
+		c.Column = existing.Field(i).Name
 	}
 	if st.IfColumn && (i >= 0) == (c.Op == AddColumn) {
 		return nil, nil
 	}
 	if len(st.NewColumns) > 0 {
-		types, err := x.typesOf(ctx)
+		columns, err := x.listedColumns(ctx)
 		if err != nil {
 			return nil, err
 		}
-		c.field = types.Field(0)
-		if c.Op == WidenColumn && i >= 0 && arrow.TypeEqual(columns.Field(i).Type, c.field.Type) {
+		c.field = columns.Field(0)
+		if c.Op == WidenColumn && i >= 0 && arrow.TypeEqual(existing.Field(i).Type, c.field.Type) {
 			return nil, nil
 		}
 	}

@@ -36,15 +36,14 @@ func (x *execution) insert(ctx context.Context) error {
 	return x.put(ctx, rows, PutAppend, &PutOptions{MustExist: true})
 }
 
-// castRows converts a query's rows to the types of a table's columns. It takes over the reference to rows.
+// castRows converts a query's rows to the types of a table's columns. Releasing the returned reader releases rows.
 func castRows(rows array.RecordReader, columns *arrow.Schema) array.RecordReader {
 	to := schema.FromSQL(rows.Schema(), columns)
 	return batches.Reader(to, batches.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
 }
 
-// insertQuery returns the query for an INSERT's rows. The query repeats VALUES once for each set of parameters; times
-// is the number of sets, and each set has n parameters.
-func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, times int) (string, error) {
+// insertQuery returns the query for an INSERT's rows. It repeats VALUES numSets times, with setSize parameters each.
+func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, setSize, numSets int) (string, error) {
 	columns, err := x.columns(ctx)
 	if err != nil {
 		return "", err
@@ -56,7 +55,7 @@ func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, 
 			return "", err
 		}
 	}
-	return st.InsertQuery(columns, names, n, times)
+	return st.InsertQuery(columns, names, setSize, numSets)
 }
 
 func (x *execution) resultNames(ctx context.Context, query string) (names []string, err error) {
@@ -64,7 +63,7 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	if err != nil {
 		return nil, err
 	}
-	// DuckDB does not describe parameters without a type
+	// DuckDB describes a query with an untyped parameter only as one column, unknown.
 	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters {
 		d, err = x.describe(ctx, sqlwrite.NullParameters(query))
 		if err != nil {
@@ -74,10 +73,10 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	return schema.Names(d.Result), nil
 }
 
-// Limits on one query of an INSERT … VALUES that needs several queries.
+// Limits on each query of an INSERT … VALUES that needs several queries.
 const (
-	maxSetBytes  = 64 << 10 // approximate length, in bytes
-	maxSetValues = 4096     // number of parameters
+	maxQueryBytes      = 64 << 10 // approximate length, in bytes
+	maxQueryParameters = 4096     // number of parameters
 )
 
 // needsParts reports whether query, the query of an INSERT, is too long and must be split. Only a query without
@@ -86,7 +85,7 @@ func (x *execution) needsParts(query string) bool {
 	return x.st.Values != nil && !x.st.HasParameters && len(query) > sqlwrite.MaxSQL
 }
 
-// partQuery returns a query for at most step rows of VALUES: those with the indices from <= i < to.
+// partQuery returns a query for rows [from, to) of VALUES: step rows, or fewer if the query would be too long.
 func (x *execution) partQuery(ctx context.Context, from, step int64) (query string, to int64, err error) {
 	part := *x.st
 	for to = min(from+step, int64(len(x.st.Values))); ; to = from + (to-from)/2 {
@@ -98,8 +97,7 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 	}
 }
 
-// insertedRows returns an INSERT's rows. query is the query for one row of parameters. The caller must release the
-// reader.
+// insertedRows returns an INSERT's rows. query is for one row of parameters. The caller must release the reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
 	all, total := x.o.Parameters, int64(len(x.st.Values))
 	options := x.queryOptions()
@@ -113,17 +111,17 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 	} else if !x.needsParts(query) {
 		return x.query(ctx, query, options)
 	}
-	open := func(from int64) (r array.RecordReader, to int64, err error) {
+	openPart := func(from int64) (r array.RecordReader, to int64, err error) {
 		o := *options
 		var q string
 		if hasParameterRows {
-			n := int(all.NumCols())
-			to = min(from+int64(max(1, min(maxSetBytes/len(query), maxSetValues/max(1, n)))), total)
+			setSize := int(all.NumCols())
+			to = min(from+int64(max(1, min(maxQueryBytes/len(query), maxQueryParameters/max(1, setSize)))), total)
 			o.Parameters = joinSets(all.NewSlice(from, to))
 			defer o.Parameters.Release()
-			q, err = x.insertQuery(ctx, x.st, n, int(to-from))
+			q, err = x.insertQuery(ctx, x.st, setSize, int(to-from))
 		} else {
-			q, to, err = x.partQuery(ctx, from, max(1, total*maxSetBytes/int64(len(query))))
+			q, to, err = x.partQuery(ctx, from, max(1, total*maxQueryBytes/int64(len(query))))
 		}
 		if err != nil {
 			return r, to, err
@@ -131,7 +129,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 		r, err = x.query(ctx, q, &o)
 		return r, to, err
 	}
-	r, next, err := open(0)
+	r, next, err := openPart(0)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +154,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			if next == total {
 				return
 			}
-			r, next, err = open(next)
+			r, next, err = openPart(next)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -235,7 +233,7 @@ func (x *execution) create(ctx context.Context) error {
 		x.result.Replaced = info.Rows
 	case x.exists && x.st.Query != "":
 		var err error
-		o.basis, err = x.folded(ctx)
+		o.basis, err = x.foldTarget(ctx)
 		if err != nil {
 			return err
 		}
@@ -252,9 +250,8 @@ func (x *execution) create(ctx context.Context) error {
 	return err
 }
 
-// folded folds the tail of the statement's table, and returns the table. It returns nil if the table is missing or
-// damaged.
-func (x *execution) folded(ctx context.Context) (*table.Table, error) {
+// foldTarget folds the tail of the statement's table and returns the table, or nil if it is missing or damaged.
+func (x *execution) foldTarget(ctx context.Context) (*table.Table, error) {
 	e, release, err := x.table.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -275,16 +272,16 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 	if x.st.Query != "" {
 		return x.query(ctx, x.st.Query, x.queryOptions())
 	}
-	columns, err := x.typesOf(ctx)
+	columns, err := x.listedColumns(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return batches.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
 }
 
-// typesOf returns the columns that the statement lists, with Arrow types. It returns an error if the table's columns
-// would have other types in SQL than those listed, because they would then accept other values.
-func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
+// listedColumns returns the columns that the statement lists. It returns an error if SQL would show other types for the
+// table's columns than those listed, because such columns would accept other values.
+func (x *execution) listedColumns(ctx context.Context) (*arrow.Schema, error) {
 	d, err := x.describe(ctx, x.st.TypesQuery())
 	if err != nil {
 		return nil, err
@@ -306,16 +303,16 @@ func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	}
 	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
 	for i, name := range types {
-		if listSize.ReplaceAllString(declared[i], "[]") != listSize.ReplaceAllString(name, "[]") {
+		if arrayLength.ReplaceAllString(declared[i], "[]") != arrayLength.ReplaceAllString(name, "[]") {
 			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)
 		}
 	}
 	return columns, err
 }
 
-var listSize = regexp.MustCompile(`\[\d+\]`)
+var arrayLength = regexp.MustCompile(`\[\d+\]`) // the length of a fixed-size array, which a stored column may lack
 
-// typeNames returns DuckDB's names of the types that a statement lists.
+// typeNames returns DuckDB's names for the column types that a statement lists.
 func (x *execution) typeNames(ctx context.Context, st *sqlwrite.Statement) (names []string, err error) {
 	r, err := x.query(ctx, "DESCRIBE "+st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
 	if err != nil {

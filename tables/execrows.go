@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows, unless
-// the statement is a dry run.
+// addRows reads the query's result and records the rows to remove in c.replaced. Unless the statement is a dry run, it
+// also writes the new rows.
 func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
 	rows := batches.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
 		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}, casters: make([]*schema.Caster, len(c.query.Actions))}
@@ -51,16 +51,16 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 	defer src.Release()
 	var added newRows
 	err = added.write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
-	// the table's rule for duplicates dropped some new rows
-	if merged := added.rowsRead - added.rowsWritten; err == nil && merged > 0 {
-		err = &series.DuplicateError{Count: merged}
+	// The table's rule for duplicates may have dropped new rows.
+	if numDropped := added.rowsRead - added.rowsWritten; err == nil && numDropped > 0 {
+		err = &series.DuplicateError{Count: numDropped}
 	}
 	return err
 }
 
 var errStopped = errors.New("the reader wants no more rows")
 
-// rowReader reads the result of a change's query, and yields the new rows.
+// rowReader reads the result of a change's query and yields the new rows.
 type rowReader struct {
 	*rowChange
 	ctx  context.Context
@@ -82,7 +82,7 @@ func (c *rowChange) position(file, row int64) (p position, err error) {
 	return p, fmt.Errorf("the query returned row %d of file %d, which does not exist", row, file)
 }
 
-// read reads a batch of the query's result. It splits the batch into runs of rows with the same file and action.
+// read reads a batch of the query's result. It handles consecutive rows with the same file and action together.
 func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool) error {
 	fields := b.Schema().Fields()
 	for v, i := range r.query.Values {
@@ -93,25 +93,25 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 		return err
 	}
 	defer b.Release()
-	file, row, action := b.Column(0), b.Column(1), b.Column(2)
-	number := func(a arrow.Array) func(i int) int64 {
+	files, rowNumbers, actions := b.Column(0), b.Column(1), b.Column(2)
+	intsOf := func(a arrow.Array) func(i int) int64 {
 		if ints := arrowtype.Of(a.DataType()).Ints; ints != nil {
 			return ints(a)
 		}
 		return func(int) int64 { return -1 }
 	}
-	actionOf, fileOf, rowOf := number(action), number(file), number(row)
+	fileOf, rowOf, actionOf := intsOf(files), intsOf(rowNumbers), intsOf(actions)
 	n := int(b.NumRows())
 	for i := 0; i < n; {
-		k := actionOf(i)
-		if k < 0 || k >= int64(len(r.query.Actions)) {
-			return fmt.Errorf("the query returned action %d, which does not exist", k)
+		action := actionOf(i)
+		if action < 0 || action >= int64(len(r.query.Actions)) {
+			return fmt.Errorf("the query returned action %d, which does not exist", action)
 		}
-		isNew := row.IsNull(i)
-		var index int
-		var rows []int64
+		isNew := rowNumbers.IsNull(i)
+		var file int
+		var oldRows []int64
 		from := i
-		for ; i < n && actionOf(i) == k && row.IsNull(i) == isNew; i++ {
+		for ; i < n && actionOf(i) == action && rowNumbers.IsNull(i) == isNew; i++ {
 			if isNew {
 				continue
 			}
@@ -120,12 +120,12 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 				return err
 			}
 			if from == i {
-				index = p.file
-			} else if p.file != index {
+				file = p.file
+			} else if p.file != file {
 				break
 			}
 			if p != r.last { // the query sorts by position, so equal positions are adjacent
-				if err := r.replaced.Add(r.tasks[p.file].File.FilePath(), p.row, r.limit()); err != nil {
+				if err := r.replaced.Add(r.tasks[p.file].File.FilePath(), p.row, r.maxBitmapBytes()); err != nil {
 					return err
 				}
 				r.last = p
@@ -133,27 +133,27 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			} else if r.x.st.Verb != sqlwrite.Delete {
 				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.x.result.Table)
 			}
-			rows = append(rows, p.row)
+			oldRows = append(oldRows, p.row)
 		}
 		if isNew {
 			r.count += int64(i - from)
 		}
-		a := r.query.Actions[k]
-		if a.Kind == sqlwrite.Delete || r.x.o.DryRun {
+		kind := r.query.Actions[action].Kind
+		if kind == sqlwrite.Delete || r.x.o.DryRun {
 			continue
 		}
-		if err := r.yieldRows(b, from, i, int(k), index, rows, yield); err != nil {
+		if err := r.yieldRows(b, from, i, int(action), file, oldRows, yield); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// yieldRows yields the new rows for action k. It takes the values that the action sets from b, from the rows with
-// indices from <= i < to. For an UPDATE, it copies all other values from the given rows of file number index.
-func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
-	def, a := r.w.def, r.query.Actions[k]
-	values, err := r.castValues(b, from, to, k)
+// yieldRows yields the new rows for the action with the given index. The values that the action sets are in rows [from,
+// to) of b. For an UPDATE, all other values are copied from oldRows, which are row numbers in the file with index file.
+func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, file int, oldRows []int64, yield func(arrow.RecordBatch) bool) error {
+	def, a := r.w.def, r.query.Actions[action]
+	values, err := r.castValues(b, from, to, action)
 	if err != nil {
 		return err
 	}
@@ -172,13 +172,13 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows 
 	for _, v := range a.Values {
 		isAssigned[r.query.Values[v]] = true
 	}
-	for len(rows) > 0 {
-		old, err := r.file.take(r.ctx, r.w.t, r.tasks, index, rows)
+	for len(oldRows) > 0 {
+		old, err := r.file.take(r.ctx, r.w.t, r.tasks, file, oldRows)
 		if err != nil {
 			return err
 		}
 		n := old.NumRows()
-		part := values.NewSlice(values.NumRows()-int64(len(rows)), values.NumRows()-int64(len(rows))+n)
+		part := values.NewSlice(values.NumRows()-int64(len(oldRows)), values.NumRows()-int64(len(oldRows))+n)
 		columns := slices.Clone(old.Columns())
 		for i := range columns {
 			if isAssigned[i] {
@@ -193,15 +193,15 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows 
 		if err != nil {
 			return err
 		}
-		rows = rows[n:]
+		oldRows = oldRows[n:]
 	}
 	return nil
 }
 
-// castValues returns the values that action k sets, in the types stored in files, from the rows of b with indices from
-// <= i < to. In columns that the action does not set, they are null or, for INSERT, default values.
-func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.RecordBatch, err error) {
-	def, a := r.w.def, r.query.Actions[k]
+// castValues returns the values that an action sets from rows [from, to) of b, in the types stored in files. Columns
+// that the action does not set contain nulls or, for INSERT, default values.
+func (r *rowReader) castValues(b arrow.RecordBatch, from, to, action int) (_ arrow.RecordBatch, err error) {
+	def, a := r.w.def, r.query.Actions[action]
 	var fields []arrow.Field
 	var columns []arrow.Array
 	for _, v := range a.Values {
@@ -212,14 +212,14 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.Re
 	part := whole.NewSlice(int64(from), int64(to))
 	defer part.Release()
 	if a.Kind == sqlwrite.Update { // the other columns do not change, so the table's evolution setting does not matter
-		if r.casters[k] == nil {
+		if r.casters[action] == nil {
 			names := schema.Names(part.Schema())
-			r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names), nil)
+			r.casters[action], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names), nil)
 			if err != nil {
 				return nil, err
 			}
 		}
-		values, err := r.casters[k].Cast(part)
+		values, err := r.casters[action].Cast(part)
 		if err != nil {
 			return nil, err
 		}
@@ -247,6 +247,5 @@ type rowChange struct {
 	count    int64                // number of changed rows
 }
 
-// limit returns the maximum size, in bytes, of the bitmaps of changed rows, which is also the limit for the bitmaps of
-// deleted rows.
-func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
+// maxBitmapBytes limits the bitmaps of changed rows. The bitmaps of deleted rows have the same limit.
+func (c *rowChange) maxBitmapBytes() int64 { return c.x.s.opts.Memory / 8 }

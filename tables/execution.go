@@ -33,22 +33,22 @@ type execution struct {
 	attempts int // number of calls of change
 }
 
-// rowID returns the statement's ID for one row of the parameters. Rows are counted from 1.
+// rowID returns the ID for one row of a statement's parameters. Rows are counted from 1.
 func rowID(id string, row int64) string { return id + "#" + strconv.FormatInt(row, 10) }
 
-// runsEach reports whether the statement runs once for each row of parameters.
-func (x *execution) runsEach() bool {
+// isPerRow reports whether the statement runs once for each row of parameters.
+func (x *execution) isPerRow() bool {
 	return x.o.Parameters != nil && x.o.Parameters.NumRows() > 1 && x.st.Values == nil
 }
 
-// locate finds the statement's table. If no table has exactly this name, but exactly one name differs only in case,
-// locate chooses that table.
+// locate finds the statement's bucket and table. If no table has exactly this name, but exactly one table's name
+// differs only in case, locate chooses that table.
 func (x *execution) locate(ctx context.Context) (err error) {
 	st := x.st
 	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.o.Bucket), Table: st.Table}
-	// As in a query, default is the default bucket, unless a bucket called default has the table.
+	// As in a query, the schema default is the default bucket, unless a bucket called default has the table.
 	if st.Schema == "default" && st.Table != "" {
-		if exists, err := x.has(ctx, "default", st.Table); err != nil {
+		if exists, err := x.hasTable(ctx, "default", st.Table); err != nil {
 			return err
 		} else if !exists {
 			x.result.Bucket = ""
@@ -62,7 +62,7 @@ func (x *execution) locate(ctx context.Context) (err error) {
 		x.exists, err = b.Exists(ctx)
 		return err
 	}
-	x.exists, err = x.has(ctx, b.Name(), st.Table)
+	x.exists, err = x.hasTable(ctx, b.Name(), st.Table)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (x *execution) locate(ctx context.Context) (err error) {
 	return nil
 }
 
-func (x *execution) has(ctx context.Context, bucket, table string) (bool, error) {
+func (x *execution) hasTable(ctx context.Context, bucket, table string) (bool, error) {
 	_, err := x.s.Bucket(bucket).Table(table).Info(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -123,7 +123,7 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
-	case checksum == "" && x.st.Values != nil: // only the ID is recorded, because the rows of VALUES can go to the tail
+	case checksum == "" && x.st.Values != nil: // INSERT … VALUES records only the ID, because its rows can go to the tail
 		rows = int64(len(x.st.Values)) * x.parameterRows()
 	case x.st.Values != nil || checksum != x.checksum():
 		return false, &ArgumentError{Err: fmt.Errorf("the ID %q belongs to another statement or put, which was applied to this table: use a new ID", x.o.ID)}
@@ -132,7 +132,7 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// checksum identifies the statement and the values of its parameters. It is "" if the statement has no ID.
+// checksum returns a hash of the statement and its parameters, or "" if the statement has no ID.
 func (x *execution) checksum() string {
 	if x.o.ID == "" {
 		return ""
@@ -140,7 +140,7 @@ func (x *execution) checksum() string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql) // a hash accepts all writes
 	if x.o.Parameters != nil {
-		// parameters that JSON cannot represent are not compared
+		// Parameters that JSON cannot represent do not count.
 		if values, err := x.o.Parameters.MarshalJSON(); err == nil {
 			_, _ = h.Write(values)
 		}
@@ -155,7 +155,7 @@ func (x *execution) parameterRows() int64 {
 	return x.o.Parameters.NumRows()
 }
 
-// columns returns the table's columns with their SQL types.
+// columns returns the table's columns with their SQL types. It also sets x.logical.
 func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
 	return withView(ctx, x.table.reader(), "exec", func(v *view) ([]sqlwrite.Column, error) {
 		x.logical = v.def.Logical
@@ -178,7 +178,7 @@ func (x *execution) queryOptions() *QueryOptions {
 	return &QueryOptions{Bucket: x.o.Bucket, Parameters: x.o.Parameters, Memory: x.o.Memory}
 }
 
-// query runs a query for the statement. Its errors have no position, because the user did not write the query's text.
+// query runs a query for the statement. Its errors have no position, because the user did not write the query.
 func (x *execution) query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	r, err := x.s.opts.Engine.Query(ctx, x.s, sql, o)
 	return r, withoutPosition(err)

@@ -183,7 +183,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape, caster: ev.caster()}, ev.rewrites
+	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape, caster: ev.caster()}, ev.needsRewrite
 	meta, err := w.evolving.evolveMetadata(oldMeta)
 	if err != nil {
 		return err
