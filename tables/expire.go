@@ -23,7 +23,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResul
 	return s.orUnopened().keeper.expireAll(ctx, cmp.Or(o, new(MaintainOptions)))
 }
 
-// checkKeep returns an error if o says to keep a negative number of versions, or to keep versions for a negative time.
+// checkKeep returns an error if the number of versions to keep, or the time for which to keep them, is negative.
 func (o *MaintainOptions) checkKeep() error {
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
@@ -31,14 +31,14 @@ func (o *MaintainOptions) checkKeep() error {
 	return nil
 }
 
-// expireAll is Store.Expire.
+// expireAll implements Store.Expire.
 func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: "expire", Dir: k.dir})
 	if err := o.checkKeep(); err != nil {
 		return MaintainResult{}, err
 	}
 	grace := cmp.Or(o.Grace, 24*time.Hour)
-	if err := k.dropWorkSnapshots(ctx, grace); err != nil {
+	if err := k.dropTempSnapshots(ctx, grace); err != nil {
 		return MaintainResult{}, err
 	}
 	used, refsErr := k.cat.References(ctx)
@@ -71,7 +71,7 @@ func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyU
 	return swept, err
 }
 
-// expire removes the versions that are older than olderThan, except the newest ones, whose number is keep.
+// expire removes versions that are older than olderThan, except the newest versions. keep is the number of these.
 func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
 	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
@@ -90,8 +90,7 @@ func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep i
 	return r, err
 }
 
-// withoutOldVersions returns t's metadata without the versions that expire would remove, and the number of these
-// versions.
+// withoutOldVersions returns t's metadata without the versions that expire would remove, and their number.
 func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (table.Metadata, int, error) {
 	tx := t.NewTransaction()
 	if err := tx.ExpireSnapshots(table.WithOlderThan(olderThan), table.WithRetainLast(keep), table.WithPostCommit(false)); err != nil {
@@ -104,8 +103,8 @@ func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (tabl
 	return meta, len(t.Metadata().Snapshots()) - len(meta.Snapshots()), nil
 }
 
-// keepOf returns how many versions of a table to keep, and for how long. If both are 0, its versions do not expire.
-func (o *MaintainOptions) keepOf(settings definition.Settings) (keep int, age time.Duration) {
+// retention returns how many of a table's versions to keep, and for how long. If both are 0, no version expires.
+func (o *MaintainOptions) retention(settings definition.Settings) (keep int, age time.Duration) {
 	keep, age = settings.Keep()
 	if keep == 0 && age == 0 {
 		return o.Keep, o.OlderThan
@@ -116,7 +115,7 @@ func (o *MaintainOptions) keepOf(settings definition.Settings) (keep int, age ti
 // expires reports whether maintenance expires versions of t.
 func (o *MaintainOptions) expires(t *table.Table) bool {
 	settings, err := definition.SettingsOf(t.Metadata())
-	keep, age := o.keepOf(settings)
+	keep, age := o.retention(settings)
 	return err == nil && o.includes(settings) && (keep > 0 || age > 0)
 }
 
@@ -125,10 +124,10 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 	return settings.Maintenance == MaintenanceOn || settings.Maintenance != MaintenanceOff && !o.Requested
 }
 
-// expireIfDue expires versions if the table's settings or o ask for it, and if many can expire or it has not done so
-// for long.
-func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
-	keep, age := o.keepOf(settings)
+// expireIfDue expires versions if the table's settings or o ask for it, and if many can expire or the last time was
+// long ago. reason says why it must not expire versions, or is "".
+func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *tableState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+	keep, age := o.retention(settings)
 	c.expiring = time.Time{}
 	if keep == 0 && age == 0 {
 		return r, "", nil
@@ -153,22 +152,23 @@ func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table,
 	return r, "", err
 }
 
-// sweepIfDue removes unused files if the last sweep was long ago. After versions have expired, it sweeps sooner,
-// because their files need only a short grace period.
+// sweepIfDue sweeps (removes unused files) if the last sweep was long ago. After versions have expired, it sweeps
+// sooner, because their files need only a short grace period.
 func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
 	last, err := k.cat.Moment(ctx, sweepName)
 	k.mu.Lock()
 	every := sweepEvery
 	if k.sweepSoon {
-		every = min(max(sweepSoon, 20*k.sweepTime), sweepEvery)
+		every = min(max(quickSweepEvery, 20*k.sweepTime), sweepEvery)
 	}
 	k.mu.Unlock()
 	if since := time.Since(last); err != nil || since >= 0 && since < every && o.Grace == 0 {
 		return err
 	}
-	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
+	// Add sweepEvery, because a file can count as unused since a sweep although another program committed it after that
+	// sweep and its version expired before the next one.
 	grace := icecat.GracePeriods{Unused: cmp.Or(o.Grace, unusedTime+sweepEvery), Replaced: cmp.Or(o.Grace, readerTime), Expires: o.expires}
-	if err := k.dropWorkSnapshots(ctx, grace.Unused); err != nil {
+	if err := k.dropTempSnapshots(ctx, grace.Unused); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -189,9 +189,9 @@ func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *Maintain
 	return k.cat.SetMoment(ctx, sweepName, time.Now())
 }
 
-// dropWorkSnapshots deletes temporary snapshots that have at least the given age, unless a copy in this process may be
+// dropTempSnapshots deletes temporary snapshots that have at least the given age, unless a copy in this process may be
 // using them. A copy leaves its snapshot behind if its process is killed.
-func (k *keeper) dropWorkSnapshots(ctx context.Context, age time.Duration) error {
+func (k *keeper) dropTempSnapshots(ctx context.Context, age time.Duration) error {
 	if k.opts.ReadOnly {
 		return nil
 	}
@@ -204,9 +204,9 @@ func (k *keeper) dropWorkSnapshots(ctx context.Context, age time.Duration) error
 			return err
 		}
 		snapshots, err := k.snapshots(ctx, b)
-		for _, i := range snapshots {
-			if err == nil && strings.HasPrefix(i.Name, tempSnapshotPrefix) && i.Time.Before(before) {
-				err = k.deleteSnapshots(ctx, b, &i.Name)
+		for _, s := range snapshots {
+			if err == nil && strings.HasPrefix(s.Name, tempSnapshotPrefix) && s.Time.Before(before) {
+				err = k.deleteSnapshots(ctx, b, &s.Name)
 			}
 		}
 		if err != nil {

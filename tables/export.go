@@ -20,17 +20,17 @@ import (
 type ExportOptions struct {
 	Scan *ScanOptions // selects columns and rows; nil selects all
 
-	// FileRows, if positive, makes path a directory of files with at most FileRows rows each: part-00000.parquet,
-	// part-00001.parquet, …. If FileRows is 0, path is one file.
+	// FileRows is the maximum number of rows in a file. If it is positive, path becomes a directory of files named
+	// part-00000.parquet, part-00001.parquet, …. If FileRows is 0, path becomes one file.
 	FileRows int64
 
-	// Replace allows replacing an existing file, and cannot be combined with FileRows. Without Replace, if path exists,
-	// Export returns an error that wraps ErrExists.
+	// Replace allows Export to replace an existing file. It cannot be combined with FileRows. Without Replace, if path
+	// exists, Export returns an error that wraps ErrExists.
 	Replace bool
 }
 
 // Export writes a consistent state of a table as Parquet, including rows in the tail, and returns the row count. The
-// file or directory appears only when complete. Memory use does not depend on the row count.
+// file or directory appears only when it is complete. Memory use does not depend on the row count.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))
 	defer func() {
@@ -78,9 +78,9 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 			break
 		}
 		part := batches.Reader(r.Schema(), parts.Part(batches.AtMost(fileRows)), func() {})
-		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
+		partRows, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
-		rows += written
+		rows += partRows
 		if err != nil {
 			return 0, err
 		}

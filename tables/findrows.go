@@ -13,7 +13,7 @@ import (
 
 // findRows returns the rows in the tasks' files whose keys are in the set. The set's keys must be in its temporary
 // file. findRows sorts them together with the files' keys, in temporary files. The sort uses at most k.limit bytes of
-// memory, or extsort.MinMemory if that is more. The result may need another k.limit bytes. If a key is in the set
+// memory, or extsort.MinMemory if that is more. The result can take another k.limit bytes. If a key is in the set
 // twice, or is too large for the sorter, findRows returns an error.
 func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	sorter, err := extsort.New(ctx, &extsort.Options{Memory: max(k.limit, extsort.MinMemory), Threads: 1, KeepKeys: true})
@@ -25,8 +25,8 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	if err != nil {
 		return nil, err
 	}
-	// The sort is stable, so a key from the set comes before equal keys from files. A record is a source and a row
-	// number. Source 0 is the set, and source i is task i-1.
+	// Add the set's keys first: the sort is stable, so they come before equal keys from files. A record is a source and
+	// a row number. Source 0 is the set, and source i is task i-1.
 	var record []byte
 	addRow := func(key []byte, source int, row int64) error {
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(source)), uint64(row))
@@ -65,29 +65,29 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 // matches returns the files' rows whose keys are in the set, given the sorted keys. If a key is in the set twice,
 // matches returns an error.
 func (k *keySet) matches(sorter *extsort.Sorter, tasks []table.FileScanTask) (datafile.Deleted, error) {
-	found := datafile.Deleted{}
-	first := int64(0) // number of the upserted row with the current key, or 0
+	rows := datafile.Deleted{}
+	upserted := int64(0) // number of the upserted row with the current key, or 0
 	for block, err := range sorter.Sorted() {
 		if err != nil {
 			return nil, err
 		}
 		for i := range block.Len() {
 			if !block.SameKey(i) {
-				first = 0
+				upserted = 0
 			}
 			source, n := binary.Uvarint(block.Record(i))
 			row, _ := binary.Uvarint(block.Record(i)[n:])
 			switch {
-			case source > 0 && first > 0:
-				if err := found.Add(tasks[source-1].File.FilePath(), int64(row), k.limit); err != nil {
+			case source > 0 && upserted > 0:
+				if err := rows.Add(tasks[source-1].File.FilePath(), int64(row), k.limit); err != nil {
 					return nil, err
 				}
-			case source == 0 && first > 0:
-				return nil, k.repeated(first, int64(row), "")
+			case source == 0 && upserted > 0:
+				return nil, k.repeatedKeyError(upserted, int64(row), "")
 			case source == 0:
-				first = int64(row)
+				upserted = int64(row)
 			}
 		}
 	}
-	return found, nil
+	return rows, nil
 }

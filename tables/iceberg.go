@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
-// FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not first fold the table,
-// which would move the tail's rows to data files.
+// FoldOnLoadProperty is the key of a table property. If its value is "false", Load in package iceberg does not first
+// fold the table (move the tail's rows to data files).
 const FoldOnLoadProperty = foreign.FoldOnLoadProperty
 
 // init lets packages iceberg and rest call unexported methods of this package.
@@ -82,7 +82,7 @@ func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	return size, notFound(ctx, cat, n, err)
 }
 
-// IcebergNames returns names of the bucket's tables, sorted: at most limit names, all greater than after.
+// IcebergNames returns the first table names of the bucket that sort after the given name: at most limit names, sorted.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
@@ -101,8 +101,8 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	return err
 }
 
-// Rename renames the table to newName, and moves it to the bucket to. If that bucket already has a table of this name,
-// the error wraps [ErrExists].
+// Rename gives the table a new name and moves it to the given bucket, which can be its current one. If that bucket
+// already has a table of this name, the error wraps [ErrExists].
 func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err error) {
 	defer wrapError(&err, "rename", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
@@ -120,7 +120,7 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	if err := s.cat.Rename(ctx, n, target); err != nil {
 		return notFound(ctx, s.cat, n, err)
 	}
-	// Update both names' entries in memory, so that the table's rows in the tail appear under its new name.
+	// Update the entries of both names in memory, so that the table's rows in the tail appear under its new name.
 	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
 }
 
@@ -161,8 +161,8 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 	return results, nil
 }
 
-// addIceberg adds a change. It first applies the change to a copy of the metadata, to find out whether the commit must
-// fold the tail.
+// addIceberg adds another program's change to the transaction. It first applies the change to a copy of the metadata,
+// to find out whether the commit must fold the tail.
 func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	n, err := checkTable(change.Bucket, change.Table)
 	if err != nil {

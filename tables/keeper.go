@@ -18,19 +18,19 @@ type keeper struct {
 
 	openedWall time.Time // opened, by the wall clock
 
-	mu     sync.Mutex // guards the fields below and the careStates
-	tables map[tableName]*careState
+	mu     sync.Mutex // guards the fields below and the tableStates
+	tables map[tableName]*tableState
 	loads  map[tableName]time.Time // when engines last loaded each table
 	unused map[string]int64        // total bytes of unused files, by path of the table's directory
 	last   time.Time               // end of the last pass
-	err    error                   // why the last pass ended early
+	err    error                   // error of the last pass
 
 	sweepSoon bool          // whether to sweep (look for unused files) again soon
 	sweepTime time.Duration // how long the last sweep took
 }
 
-// careState is the maintenance state of a table. Only the pass uses waiting, expired and expiring.
-type careState struct {
+// tableState is the maintenance state of a table. The fields waiting, expired and expiring are used only by the pass.
+type tableState struct {
 	seen     string    // metadata location and options when the table last needed nothing
 	last     time.Time // when the table was last compacted, or its versions last expired
 	retry    time.Time // the next attempt must not start before this time; zero means now
@@ -41,24 +41,23 @@ type careState struct {
 	reason   string    // why the table needs maintenance but does not get it, or ""
 }
 
-// maxLoads is the number of remembered loads above which a new load makes the keeper forget old ones.
+// maxLoads is the number of remembered loads above which noteLoad forgets old ones.
 const maxLoads = 1000
 
 func newKeeper(s *core) *keeper {
 	now := time.Now()
 	return &keeper{
-		core: s, holder: uuid.NewString(), opened: now, openedWall: now.Round(0), tables: map[tableName]*careState{},
+		core: s, holder: uuid.NewString(), opened: now, openedWall: now.Round(0), tables: map[tableName]*tableState{},
 		loads: map[tableName]time.Time{}, unused: map[string]int64{},
 	}
 }
 
-// forget removes the states of tables that no longer exist. It does so only if isWhole is true, because tables then
-// lists all tables.
-func (k *keeper) forget(tables []tableName, isWhole bool) {
+// forget removes old loads and, if isComplete says that tables lists all tables, the states of other tables.
+func (k *keeper) forget(tables []tableName, isComplete bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forgetLoads()
-	if !isWhole || len(k.tables) <= len(tables) {
+	if !isComplete || len(k.tables) <= len(tables) {
 		return
 	}
 	exists := make(map[tableName]bool, len(tables))
@@ -72,19 +71,19 @@ func (k *keeper) forget(tables []tableName, isWhole bool) {
 	}
 }
 
-// byClock converts an age by the monotonic clock to the age by the wall clock. That is higher if somebody has set the
-// clock forward since the Store was opened. An age of 0 or less means any age.
+// byClock converts an age to the age by the wall clock, which is higher if somebody has set the clock forward since the
+// Store was opened. An age of 0 or less means any age.
 func (k *keeper) byClock(age time.Duration) time.Duration {
 	now := time.Now()
-	ahead := now.Round(0).Sub(k.openedWall) - now.Sub(k.opened)
-	if age <= 0 || ahead < time.Minute { // the clock may only have been adjusted
+	clockShift := now.Round(0).Sub(k.openedWall) - now.Sub(k.opened)
+	if age <= 0 || clockShift < time.Minute { // the clock may only have been adjusted
 		return age
 	}
-	return age + ahead
+	return age + clockShift
 }
 
-// isDue reports whether a table can be maintained now. It ignores a time that is too far in the future, because
-// somebody must have set the clock.
+// isDue reports whether a table can be maintained now. It ignores a retry time that is too far in the future, because
+// somebody must have set the clock back.
 func (k *keeper) isDue(n tableName) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -92,16 +91,16 @@ func (k *keeper) isDue(n tableName) bool {
 	return c == nil || time.Until(c.retry) <= 0 || time.Until(c.retry) > 2*maxPause
 }
 
-func (k *keeper) state(n tableName) *careState {
+func (k *keeper) state(n tableName) *tableState {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.tables[n] == nil {
-		k.tables[n] = &careState{}
+		k.tables[n] = &tableState{}
 	}
 	return k.tables[n]
 }
 
-// noteLoad records that an engine loads a table, perhaps to change it.
+// noteLoad records that an engine has loaded a table, perhaps to change it.
 func (k *keeper) noteLoad(n tableName) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -116,19 +115,19 @@ func (k *keeper) forgetLoads() {
 	maps.DeleteFunc(k.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
 
-// Times of the maintenance.
+// Constants of the maintenance.
 const (
-	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often to look for unused files, unless versions have expired
-	sweepSoon   = 10 * time.Minute // how often to look for them after versions have expired
-	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
-	readerTime  = time.Hour        // how long another process may read files whose version has expired
-	maxPause    = 6 * time.Hour    // longest pause before another attempt at a table after failures
-	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
-	engineTime  = 30 * time.Second // an engine that has loaded a table gets this long to prepare its commit undisturbed
-	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
-	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
-	leaseName   = "maintenance"    // in the catalog
-	sweepName   = "maintenance swept"
-	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
+	leaseTime       = 15 * time.Second    // a killed process blocks passes in other processes for this long
+	sweepEvery      = 6 * time.Hour       // how often to look for unused files, unless versions have expired
+	quickSweepEvery = 10 * time.Minute    // how often to look for unused files after versions have expired
+	unusedTime      = 24 * time.Hour      // how long another program may take to commit a file that it has written
+	readerTime      = time.Hour           // how long another process may read files whose version has expired
+	maxPause        = 6 * time.Hour       // longest pause before another attempt at a table after failures
+	tableTime       = 5 * time.Minute     // how long a pass compacts one table, before it goes on to the next
+	engineTime      = 30 * time.Second    // an engine that has loaded a table gets this long to prepare its commit undisturbed
+	engineLimit     = 10 * time.Minute    // how long engines can postpone a compaction
+	expireEvery     = time.Hour           // how often a few versions are expired; many are expired at once
+	leaseName       = "maintenance"       // key of the lease in the catalog
+	sweepName       = "maintenance swept" // key of the last sweep's time in the catalog
+	minFreeBytes    = 256 << 20           // space that maintenance leaves free on the disk
 )

@@ -25,19 +25,19 @@ import (
 
 // keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash
 // table in memory. If they need more than limit bytes, it moves them to a temporary file. From then on, contains
-// returns an error, and findRows finds the table's rows by sorting.
+// returns an error, and findRows must be used to find the table's rows with these keys.
 type keySet struct {
-	columns  []string // in the table's order
-	limit    int64
-	nullKeys bool // see UpsertOptions.NullKeys
+	columns  []string // key columns, in the table's order
+	limit    int64    // maximum memory, in bytes
+	nullKeys bool     // see UpsertOptions.NullKeys
 
-	// slots is a hash table for keymap.InsertSlot. The lower half of a slot is the index of a record's chunk plus 1,
-	// followed by keyChunkBits bits with the record's offset in the chunk. A record is a row number and the key's
-	// length, as uvarints, and the key.
+	// slots is a hash table for keymap.InsertSlot. The upper half of a slot is a hash. The lower half is the index of a
+	// record's chunk plus 1, followed by keyChunkBits bits with the record's offset in the chunk. A record is a row
+	// number and the key's length, as uvarints, and the key.
 	seed       maphash.Seed
 	slots      []uint64
-	lastRead   atomic.Uint64 // has no meaning; it keeps the compiler from removing reads of slots
-	keys       int
+	lastRead   atomic.Uint64 // only keeps the compiler from removing reads of slots
+	numKeys    int
 	chunks     [][]byte
 	chunkBytes int64 // capacity of all chunks
 	maxKeyLen  int   // length of the longest key
@@ -64,9 +64,8 @@ func (k *keySet) close() {
 	}
 }
 
-// add adds the keys in a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
-// null and k.nullKeys is false, or if a key is already in memory. Keys that are repeated in the temporary file are
-// detected by findRows.
+// add adds the keys in a batch. rowsBefore is the number of rows in earlier batches. add returns an error if a key is
+// null and k.nullKeys is false, or if a key is already in memory. findRows detects other repeated keys.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
@@ -85,12 +84,12 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(row)), uint64(len(key)))
 		record = append(record, key...)
 		if k.file == nil {
-			if first := k.find(hash, key); first > 0 {
-				text := ""
+			if firstRow := k.find(hash, key); firstRow > 0 {
+				keyText := ""
 				for j, c := range columns {
-					text += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
+					keyText += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
 				}
-				return k.repeated(first, row, ","+text)
+				return k.repeatedKeyError(firstRow, row, ","+keyText)
 			}
 			if k.insert(hash, record) {
 				return nil
@@ -104,8 +103,8 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	})
 }
 
-func (k *keySet) repeated(first, second int64, key string) error {
-	return schema.Errorf(k.columns[0], "rows %d and %d have the same key%s: remove one of them", first, second, key)
+func (k *keySet) repeatedKeyError(firstRow, secondRow int64, keyText string) error {
+	return schema.Errorf(k.columns[0], "rows %d and %d have the same key%s: remove one of them", firstRow, secondRow, keyText)
 }
 
 // find returns the row number of a key in memory, or 0.
@@ -129,7 +128,7 @@ func (k *keySet) find(hash uint64, key []byte) int64 {
 
 // insert adds a record whose key is not in memory. It returns false if the set would then exceed limit or maxKeyChunks.
 func (k *keySet) insert(hash uint64, record []byte) bool {
-	if (k.keys+1)*4 > len(k.slots)*3 {
+	if (k.numKeys+1)*4 > len(k.slots)*3 {
 		if k.chunkBytes+int64(3*len(k.slots))*8 > k.limit { // the old and the new table exist at the same time
 			return false
 		}
@@ -148,7 +147,7 @@ func (k *keySet) insert(hash uint64, record []byte) bool {
 	}
 	keymap.InsertSlot(k.slots, hash<<32|uint64(last+1)<<keyChunkBits|uint64(len(k.chunks[last])))
 	k.chunks[last] = append(k.chunks[last], record...)
-	k.keys++
+	k.numKeys++
 	return true
 }
 
@@ -169,8 +168,8 @@ func (k *keySet) spill() error {
 	return nil
 }
 
-// eachSpilled calls visit for each key in the temporary file. After that, add must not be called. visit must not keep
-// the key.
+// eachSpilled calls visit for each key in the temporary file. visit must not keep the key. After eachSpilled, add must
+// not be called.
 func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 	if err := k.file.Flush(); err != nil {
 		return err
@@ -198,8 +197,8 @@ func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 	}
 }
 
-// contains reports for each row of a batch whether its key is in the set. If the keys are in a temporary file, it
-// returns an error that wraps partd.ErrTooLarge.
+// contains reports for each row of a batch whether its key is in the set. If the set's keys are in a temporary file,
+// contains returns an error that wraps partd.ErrTooLarge.
 func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	if k.file != nil {
 		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and one of the table's rules compares new rows with the whole table: put the rows in several upserts: %w", partd.ErrTooLarge)
@@ -238,7 +237,7 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 			block.keys = appendKey(block.keys, i)
 			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
 			if len(k.slots) > 0 {
-				// reading the slots early lets their cache misses overlap
+				// Read the slots early, so that their cache misses overlap.
 				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)]
 			}
 			n++
@@ -258,7 +257,7 @@ func (k *keySet) hasKey(columns []arrow.Array, row int) bool {
 	return k.nullKeys || !slices.ContainsFunc(columns, func(c arrow.Array) bool { return c.IsNull(row) })
 }
 
-// appender returns a function that appends an encoding of a row's key; different keys have different encodings.
+// appender returns a function that appends the encoding of a row's key to dst. Different keys have different encodings.
 // checkKeys must accept columns.
 func (k *keySet) appender(columns []arrow.Array) func(dst []byte, row int) []byte {
 	return sorted.RowKeyAppender(columns, k.nullKeys)

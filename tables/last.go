@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
-// then, and moves the start time back until there are at least n rows.
+// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, and moves it back
+// until at least n rows have the start time or a later one.
 func (r *rowScan) limitToLast(n int64) error {
 	if r.series == nil {
 		return r.limitToLastFiles(n)
@@ -38,8 +38,8 @@ func (r *rowScan) limitToLast(n int64) error {
 	}
 }
 
-// limitToLastFiles is limitToLast for tables without an order. It counts the rows that are not yet in files, and then
-// the rows in files, newest file first, until it has counted at least n.
+// limitToLastFiles is limitToLast for tables without a sort order. It counts rows until it has at least n: first the
+// rows that are not yet in files, and then those in files, newest file first.
 func (r *rowScan) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (r *rowScan) limitToLastFiles(n int64) error {
 	return err
 }
 
-// count returns the number of rows that match the filters. It reads the given columns and those that the filters need.
+// count returns the number of rows that match the filters. It reads the given columns and the filters' columns.
 func (r *rowScan) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// Lock is a named lock that is held until Unlock.
+// Lock is a lock on a table's name. It is held until Unlock.
 type Lock struct {
 	unlock func() error // nil for the zero Lock
 }
@@ -21,8 +21,8 @@ type Lock struct {
 // Lock waits until nobody else holds the lock for the table's name in its bucket, and acquires it. The lock excludes
 // other goroutines, other processes on this machine, and clients of servers in those processes. If the tables are in an
 // object store, it excludes only processes that share the catalog's directory or, if the catalog is in PostgreSQL, the
-// CacheDir. Locks are advisory: they do not restrict access to the table, which need not exist. The lock ends with
-// Unlock or with the process.
+// CacheDir. Locks are advisory: they do not restrict access to the table, which need not exist. The lock is released by
+// Unlock or the end of the process.
 func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil {

@@ -18,7 +18,7 @@ import (
 
 var errNoBucket = errors.New("option Tables requires exactly one bucket in option Buckets")
 
-// IDAge is the minimum time for which the ID of a put is remembered.
+// IDAge is the minimum time for which a put's ID is remembered.
 const IDAge = 30 * 24 * time.Hour
 
 // namespaces returns the namespaces of the selected buckets, which must exist.
@@ -58,14 +58,14 @@ func foldTable(ctx context.Context, e tableWriter) (r MaintainResult, err error)
 	return r, err
 }
 
-// maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
+// maintainWorkers is the maximum number of tables that are maintained concurrently. Folds mostly wait for syncs.
 const maintainWorkers = 4
 
-// maxFailed is the number of failed tables after which maintain gives up, because the store itself may be at fault.
+// maxFailed is the number of failed tables after which maintain stops, because the store itself may be at fault.
 const maxFailed = 100
 
-// maintain calls f for each table that o selects, and returns the sum of the results. If f fails for a table, maintain
-// goes on with the others, and reports the failures at the end. The error wraps ErrDamaged if all failures do.
+// maintain calls f for each table that o selects and returns the sum of the results. If f fails for a table, maintain
+// continues with the others and reports the failures at the end. The error wraps ErrDamaged if all failures do.
 func (k *keeper) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, tableWriter) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: k.dir})
 	o = cmp.Or(o, new(MaintainOptions))
@@ -98,7 +98,7 @@ func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f f
 			ctx, end = k.opts.begin(ctx, op, bucketOf(n.Namespace), n.Name)
 		}
 		var r MaintainResult
-		err = parallel.Catch(func() (err error) { r, err = f(ctx, e); return err }) // a panic must not end the work for other tables
+		err = parallel.Catch(func() (err error) { r, err = f(ctx, e); return err }) // a panic must not stop the work on other tables
 		end(Outcome{Err: err})
 		if err != nil {
 			err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
@@ -119,7 +119,7 @@ func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f f
 	}
 	err = cmp.Or(err, errors.Join(failed...))
 	if err != nil && damaged != nil {
-		return sum, fmt.Errorf("%w\n%v", err, errors.Join(damaged...)) //nolint:errorlint // not only damaged tables failed
+		return sum, fmt.Errorf("%w\n%v", err, errors.Join(damaged...)) //nolint:errorlint // must not wrap ErrDamaged, because other tables failed too
 	}
 	return sum, cmp.Or(err, errors.Join(damaged...))
 }
@@ -168,8 +168,8 @@ type Backlog struct {
 	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
 }
 
-// Backlog returns the backlog of all tables. It omits tables whose rows in the tail cannot be read. If the catalog does
-// not respond within five seconds, it also omits tables that have not been read since Open.
+// Backlog returns the backlog of all tables, except those whose rows in the tail cannot be read. If the catalog does
+// not respond within five seconds, Backlog also omits tables that have not been read since Open.
 func (s *Store) Backlog() (b Backlog) {
 	s = s.orUnopened()
 	if s.tail != nil {

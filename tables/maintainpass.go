@@ -16,23 +16,23 @@ import (
 )
 
 // Maintain runs one pass of maintenance over the tables that o selects. If it is worthwhile, it merges a table's small
-// files, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
-// have expired, it also removes old put IDs, and files that nothing has needed for 30 hours. One hour suffices for
-// replaced metadata, and for files of tables whose versions expire. o.Grace overrides both times.
+// files in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
+// have expired, it also removes old put IDs and files that nothing has needed for 30 hours. Replaced metadata, and
+// files of tables whose versions expire, are removed after one hour. o.Grace overrides both times.
 //
 // Versions expire only if o.OlderThan, o.Keep or the table's settings say so. Then Maintain keeps a version if it is
 // among the newest Keep or younger than OlderThan, or if the table's Iceberg properties history.expire.* say so. If
 // gc.enabled is false, no version expires.
 //
-// Only one process at a time maintains a catalog: if another one does, the error wraps ErrInUse. Maintain waits for
-// other commits and gives way to them: it starts again if they change the files that it merges. If a table fails,
-// Maintain goes on with the others, and tries that table again in a later pass, after a pause that doubles with each
-// failure. Call Maintain about once a minute.
+// Call Maintain about once a minute. Only one process at a time can maintain a catalog: if another one does, the error
+// wraps ErrInUse. Maintain waits for other commits. If they change the files that it is merging, it starts again. If a
+// table fails, Maintain continues with the others, and tries the table again in a later pass, after a pause that
+// doubles with each failure.
 func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
 	return s.orUnopened().keeper.pass(ctx, cmp.Or(o, new(MaintainOptions)))
 }
 
-// pass is one pass of Maintain.
+// pass implements Store.Maintain.
 func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: k.dir})
 	if err := o.checkKeep(); err != nil {
@@ -80,8 +80,8 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 	return r, errors.Join(failed...)
 }
 
-// takeLease takes the maintenance lease, and renews it until release is called. If that fails, takeLease cancels the
-// context that it has returned.
+// takeLease takes the maintenance lease and renews it until release is called. If two renewals fail in a row, the
+// returned context is canceled.
 func (k *keeper) takeLease(ctx context.Context) (_ context.Context, release func() error, err error) {
 	ok, err := k.cat.TakeLease(ctx, leaseName, k.holder, leaseTime)
 	if err == nil && !ok {
@@ -129,9 +129,9 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	c := k.state(n)
 	seen := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
 	k.mu.Lock()
-	isSeen := c.seen == seen && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
+	isUnchanged := c.seen == seen && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
 	k.mu.Unlock()
-	if isSeen {
+	if isUnchanged {
 		return r, nil
 	}
 	e, release, err := k.acquire(ctx, n)
@@ -143,7 +143,7 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	var reason string
 	ctx, end := k.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
 	err = parallel.Catch(func() error {
-		r, reason, err = k.care(ctx, e, c, o)
+		r, reason, err = k.compactAndExpire(ctx, e, c, o)
 		return err
 	})
 	end(Outcome{Err: err})
@@ -174,9 +174,9 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	return r, err
 }
 
-// care compacts the table and expires its versions, as far as that is worthwhile. reason says why it left work undone,
-// or is "".
-func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
+// compactAndExpire compacts the table and expires its versions, as far as that is worthwhile. reason says why it left
+// work undone, or is "".
+func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, c *tableState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return sum, "", err
@@ -185,15 +185,15 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 	if err != nil || !o.includes(settings) {
 		return sum, "", err
 	}
-	last, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
-	for start, stale := time.Now(), 0; time.Since(start) < tableTime; {
+	maxVersion, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
+	for start, numStale := time.Now(), 0; time.Since(start) < tableTime; {
 		var r MaintainResult
-		r, reason, err = k.compactRun(ctx, e, t, c, p, last)
+		r, reason, err = k.compactRun(ctx, e, t, c, p, maxVersion)
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
-			stale++
-			if stale == 3 {
+			numStale++
+			if numStale == 3 {
 				reason = "other commits to the table replace the files that are being merged"
 			}
 		case err != nil:
@@ -211,16 +211,16 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 			return sum, "", err
 		}
 	}
-	r, waits, err := k.expireIfDue(ctx, e, t, settings, c, o)
+	r, expireReason, err := k.expireIfDue(ctx, e, t, settings, c, o)
 	sum.add(r)
 	sum.Tables = min(sum.Tables, 1)
-	return sum, cmp.Or(reason, waits), err
+	return sum, cmp.Or(reason, expireReason), err
 }
 
-// compactRun merges one run of files if that is worthwhile and nothing prevents it. So that a pass ends, it leaves a
-// run to the next pass if too few of the run's files are from the version last or an earlier one. The error wraps
-// commit.ErrStale if another commit came first.
-func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
+// compactRun merges one run of files if that is worthwhile and nothing prevents it. maxVersion is the table's version
+// before the pass changed it: so that the pass ends, a run with too few files up to that version is left to the next
+// pass. The error wraps commit.ErrStale if another commit came first.
+func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *tableState, p *pacer, maxVersion int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
 		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {
@@ -228,7 +228,7 @@ func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, 
 			old := 0
 			for _, f := range run {
 				size += f.File.FileSizeBytes()
-				if sequence(f) <= last {
+				if sequence(f) <= maxVersion {
 					old++
 				}
 			}
@@ -237,13 +237,13 @@ func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, 
 			}
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			engine := time.Since(k.loads[e.TableName]) < engineTime
+			isLoaded := time.Since(k.loads[e.TableName]) < engineTime
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
-			case spaceErr == nil && k.localDir == k.dir && free < 2*size+minFree:
+			case spaceErr == nil && k.localDir == k.dir && free < 2*size+minFreeBytes:
 				reason = "the disk has too little free space to merge files"
-			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
+			case isLoaded && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"
 				if c.waiting.IsZero() {
 					c.waiting = time.Now()

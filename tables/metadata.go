@@ -22,10 +22,10 @@ func (m *Metadata) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// maxMetadata limits the size of metadata as JSON, in bytes.
-const maxMetadata = 1 << 20
+// maxMetadataBytes limits the size of metadata as JSON.
+const maxMetadataBytes = 1 << 20
 
-// maxDepth limits how deeply objects and arrays can be nested in metadata.
+// maxDepth limits the nesting of objects and arrays in metadata.
 const maxDepth = 1000
 
 // normalize returns the metadata as it will be read back, or an error if it cannot be stored.
@@ -44,7 +44,7 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 		}
 		return nil, fmt.Errorf("encode the metadata: %w", err)
 	}
-	if len(b) > maxMetadata {
+	if len(b) > maxMetadataBytes {
 		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
 	// Package json accepts at most 10,000 levels. The brackets use up all of them except maxDepth, so json.Valid

@@ -209,8 +209,8 @@ func (s *core) openTail(ctx context.Context) error {
 
 var _ tail.Reclaimer = (*logstore.Store)(nil)
 
-// createSynced creates and syncs the log store in dir, unless it exists. Without the sync, a power failure could leave
-// a store that cannot be opened.
+// createSynced creates and syncs a log store in dir, unless one exists. Without the sync, a power failure could leave a
+// store that cannot be opened.
 func createSynced(dir string, o logstore.Options) error {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -223,7 +223,7 @@ func createSynced(dir string, o logstore.Options) error {
 	return l.Close()
 }
 
-// lock locks the tail, so that no other Store can open it.
+// lock locks the file at path, so that no other Store can open the tail.
 func (s *core) lock(path string) error {
 	l := s.hooks.FS.NewLock(path)
 	locked, err := l.TryLock(true)
@@ -233,12 +233,12 @@ func (s *core) lock(path string) error {
 	if !locked {
 		return fmt.Errorf("the tail is %w by %s: close it there, or open the tables read-only", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
-	// On local disks, errors do not matter: the holder is then unknown.
+	// On a local disk, an error only means that messages cannot name the holder.
 	if err := vfs.RecordHolder(s.hooks.FS, path); err != nil && vfs.NetworkOf(s.hooks.FS, filepath.Dir(path)) != "" {
 		return errors.Join(err, l.Unlock())
 	}
 	s.closers = append(s.closers, func() error {
-		_ = vfs.ClearHolder(s.hooks.FS, path) // a stale holder is harmless, because it is only named in messages
+		_ = vfs.ClearHolder(s.hooks.FS, path) // a stale record is harmless, because it is only used in messages
 		return l.Unlock()
 	})
 	return nil

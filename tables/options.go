@@ -64,8 +64,8 @@ func (o *Options) withCounts(r array.RecordReader) (array.RecordReader, *Outcome
 	}}, sum
 }
 
-// observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
-// released. If err is not nil, it calls end and returns err.
+// observe returns a reader of r's batches that counts rows and bytes. When the reader is released, it calls end with
+// the counts. If err is not nil, observe calls end and returns err.
 func (o *Options) observe(r array.RecordReader, err error, end func(Outcome)) (array.RecordReader, error) {
 	if err != nil {
 		end(Outcome{Err: err})
