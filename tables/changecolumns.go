@@ -70,11 +70,11 @@ func (d *difference) checkColumns() error {
 		}
 		hasCommon = true
 		oldType, err := table.TypeToArrowType(f.Type, false, false)
-		newType, err2 := table.TypeToArrowType(fields[id].Type, false, false)
+		newType, newErr := table.TypeToArrowType(fields[id].Type, false, false)
 		oldLogical, newLogical := d.from.columnType(id), d.to.columnType(id)
 		switch {
-		case err != nil || err2 != nil:
-			return errors.Join(err, err2)
+		case err != nil || newErr != nil:
+			return errors.Join(err, newErr)
 		case fields[id].Required && !f.Required:
 			return fmt.Errorf("column %q became required", names[id])
 		case !arrow.TypeEqual(oldType, newType) && schema.CanPromote(newType, oldType), oldLogical != nil && newLogical != nil && schema.CanWiden(newLogical, oldLogical):

@@ -42,7 +42,7 @@ func (e tableWriter) compact(ctx context.Context) (r MaintainResult, err error) 
 	return e.commitCompaction(ctx, t, e.prepareAll)
 }
 
-// commitCompaction calls prepare to write merged files, and commits them in place of the old files.
+// commitCompaction calls prepare to write merged files and commits them in place of the old files.
 func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
 	step, err := e.prepareCompaction(ctx, t, prepare)
 	if err != nil || len(step.result.OldDataFiles)+len(step.result.SafePosDeletes) == 0 {

@@ -106,7 +106,7 @@ func hasManyDeletes(f table.FileScanTask) bool {
 func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, canMerge func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
-	// Writing a row group takes several times its size in memory, and leaves as much garbage.
+	// Writing a row group takes several times its size in memory and leaves as much garbage.
 	groupBytes := min(e.s.opts.Memory/memoryDivisor/8, int64(t.Properties().GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))))
 	meta, err := table.UpdateTableMetadata(t.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(groupBytes, 10)})}, "")
 	if err != nil {

@@ -34,12 +34,12 @@ func (d *difference) compare(ctx context.Context, deleted, inserted batches.Seq)
 				return
 			}
 			c.add(b)
-			if c.stopped {
+			if c.isStopped {
 				break
 			}
 		}
-		if !c.stopped {
-			c.end()
+		if !c.isStopped {
+			c.finish()
 		}
 		if c.err != nil {
 			yield(nil, c.err)
@@ -120,11 +120,11 @@ const (
 
 // comparison finds the changes in rows sorted by compare.
 type comparison struct {
-	d       *difference
-	yield   func(arrow.RecordBatch, error) bool
-	err     error
-	stopped bool                // yield returned false, or err is set
-	batches []arrow.RecordBatch // the sorted batches of current, deleted, inserted and changes
+	d         *difference
+	yield     func(arrow.RecordBatch, error) bool
+	err       error
+	isStopped bool                // yield returned false, or err is set
+	batches   []arrow.RecordBatch // the sorted batches of current, deleted, inserted and changes
 
 	current changedRow // the first of the equal rows that are being counted; its batch is nil at the start
 	count   int64      // number of rows equal to current in d.to, minus their number in d.from
@@ -132,8 +132,8 @@ type comparison struct {
 	deleted, inserted *changedRow // the current key's delete and insert, held back because they may be an update; nil if none
 	isRepeated        bool        // whether the current key has several deletes or inserts, so that none is part of an update
 
-	changes []changedRow // changes to yield
-	bytes   int          // total size of the encodings of changes
+	changes      []changedRow // changes to yield
+	encodedBytes int          // total size of the encodings of changes
 }
 
 // changedRow is a row in a sorted batch, and the kind of its change.
@@ -148,11 +148,11 @@ func (r changedRow) encoded(column int) []byte {
 	return r.batch.Column(int(r.batch.NumCols()) - 3 + column).(*array.Binary).Value(r.row)
 }
 
-// add adds the next sorted rows, and takes ownership of them.
+// add adds the next sorted rows and takes ownership of them.
 func (c *comparison) add(b arrow.RecordBatch) {
 	c.batches = append(c.batches, b)
 	isNew := b.Column(int(b.NumCols()) - 1).(*array.Boolean)
-	for row := 0; row < int(b.NumRows()) && !c.stopped; row++ {
+	for row := 0; row < int(b.NumRows()) && !c.isStopped; row++ {
 		r := changedRow{batch: b, row: row}
 		sameKey := c.current.batch != nil && bytes.Equal(c.current.encoded(0), r.encoded(0))
 		if !sameKey || !bytes.Equal(c.current.encoded(1), r.encoded(1)) {
@@ -180,8 +180,8 @@ func (c *comparison) add(b arrow.RecordBatch) {
 	})
 }
 
-// end yields the last changes.
-func (c *comparison) end() {
+// finish yields the last changes.
+func (c *comparison) finish() {
 	c.endEqualRows()
 	c.endKey()
 	c.flush()
@@ -194,7 +194,7 @@ func (c *comparison) endEqualRows() {
 	if c.count < 0 {
 		kind, held, c.count = ChangeDelete, &c.deleted, -c.count
 	}
-	for ; c.count > 0 && !c.stopped; c.count-- {
+	for ; c.count > 0 && !c.isStopped; c.count-- {
 		r := changedRow{c.current.batch, c.current.row, kind}
 		switch {
 		case len(c.d.keys) == 0 || c.isRepeated:
@@ -231,15 +231,15 @@ func (c *comparison) endPair(deleteKind, insertKind string) {
 
 func (c *comparison) record(r changedRow, kind string) {
 	r.kind = kind
-	c.changes, c.bytes = append(c.changes, r), c.bytes+len(r.encoded(0))+len(r.encoded(1))
-	if len(c.changes) == maxChangedRows || c.bytes >= maxChangedBytes {
+	c.changes, c.encodedBytes = append(c.changes, r), c.encodedBytes+len(r.encoded(0))+len(r.encoded(1))
+	if len(c.changes) == maxChangedRows || c.encodedBytes >= maxChangedBytes {
 		c.flush()
 	}
 }
 
 // flush yields the recorded changes.
 func (c *comparison) flush() {
-	for changes := c.changes; len(changes) > 0 && !c.stopped; {
+	for changes := c.changes; len(changes) > 0 && !c.isStopped; {
 		batch := changes[0].batch
 		var rows []int
 		var kinds []string
@@ -251,13 +251,13 @@ func (c *comparison) flush() {
 		taken, err := take.Batch(columns, rows)
 		columns.Release()
 		if err != nil {
-			c.err, c.stopped = err, true
+			c.err, c.isStopped = err, true
 			break
 		}
-		c.stopped = !c.yield(c.d.withKinds(taken, kinds), nil)
+		c.isStopped = !c.yield(c.d.withKinds(taken, kinds), nil)
 		taken.Release()
 	}
-	c.changes, c.bytes = c.changes[:0], 0
+	c.changes, c.encodedBytes = c.changes[:0], 0
 }
 
 // batches yields the changed rows in their stored types, with the column _change last.

@@ -115,7 +115,7 @@ func (c *copier) run(op string, f func() error) (err error) {
 	return errors.Join(append(c.damaged, err)...)
 }
 
-// copyBucket copies the files of a bucket's tables, and then commits all the tables together.
+// copyBucket copies the files of a bucket's tables and then commits all the tables together.
 func (c *copier) copyBucket(ctx context.Context, ns string) error {
 	bucket := bucketOf(ns)
 	if err := c.to.foldTails(ctx, ns); err != nil && !errors.Is(err, ErrDamaged) {

@@ -104,7 +104,7 @@ type newRows struct {
 	basis *commit.Basis // table state for which the rows were written; nil until they are written
 	// whether a retry must check the rows again, because a rule compares them with all rows of the table
 	recheck  bool
-	rowsRead int64 // number of rows read so far
+	rowsRead int64 // number of rows of src read so far
 
 	rowsWritten int64 // number of rows written, not counting dropped duplicates
 }

@@ -64,10 +64,10 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 
 // runPerRow runs the statement once for each row of parameters.
 func (x *execution) runPerRow(ctx context.Context) (total ExecResult, err error) {
-	all, id := x.o.Parameters, x.o.ID
+	parameters, id := x.o.Parameters, x.o.ID
 	total = x.result
-	for i := range all.NumRows() {
-		x.o.Parameters = all.NewSlice(i, i+1)
+	for i := range parameters.NumRows() {
+		x.o.Parameters = parameters.NewSlice(i, i+1)
 		if id != "" {
 			x.o.ID = rowID(id, i+1)
 		}
@@ -75,7 +75,7 @@ func (x *execution) runPerRow(ctx context.Context) (total ExecResult, err error)
 		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
 		x.o.Parameters.Release()
 		if err != nil {
-			return total, fmt.Errorf("row %d of the parameters, after %d rows were applied: %w", i+1, i, err)
+			return total, fmt.Errorf("row %d of the parameters failed, after %d rows were applied: %w", i+1, i, err)
 		}
 		total.Rows += x.result.Rows
 		total.Version = x.result.Version

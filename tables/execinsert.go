@@ -99,15 +99,15 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 
 // insertedRows returns an INSERT's rows. query is for one row of parameters. The caller must release the reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
-	all, total := x.o.Parameters, int64(len(x.st.Values))
+	parameters, total := x.o.Parameters, int64(len(x.st.Values))
 	options := x.queryOptions()
 	options.KeepsNanoseconds = slices.ContainsFunc(x.logical.Fields(), func(f arrow.Field) bool {
 		isAssigned := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
 		return isAssigned && schema.ContainsType(f.Type, schema.IsZonedNanos)
 	})
-	hasParameterRows := x.st.Query == "" && all != nil && all.NumRows() > 1
+	hasParameterRows := x.st.Query == "" && parameters != nil && parameters.NumRows() > 1
 	if hasParameterRows {
-		total = all.NumRows()
+		total = parameters.NumRows()
 	} else if !x.needsParts(query) {
 		return x.query(ctx, query, options)
 	}
@@ -115,9 +115,9 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 		o := *options
 		var q string
 		if hasParameterRows {
-			setSize := int(all.NumCols())
+			setSize := int(parameters.NumCols())
 			to = min(from+int64(max(1, min(maxQueryBytes/len(query), maxQueryParameters/max(1, setSize)))), total)
-			o.Parameters = joinSets(all.NewSlice(from, to))
+			o.Parameters = joinSets(parameters.NewSlice(from, to))
 			defer o.Parameters.Release()
 			q, err = x.insertQuery(ctx, x.st, setSize, int(to-from))
 		} else {

@@ -82,11 +82,14 @@ func (c *rowChange) position(file, row int64) (p position, err error) {
 	return p, fmt.Errorf("the query returned row %d of file %d, which does not exist", row, file)
 }
 
+// firstValue is the index of the query result's first value column, after the file, row and action.
+const firstValue = 3
+
 // read reads a batch of the query's result. It handles consecutive rows with the same file and action together.
 func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool) error {
 	fields := b.Schema().Fields()
-	for v, i := range r.query.Values {
-		fields[3+v].Name = r.w.def.Logical.Field(i).Name
+	for v, column := range r.query.Values {
+		fields[firstValue+v].Name = r.w.def.Logical.Field(column).Name
 	}
 	b, err := schema.CastSQL(b, schema.FromSQL(arrow.NewSchema(fields, nil), r.w.def.Logical))
 	if err != nil {
@@ -98,7 +101,7 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 		if ints := arrowtype.Of(a.DataType()).Ints; ints != nil {
 			return ints(a)
 		}
-		return func(int) int64 { return -1 }
+		return func(int) int64 { return -1 } // the checks below reject it
 	}
 	fileOf, rowOf, actionOf := intsOf(files), intsOf(rowNumbers), intsOf(actions)
 	n := int(b.NumRows())
@@ -205,7 +208,7 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, action int) (_ arr
 	var fields []arrow.Field
 	var columns []arrow.Array
 	for _, v := range a.Values {
-		fields, columns = append(fields, b.Schema().Field(3+v)), append(columns, b.Column(3+v))
+		fields, columns = append(fields, b.Schema().Field(firstValue+v)), append(columns, b.Column(firstValue+v))
 	}
 	whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 	defer whole.Release()

@@ -74,7 +74,7 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 		if err != nil {
 			return 0, err
 		}
-		if first == nil && n > 0 {
+		if first == nil && n > 0 { // without rows, write one empty file
 			break
 		}
 		part := batches.Reader(r.Schema(), parts.Part(batches.AtMost(fileRows)), func() {})

@@ -76,7 +76,7 @@ func (k *keeper) forget(tables []tableName, isComplete bool) {
 func (k *keeper) byClock(age time.Duration) time.Duration {
 	now := time.Now()
 	clockShift := now.Round(0).Sub(k.openedWall) - now.Sub(k.opened)
-	if age <= 0 || clockShift < time.Minute { // the clock may only have been adjusted
+	if age <= 0 || clockShift < time.Minute { // ignore small corrections of the clock
 		return age
 	}
 	return age + clockShift
@@ -115,7 +115,7 @@ func (k *keeper) forgetLoads() {
 	maps.DeleteFunc(k.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
 
-// Constants of the maintenance.
+// Durations, names and limits of maintenance.
 const (
 	leaseTime       = 15 * time.Second    // a killed process blocks passes in other processes for this long
 	sweepEvery      = 6 * time.Hour       // how often to look for unused files, unless versions have expired
@@ -124,9 +124,9 @@ const (
 	readerTime      = time.Hour           // how long another process may read files whose version has expired
 	maxPause        = 6 * time.Hour       // longest pause before another attempt at a table after failures
 	tableTime       = 5 * time.Minute     // how long a pass compacts one table, before it goes on to the next
-	engineTime      = 30 * time.Second    // an engine that has loaded a table gets this long to prepare its commit undisturbed
+	engineTime      = 30 * time.Second    // how long compaction waits for an engine that has loaded a table, and may be about to commit
 	engineLimit     = 10 * time.Minute    // how long engines can postpone a compaction
-	expireEvery     = time.Hour           // how often a few versions are expired; many are expired at once
+	expireEvery     = time.Hour           // how often a few versions are expired; many are expired without delay
 	leaseName       = "maintenance"       // key of the lease in the catalog
 	sweepName       = "maintenance swept" // key of the last sweep's time in the catalog
 	minFreeBytes    = 256 << 20           // space that maintenance leaves free on the disk

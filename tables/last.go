@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, and moves it back
+// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds and moves it back
 // until at least n rows have the start time or a later one.
 func (r *rowScan) limitToLast(n int64) error {
 	if r.series == nil {

@@ -73,15 +73,15 @@ type MetadataChange struct {
 }
 
 func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
-	changed := maps.Clone(old)
-	if changed == nil || c.Replace {
-		changed = map[string]any{}
+	result := maps.Clone(old)
+	if result == nil || c.Replace {
+		result = map[string]any{}
 	}
-	maps.Copy(changed, c.Set)
+	maps.Copy(result, c.Set)
 	for _, k := range c.Remove {
-		delete(changed, k)
+		delete(result, k)
 	}
-	return Metadata(changed).normalize()
+	return Metadata(result).normalize()
 }
 
 // UpdatedKey is the metadata key under which listings return the time of a table's last change.

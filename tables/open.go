@@ -58,6 +58,7 @@ func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (cat
 	return s.localDir, nil
 }
 
+// openBucket opens the object-store bucket at url, with a cache on this machine. It sets s.dir and s.localDir.
 func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, path, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {

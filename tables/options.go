@@ -32,7 +32,7 @@ func (o *Options) withDefaults() (Options, error) {
 	case opts.Memory < 1<<20:
 		return opts, fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", opts.Memory)
 	case opts.FoldBytes < 0:
-		return opts, fmt.Errorf("option FoldBytes is %d: it must be positive", opts.FoldBytes)
+		return opts, fmt.Errorf("option FoldBytes is %d: it must not be negative", opts.FoldBytes)
 	}
 	return opts, nil
 }
