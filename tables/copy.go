@@ -49,8 +49,8 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]Cop
 // tempSnapshotPrefix begins the names of the temporary snapshots that exist during a copy or backup.
 const tempSnapshotPrefix = "partd "
 
-// copyTo calls run with a copier for a temporary snapshot of the buckets, which it deletes afterwards.
-func (s *Store) copyTo(ctx context.Context, op string, to *Store, buckets Buckets, run func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
+// copyTo calls copyBuckets with a copier for a temporary snapshot of the buckets, which it deletes afterwards.
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, buckets Buckets, copyBuckets func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
 	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rulesProperty: icecat.RulesProperty}
 	c.snapshot = tempSnapshotPrefix + op + " to " + c.to.cat.ID()
 	err := c.run(op, func() error {
@@ -72,7 +72,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, buckets Bucket
 			c.damaged, err = append(c.damaged, err), nil
 		}
 		if err == nil {
-			err = run(c, namespaces)
+			err = copyBuckets(c, namespaces)
 		}
 		for _, ns := range namespaces {
 			err = errors.Join(err, c.from.cat.DropSnapshots(context.WithoutCancel(ctx), ns, &c.snapshot))

@@ -120,7 +120,7 @@ func (ev *evolvedColumns) change(cur *iceberg.Schema, c ColumnChange) error {
 	return ev.rename(c, i)
 }
 
-// checkUnused returns an error if a setting or rule uses the column that c drops or renames.
+// checkUnused returns an error if c drops a column that a setting names, or drops or renames one that a rule uses.
 func (ev *evolvedColumns) checkUnused(cur *iceberg.Schema, c ColumnChange, id int) error {
 	settings := ev.before.Settings
 	for i, name := range settings.Order() {
