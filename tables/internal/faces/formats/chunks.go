@@ -16,7 +16,7 @@ import (
 // textWorkers is the number of chunks that are processed concurrently, unless there are many columns.
 const textWorkers = 4
 
-// variables, because tests replace them
+// These are variables because tests replace them.
 var (
 	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
 	fewColumns = 1 << 10 // files with more columns are processed one chunk at a time

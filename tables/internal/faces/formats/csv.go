@@ -31,7 +31,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // Skip chunks that consist of empty lines.
+	err := io.EOF // also the result of next for a chunk that contains only empty lines
 	for err == io.EOF {
 		first, err = t.nextChunk(ctx)
 		if err == io.EOF {
@@ -56,7 +56,7 @@ func (t *text) readHeader(ctx context.Context) error {
 			return fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or already used", t.in.Name, i+1, name)
 		}
 		if !utf8.ValidString(name) {
-			return fmt.Errorf("%s, line 1: name of column %d: %w", t.in.Name, i+1, records.InvalidText(t.in.decoded))
+			return fmt.Errorf("%s, line 1: name of column %d: %w", t.in.Name, i+1, records.InvalidText(t.in.decodedFrom))
 		}
 		seen[name] = true
 	}
@@ -80,7 +80,7 @@ func (c *csvRows) next() error {
 			if !utf8.Valid(c.split.Record) {
 				for i, text := range c.split.Values {
 					if !utf8.Valid(text) {
-						return c.fieldError(i, records.InvalidText(c.in.decoded))
+						return c.fieldError(i, records.InvalidText(c.in.decodedFrom))
 					}
 				}
 			}
@@ -119,11 +119,11 @@ func (c *csvRows) isQuoted(i int) bool {
 	return !c.isBlank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
 }
 
-// isNull reports whether field i, which has the given text, is null although it is not empty.
+// isNull reports whether field i contains one of the texts for null, such as NA, and is not quoted.
 func (c *csvRows) isNull(i int, text []byte) bool { return c.in.Values.IsNull(text) && !c.isQuoted(i) }
 
-// number returns a field's text. If it is a number, it has a decimal point and no separators of thousands. The result
-// is valid until the next call.
+// number returns a field's text. In a number, it replaces the decimal mark by a point and removes thousands separators.
+// The result is valid until the next call.
 func (c *csvRows) number(text []byte) []byte {
 	if !c.in.Values.ReadsNumbers() {
 		return text
@@ -141,16 +141,16 @@ func (c *csvRows) inferColumns(root *column) error {
 			return err
 		}
 		for i, text := range c.values() {
-			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText && !c.isNull(i, text) {
+			if col := root.fields[i]; len(text) > 0 && col.kinds != kindText && !c.isNull(i, text) {
 				k, nanos := kindsOfText(c.number(text))
-				to.restrict(k, c.line())
-				to.hasNanos = to.hasNanos || nanos
+				col.restrict(k, c.line())
+				col.hasNanos = col.hasNanos || nanos
 			}
 		}
 	}
 }
 
-func (c *csvRows) add(to *fields) (size int, err error) {
+func (c *csvRows) add(columns *fields) (size int, err error) {
 	if err := c.next(); err != nil {
 		if err == io.EOF && c.in.Mended != nil {
 			c.in.Mended.Add(c.split.Mended)
@@ -163,10 +163,10 @@ func (c *csvRows) add(to *fields) (size int, err error) {
 			text = nil
 		}
 		quoted := len(text) == 0 && c.isQuoted(i)
-		if to.adders[i].bareKind == jsonNumber {
+		if columns.adders[i].bareKind == jsonNumber {
 			text = c.number(text)
 		}
-		if err := to.adders[i].add(text, quoted); err != nil {
+		if err := columns.adders[i].add(text, quoted); err != nil {
 			return 0, c.fieldError(i, err)
 		}
 	}

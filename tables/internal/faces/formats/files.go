@@ -57,9 +57,9 @@ func ListFiles(paths []string) (files []string, err error) {
 
 // ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one file
 // is open at a time, apart from temporary copies of pipes. All files must have the columns of the first one, in any
-// order. Text gets the types that it would have in a single file. If there are Parquet or Arrow files, all rows get the
-// types in the first of these; in the others, types may differ only in how Arrow stores the values, such as large_utf8.
-// The caller must release the reader.
+// order. Text files get the types that they would have as a single file. If there are Parquet or Arrow files, all rows
+// get the types in the first of these files. The types in other files may differ only in how Arrow stores the values,
+// such as large_utf8. The caller must release the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
 	readers, err := ReadEach(ctx, files, open)
 	if err != nil {
@@ -73,7 +73,7 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 }
 
 // ReadEach is like [ReadFiles], but returns a reader for each file. A reader opens its file when its first row is read.
-// The caller must release all readers, the first only when no other is read any more.
+// The caller must release all readers, and the first one only when the others are no longer read.
 func ReadEach(ctx context.Context, files []string, open func(file string) (*Input, error)) (_ []array.RecordReader, err error) {
 	types := &fileTypes{}
 	if len(files) > 1 {
@@ -82,11 +82,11 @@ func ReadEach(ctx context.Context, files []string, open func(file string) (*Inpu
 			return nil, err
 		}
 	}
-	start := 0
-	for types.isEmpty(start) {
-		start++
+	firstIndex := 0
+	for types.isEmpty(firstIndex) {
+		firstIndex++
 	}
-	first, closeFirst, err := types.openRows(ctx, start, files, open)
+	first, closeFirst, err := types.openRows(ctx, firstIndex, files, open)
 	if err != nil {
 		types.close()
 		return nil, err
@@ -99,23 +99,23 @@ func ReadEach(ctx context.Context, files []string, open func(file string) (*Inpu
 			if types.isEmpty(i) {
 				return
 			}
-			r, end, err := first, closeFirst, error(nil)
-			if i == start {
+			r, closeRows, err := first, closeFirst, error(nil)
+			if i == firstIndex {
 				closeFirst = func() {}
 			} else {
-				r, end, err = types.openRows(ctx, i, files, open)
+				r, closeRows, err = types.openRows(ctx, i, files, open)
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			defer end()
+			defer closeRows()
 			positions, err := positionsOf(columns, r.Schema())
 			if err != nil {
-				yield(nil, fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err))
+				yield(nil, fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[firstIndex], err))
 				return
 			}
-			batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) })(yield)
+			batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return reorder(b, positions, columns) })(yield)
 		}, func() {
 			if i == 0 {
 				closeFirst()
@@ -126,7 +126,7 @@ func ReadEach(ctx context.Context, files []string, open func(file string) (*Inpu
 	return readers, nil
 }
 
-// positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.
+// positionsOf returns the index of each column in another schema, or an error that says how that schema differs.
 func positionsOf(columns, in *arrow.Schema) ([]int, error) {
 	positions := make([]int, columns.NumFields())
 	used := map[string]int{} // names can repeat
@@ -158,8 +158,8 @@ func countNames(s *arrow.Schema) map[string]int {
 	return names
 }
 
-// shortForm returns t with large texts and lists, and with views, replaced by the ordinary types. Which of them a file
-// has depends only on the program that wrote it.
+// shortForm returns t with large types and view types replaced by the ordinary types, such as large_utf8 by utf8. Which
+// of these types a file has depends only on the program that wrote it.
 func shortForm(t arrow.DataType) arrow.DataType {
 	form := func(t arrow.DataType) arrow.DataType {
 		if list, ok := t.(*arrow.LargeListType); ok {
@@ -173,7 +173,7 @@ func shortForm(t arrow.DataType) arrow.DataType {
 	}))
 }
 
-func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) (arrow.RecordBatch, error) {
+func reorder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) (arrow.RecordBatch, error) {
 	return take.MakeBatch(columns, b.NumRows(), func(i int) (arrow.Array, error) {
 		return schema.ConvertArray(b.Column(positions[i]), columns.Field(i).Type)
 	})

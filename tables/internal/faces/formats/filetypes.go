@@ -11,12 +11,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// fileTypes has the types in which ReadFiles reads text.
+// fileTypes contains the types that ReadEach gives to the columns of text files.
 type fileTypes struct {
 	known  *arrow.Schema  // the columns of Parquet or Arrow files, or of the first file with rows; nil if unknown
-	text   *column        // if all files are text: a column whose nested columns are the files' columns
-	names  [][]string     // if all files are text: each file's columns; none for JSON lines without an object
-	copies map[int]*Input // by file index: copies of pipes, and the standard input, which can be opened only once
+	text   *column        // a column whose nested columns are the files' columns; nil unless all files are text
+	names  [][]string     // names of each file's columns if all files are text; nil for JSON lines without an object
+	copies map[int]*Input // copies of pipes, and the standard input, which can be opened only once; by file index
 }
 
 // inferTypes infers the types of text files. If one of the files is Parquet or Arrow, text gets that file's types
@@ -35,7 +35,7 @@ func inferTypes(ctx context.Context, files []string, open func(file string) (*In
 		}
 		if in.Format.Records == 0 {
 			t.text = nil
-			if i > 0 { // if i is 0, ReadFiles opens this file next, and sets known to its columns
+			if i > 0 { // if i is 0, ReadEach opens this file next and sets known to its columns
 				err = t.addSchema(ctx, in)
 			}
 		} else {
@@ -54,7 +54,7 @@ func inferTypes(ctx context.Context, files []string, open func(file string) (*In
 	return t, nil
 }
 
-// openTwice opens a file that openRows will open again. It copies a pipe, and keeps the standard input open.
+// openTwice opens a file that openRows will open again. It copies a pipe and keeps the standard input open.
 func (t *fileTypes) openTwice(i int, file string, open func(file string) (*Input, error)) (*Input, error) {
 	in, err := open(file)
 	if err != nil {
@@ -113,7 +113,7 @@ func (t *fileTypes) addText(ctx context.Context, in *Input) error {
 // isEmpty reports whether a file has neither rows nor columns.
 func (t *fileTypes) isEmpty(i int) bool { return t.text != nil && t.names[i] == nil }
 
-// openRows opens a file. It returns a reader of the file's rows, and a function that closes both.
+// openRows opens a file. It returns a reader of the file's rows and a function that closes both.
 func (t *fileTypes) openRows(ctx context.Context, i int, files []string, open func(file string) (*Input, error)) (array.RecordReader, func(), error) {
 	in, err := t.copies[i], error(nil)
 	if in != nil {

@@ -18,31 +18,31 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// Format describes a file format. Programs decide by its fields, never by its name, so that a new format is one more
+// Format describes a file format. Programs decide by its fields, never by its name, so a new format needs only a new
 // value in [Standard].
 type Format struct {
-	Name            string   // in flags and requests, and the extension of files that are named after their keys
-	Extensions      []string // of file names, in lower case; none if the format is not written to files
-	InputExtensions []string // further extensions of files to read
-	ContentType     string   // in HTTP
-	Options         []string // the options that apply besides those of all text: "separator" and "null"
+	Name            string   // name in flags and requests, and extension of files that are named after their keys
+	Extensions      []string // file extensions, in lower case; nil if the format is not written to files
+	InputExtensions []string // additional extensions of files to read
+	ContentType     string   // media type in HTTP
+	Options         []string // which of the options "separator" and "null" apply
 
-	// Records says how text is divided into records whose types are inferred. 0 means that files contain types.
+	// Records says how text is divided into records, whose types are inferred. 0 means that files specify their types.
 	Records records.Format
 	// Read returns a reader of a file's rows, which the caller must release. nil means that the format cannot be read.
 	Read func(context.Context, *Input) (array.RecordReader, error)
 	// Write returns a writer. nil means that the format cannot be written.
 	Write func(io.Writer, *arrow.Schema, WriteOptions) (Writer, error)
-	// Layout, if not nil, chooses by sample how to write several files of rows that are like it. The result is faster
-	// than Write. If isSmall is true, the files have few rows.
+	// Layout returns a faster alternative to Write for several files with rows like those in sample. isSmall says that
+	// the files have few rows. nil means that there is no alternative.
 	Layout func(sample arrow.RecordBatch, isSmall bool) (func(io.Writer) (Writer, error), error)
 
 	IsArrow   bool // columns can be dictionaries, and a later run can continue a stream
 	IsLines   bool // each row is a line, without a header, so a later run can add lines
 	IsDelayed bool // the writer holds many batches in memory before it writes them
 
-	// MustIsolate says that reading even a small file can take much memory, so that an untrusted file needs a process
-	// of its own.
+	// MustIsolate says that reading even a small file can take much memory, so an untrusted file must be read in a
+	// separate process.
 	MustIsolate bool
 	// ValuesPerByte is the maximum number of values in an untrusted file for each of its bytes. Without this limit, a
 	// few bytes could claim any number of values, all of them null or equal.
@@ -52,7 +52,7 @@ type Format struct {
 // WriteOptions configures a writer.
 type WriteOptions struct {
 	Stream bool   // Arrow: write a stream even if a file is possible
-	Null   string // the text of nulls in formats with the option "null"
+	Null   string // text for nulls in formats with the option "null"
 }
 
 // CSV returns the format CSV.
@@ -87,7 +87,7 @@ func Parquet() *Format {
 			layout, err := parquetfile.NewFastLayout(sample, isSmall)
 			return func(w io.Writer) (Writer, error) { return layout.NewWriter(w) }, err
 		},
-		IsDelayed: true, MustIsolate: true, ValuesPerByte: 16 << 10, // pages are compressed
+		IsDelayed: true, MustIsolate: true, ValuesPerByte: 16 << 10, // many, because pages are compressed
 	}
 }
 
@@ -95,7 +95,7 @@ func Parquet() *Format {
 func Arrow() *Format {
 	return &Format{
 		Name: "arrow", Extensions: []string{".arrow", ".feather", ".arrows", ".ipc"}, ContentType: "application/vnd.apache.arrow.stream",
-		Read: readArrow, Write: newArrowWriter, IsArrow: true, ValuesPerByte: 16 << 10, // buffers can be compressed
+		Read: readArrow, Write: newArrowWriter, IsArrow: true, ValuesPerByte: 16 << 10, // many, because buffers can be compressed
 	}
 }
 
@@ -114,10 +114,10 @@ func newArrowWriter(w io.Writer, columns *arrow.Schema, o WriteOptions) (Writer,
 // String returns the format's name.
 func (f *Format) String() string { return f.Name }
 
-// HasHeader reports whether the first record of a file has the names of the columns.
+// HasHeader reports whether the first record of a file contains the column names.
 func (f *Format) HasHeader() bool { return records.Layout{Format: f.Records}.HasHeader() }
 
-// CheckOption returns an error if value is not empty and the option is none of the format's.
+// CheckOption returns an error if an option has a value but does not apply to the format.
 func (f *Format) CheckOption(option, value string) error {
 	if value == "" || slices.Contains(f.Options, option) {
 		return nil

@@ -73,11 +73,11 @@ type Input struct {
 	Name                string // file name in errors
 	File                *os.File
 	Format              *Format
-	records.TextOptions              // Other formats than CSV and TSV ignore them, except Sep.
+	records.TextOptions              // options for text; Sep is an error in formats without the option "separator"
 	Mended              *MendedCount // counts the records that Ragged changed; nil means that they are not counted
 
-	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats
-	// use it, and so does Parquet for INT96 times.
+	// Known contains columns whose types are not inferred, such as the target table's columns. It can be nil. Text
+	// formats use it for all columns, and Parquet for INT96 times.
 	Known *arrow.Schema
 	// IsUncompressed makes Read reject compressed text, because a small compressed file can expand to any size.
 	IsUncompressed bool
@@ -89,9 +89,9 @@ type Input struct {
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 
-	columns *arrow.Schema // the columns of a text file, if they are already known, so that they are not inferred
-	decoded string        // of a text file that was decoded; "" means UTF-8
-	place   string        // in errors, the part of the file that is being read; "" means Name
+	columns     *arrow.Schema // the columns of a text file; nil means that they must be inferred
+	decodedFrom string        // encoding from which a text file was decoded; "" means UTF-8
+	place       string        // in errors, the part of the file that is being read; "" means Name
 }
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
@@ -154,7 +154,7 @@ func (c counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// seekable returns the file if it is a regular file, and otherwise an unnamed copy of it.
+// seekable returns the file if it is a regular file, and otherwise an unnamed copy and a function that closes it.
 func (in *Input) seekable() (*os.File, func(), error) {
 	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 		return in.File, func() {}, nil
@@ -163,30 +163,30 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
+	closeTemp := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
 	// Remove the file before copying, so that a killed process leaves nothing.
 	err = os.Remove(temp.Name())
 	if err == nil {
 		_, err = io.Copy(temp, in.withCounter(in.File))
 	}
 	if err != nil {
-		end()
+		closeTemp()
 		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
 	}
-	return temp, end, nil
+	return temp, closeTemp, nil
 }
 
 func readParquet(ctx context.Context, in *Input) (array.RecordReader, error) {
-	f, end, err := in.seekable()
+	f, closeFile, err := in.seekable()
 	if err != nil {
 		return nil, err
 	}
 	reader, columns, err := in.openParquet(f)
 	if err != nil {
-		end()
+		closeFile()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return in.batches(ctx, columns, end, func(yield func(arrow.RecordBatch) bool) error {
+	return in.batches(ctx, columns, closeFile, func(yield func(arrow.RecordBatch) bool) error {
 		stopped, rows := false, int64(0)
 		for group := 0; group < reader.ParquetReader().NumRowGroups() && !stopped; group++ {
 			in.place = fmt.Sprintf("%s, row group %d", in.Name, group)
@@ -257,7 +257,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 	}
 	properties.BufferSize = streamBuffer
 	properties.MaxCompressedPageSize = parquet.DefaultMaxUncompressedPageSize
-	largest := int64(0) // uncompressed row group
+	maxGroupSize := int64(0) // uncompressed size of the largest row group, in bytes
 	for g := range parquetFile.NumRowGroups() {
 		size := int64(0)
 		// The library reads the column chunks of a row group whole, unless it streams them.
@@ -272,7 +272,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 			}
 			size += min(max(chunk.TotalUncompressedSize(), 0), maxWholeGroup+1)
 		}
-		largest = max(largest, size)
+		maxGroupSize = max(maxGroupSize, size)
 	}
 	// Check the schema that Arrow's writers store, because the library trusts the numbers in it.
 	if encoded := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowSchemaKey); encoded != nil {
@@ -287,7 +287,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 	open := func() (reader *pqarrow.FileReader, err error) {
 		// Preallocate texts only if all row groups are small, because the sizes in the footer of a damaged file can be
 		// arbitrary.
-		readProperties := pqarrow.ArrowReadProperties{BatchSize: batchRows, PreAllocBinaryData: largest <= maxWholeGroup}
+		readProperties := pqarrow.ArrowReadProperties{BatchSize: batchRows, PreAllocBinaryData: maxGroupSize <= maxWholeGroup}
 		reader, err = pqarrow.NewFileReader(parquetFile, readProperties, memory.DefaultAllocator)
 		if err == nil && columns == nil {
 			columns, err = reader.Schema()

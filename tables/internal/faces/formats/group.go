@@ -24,9 +24,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// groupBatches yields the rows of a row group. The library decodes all columns at the same time, and keeps a page and a
-// dictionary of each. If these would exceed the job's memory, groupBatches decodes a few columns after another, to
-// temporary files.
+// groupBatches yields the rows of a row group. The library decodes all columns at the same time and keeps a page and a
+// dictionary of each. If these would exceed the job's memory, groupBatches decodes a few columns at a time to temporary
+// files and joins them.
 func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarrow.FileReader, group int) (batches.Seq, error) {
 	g := reader.ParquetReader().MetaData().RowGroup(group)
 	isEmpty, err := hasNoValues(g)
@@ -71,7 +71,7 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 				return b, nil
 			})
 			for b, err := range checked {
-				if err == io.EOF || !yield(b, err) { // the library's error at the end
+				if err == io.EOF || !yield(b, err) { // the library returns io.EOF at the end
 					return
 				}
 			}
@@ -83,11 +83,11 @@ func (in *Input) groupBatches(ctx context.Context, f io.ReaderAt, reader *pqarro
 	if len(sources) == 1 {
 		return sources[0], nil
 	}
-	return sideBySide(sources, g.NumRows()), nil
+	return joinColumns(sources, g.NumRows()), nil
 }
 
-// hasNoValues reports whether a row group has no rows. Its column chunks can then have wrong offsets: pyarrow writes 0
-// as the offset of the pages that they lack, and the library fails on that.
+// hasNoValues reports whether a row group has no rows. The library cannot read such a group from pyarrow, which writes
+// 0 as the offset of its missing pages.
 func hasNoValues(g *metadata.RowGroupMetaData) (bool, error) {
 	for c := range g.NumColumns() {
 		chunk, err := g.ColumnChunk(c)
@@ -101,8 +101,8 @@ func hasNoValues(g *metadata.RowGroupMetaData) (bool, error) {
 // checkNested returns an error if lists or structs refer to values that they lack, as in a damaged file. The library's
 // ValidateFull would also refuse maps whose fields have other names than key and value.
 //
-// In lists without values, the library's dictionaries lack their array of values, and the library fails on them.
-// checkNested adds an empty array.
+// If all lists are empty, the library returns their dictionaries without an array of values, and later fails on them.
+// checkNested adds an empty array to such a dictionary.
 func checkNested(arrays []arrow.Array) error {
 	for _, a := range arrays {
 		children := arrowtype.Children(a)
@@ -133,8 +133,8 @@ func checkNested(arrays []arrow.Array) error {
 	return nil
 }
 
-// decodedRowBytes returns a limit for the average size of a row group's decoded rows. Values that repeat take few bytes
-// in the file, but their full size in a batch.
+// decodedRowBytes returns an upper bound on the average size of a row group's decoded rows. Repeated values take few
+// bytes in the file, but their full size in a batch.
 func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (total int64, err error) {
 	g := reader.ParquetReader().RowGroup(group)
 	for c := range g.NumColumns() {
@@ -142,7 +142,7 @@ func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (tota
 		if err != nil {
 			return 0, err
 		}
-		size := int64(0) // of a value
+		size := int64(0) // maximum size of a value
 		switch t := chunk.Type(); {
 		case t == parquet.Types.FixedLenByteArray:
 			size = int64(reader.ParquetReader().MetaData().Schema.Column(c).TypeLength())
@@ -160,11 +160,12 @@ func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (tota
 	return total, nil
 }
 
-// columnParts returns the columns to decode at a time, as the indices of their leaves, and the average size of a row.
+// columnParts divides a row group's columns into parts to decode one after another. It returns the indices of each
+// part's leaf columns, and the average size of a row.
 func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMetaData) (parts [][]int, rowBytes int64, err error) {
 	const (
-		pageBytes   = 2 << 20  // of a large page and dictionary
-		readerBytes = 16 << 10 // of a column's reader without pages
+		pageBytes   = 2 << 20  // size of a large page and its dictionary
+		readerBytes = 16 << 10 // memory of a column's reader besides pages
 	)
 	columns := reader.ParquetReader().MetaData().Schema
 	parts = [][]int{nil}
@@ -190,8 +191,8 @@ func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMet
 	return parts, rowBytes, nil
 }
 
-// sideBySide joins sources of the same rows but different columns.
-func sideBySide(sources []batches.Seq, rows int64) batches.Seq {
+// joinColumns yields batches with the columns of all sources, which yield different columns of the same rows.
+func joinColumns(sources []batches.Seq, rows int64) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next := make([]func() (arrow.RecordBatch, error, bool), len(sources))
 		for i, s := range sources {
@@ -234,7 +235,7 @@ func nextRows(next []func() (arrow.RecordBatch, error, bool)) (arrow.RecordBatch
 
 // limitRows returns r, but with an error before the first row that is too large for the job's memory.
 func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.RecordReader {
-	rows := int64(0) // before the batch
+	rows := int64(0) // number of rows before the batch
 	return batches.Reader(r.Schema(), batches.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		if in.checkRowSize(util.TotalRecordSize(b)) != nil {
 			row, size := arrowsafe.LargestRow(ctx, b)

@@ -198,7 +198,7 @@ func (c *column) dataType() (arrow.DataType, error) {
 	return arrow.StructOf(fields...), nil
 }
 
-// fieldsOf returns the fields for columns. Errors call a field by the word in term.
+// fieldsOf returns the fields for columns. term is the word for a field in errors, such as "column".
 func fieldsOf(term string, columns []*column) ([]arrow.Field, error) {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {
@@ -211,7 +211,7 @@ func fieldsOf(term string, columns []*column) ([]arrow.Field, error) {
 	return fields, nil
 }
 
-// schemaOf returns the schema of columns. If a column is in known, its type is not inferred.
+// schemaOf returns the schema of columns. A column in known has the type that it has there.
 func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	var fields []arrow.Field
 	for _, c := range columns {
@@ -249,8 +249,8 @@ func (c *column) field(name []byte, index int) (*column, error) {
 	return f, nil
 }
 
-// merge restricts c to the kinds of later, which is the same column in a later chunk, and adds later's nested columns
-// to c. It returns the number of columns nested in later.
+// merge restricts c to the kinds of later, which is the same column in a later chunk or file. It adds later's nested
+// columns to c and returns their number, at all levels.
 func (c *column) merge(later *column) (n int, err error) {
 	for lost := c.kinds &^ later.kinds; lost != 0; lost &= lost - 1 {
 		i := bits.TrailingZeros16(uint16(lost))

@@ -35,29 +35,30 @@ type IsolatedReader struct {
 const (
 	// minProcessMemory is the minimum memory that a process gets, in bytes.
 	minProcessMemory = 64 << 20
-	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
+	// processOverhead is the memory that a process needs besides its data, in bytes, for thread stacks and code.
 	processOverhead = 64 << 20
 )
 
-// freeValues is the number of values that a file of any size may contain, besides its format's ValuesPerByte. It is a variable because tests replace it.
+// freeValues is the number of values that a file of any size may contain; its format's ValuesPerByte allows more. It is
+// a variable because tests replace it.
 var freeValues int64 = 1 << 24
 
 // NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the
 // remaining memory, but at least 64 MiB.
 func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
-func (a *IsolatedReader) reserve() (n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n = max(minProcessMemory, (a.memory-a.reservedBytes)/2)
-	a.reservedBytes += n
+func (ir *IsolatedReader) reserve() (n int64) {
+	ir.mu.Lock()
+	defer ir.mu.Unlock()
+	n = max(minProcessMemory, (ir.memory-ir.reservedBytes)/2)
+	ir.reservedBytes += n
 	return n
 }
 
-func (a *IsolatedReader) unreserve(n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.reservedBytes -= n
+func (ir *IsolatedReader) unreserve(n int64) {
+	ir.mu.Lock()
+	defer ir.mu.Unlock()
+	ir.reservedBytes -= n
 }
 
 // task is the message that tells a process which file to read.
@@ -70,8 +71,8 @@ type task struct {
 }
 
 // readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as
-// long. If the file is large or damaged, or its format must be isolated, or it needs much memory, readSmall returns an
-// error, and only a separate process may read the file. The caller must release the batches, even after an error.
+// long. After an error, only a separate process may read the file: it is large or damaged, or its format must be
+// isolated, or it needs much memory. The caller must release the batches, even after an error.
 func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
 	const maxSize, memory = 64 << 10, 4 << 20
 	if in.Format.MustIsolate || fileSize > maxSize {
@@ -100,7 +101,7 @@ func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow
 
 // Read reads a file and checks the batches. It uses a separate process, except for small files that need little memory.
 // Where package worker is unsupported, it is the same as [Input.Read].
-func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
+func (ir *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	in.IsUncompressed = true
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -109,12 +110,12 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	if err != nil {
 		return nil, err
 	}
-	memory := a.reserve()
+	memory := ir.reserve()
 	rows, columns, err := in.readSmall(ctx, info.Size())
 	if err == nil {
 		return batches.Reader(columns, batches.From(rows...), func() {
 			take.Release(rows)
-			a.unreserve(memory)
+			ir.unreserve(memory)
 		}), nil
 	}
 	take.Release(rows)
@@ -124,7 +125,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		p, err = worker.Start(ctx, decodeKind, in.File)
 	}
 	if err != nil {
-		a.unreserve(memory)
+		ir.unreserve(memory)
 		return nil, err
 	}
 	stopWatching := p.KillWith(ctx)
@@ -132,7 +133,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	closeProcess := func() {
 		stopWatching()
 		p.Close()
-		a.unreserve(memory)
+		ir.unreserve(memory)
 	}
 	err = p.Send(task{in.Name, in.Format.Name, in.TextOptions, worker.Schema(in.Known), memory})
 	if err == nil {
@@ -157,19 +158,19 @@ type isolatedFile struct {
 	remaining int64 // number of values that may still follow in the file
 }
 
-func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
-	b, err := a.batches.Next()
-	err = a.explain(ctx, err)
+func (f *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
+	b, err := f.batches.Next()
+	err = f.explain(ctx, err)
 	if b == nil || err != nil {
 		return nil, err
 	}
-	a.remaining -= b.NumRows() * b.NumCols()
-	if a.remaining < 0 {
-		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
+	f.remaining -= b.NumRows() * b.NumCols()
+	if f.remaining < 0 {
+		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", f.in.Name, partd.ErrTooLarge)
 	} else {
-		_, err = a.checker.Check(ctx, b)
+		_, err = f.checker.Check(ctx, b)
 		if err != nil {
-			err = fmt.Errorf("%s: %w", a.in.Name, err)
+			err = fmt.Errorf("%s: %w", f.in.Name, err)
 		}
 	}
 	if err != nil {
@@ -180,8 +181,8 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 }
 
 // explain returns the cause of err if the context has ended or the process has died, and otherwise err.
-func (a *isolatedFile) explain(ctx context.Context, err error) error {
-	err = a.p.ExplainError(err)
+func (f *isolatedFile) explain(ctx context.Context, err error) error {
+	err = f.p.ExplainError(err)
 	if err != nil && ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
@@ -190,9 +191,9 @@ func (a *isolatedFile) explain(ctx context.Context, err error) error {
 	case !errors.As(err, &death):
 		return err
 	case death.Memory:
-		return fmt.Errorf("%s: %w: reading the file needs more than %d MiB of memory: split it into smaller files, or write Parquet with smaller row groups", a.in.Name, partd.ErrTooLarge, a.memory>>20)
+		return fmt.Errorf("%s: %w: reading the file needs more than %d MiB of memory: split it into smaller files, or write Parquet with smaller row groups", f.in.Name, partd.ErrTooLarge, f.memory>>20)
 	}
-	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
+	return fmt.Errorf("%s: the file is damaged: %w", f.in.Name, err)
 }
 
 // decode runs in the separate process: it reads a file and sends the batches.
@@ -201,7 +202,7 @@ func decode(c *worker.Conn) error {
 	if err := c.Receive(&t); err != nil {
 		return err
 	}
-	defer worker.LowerPriorityLater()() // counts from now; the end of the job restores the priority
+	defer worker.LowerPriorityLater()() // the first call starts the countdown; the deferred one restores the priority
 	known, err := worker.ParseSchema(t.Known)
 	format, formatErr := Standard().Readable().Find(t.Format)
 	err = cmp.Or(err, formatErr)

@@ -32,10 +32,10 @@ func (l *lines) next() ([]byte, error) {
 	return nil, io.EOF
 }
 
-func (l *lines) add(to *fields) (int, error) {
+func (l *lines) add(columns *fields) (int, error) {
 	text, err := l.next()
 	if err == nil {
-		err = l.object(text, to.addJSON)
+		err = l.object(text, columns.addJSON)
 	}
 	return len(text), err
 }
@@ -161,8 +161,7 @@ type jsonReader struct {
 	invalid    bool  // the JSON is invalid, so the remaining text has been dropped
 }
 
-// readJSON calls read to read the value in text. If text is not valid JSON, it returns encoding/json's error instead of
-// read's.
+// readJSON calls read to read the value in text. For invalid JSON, it returns encoding/json's error instead of read's.
 func readJSON(text []byte, read func(*jsonReader) error) error {
 	j := &jsonReader{remaining: text}
 	err := read(j)
@@ -214,8 +213,8 @@ func (j *jsonReader) value() (kind byte, text []byte, err error) {
 
 // string returns the content of the next string. n is its length including the quotes, or 0 if it contains escapes.
 func (j *jsonReader) string(n int) ([]byte, error) {
-	escaped := n == 0
-	if escaped {
+	hasEscapes := n == 0
+	if hasEscapes {
 		for n = 1; n < len(j.remaining) && j.remaining[n] != '"'; n++ {
 			if j.remaining[n] == '\\' {
 				n++
@@ -228,8 +227,8 @@ func (j *jsonReader) string(n int) ([]byte, error) {
 	}
 	text := j.remaining[1 : n-1]
 	j.remaining = j.remaining[n:]
-	ok := escaped || utf8.Valid(text)
-	if escaped {
+	ok := hasEscapes || utf8.Valid(text)
+	if hasEscapes {
 		text, ok = records.DecodeString(text)
 	}
 	if !ok {

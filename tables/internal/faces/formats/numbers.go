@@ -72,7 +72,7 @@ const maxDecimalDigits = 38
 // rejects integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
-	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
+	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") { // ParseFloat accepts hexadecimal numbers
 		return 0, false
 	}
 	return f, !losesInteger(s, f, bits)
@@ -97,7 +97,7 @@ func equalsInteger(f float64, s []byte) bool {
 	return ok && new(big.Float).SetInt(n).Cmp(big.NewFloat(f)) == 0
 }
 
-// parseFloat16 returns the nearest float16.
+// parseFloat16 is like parseFloat, but returns the nearest float16.
 func parseFloat16(s []byte) (float64, bool) {
 	f, ok := parseFloat(s, 64)
 	rounded := float64(arrowtype.FromFloat16(arrowtype.ToFloat16(f)))

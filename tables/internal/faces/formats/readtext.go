@@ -25,7 +25,7 @@ type rows interface {
 	// inferColumns restricts the columns of root to types that can represent the rows' values.
 	inferColumns(root *column) error
 	// add adds a row to the columns. It returns the size of the row's text, in bytes, or io.EOF at the end.
-	add(to *fields) (int, error)
+	add(columns *fields) (int, error)
 }
 
 func (t *text) rows(c chunk) rows {
@@ -87,11 +87,11 @@ func readText(ctx context.Context, in *Input) (_ array.RecordReader, err error) 
 
 // inferText returns a column whose nested columns are the columns of the text in f.
 func (in *Input) inferText(ctx context.Context, f *os.File) (*column, error) {
-	source, end, err := in.content(io.NewSectionReader(f, 0, maxFileSize))
+	source, closeSource, err := in.content(io.NewSectionReader(f, 0, maxFileSize))
 	if err != nil {
 		return nil, err
 	}
-	defer end()
+	defer closeSource()
 	t, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
@@ -114,31 +114,31 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 	if format == "xz" || in.IsUncompressed && format != zfile.None {
 		return nil, nil, fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, strings.Replace(string(format), "bz2", "bzip2", 1))
 	}
-	end := func() {}
+	closeReader := func() {}
 	if format != zfile.None {
 		r, err := zfile.NewReader(in.Name, format, buffered, maxRecordSize)
 		if err != nil {
 			return nil, nil, err
 		}
-		end = func() { _ = r.Close() } // Close only frees memory
+		closeReader = func() { _ = r.Close() } // cannot fail: Close only frees memory
 		buffered = bufio.NewReaderSize(r, headSize)
 	}
-	buffered, in.decoded, err = records.Decode(buffered, in.Encoding)
+	buffered, in.decodedFrom, err = records.Decode(buffered, in.Encoding)
 	if err == nil {
 		head, _ = buffered.Peek(headSize) // Read will return the error
 		err = records.CheckEncoding(head)
 	}
 	if err != nil {
-		end()
+		closeReader()
 		return nil, nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return buffered, end, nil
+	return buffered, closeReader, nil
 }
 
 // errNoColumns is the error for JSON lines in which no object has a member.
 var errNoColumns = errors.New("the file contains no object with a column")
 
-// inferColumns restricts the columns to the types that can represent all values.
+// inferColumns returns a column whose nested columns are those of the text, restricted to types that fit all values.
 func (t *text) inferColumns(ctx context.Context) (*column, error) {
 	newColumns := func() *column {
 		root := newColumn("")
@@ -174,7 +174,7 @@ func (t *text) inferColumns(ctx context.Context) (*column, error) {
 	return root, err
 }
 
-// batches yields the rows. It builds batches concurrently.
+// batches yields the rows in batches, which it builds concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	mem := memory.DefaultAllocator
@@ -211,7 +211,7 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	if err := <-result; ctx.Err() == nil {
 		return err
 	}
-	return nil // The consumer canceled ctx, and reports the error itself.
+	return nil // The caller canceled ctx, and [Input.batches] reports that.
 }
 
 // build adds source's rows to b and calls emit with each batch.

@@ -24,7 +24,7 @@ type textWriter struct {
 	rows func(b arrow.RecordBatch) rowAppender
 }
 
-// rowAppender appends row i of a batch.
+// rowAppender appends row i of a batch to line.
 type rowAppender func(line []byte, i int) ([]byte, error)
 
 func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
@@ -42,8 +42,8 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter returns a writer of CSV. It writes nulls as the text o.Null, which must not need quotes, and values with
-// this text in quotes, as it does with empty strings.
+// newCSVWriter returns a writer of CSV. It writes nulls as o.Null, which must not need quotes. It quotes empty strings
+// and values that are equal to o.Null.
 func newCSVWriter(w io.Writer, schema *arrow.Schema, o WriteOptions) (Writer, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
@@ -78,7 +78,7 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema, o WriteOptions) (Writer, er
 	return t, err
 }
 
-// newJSONWriter returns a writer of JSON lines: one object per row, with members in column order.
+// newJSONWriter returns a writer of JSON lines: one object for each row, with its members in column order.
 func newJSONWriter(w io.Writer, schema *arrow.Schema, _ WriteOptions) (Writer, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
@@ -192,7 +192,7 @@ func valueAppender(a arrow.Array) func(out []byte, i int) []byte {
 	return func(out []byte, i int) []byte { return append(out, a.ValueStr(i)...) }
 }
 
-// floatBits returns the number of bits that decide a float's shortest text.
+// floatBits returns the bit size for strconv.AppendFloat. A float16 is written like a float32.
 func floatBits(t arrow.DataType) int { return max(32, t.(arrow.FixedWidthDataType).BitWidth()) }
 
 // jsonAppender returns a function that appends a value as JSON.
@@ -254,7 +254,7 @@ func arrayAppender(a array.ListLike, isMap bool) rowAppender {
 // entryNames are the names that arrayAppender gives to a map's keys and values, whatever the map's type calls them.
 var entryNames = []string{"key", "value"}
 
-// objectAppender appends a struct as a JSON object. If names is not nil, it replaces the fields' names.
+// objectAppender returns a function that appends a struct as a JSON object. names, if not nil, are the field names.
 func objectAppender(a *array.Struct, names []string) rowAppender {
 	fields := a.DataType().(*arrow.StructType).Fields()
 	appenders := make([]rowAppender, len(fields))
@@ -284,8 +284,8 @@ func objectAppender(a *array.Struct, names []string) rowAppender {
 	}
 }
 
-// appendFloat appends a float. It quotes NaN and infinities. It writes large floats with an exponent; otherwise,
-// readers would take a large float for an integer that a float cannot represent exactly.
+// appendFloat appends a float as JSON. It quotes NaN and infinities. It writes large floats with an exponent, because
+// readers would otherwise take them for integers that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	a := math.Abs(f)
 	switch {

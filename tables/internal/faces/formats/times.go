@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
+// moment is a date or a time that was parsed from a text.
 type moment struct {
 	days       int64 // days since 1970-01-01
 	seconds    int64 // seconds since midnight, minus the UTC offset
@@ -209,8 +210,7 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC
-// offset.
+// appendTime appends a time with as many fractional digits as it needs and, if hasZone is true, the UTC offset.
 func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); hasZone && offset%60 != 0 {

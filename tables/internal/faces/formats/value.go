@@ -97,7 +97,7 @@ func (a *adder) setText(row *arrowtype.Row, t arrow.DataType) {
 	}
 }
 
-// parser returns a function that parses a text and adds the value.
+// parser returns a function that parses a text and adds the value. The function returns false if the text is invalid.
 func parser[V any](add func(V), parse func([]byte) (V, bool)) func([]byte) bool {
 	return func(s []byte) bool {
 		v, ok := parse(s)
@@ -108,8 +108,7 @@ func parser[V any](add func(V), parse func([]byte) (V, bool)) func([]byte) bool 
 	}
 }
 
-// fixedBytesParser returns a function that decodes a string, and adds the result if it has the length that the type
-// requires.
+// fixedBytesParser returns a function that decodes a string and adds the result if it has the type's length.
 func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
 	return parser(b.(*array.FixedSizeBinaryBuilder).Append, func(s []byte) ([]byte, bool) {

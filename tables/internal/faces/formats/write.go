@@ -17,7 +17,7 @@ type Writer = parquetfile.RowWriter
 
 func isDictionary(t arrow.DataType) bool { return t.ID() == arrow.DICTIONARY }
 
-// Skipper does not write the first N bytes.
+// Skipper discards the first N bytes and writes the others.
 type Skipper struct {
 	io.Writer
 	N int

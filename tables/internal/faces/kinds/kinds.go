@@ -19,8 +19,7 @@ import (
 // Header is the gRPC trailer and the HTTP header that contain an error's Details.
 const Header = "partd-error"
 
-// maxHeader limits the size of a header, in bytes. gRPC's clients accept 8 KiB of trailers, most of which the text may
-// need.
+// maxHeader is the maximum size of a header, in bytes. gRPC clients accept 8 KiB of trailers, mostly for the text.
 const maxHeader = 1 << 10
 
 // Fields describe an error. Which ones are set depends on its kinds.
@@ -109,8 +108,7 @@ func Of(err error) *Details {
 	return d
 }
 
-// collect returns the words of all Detailed errors in err's tree. It copies the fields of the first one that has fields
-// to d.
+// collect returns the words of all Detailed errors in err's tree. It copies the first Fields that are not zero to d.
 func (d *Details) collect(err error) (words []string) {
 	if e, ok := err.(Detailed); ok { //nolint:errorlint // collect unwraps err itself
 		details := e.ErrorDetails()

@@ -41,8 +41,7 @@ type Entry struct {
 
 	Input, Output reflect.Type
 
-	// Run runs the operation with an input from Parse and passes each answer to send. It is nil if only a server
-	// implements the operation.
+	// Run runs the operation with an input from Parse and sends the answers. It is nil if only a server implements it.
 	Run func(ctx context.Context, s *tables.Store, input any, send func(any) error) error
 }
 

@@ -62,8 +62,7 @@ func RemoveTimeLimit(ctx context.Context) {
 	}
 }
 
-// HostOf returns the host in an address, for limits per host. IPv6 addresses with the same
-// first 64 bits count as one host.
+// HostOf returns the host in an address, for limits. IPv6 addresses with the same first 64 bits count as one host.
 func HostOf(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

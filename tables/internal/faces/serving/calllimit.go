@@ -24,8 +24,7 @@ type holder struct {
 	call   *call  // nil if the call belongs to no user
 }
 
-// minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
-// canceled.
+// minPerHost is the number of calls that a host may run even if the limit is reached and no call can be canceled.
 const minPerHost = 8
 
 // NewCallLimit returns a CallLimit that allows at most limit calls in total, and at most share calls per host.

@@ -137,8 +137,8 @@ func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
 var ErrTooManyGuesses = kinds.Busy.Errorf("too many wrong tokens came from this address: wait a second, and try again")
 
-// TokenError returns the error for a request whose token was rejected with err. The text starts with prefix, which says
-// what the client should do.
+// TokenError returns the error for a request whose token was rejected with err. Its text starts with prefix, unless err
+// is ErrTooManyGuesses.
 func TokenError(prefix string, err error) error {
 	if errors.Is(err, ErrTooManyGuesses) {
 		return err

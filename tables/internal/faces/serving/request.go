@@ -27,8 +27,7 @@ const (
 	// MaxLargeRequests limits concurrent requests with a large body; one host may run a quarter of them.
 	MaxLargeRequests = 16
 
-	// maxFollowers limits concurrent requests that follow a table: they mostly wait for its changes. One host may run
-	// half of them.
+	// maxFollowers limits concurrent requests that follow a table's changes; one host may run half of them.
 	maxFollowers = 2048
 
 	publicTimeout = 10 * time.Second // time limit for a request without a token
@@ -190,8 +189,8 @@ func (q *Request) Charge(n int64) error {
 	return nil
 }
 
-// tryCharge is like Charge, but does not wait. It reports whether it succeeded. If not, a later tryCharge of any request
-// may reserve the bytes for q, until stopWaiting(q) is called.
+// tryCharge is like Charge, but does not wait. It reports whether it succeeded. If not, a later tryCharge of any
+// request may reserve the bytes for q, until stopWaiting(q) is called.
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
