@@ -125,7 +125,7 @@ def polars(csv: Path, directory: Path, step: str):
         yield joined.collect()["n"].to_list()
 
 
-# Each function yields twice: when it is ready, and then the step's result. measure takes the time in between.
+# Each function yields twice: first when it is ready, and then the step's result. measure() takes the time in between.
 PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 

@@ -103,10 +103,18 @@ class Process:
         shared: bool = False,
         pass_fds: tuple[int, ...] = (),
     ) -> str:
-        """Starts a command, which must print the line "ready URL" before the timeout. Returns the URL. For
-        ignored_prefixes, see environment_of. If shared is true, the server outlives this process and must stop by
-        itself. The server inherits the file descriptors pass_fds. The value of the flag --catalog is passed in an
-        environment variable: it may contain a password, and all users can see a program's arguments."""
+        """Starts a server with a command, and returns the URL from the line "ready URL" that it prints. The line must
+        arrive before the timeout.
+
+        The value of the flag --catalog is passed in an environment variable: it may contain a password, and all users
+        can see a program's arguments.
+
+        Args:
+            logs: The directory for the server's log.
+            ignored_prefixes: Prefixes of environment variables that are not passed on; see environment_of.
+            shared: If true, the server outlives this process and must stop by itself.
+            pass_fds: File descriptors that the server inherits.
+        """
         environment = environment_of(ignored_prefixes)
         words, command = iter(command), []
         for word in words:
@@ -138,8 +146,7 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the first line of the server's output and True. At the deadline, returns what has arrived and
-        False."""
+        """Returns the first line of the server's output, and whether all of it arrived before the deadline."""
         line = b""
         while not line.endswith(b"\n"):
             data = self._read(deadline)

@@ -251,7 +251,7 @@ def test_password_is_hidden(tmp_path, monkeypatch):
         SharedServer(str(tmp_path), ("--memory", "1GiB"))
     kill_server(tmp_path)
     wait_until(other.ended)
-    with pytest.raises(partd_go.Misuse, match="connect again with them"):
+    with pytest.raises(partd_go.Misuse, match="connect again with the same options"):
         other._connect_or_start()
     one._connect_or_start()
     for handle in (one, same, other):

@@ -112,7 +112,9 @@ def test_options_and_errors(tmp_path):
         f"{column}=2/x=y/data.jsonl": '{"n":3.5}\n',
     }
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(Exists, match="pass append=True, replace=True, or, if it has no files of other keys"):
+    with pytest.raises(
+        Exists, match="pass append=True or replace=True, or force=True if it has no files of other keys"
+    ):
         split(rows, "x", tmp_path / "out")
     with pytest.raises(partd_go.Misuse, match="no such column"):
         split(rows, "y", tmp_path / "new")

@@ -51,8 +51,9 @@ func (a *app) catchBrokenPipe() {
 	a.catchesPipe.Store(true)
 }
 
-// brokenPipe ends the process, like an uncaught SIGPIPE, if a broken pipe caused err.
-func (a *app) brokenPipe(err error) bool {
+// endIfBrokenPipe ends the process, like an uncaught SIGPIPE, if a broken pipe caused err. If the
+// process does not end, endIfBrokenPipe reports whether a broken pipe caused err.
+func (a *app) endIfBrokenPipe(err error) bool {
 	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
 		return false
 	}
@@ -66,7 +67,7 @@ func (a *app) brokenPipe(err error) bool {
 // commandLine returns a command line that runs this program, for messages.
 func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") + " " + args }
 
-// failure is a command's error together with its consequences.
+// failure is a command's error with what the user must know about the store.
 type failure struct {
 	err      error
 	closeErr error  // the error of closing the store, if that also failed
@@ -95,7 +96,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return cliutil.ExitOK
 	}
-	if a.brokenPipe(err) {
+	if a.endIfBrokenPipe(err) {
 		return cliutil.ExitFailed
 	}
 	f := &failure{err: err}

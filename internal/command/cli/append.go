@@ -25,9 +25,8 @@ func newAppend(a *app) *cobra.Command {
 		Use:   "append [flags] [--] KEY [FILE]",
 		Short: "Append a file to the value of a key",
 		Long: `Append the bytes of FILE, or of standard input, to the value of KEY: either all
-of them or none. They must fit in a quarter of --memory. A store that does not
-exist is created. Appending nothing does not create the key: a key exists once
-something has been appended to it.`,
+of them or none. They must fit in a quarter of --memory. A missing store is
+created. Appending an empty file does not create the key.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
 	}

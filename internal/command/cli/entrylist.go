@@ -20,7 +20,7 @@ type entryList struct {
 	arena   []byte   // holds keys that are not slices of the input
 	numbers []string // keys of the partitions
 
-	computesSum bool // fill must compute sum
+	computesSum bool // whether fill computes sum
 	sum         ledger.Sum128
 	hashed      []byte
 }

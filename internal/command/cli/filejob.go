@@ -24,7 +24,7 @@ kind in ('a', 'b') and not (city is null)". If a column is compared with a numbe
 or a date, its values must be numbers or dates. A comparison with a missing value
 is never true.
 
---columns writes only the given columns, in this order. "x as y" renames one.
+--columns writes only the given columns, in the given order. "x as y" renames x.
 
 --by and --where also accept a part of a column: before(x, '/') and after(x, '/')
 are the text before and after the first separator. A third argument N selects the
@@ -34,7 +34,7 @@ prefix(x, N) is the first N characters. day(x) and month(x) are the day
 conversion to UTC. lower(x) is x in lower case, and nfc(x) is x in Unicode's
 normalization form C.`
 
-// formatsHelp describes input and output in the help for commands on files.
+// formatsHelp describes input and output in the help of commands that process files.
 const formatsHelp = selectionHelp + `
 
 Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
@@ -44,14 +44,14 @@ detected. "partd shuffle --help" has more about formats, fields and errors.
 
 Output: standard output, or the file named by --output, which appears only when
 it is complete. --force replaces an existing file. The file is compressed if its
-name ends in .gz, .zst, .bz2 or .lz4. The format is the one that --to-format
-names, or else that of the file's name, or else that of the input.`
+name ends in .gz, .zst, .bz2 or .lz4. Its format is set by --to-format, or else by
+the extension of the file's name, or else it is the format of the input.`
 
-// fileArgument describes the FILE argument in an error about missing files.
-const fileArgument = "FILE (for standard input: - and --format)"
+// fileArgument names the FILE argument in the error for a command line without files.
+const fileArgument = "FILE (to read standard input, use - with --format)"
 
-// fileCommand adds flags and behavior to a command that turns files into files with an engine. The
-// command must already have the --by flag.
+// fileCommand sets up the arguments, input flags and RunE of a command that processes files with an
+// engine. The command must already have the --by flag.
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
 	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
 	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")

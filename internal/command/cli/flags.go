@@ -28,7 +28,7 @@ func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "use up to this `SIZE` of memory (at least 16MiB), plus a tenth of it and 30MiB")
+	flags.Var(s, "memory", "limit the memory to this `SIZE`, at least 16MiB; the actual use may exceed it by 10% plus 30MiB")
 	return s
 }
 
@@ -41,8 +41,8 @@ func jsonFlag(cmd *cobra.Command, usage string) *bool {
 }
 
 // limitMemory limits the heap and returns options that give a store and its layers three quarters
-// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so that
-// the garbage collector does not run all the time.
+// of the memory. The last quarter is for the input and a record of maximum length. It also leaves
+// room for garbage, so that the garbage collector does not run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
 	cliutil.LimitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}

@@ -17,8 +17,8 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get [flags] [--] KEY…",
 		Short: "Write the values of keys",
 		Long: `Write the values of the keys to standard output, unchanged, in the given order,
-and with nothing between them. The value of a key that was never appended to is
-empty; that is not an error, but a note says so.`,
+and with nothing between them. A key that the store does not have is not an
+error: its value is empty, and a note says so.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
@@ -38,8 +38,8 @@ empty; that is not an error, but a note says so.`,
 	})
 }
 
-// keysCommand adds flags and behavior to a command whose arguments are keys in a store. withStore opens
-// the store, calls handle and closes the store.
+// keysCommand sets up the flags, completion and RunE of a command whose arguments are keys in a
+// store. withStore opens the store, calls its function and closes the store.
 func keysCommand(cmd *cobra.Command, withStore func(context.Context, string, func(partd.Partd) error) error,
 	handle func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {

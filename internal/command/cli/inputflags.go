@@ -30,14 +30,14 @@ type inputFlags struct {
 	manyFormats      string // advice for the error about files of different formats
 }
 
-// newInputFlags adds the flags for input to a command, except for the text options with the given names.
+// newInputFlags adds the input flags to a command, without the text options named by except.
 func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string, except ...string) inputFlags {
 	fs := cmd.Flags()
 	f := inputFlags{
 		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
 		text:        new(records.TextOptions),
 		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
-		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
+		columns:     fs.String("columns", "", "write only these `COLUMNS`, separated by commas, in the given order"),
 		memory:      memoryFlag(fs),
 		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
 		progress:    cliutil.ProgressFlag(cmd),

@@ -22,8 +22,8 @@ by --on. Both files may be larger than memory, and so may the records that share
 value: data that does not fit in memory goes to temporary files. The output has
 no particular order.
 
---on names the fields as --by does in other commands: F, or F,G for several, or
-F=G if the field is called G in RIGHT.
+--on names the fields: F, or F,G for several fields, or F=G if the field F of
+LEFT is called G in RIGHT.
 
 --how selects what happens to records without a partner:
   inner  drop them (the default)
@@ -41,12 +41,12 @@ A row has the fields named by --on, with their names in LEFT, then the other
 fields of LEFT, then those of RIGHT. A name that is already used gets the suffix
 "_right". --where and --columns apply to these rows.
 
-If the name of only one file tells its format, --format applies to the other
+If only one file has a name that tells its format, --format applies to the other
 file.
 
 If the smaller file fits in about three quarters of --memory, it is kept in
 memory, and rows are written while the other file is read. Otherwise both files
-are sorted. --stats says which of these was done.
+are sorted. --stats shows which method was used.
 
 If files are sorted, a record may be as long as a two-hundredth of --memory; its
 fields named by --on count twice.
@@ -56,9 +56,9 @@ those of the records read, and the pairs of each value are counted.`
 
 func checkJoinFiles(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
-		return cliutil.Usagef("RIGHT is missing: name a second file to join with %q (for standard input: - and --format)", args[0])
+		return cliutil.Usagef("RIGHT is missing: name a second file to join with %q (to read standard input, use - with --format)", args[0])
 	}
-	return cliutil.CheckArgCount(2, 2, "LEFT and RIGHT (for standard input: - and --format)")(cmd, args)
+	return cliutil.CheckArgCount(2, 2, "LEFT and RIGHT (to read standard input, use - with --format)")(cmd, args)
 }
 
 func newJoin(a *app) *cobra.Command {

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
 
-// outputFlags holds the flags of all commands that turn files into files.
+// outputFlags holds the output flags of commands that read files and write files.
 type outputFlags struct {
 	toDirectory      bool // the command writes files to a directory and has no --output
 	output, toFormat *string
@@ -25,21 +25,21 @@ type outputFlags struct {
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
-	f := directoryFlags(cmd, "by default that of the --output name, or of the input", "replace an existing file")
+	f := directoryFlags(cmd, "by default the format of the --output name, or of the input", "replace an existing file")
 	f.toDirectory = false
 	cmd.Flags().StringVarP(f.output, "output", "o", "", "write to `FILE`, which appears only when complete (default: standard output)")
 	return f
 }
 
-// directoryFlags returns the flags of a command that writes files to a directory.
-func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
+// directoryFlags adds the output flags of a command that writes files to a directory.
+func directoryFlags(cmd *cobra.Command, defaultFormat, forceUsage string) outputFlags {
 	fs := cmd.Flags()
 	f := outputFlags{
 		toDirectory: true,
 		output:      new(string),
-		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
+		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+defaultFormat),
 		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: the input's separator if the format does not change)"),
-		force:       fs.Bool("force", false, force),
+		force:       fs.Bool("force", false, forceUsage),
 		stats:       fs.Bool("stats", false, "show a summary, which proves that no record is missing"),
 		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat the flag, or separate directories by colons"),
 	}

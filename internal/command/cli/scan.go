@@ -25,10 +25,9 @@ its first byte; "last" is true in the last line. A key that is not UTF-8 is
 written as "key_base64", as in "keys --json". With --values only the values are
 written, unchanged and with nothing between them.
 
---part I/N lets several processes read a store together: it writes part I of N,
-from 0 to N-1. While the store does not change, the parts together are the whole
-store, and each key is in exactly one part. The store assigns keys to parts: two
-stores, or two values of N, divide the same keys differently.`
+--part I/N lets several processes share the work of reading a store: it writes
+only part I of N, with I from 0 to N-1. While the store does not change, each key
+is in exactly one part. Which part that is depends on the store and on N.`
 
 func newScan(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -40,7 +39,7 @@ func newScan(a *app) *cobra.Command {
   partd scan --store tcp://127.0.0.1:7077 --part 0/4  # and 1/4, 2/4, 3/4`,
 	}
 	url, when := storeFlag(cmd), cliutil.ProgressFlag(cmd)
-	partText := cmd.Flags().String("part", "0/1", "write part I of N, given as `I/N`, with I from 0 to N-1")
+	partText := cmd.Flags().String("part", "0/1", "write only part I of N, given as `I/N`, with I from 0 to N-1")
 	cliutil.Must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
 	values := cmd.Flags().Bool("values", false, "write only the values, unchanged")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -112,7 +111,8 @@ type scanRecord struct {
 // maxScanLine is the maximum number of bytes of a value in one line.
 const maxScanLine = 1 << 20
 
-// lineWriter writes chunks as JSON lines. Where it divides a value does not depend on the chunks.
+// lineWriter writes chunks as JSON lines. It divides a value after each maxScanLine bytes, regardless
+// of the sizes of the chunks.
 type lineWriter struct {
 	enc    *json.Encoder
 	offset int64  // offset of data in the value

@@ -54,8 +54,8 @@ data; --append and --replace accept a store with keys. Nothing is stored until
 all files have been found and their headers compared.
 
 A column with many values makes many keys. A log: store can have millions of
-them. A file: store needs one file per key: at least 0.2 ms and 4 KiB of disk. A
-column of unique ids is probably the wrong one.
+keys. A file: store needs one file per key: at least 0.2 ms and 4 KiB of disk. A
+column of unique IDs is rarely the right field.
 
 At the end, the bytes of the records read are compared with those in the store; a
 difference is an error. --stats also reads a log: store back and compares a
@@ -76,7 +76,7 @@ func newShuffle(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	f := shuffleFlags{
 		by:         fs.String("by", "", "use this `FIELD` as the key: a name or a number (1 is the first field, -1 the last)"),
-		partitions: fs.Int("partitions", 0, "use `N` partitions, 0 to N-1, as keys, selected by a hash of the fields"),
+		partitions: fs.Int("partitions", 0, "use only `N` keys, 0 to N-1, selected by a hash of the fields"),
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "append to the content of the store"),
 		replace:    fs.Bool("replace", false, "first drop the content of the store"),

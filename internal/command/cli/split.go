@@ -17,30 +17,32 @@ data that does not fit in memory goes to temporary files in the --tmp directory.
 Each file is named after its key: the value or, for several fields, the values as
 a line of csv. Bytes other than letters, digits and "-_.() " are written as %XX.
 The file for missing values is named %. If a key is too long for a file name, the
-name is %h followed by the key's SHA-256 hash. If keys differ only in case, and
-the file system ignores case, all but one get such a name or capitals as %XX.
+name is %h followed by the key's SHA-256 hash. If the file system ignores case and
+keys differ only in case, the first key keeps its name. The names of the others
+have capital letters as %XX or, if that name is also taken, are %h and the hash.
+
 If a file would become larger than --max-file-size, its records continue in
 NAME~2, NAME~3 and so on, each with the header. A file with a single record may
 be larger.
 
-DIR must be empty, or not exist, unless one of these is set:
+DIR must be empty or not exist, unless one of these flags is set:
   --append   add the records to the files of earlier runs: to the last part of a
              file with several parts. The files must have the same header
-  --replace  replace the files of earlier runs and remove those for keys that
-             this run does not have: if the input has no records, all of them
+  --replace  replace the files of earlier runs, and remove the files for keys that
+             this run does not have (all files, if the input has no records)
   --force    replace files with the same names. If files of other keys would
              remain, the run fails, because it would mix two results
 Files of other keys are files with the same extension whose names split could have
 written. Other files in DIR are never changed. --append and --replace fail if DIR
-has such files of the same format with another extension. A new file keeps the
-permissions of the file that it continues or replaces.
+has files of earlier runs in the same format with another extension. A new file
+keeps the permissions of the file that it continues or replaces.
 
 The files appear only when all of them are complete: a run that fails leaves DIR
 unchanged. Until then they are in a temporary directory in DIR or, if DIR does not
-exist yet, next to it. If a run is killed while it moves them to DIR, the next run
-with this DIR first moves the others. It then continues only with --replace or
---force; otherwise it fails, because it might add the same records twice. --append
-copies the files to which it adds records.
+exist yet, next to it. If a run is killed while it moves files to DIR, the next
+run with this DIR first moves the remaining files. It then continues only with
+--replace or --force. Otherwise it fails, because it might add the same records
+twice. --append copies the files to which it adds records.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
@@ -64,7 +66,7 @@ func newSplit(a *app) *cobra.Command {
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
 	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
 	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs and remove the files of other keys")
-	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty and replace files with the same names; files of other keys are an error")
+	out := directoryFlags(cmd, "by default the format of the input", "write to a directory that is not empty and replace files with the same names; files of other keys are an error")
 	fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		o.MaxSize = maxSize.Bytes
 		switch {

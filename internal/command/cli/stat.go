@@ -28,7 +28,8 @@ and its largest keys.
 With --watch, it repeats this every second (less often if reading takes long)
 until it is interrupted. It also shows by how many bytes per second the store
 grows and, for a server, how many changes per second it applies. On a terminal,
-it shows a page, otherwise a line each time or, with --json, an object per line.`,
+it redraws the screen. Otherwise it writes a line or, with --json, an object each
+time.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json
@@ -78,7 +79,8 @@ type statRecord struct {
 	largestKeys []partd.KeyInfo
 }
 
-// readStat reads a store's statistics. changes is the number of changes, or 0 if no server counts them.
+// readStat reads a store's statistics and its top largest keys. changes is the number of changes that
+// a server has applied; it is 0 without a server.
 func readStat(ctx context.Context, store partd.Partd, top int) (r statRecord, changes int64, err error) {
 	stats, err := partd.Stat(ctx, store)
 	if err != nil {

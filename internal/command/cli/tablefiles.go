@@ -21,9 +21,8 @@ func isTableFile(name string) bool {
 	return slices.Contains([]string{".parquet", ".pq", ".arrow", ".feather", ".arrows", ".ipc"}, strings.ToLower(filepath.Ext(name)))
 }
 
-// runsTables makes a command run the command of the same name in partd-tables if an argument is a Parquet or Arrow
-// file. flags maps the flags that both commands have to their names in partd-tables. Other flags are
-// refused.
+// runsTables makes cmd run the command of the same name in partd-tables if an argument is a Parquet or Arrow file. flags
+// maps cmd's flags to their names in partd-tables. Flags that are not in flags are refused.
 func runsTables(cmd *cobra.Command, flags map[string]string) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -37,7 +36,7 @@ func runsTables(cmd *cobra.Command, flags map[string]string) {
 			name, isKnown := flags[f.Name]
 			switch {
 			case !isKnown && !cliutil.IsFromVariable(f) && err == nil:
-				err = cliutil.Usagef("--%s does not apply to %s: %s reads it, whose %s has no such flag", f.Name, args[i], tableProgram, cmd.Name())
+				err = cliutil.Usagef("--%s does not apply to %s, which is read by %s: its command %s has no such flag", f.Name, args[i], tableProgram, cmd.Name())
 			case name != "":
 				line = append(line, "--"+name+"="+f.Value.String())
 			}

@@ -15,14 +15,14 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-const verifyHelp = `Read all data that a log: store ever stored, even data that has since been
-deleted or replaced, and compare all checksums and the ledgers: the number of
-records appended, their bytes, and a sum of their hashes. Nothing is changed.
+const verifyHelp = `Read all data in the files of a log: store, even data that has been deleted or
+replaced, and check all checksums and the ledgers: the number of records
+appended, their bytes, and a sum of their hashes. Nothing is changed.
 
-It continues after damage and reports the file and offset of each damaged place,
-or why a store cannot be opened. The exit code is then 1. An incomplete
-record at the very end of a write-ahead file is not damage: a process that is
-killed during a write leaves one.
+After damage, the command continues. It reports the file and offset of each
+damaged place, or why a store cannot be opened. The exit code is then 1. An
+incomplete record at the very end of a write-ahead file is not damage: a process
+that is killed during a write can leave one.
 
 If a server has the store open, let that server verify it: use --store
 tcp://HOST:PORT or ipc:///PATH.

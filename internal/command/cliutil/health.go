@@ -77,7 +77,7 @@ or in the flag's environment variable, so that a container's probe needs no argu
 	}
 	fl := cmd.Flags()
 	for i, name := range flags {
-		fl.StringVar(&addresses[i], name, "", "`ADDRESS` that the server was given with the same flag")
+		fl.StringVar(&addresses[i], name, "", "`ADDRESS` that the server got with the same flag")
 	}
 	fl.BoolVar(&live, "live", false, "only ask whether the server's process is running")
 	fl.StringVar(&ca, "ca", "", "`FILE` with the certificate of the CA that signed the server's certificate, for https://")

@@ -19,13 +19,13 @@ import (
 // Program is a command line with all its commands.
 type Program struct {
 	Env       *Env
-	ExitCodes string // description of the exit codes for the help
+	ExitCodes string // description of the exit codes in the help
 	Out, Err  io.Writer
-	Started   bool // a command has started; earlier errors are usage errors
-	// Details may be nil. It adds err's details to the object that Fail writes and returns words with further kinds.
+	Started   bool // whether a command has started; errors before that are usage errors
+	// Details adds details of err to the JSON object that Fail writes, and further kinds of err to words. It may be nil.
 	Details func(err error, words []string, object map[string]any) []string
 
-	// Sibling is another program, whose commands people may look for in this one.
+	// Sibling is another program. If a user enters one of its commands, the error says so.
 	Sibling struct {
 		Name     string
 		Commands []string

@@ -110,7 +110,7 @@ func (t *turn) tryOpen(ctx context.Context, e *entry) (wait, error) {
 		t.leaveQueue() // do not block other operations, because opening or closing can take long
 		return wait{changed: e.changing}, nil
 	}
-	if e.store != nil { // do not use the store, because it must become idle for an operation that is waiting to replace it
+	if e.store != nil { // do not use the store: it must become idle, because an operation is waiting to replace it
 		return wait{changed: s.freed}, nil
 	}
 	if s.queue.Len() > 0 && s.queue.Front() != t.ticket {
@@ -156,7 +156,7 @@ func (s *Set) mustWait(e *entry) bool {
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// pickVictim returns an idle store to close so that another one can be opened, or nil if no store
+// pickVictim returns an idle store to close so that another store can be opened, or nil if no store
 // needs to be closed. If retryIn is above 0, the caller must wait that long and try again. mu must be held.
 func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
 	if s.openCount < s.opts.MaxOpen {

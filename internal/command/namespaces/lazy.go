@@ -16,8 +16,7 @@ import (
 )
 
 // lazy is a namespace's store, which is opened when an operation needs it. A store that does not exist reads as empty,
-// and the first change creates it. But if the namespace has expired, reads fail until then, because its entries are
-// missing.
+// and the first change creates it. If the namespace has expired, its entries are gone, so reads fail until that change.
 type lazy struct {
 	set  *Set
 	name string

@@ -64,7 +64,7 @@ type Set struct {
 	endIdle   func() // set by WhenFull; may be nil
 
 	startedAt time.Time
-	life      context.Context // ends when Close is called
+	life      context.Context // canceled by Close
 	end       context.CancelFunc
 	sweeping  sync.WaitGroup
 }

@@ -39,8 +39,8 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reloads users and certificates and reopens the audit log. If a file is invalid, its previous contents
-// stay in use.
+// reload reloads users and certificates and reopens the audit log. An invalid file is not applied: its previous
+// contents stay in use.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil && a.audit == nil {
 		log.Info("SIGHUP: nothing to reload; send SIGTERM to stop the server")

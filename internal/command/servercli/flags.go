@@ -44,32 +44,32 @@ func (c *config) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	c.maxMessage = cliutil.Size{Bytes: 256 << 20, Min: 128 << 10}
 	c.memory = cliutil.Size{Bytes: 1 << 30, Min: 16 << 20}
-	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be given several times")
-	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the server's certificate for tls://, followed by intermediate certificates; like all --tls files, it is read again when it changes")
+	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be repeated")
+	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the server's certificate for tls://, followed by intermediate certificates; reread when it changes, as are all --tls files")
 	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with the private key of the certificate in --tls-cert")
 	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the CAs whose client certificates are accepted; the certificate's common name is the name of the user")
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest batch or value that a message may contain")
-	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "maximum `NUMBER` of connections; when it is reached, a new connection replaces an idle one")
+	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "maximum `NUMBER` of connections; at the limit, a new connection replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory budget, half for messages and half for the store; actual use can exceed it by a tenth, and a mem: store uses as much as its data needs")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "maximum `NUMBER` of open readers and listings, across all clients")
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a new connection's handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which a client must send or read each 512 KiB of a message, plus a second for each 16 KiB; also the maximum time that a message waits for memory. Clients on Linux give up on a connection that accepts no data for 45s")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` to wait, when told to stop, for the requests in progress; the server flushes the store first")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` for the requests in progress to finish when the server stops; the store is flushed first")
 	fl.DurationVar(&c.stopTimeout, "stop-timeout", 0, "exit at most this `DURATION` after being told to stop, even if some data is not yet written; 0 means no limit")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, written by partd-server token add; without it and without --tls-client-ca, anyone who can connect can do everything")
 	fl.BoolVar(&c.trustSockets, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change data without a token, because Python's partd client cannot send one")
-	fl.IntVar(&c.namespaces, "namespaces", 8, "maximum `NUMBER` of namespaces, besides the default one, whose stores are open at the same time; they share a quarter of the store's memory, and others are opened when needed; 0 turns namespaces off; needs a log: store")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "maximum `NUMBER` of open namespace stores, in addition to the default store; they share a quarter of the store's memory, and closed stores are opened when needed; 0 turns namespaces off; needs a log: store")
 	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`DURATION` after which a namespace without connections is removed; 0 means never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server, as close_server does in Python")
 	fl.BoolVar(&c.insecure, "insecure", false, "accept connections from other machines even without TLS or users; without TLS, others on the network can read the traffic, and without users, they can change everything")
 	c.space.add(cmd)
-	fl.StringVar(&c.http, "http", "", "`ADDRESS`, as HOST:PORT, at which to serve /healthz, /readyz and metrics for Prometheus at /metrics, without authentication (default: off)")
-	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of the --http address")
+	fl.StringVar(&c.http, "http", "", "serve /healthz, /readyz and, for Prometheus, /metrics at this `ADDRESS` (HOST:PORT), without authentication (default: off)")
+	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ on the --http address")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "exit, as on SIGTERM, when standard input is closed; for programs that start their own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	fl.StringVar(&c.auditLog, "audit-log", "", "append a line of JSON for each request to this `FILE`, the audit log, which is reopened on SIGHUP; - is standard error (default: off)")
+	fl.StringVar(&c.auditLog, "audit-log", "", "append a JSON line for each request to this `FILE`, or to standard error if it is -; reopened on SIGHUP (default: off)")
 	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http accept connections from other machines, as Kubernetes probes require; others on the network can then see what the server does, but not the data")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
@@ -116,7 +116,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.exposeHTTP && c.http == "":
 		return cliutil.Usagef("--http-exposed needs --http ADDRESS")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
-		return cliutil.Usagef("--tls-cert and --tls-key: give both, a certificate and its key")
+		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
 	case c.clientCA != "" && c.tlsCert == "":
 		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key")
 	case c.tlsCert != "" && !slices.ContainsFunc(c.listen, isTLS):
@@ -137,7 +137,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 	}
-	// Half of the memory is for messages. It must have room for at least two of them.
+	// Half of the memory is for messages. It must have room for at least two messages.
 	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
 			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",

@@ -48,7 +48,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--listen udp://127.0.0.1:0", "", "tls://HOST:PORT or ipc:///PATH"},
 		{"--listen tls://127.0.0.1:0", "", "--tls-cert"},
 		{"--listen tls://0.0.0.0:0 --tls-cert c --tls-key k", "", "--tls-cert c"},
-		{"--tls-key k", "", "give both"},
+		{"--tls-key k", "", "must be used together"},
 		{"--tls-cert c --tls-key k", "", "tls://HOST:PORT"},
 		{"--tls-client-ca c", "", "--tls-cert"},
 		{"--tokens-file missing", "", "token add"},

@@ -95,8 +95,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// The flush may take any amount of time. Only a second signal or --stop-timeout ends the
-	// process earlier.
+	// The flush has no time limit: only a second signal or --stop-timeout ends the process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err != nil {
 		return err
@@ -146,14 +145,14 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 	var printErr error
 	var wg sync.WaitGroup
 	for i, l := range listeners {
-		notifier := &acceptNotifier{Listener: l, begun: make(chan struct{})}
+		notifier := &acceptNotifier{Listener: l, accepting: make(chan struct{})}
 		wg.Go(func() {
 			if err := server.ServeWith(ctx, notifier, &l.opts); err != nil {
 				errs[i] = err
 				stop(err) // one failed address ends the server, so that a supervisor notices
 			}
 		})
-		if canceled.Wait(ctx, notifier.begun) != nil {
+		if canceled.Wait(ctx, notifier.accepting) != nil {
 			continue
 		}
 		if _, err := fmt.Fprintf(out, "ready %s\n", remote.URL(l.Addr())); err != nil {
@@ -176,20 +175,20 @@ type listener struct {
 	opts remote.ServeOptions
 }
 
-// acceptNotifier is a listener that closes the channel begun at the first Accept. serveAll then
-// prints "ready".
+// acceptNotifier is a listener that reports its first call of Accept, so that serveAll can then
+// print "ready".
 type acceptNotifier struct {
 	net.Listener
-	once  sync.Once
-	begun chan struct{}
+	once      sync.Once
+	accepting chan struct{} // closed by the first call of Accept
 }
 
 func (a *acceptNotifier) Accept() (net.Conn, error) {
-	a.once.Do(func() { close(a.begun) })
+	a.once.Do(func() { close(a.accepting) })
 	return a.Listener.Accept()
 }
 
-// listen opens all addresses, or none if one fails.
+// listen listens on all addresses. If one fails, it closes the others.
 func listen(c *config, a *access) ([]listener, error) {
 	var listeners []listener
 	fail := func(err error) ([]listener, error) {
@@ -226,16 +225,16 @@ func listen(c *config, a *access) ([]listener, error) {
 	return listeners, nil
 }
 
-// checkAddress checks the syntax of an address before it is opened. Unless access from other
-// machines is safe or allowed, it also checks that they cannot reach the address. It does not
-// resolve host names; for these, listen checks the opened address.
+// checkAddress checks the syntax of an address before it is opened. It also refuses an address that
+// other machines can reach, unless such access is safe or allowed by --insecure. It does not
+// resolve host names; listen checks the address that a host name resolves to.
 func (c *config) checkAddress(url string) error {
 	if isSocket(url) {
 		return nil
 	}
 	scheme, rest, _ := strings.Cut(url, "://")
 	if scheme != "tcp" && scheme != "tls" {
-		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, with =NAME after it for one namespace", url)
+		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, followed by =NAME to serve one namespace", url)
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil || port == "" {

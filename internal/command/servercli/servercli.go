@@ -77,19 +77,20 @@ func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	return program.Fail(cliutil.ExitFailed, err, textfmt.RedactURLs(err.Error()))
 }
 
-const help = `partd-server shares one store between many processes, in Go and Python. It speaks
-ZeroMQ's protocol over TCP and Unix sockets. A Go program opens the store with the
-URL tcp://HOST:PORT, and Python's partd with partd.Client("tcp://HOST:PORT").
+const help = `partd-server shares one store among many Go and Python processes. It speaks ZeroMQ's
+protocol over TCP and Unix sockets. A Go program opens the store with the URL
+tcp://HOST:PORT, and Python's partd opens it with partd.Client("tcp://HOST:PORT").
 
 When the server accepts connections at an address, it prints "ready URL" for that
 address. If the port is 0, the system chooses one. On SIGTERM or SIGINT, the server
 flushes the store, finishes the requests in progress (for at most --drain-timeout),
 closes the store and exits. A second signal makes it exit immediately. On SIGHUP, it
-reads the users and the certificates again.
+rereads the users and the certificates.
 
 A server with neither --tokens-file nor --tls-client-ca has no users: anyone who can
-connect may read, change and remove everything. Therefore the server listens beyond
-this machine only if it has both users and TLS, or if --insecure is given.`
+connect may read, change and remove everything. Therefore the server accepts
+connections from other machines only if it has both users and TLS, or if --insecure
+is given.`
 
 const examples = `  partd-server
   partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock
@@ -107,12 +108,12 @@ func newProgram(set *stores.Set, s streams) (*cliutil.Program, *cobra.Command) {
 	c := &config{stores: set}
 	root := &cobra.Command{
 		Use:     "partd-server",
-		Short:   "Share one store among many processes, Go and Python",
+		Short:   "Share one store among many Go and Python processes",
 		Long:    help,
 		Example: examples,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return cliutil.Usagef("partd-server takes flags, token, health, completion SHELL or version, but got %q", args[0])
+				return cliutil.Usagef("%q is not a command: the commands are token, health, completion and version", args[0])
 			}
 			return nil
 		},

@@ -23,7 +23,7 @@ const minLogQuota = 2 << 20
 
 type spaceFlags struct {
 	maxBytes, namespaceMaxBytes, minFree cliutil.Size
-	minFreeGiven                         bool // --min-free was set
+	minFreeGiven                         bool // whether --min-free is set
 }
 
 func (f *spaceFlags) add(cmd *cobra.Command) {

@@ -65,7 +65,8 @@ func newTokenAdd(s streams) *cobra.Command {
   change  set, delete, pop and drop
   admin   list the namespaces to which the right applies; for the default
           namespace, also stop the server
-The rights apply to all namespaces unless --namespace names one ("." is the default one).
+The rights apply to all namespaces, unless --namespace names a single one ("." is the
+default namespace).
 With --certificate, the user presents a certificate instead of a token. It must be
 issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token

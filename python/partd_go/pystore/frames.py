@@ -1,4 +1,4 @@
-"""Converts items to tables and back. Nested values become JSON, and index times are in UTC."""
+"""Converts the data of items to Arrow tables and back. Nested values become JSON, and index times are in UTC."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
-# Groups of types. fit_types casts a column of new rows to the item's type only if both types are in the same group of
-# _MEASURES, or if the new column has the null type. widened_fields widens a column of the item only within a group of
-# _WIDENABLE, or from integers to float64.
+# fit_types casts a column of new rows only within one of these groups of types, or from the null type.
 _MEASURES = (
     (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     (pa.types.is_timestamp,),
     (pa.types.is_duration,),
 )
+# widened_fields widens a column of the item only within one of these groups of types, or from integers to float64.
 _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Checks the data to be written. Returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
+    """Checks data that is to be written, and returns it as a pandas copy with index times in UTC. data is an Item, a
+    Series, or a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):
@@ -44,13 +44,14 @@ def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
 
 
 def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
-    """Returns the data as a table, with nested values as JSON."""
+    """Converts data to an Arrow table, with nested values as JSON."""
     return to_arrow(data, nested=isinstance(data, pd.DataFrame))
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Casts each column to its type in the item if all values stay equal: for example, whole numbers to floats, or
-    times to another unit. Other columns keep their types, so the server rejects the rows unless the item is widened."""
+    """Casts each column of new rows to its type in the item, if that changes no value: for example, whole numbers to
+    floats, or times to another unit. Columns that cannot be cast keep their types. The server then rejects the rows,
+    unless the item's columns are widened first (see widened_fields)."""
     for position, field in enumerate(table.schema):
         item_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (item_type, field.type)]
@@ -71,9 +72,9 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def widened_fields(rows_schema: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
-    """Returns the item's columns that must be widened before rows can be appended, with their new types: larger
-    integers or floats, or float64 for integers. If widening cannot fix the type of some column, it returns no columns,
-    because the server then rejects the rows anyway."""
+    """Returns the item's columns that must be widened before rows with rows_schema can be appended, with their new
+    types: larger integers or floats, or float64 for integers. If some column cannot be widened to its type in the rows,
+    it returns no columns, because the server then rejects the rows anyway."""
     widened = [
         field for field in rows_schema if field.name in schema.names and field.type != schema.field(field.name).type
     ]
@@ -94,5 +95,5 @@ def _in_same_group(first: pa.DataType, second: pa.DataType, groups: Any) -> bool
 
 
 def decode(table: pa.Table) -> Any:
-    """Converts a table to pandas, with nested values parsed."""
+    """Converts an Arrow table to pandas, and parses nested values from JSON."""
     return from_arrow(table, "pandas", nested=True)

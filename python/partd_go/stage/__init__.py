@@ -1,4 +1,4 @@
-"""Runs the stages of a pipeline and keeps their results in files until their code or inputs change.
+"""Runs the stages of a pipeline and keeps each result in a file until the stage's code or inputs change.
 
     @stage(raw_file="in.csv", cache=True, format="parquet")
     def clean(raw_file):
@@ -10,7 +10,7 @@
 
     total()
 
-set_directory() selects the directory of the files.
+set_directory() sets the directory for the files.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestor stages, created by the decorator stage. A call returns the kept
-    result, if there is one. Otherwise, it gets the ancestors' results, runs the function, and keeps the result.
+    """A function with its inputs: raw files and the results of other stages, its ancestors. The decorator stage creates
+    it. A call returns the kept result, if there is one. Otherwise, it gets the ancestors' results, runs the function
+    and keeps the result.
 
         @stage(raw_file="in.csv", cache=True)
         def clean(raw_file):
@@ -48,7 +49,8 @@ class Stage(Shown, Generic[R]):
 
         rows = clean()
 
-    A call's arguments are passed to the function. They and the function's defaults are part of the result's key.
+    A call's arguments are passed to the function. They and the defaults of its parameters are part of the key under
+    which the result is kept.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Stage(Shown, Generic[R]):
             methods(format)
         self._parameters, self.signature = _signatures(function, inputs)
         if isinstance(function, FunctionType):
-            record_sources(function.__code__.co_filename)  # now, because the file may change later
+            record_sources(function.__code__.co_filename)  # record them now: the file may change later
 
     @property
     def name(self) -> str:
@@ -107,17 +109,18 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, ancestors'
-        results, and arguments. It runs ancestors whose results are not known."""
+        """Returns the key of the result: a hash of everything that it depends on, which is the code, the format, the
+        contents of raw files, the ancestors' results and the arguments. Runs the ancestors whose results are not
+        known."""
         run = Run(self, self._bind(args, options))
         return run.repeat(lambda: run.key(self))
 
     def explain(self, *args: Any, **options: Any) -> list[Step]:
-        """Returns what a call would do with the stage and each of its ancestors, ancestors first. It runs no stage."""
+        """Returns a step for each ancestor and then for the stage: what a call would do with it. Runs no stage."""
         return Run(self, self._bind(args, options)).explain()
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
-        """Binds the arguments of a call, which exclude raw files and ancestors' results, and fills in defaults."""
+        """Binds the arguments of a call and fills in defaults. Raw files and ancestors' results are not among them."""
         try:
             bound = self.signature.bind(*args, **options)
         except TypeError as error:
@@ -128,7 +131,7 @@ class Stage(Shown, Generic[R]):
         return bound
 
     def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
-        """Calls the function with a call's arguments and with the inputs by name."""
+        """Calls the function with the arguments bound in call, and with each input as a keyword argument."""
         bound, names = self._parameters.bind_partial(), _named_parameters(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
         return self.function(
@@ -136,8 +139,8 @@ class Stage(Shown, Generic[R]):
         )
 
     def _stage_inputs(self, raw: RawFiles) -> Any:
-        """Returns the inputs of this stage, with the hashes of its raw files. If another stage's function calls this
-        stage, the inputs are part of that stage's key."""
+        """Returns the hashes of this stage's raw files, its ancestors and its format. If another stage's function calls
+        this stage, they are part of that stage's key."""
         return (
             {name: raw.hash(path) for name, path in self.files.items()},
             self.ancestors,
@@ -151,10 +154,10 @@ class Stage(Shown, Generic[R]):
 
 
 def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
-    """Returns the signatures of the function and of its stage. The stage lacks the parameters that its inputs fill."""
+    """Returns the signatures of the function and of its stage, which lacks the parameters for the inputs."""
     name = function.__qualname__
     try:
-        # A decorator's wrapper may have other parameters than the function that it wraps.
+        # A decorator's wrapper may have different parameters from the function that it wraps.
         signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
@@ -168,7 +171,7 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
     unknown = inputs.keys() - _named_parameters(signature)
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         raise Misuse(
-            f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name"
+            f"{name} has no parameter {', '.join(sorted(unknown))}: each input is passed as a keyword argument"
         )
     remaining = [
         parameter
@@ -222,20 +225,20 @@ def stage(
         def clean(raw_file):
             return pandas.read_csv(raw_file).dropna()
 
-    A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format
-    does not exist, or if the format would change the value.
+    Calling the stage raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, or
+    if the format does not exist or would change the value.
 
     Args:
-        cache: Keep the result. Even the first call then returns the value as read from the kept file.
+        cache: Keep the result in a file. Every call, even the first, then returns the value as read from the file.
         format: "parquet", "pickle" or, for a DataFrame, a format for which pandas has to_<format> and read_<format>,
             such as "csv". By default, a DataFrame or Series is kept as Parquet if that preserves it exactly, and any
             other value as a pickle.
         cache_format: Another name for format.
-        cache_dir: Where the result is kept; by default, in the directory of set_directory().
+        cache_dir: The directory for the file; by default, the directory of set_directory().
         ttl: How long a result is valid, in seconds or as a timedelta; None and 0 mean forever. It also applies to
             results that another process kept. When a result expires, the results computed from it expire too.
-        inputs: The files and stages on which the function depends. The function gets each of them as a keyword
-            argument: the path of a file, or the result of a stage.
+        inputs: The files and stages on which the function depends. Each is passed to the function as a keyword
+            argument: a file as its path, and a stage as its result.
     """
     if function is not None:
         return Stage(function, False, None, None, {})

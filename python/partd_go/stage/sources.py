@@ -1,4 +1,4 @@
-"""Records the sources of functions: their syntax trees, and the names that they use."""
+"""Records the syntax trees of functions, and the names that the functions use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _sources: dict[types.CodeType, Source] = {}
 class Source(NamedTuple):
     """The source of a function."""
 
-    dump: str  # the syntax tree
+    dump: str  # the syntax tree as text
     paths: set[tuple[str, ...]]  # each variable with the attributes that follow it: a.b.c is ("a", "b", "c")
-    # (variable, module, attribute); attribute is "" for the module itself, and variable is "" if the import binds none
+    # Each import, as (variable, module, attribute). attribute is "" if the module itself is imported; variable is "" if
+    # the import binds no variable.
     imports: list[tuple[str, str, str]]
 
     def uses_eval(self) -> bool:
@@ -35,7 +36,7 @@ def source_of(code: types.CodeType) -> Source | None:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. Call it when the file is loaded, before the file can change."""
+    """Records the sources of a file's functions. It must be called when the file is loaded, before the file changes."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:
@@ -66,7 +67,8 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    # The walk reaches a.b.c before its part a.b. At a.b.c, it adds the node a to seen, so it skips a.b.
+    # ast.walk visits a.b.c before the a.b inside it. Both end at the same node a, which is then in seen, so a.b is not
+    # yielded as well.
     for node in ast.walk(tree):
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
@@ -116,7 +118,7 @@ def nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 @functools.lru_cache(maxsize=1024)
 def global_names(code: types.CodeType) -> frozenset[str]:
-    """Returns the names that a function looks up as global variables or builtins, without the names of attributes."""
+    """Returns the names that a function looks up as global variables or builtins. Attribute names are not included."""
     return frozenset(
         step.argval
         for part in nested_codes(code)

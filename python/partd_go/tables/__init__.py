@@ -4,7 +4,7 @@
         tables.put("quotes", frame)
         frame = tables.get("quotes")
 
-It needs pyarrow and, for a directory, the wheel partd-go-tables, which contains the server.
+This package needs pyarrow. To open a directory, it also needs the wheel partd-go-tables, which contains the server.
 """
 
 from ..errors import extra

@@ -1,4 +1,4 @@
-"""Splits rows into files, without a table, with the program partd-tables (docs/import.md in the tables module)."""
+"""Splits rows into files with the program partd-tables, without a table (docs/import.md in the tables module)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Rows: TypeAlias = """(
 
 
 class Split(NamedTuple):
-    """The result of split(): how many rows and files it wrote."""
+    """The result of split(): the numbers of rows and files written."""
 
     rows: int
     files: int
@@ -55,8 +55,8 @@ def split(
     memory: int | str | None = None,
     **text_options: Unpack[TextOptions],
 ) -> Split:
-    """Splits rows into one file for each key, which is a combination of values in the columns by. Returns how many rows
-    and files it wrote. The number of keys is not limited. Rows with the same key keep their order.
+    """Splits rows into one file for each key, which is a combination of values in the key columns. Returns the numbers
+    of rows and files written. The number of keys is not limited. Rows with the same key keep their order.
 
         split("trades.csv", by="symbol", dir="by-symbol")
 
@@ -72,12 +72,12 @@ def split(
         hive: Name the files dir/COLUMN=VALUE/data.parquet, and leave out the key columns.
         append: Add to the files of earlier runs, which must have the same columns. With hive, this adds files such as
             data-2.parquet.
-        replace: Remove the files of earlier runs for keys that this run does not have.
+        replace: Replace the files of earlier runs, and remove the files for keys that this run does not have.
         force: Replace files of the same names. Raises Exists if files of other keys would remain.
-        format: A format that the flag --to-format of partd-tables split knows, such as "csv".
-        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which needed up
+        format: The format of the files, as in the flag --to-format of `partd-tables split`, such as "csv".
+        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which led to up
             to 404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
-        text_options: For paths of CSV and TSV files, the options that put() has for them, such as sep.
+        text_options: Options for reading paths of CSV and TSV files, such as sep, as in put().
     """
     flags = {"by": comma_separated(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
     if memory is not None:
@@ -99,7 +99,7 @@ def split(
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Returns a path as an absolute path for the program's command line, with ~ expanded."""
+    """Returns an absolute path for the program's command line, with ~ expanded."""
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
@@ -135,14 +135,14 @@ def reader(data: Any) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def recorded(batches: Iterable[pa.RecordBatch], failed: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """Yields the batches. If their source fails, appends the error to failed."""
+def record_errors(batches: Iterable[pa.RecordBatch], errors: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """Yields the batches. If their source fails, appends the error to errors."""
     try:
         yield from batches
     except GeneratorExit:  # the source did not fail: the caller stopped reading
         raise
     except BaseException as error:
-        failed.append(error)
+        errors.append(error)
         raise
 
 
@@ -159,9 +159,9 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
 def running(
     command: Sequence[str], op: str, name: str, stdin: int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts the program with a pipe for its output and without the environment variables that set its flags. At the
-    end of the with block, waits for the program and raises an error if it failed. If the block raises an error, stops
-    the program."""
+    """Runs the program during a with block, with a pipe for its output and without the environment variables that set
+    its flags. The end of the block waits for the program and raises an error if it failed. If the block raises an
+    error, the program is stopped. op and name are for the errors."""
     env = environment_of(IGNORED_ENV_PREFIXES)
     with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
@@ -179,7 +179,7 @@ def running(
 
 
 def rows_of(command: Sequence[str], op: str, name: str) -> pa.RecordBatchReader:
-    """Starts the program. Returns a reader of the rows that it writes in Arrow's format."""
+    """Starts the program. Returns a reader of the rows that the program writes in Arrow's stream format."""
 
     def parts() -> Iterator[Any]:
         problem = None
@@ -213,17 +213,17 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
 def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
     """Sends rows to the program. If the program has ended, it returns without an error."""
     assert process.stdin
-    failed: list[BaseException] = []
-    batches = recorded(rows, failed)
+    errors: list[BaseException] = []
+    batches = record_errors(rows, errors)
     try:
-        # Do not use a with block: even if reading the rows failed, it would end the stream as if it were complete.
+        # Do not use a with block: it would end the stream as if it were complete, even if reading the rows failed.
         writer = pa.ipc.new_stream(process.stdin, rows.schema)
         for batch in progress.with_bar(batches, "split", None) if progress.is_watched() else batches:
             writer.write_batch(batch)
         writer.close()
         process.stdin.close()
     except (OSError, pa.ArrowException):
-        if failed:
+        if errors:
             raise
         with contextlib.suppress(OSError):  # closing flushes, which fails if the process has ended
             process.stdin.close()

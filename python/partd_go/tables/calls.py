@@ -20,15 +20,15 @@ from .errors import convert_error
 
 T = TypeVar("T")
 
-CONCURRENT = 4  # concurrent calls by get_many and put_many; by default, a server permits no more per connection
+CONCURRENT = 4  # maximum number of concurrent calls; by default, a server permits no more on one connection
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = 10.0  # how long, in seconds, cancel repeats its request, because the request may overtake the call
-_GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
+_CANCEL_WINDOW = 10.0  # how long, in seconds, cancel repeats its request
+_GRACE = 0.5  # how long, in seconds, wait lets Flight report a timeout itself
 _CANCEL_WAIT = 0.5  # maximum time, in seconds, that cancel blocks its caller
 
 
 def to_json(call: Mapping[str, Any], op: str) -> bytes:
-    """Returns a call's fields as JSON. If JSON cannot represent a value, such as NaN, the error names its field."""
+    """Returns a call's fields as JSON. If JSON cannot represent a value, such as NaN, the error names the field."""
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
@@ -69,7 +69,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(part, f"{name}[{key!r}]" if name else str(key))
 
 
-_current = threading.local()  # the Call whose work the thread runs
+_current = threading.local()  # its attribute call is the Call whose work this thread runs
 
 
 class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
@@ -80,10 +80,8 @@ class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
 
 class Call(flight.ClientMiddleware):  # type: ignore[misc]
-    """A call to a server. Its with block converts Flight's errors to partd_go's.
-
-    If another exception, such as KeyboardInterrupt, ends the block, the call is cancelled on the server. For
-    advice_if_unknown, see convert_error.
+    """A call to a server. In its with block, Flight's errors become errors of partd_go. If another exception, such as
+    KeyboardInterrupt, ends the block, the call is cancelled on the server. For advice_if_unknown, see convert_error.
     """
 
     def __init__(
@@ -119,14 +117,14 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
             self.cancel()
 
     def check(self) -> None:
-        """Raises InterruptedError if the call was abandoned, so that its thread does not complete a change."""
+        """Raises InterruptedError if the call was abandoned. The call's thread then does not complete a change."""
         if self.abandoned:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work and returns its result. If the caller is the main thread, work runs in another thread, because the
-        main thread handles signals and so must not block in Flight. If the call has a timeout, work also runs in
-        another thread: if the server reads nothing, Flight does not end a put at its timeout."""
+        """Runs work and returns its result. In two cases, work runs in another thread. The main thread must not block
+        in Flight, because it handles signals. If the call has a timeout, wait must end at the timeout, but Flight does
+        not end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return self._run(work, *args)
         done, results, errors = threading.Event(), [], []
@@ -162,7 +160,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
             self.details = parse_details(details)
 
     def cancel(self) -> None:
-        """Asks the server to end the call. It repeats the request, because the request can overtake the call."""
+        """Asks the server to end the call. It repeats the request, because the request may arrive before the call."""
         self.abandoned = True
         options = flight.FlightCallOptions(timeout=_CANCEL_TIMEOUT, headers=list(self._headers))
         request = flight.Action("partd.cancel", json.dumps({"id": self._id}).encode())
@@ -186,7 +184,8 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
 
 def call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """Returns the result of call for each name. Runs a few calls concurrently. After an error, starts no more calls."""
+    """Returns a dict with the result of call for each name. It runs up to CONCURRENT calls at a time. After an error,
+    it starts no more calls."""
     all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(CONCURRENT, "partd-tables")
     try:

@@ -17,7 +17,7 @@ Versions: TypeAlias = list[Version]
 
 
 class Catalog(Connection):
-    """Methods for the tables and buckets of a server."""
+    """A connection with methods for tables and buckets."""
 
     def list(
         self,
@@ -28,8 +28,9 @@ class Catalog(Connection):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:
-        """Returns the sorted names of a bucket's tables: all of them, or only those that match pattern, such as "AA*",
-        have the given metadata (keys with their values), and are in the snapshot."""
+        """Returns the names of the tables in a bucket, sorted. It selects only the tables that match pattern, such as
+        "AA*", that have the given keys and values in their metadata, and that are in the snapshot, if these are
+        given."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
@@ -43,9 +44,9 @@ class Catalog(Connection):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Described:
-        """Returns a dict that describes a table: "schema" is a pyarrow schema, "parts" the number of parts that scan()
-        can read separately, and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state.
-        "RowsExact": False is added if "Rows" is only a maximum, because other programs deleted some of the rows."""
+        """Returns a dict that describes a table. "schema" is its pyarrow schema, and "parts" is the number of parts
+        that scan() can read separately. "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe the
+        state. If other programs deleted rows, "Rows" is only an upper bound, and "RowsExact" is False."""
         (answer,) = self._ask("partd.describe", timeout, bucket=bucket, name=name, **state(version, at, snapshot))
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
@@ -68,7 +69,7 @@ class Catalog(Connection):
         ]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes tables in a bucket. If any of them does not exist, raises NotFound and deletes none."""
+        """Deletes tables in a bucket. If any of them does not exist, raises NotFound and deletes no table."""
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
@@ -76,5 +77,5 @@ class Catalog(Connection):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If it contains tables, the call fails unless tables is true, which deletes them too."""
+        """Deletes a bucket. If it contains tables, the call fails unless tables is true, which deletes them as well."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")

@@ -37,7 +37,7 @@ _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 
 
 class Tables(Reads, Writes, Statements, Transforms, Operations, Shown):
-    """The tables on a server, as connect() returns them. Several threads may use them until close().
+    """A client of the tables on a server, as returned by connect(). Several threads may use it until close().
 
         with connect("data") as tables:
             tables.put("trades", frame)
@@ -79,8 +79,8 @@ class Tables(Reads, Writes, Statements, Transforms, Operations, Shown):
 
     @options_of(Reads.describe, State)
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
-        """Returns a handle to a table: to its current state or, if version, at or snapshot is given, to an earlier one.
-        The table need not exist. tables["trades"] is short for tables.table("trades")."""
+        """Returns a handle to a table: to its current state or, if version, at or snapshot is given, to an earlier
+        state. The table need not exist. tables["trades"] is short for tables.table("trades")."""
         arguments.text(name, "name")
         return Table(self, name, arguments.text(bucket, "bucket"), **selection)
 
@@ -104,8 +104,9 @@ class Tables(Reads, Writes, Statements, Transforms, Operations, Shown):
 
 
 def _method_of(method: Callable[Concatenate[Any, str, str, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Returns a method of Table that calls a method of Tables with the table's name and bucket. If the method can read
-    earlier states, it also passes the handle's state. The next functions differ only in their types."""
+    """Returns a method of Table that calls a method of Tables with the handle's name and bucket. It also passes the
+    handle's state if the method can read earlier states. _put_of, _sink_of and _range_of are like _method_of, but for
+    methods with other parameters."""
     return _derived(method)
 
 
@@ -139,7 +140,7 @@ class _Range(Protocol[P, R]):
 
 def _derived(method: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(method)
-    kept = [parameter for name, parameter in signature.parameters.items() if name not in ("name", "bucket")]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name not in ("name", "bucket")]
     has_state = "version" in signature.parameters
 
     @functools.wraps(method)
@@ -147,16 +148,16 @@ def _derived(method: Callable[..., Any]) -> Callable[..., Any]:
         if has_state:
             options = {**self.state, **options}
         elif self.state and method.__name__ == "follow":
-            raise Misuse("follow() reads the newest versions: call it for a table without a version")
+            raise Misuse("follow() reads the newest versions: call it on a handle without version, at or snapshot")
         return method(self.tables, self.name, *args, bucket=self.bucket, **options)
 
-    call.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return call
 
 
 class Table(Shown):
-    """A handle to the current state of a table, or to an earlier one. The table need not exist. Its methods are those
-    of Tables, without the arguments name and bucket. version, at and snapshot default to those of the handle.
+    """A handle to a table, in its current state or an earlier state. The table need not exist. The methods are those of
+    Tables, but without the arguments name and bucket. version, at and snapshot default to the handle's state.
 
         trades = tables.table("trades", version=3)
         frame = trades.get(columns=["time", "price"])
@@ -228,21 +229,21 @@ def connect(
     Args:
         url_or_dir: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH for a server; a directory; or
             s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
-        token: Authenticates this client to a server.
+        token: The token that authenticates this client to a server.
         tls_ca: A PEM file, or its text, with the certificate authorities to trust for the server's certificate; by
             default, the system's.
-        flags: More flags for `partd-tables serve`.
-        memory: Limit for the server, as "8GiB" or in bytes; by default, a quarter of the machine's memory. The server
-            and its processes use at most 1.25 times as much, and 256 MiB plus 144 MiB for each process.
-        read_only: Open the tables in their current state, and change nothing in the directory. This is the default if
-            this user cannot write there.
-        timeout: Limit for each call, in seconds; None means no limit.
+        flags: Additional flags for `partd-tables serve`.
+        memory: The server's memory limit, as "8GiB" or in bytes; by default, a quarter of the machine's memory. In all,
+            the server and its processes use at most 1.25 times the limit plus 256 MiB, and 144 MiB for each process.
+        read_only: Open the tables in their current state, without changing the directory. This is the default if this
+            user cannot write to the directory.
+        timeout: The time limit of each call, in seconds; None means no limit.
         start_timeout: How long the server may take to start, in seconds.
         catalog: Where the list of tables and their current versions is kept: a directory on this machine, or
             postgres://HOST/DATABASE. Required for a bucket. By default, the list of a directory's tables is in that
             directory.
-        progress: Whether long puts, gets and scans show a bar, if tqdm is installed. By default, they do in a terminal
-            or a notebook.
+        progress: Whether long puts, gets and scans show a progress bar, if tqdm is installed. By default, they do in a
+            terminal or a notebook.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)

@@ -40,7 +40,10 @@ _READS = {
     "partd.rules",
     "partd.snapshots",
 }
-_PROTOCOL = (b"partd-protocol", b"1")  # the header with ProtocolVersion in tables/internal/faces/operations/wire.go
+_PROTOCOL = (
+    b"partd-protocol",
+    b"1",
+)  # protocol version; see ProtocolVersion in tables/internal/faces/operations/wire.go
 # Makes calls fail if the server does not answer pings, for example because the network silently loses all packets. The
 # last option permits any number of pings during a call that transfers no data.
 _KEEP_ALIVE = [
@@ -50,10 +53,10 @@ _KEEP_ALIVE = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for the end of a server whose connection broke
+_KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for a server to exit after its connection broke
 _GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
 _GROUP_TIME = 0.03  # after this time, in seconds, _read_batches returns the batches so far
-_ATTEMPTS = 3  # how often a call is tried if the server is killed each time
+_ATTEMPTS = 3  # maximum number of times a call is tried if the server is killed each time
 _MAX_REOPENED = 8  # maximum number of connections kept open for unpickled handles
 
 
@@ -107,10 +110,10 @@ class Connection:
             self._progress,
             self._server.arguments if self._server else None,
         )
-        numbers = itertools.count()  # distinguishes this process's handles that have the same arguments
-        while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
+        numbers = itertools.count()  # distinguishes this process's connections with the same arguments
+        while _connections.setdefault(numbered_arguments := (*arguments, next(numbers)), self) is not self:
             pass
-        self._arguments = numbered
+        self._arguments = numbered_arguments
 
     def __reduce__(self) -> Any:
         return _reconnect, (type(self), self._arguments)
@@ -121,7 +124,7 @@ class Connection:
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. A directory's server writes all data and stops when no client uses it any more."""
+        """Closes the connection. When a directory's last client closes, the server writes all data and stops."""
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
@@ -160,9 +163,9 @@ class Connection:
         return Call(self._live_client(), op, self.url, self._headers, timeout, advice_if_unknown)
 
     def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
-        """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.
-        If a change may already have been applied, it runs call again only if is_idempotent is true, because then the
-        server does not apply the change twice."""
+        """Runs call. If a directory's server was killed during the call, _repeat runs call again, which restarts the
+        server. If call may already have changed data, it is run again only if is_idempotent is true: then the server
+        does not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
             connections_before = len(self._flights)
             try:
@@ -176,8 +179,8 @@ class Connection:
         return call()
 
     def _was_killed(self, connections_before: int) -> bool:
-        """Reports whether the server was killed, or was restarted since there were connections_before connections. It
-        waits a moment, because connections to a killed server may break before the process has ended."""
+        """Reports whether the server was killed, or has been restarted since there were connections_before connections.
+        It waits for _KILL_TIME, because connections to a killed server may break before the process exits."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
             if len(self._flights) > connections_before or self._server.ended():
@@ -199,9 +202,9 @@ class Connection:
         advice_if_unknown: str = "",
         is_idempotent: bool = False,
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that ticket selects. ticket is a Flight ticket, or a call that becomes one.
-        total is the number of rows for the progress bar, if known. For advice_if_unknown, see convert_error, and for
-        is_idempotent, see _repeat."""
+        """Returns a reader of the batches that ticket selects. ticket is a Flight ticket, or a dict that is sent as
+        JSON. total is the number of rows for the progress bar, or None if it is unknown. For advice_if_unknown, see
+        convert_error; for is_idempotent, see _repeat."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
 
         def start() -> tuple[Call, Any, pa.Schema]:
@@ -222,10 +225,10 @@ class Connection:
 
 
 def _read_batches(reader: Any) -> list[pa.RecordBatch]:
-    """Returns the next batches, or an empty list at the end: several at a time, because Call.wait starts a thread each
-    time."""
-    batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
-    while size < _GROUP_BYTES and time.monotonic() < until:
+    """Returns the next few batches, or an empty list at the end. Reading several at a time saves threads: Call.wait may
+    start a thread each time."""
+    batches, size, deadline = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
+    while size < _GROUP_BYTES and time.monotonic() < deadline:
         try:
             batches.append(reader.read_chunk().data)
         except StopIteration:
@@ -253,25 +256,25 @@ def _finish(connections: list[Any], server: Server | SharedServer | None, proces
 
 
 _connected: weakref.WeakSet[Connection] = weakref.WeakSet()
-_known: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()
+_connections: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()  # by their arguments
 
 
 def _reconnect(kind: Any, arguments: Any) -> Connection:
-    """Returns this process's connection with these arguments, or a new one."""
-    known = _known.get(arguments)
-    if known is None or not known._finalizer.alive:
-        known = _reopen(kind, arguments)
-        if not known._finalizer.alive:  # _reopen returned a cached connection that has been closed
+    """Returns this process's connection with these arguments, or a new connection of the class kind."""
+    connection = _connections.get(arguments)
+    if connection is None or not connection._finalizer.alive:
+        connection = _reopen(kind, arguments)
+        if not connection._finalizer.alive:  # _reopen returned a cached connection that has been closed
             _reopen.cache_clear()
-            known = _reopen(kind, arguments)
-    return known
+            connection = _reopen(kind, arguments)
+    return connection
 
 
 @functools.lru_cache(_MAX_REOPENED)
 def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments, _ = arguments
     server = None
-    # If the socket is gone, the server has ended, so start another.
+    # If the socket is gone, the server has ended, so start another server.
     if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):
         server = open_server(*server_arguments)
         url = server.url
@@ -280,7 +283,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 
 def _leave_to_parent() -> None:
-    """Keeps connections open in a forked process: closing them would wait for gRPC threads that do not exist there."""
+    """Keeps connections open in a forked process: closing them would wait for gRPC threads, which only the parent has."""
     for tables in _connected:
         for connection in tables._flights:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

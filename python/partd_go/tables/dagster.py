@@ -23,12 +23,16 @@ with extra("dagster"):
 
 
 class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
-    """Stores each asset in the table named by the last part of its key, in the bucket named by the parts before it.
+    """Stores each asset in a table. The last part of the asset's key names the table, and the parts before it name the
+    bucket, as in BUCKET.PART.
 
-    A time partition is a range of the table. The key "time_col" in the asset's metadata names the time column; the
-    default is the table's first column with times. Any other partition is a separate table, ASSET.PARTITION. Each
-    materialization replaces the table or the range in one commit, so that repeating it duplicates no rows. Its metadata
-    contains the table, the version, and the number of rows written. url, token and tls_ca are as in connect().
+    A time partition is a time range of the table. The time column is named by "time_col" in the asset's metadata; the
+    default is the table's first column with times. Any other partition is a separate table, ASSET.PARTITION.
+
+    Each materialization replaces the table or the range in one commit, so repeating it duplicates no rows. The metadata
+    of a materialization contains the table, the version, and the number of rows written.
+
+    The fields url, token and tls_ca are the arguments of connect().
     """
 
     url: str
@@ -48,7 +52,7 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
         if _is_by_time(context):
             column = (context.definition_metadata or {}).get("time_col")
             settings = {"time": column} if column else None
-            empty = rows.data.schema.empty_table()  # creates the table, or widens its columns
+            empty = rows.data.schema.empty_table()  # putting it creates the table or widens its columns
             self._tables.put(name, empty, "append", bucket, settings=settings, missing="ignore")
             start, end = context.asset_partitions_time_window
             version = self._tables.replace_range(name, rows.data, start, end, bucket).version
@@ -59,8 +63,8 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
         context.add_output_metadata({"table": table, "version": version, "rows": rows.count})
 
     def load_input(self, context: InputContext) -> Any:
-        """Returns the rows as the type in the input's annotation: a pandas or polars DataFrame (default: pandas) or a
-        pyarrow Table. For several partitions that are separate tables, returns a dict of their rows by partition."""
+        """Returns the input's rows in the type of its annotation: a pandas or polars DataFrame or a pyarrow Table. The
+        default is pandas. For several partitions in separate tables, returns a dict of the rows of each partition."""
         library = getattr(context.dagster_type.typing_type, "__module__", "").partition(".")[0]
         as_: Any = {"polars": "polars", "pyarrow": "arrow"}.get(library, "pandas")
         bucket, name = _table_of(context)
@@ -73,7 +77,7 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
     def _range(self, context: InputContext, name: str, bucket: str) -> str:
         """Returns a filter for the times of the input's partitions."""
         column = self._tables.settings(name, bucket).get("time")
-        if not column:  # the column that replace_range chooses
+        if not column:  # use the same default as replace_range
             fields = self._tables.describe(name, bucket)["schema"]
             column = next(field.name for field in fields if types.is_timestamp(field.type) or types.is_date(field.type))
         start, end = map(_utc, context.asset_partitions_time_window)
@@ -82,7 +86,7 @@ class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
 
 
 class _Rows:
-    """Rows of an asset. Their number, count, is known once all of data has been read."""
+    """The rows of an asset. count is their number, which is complete once data has been read to the end."""
 
     def __init__(self, obj: Any):
         is_lazy = type(obj).__module__.startswith("polars.") and type(obj).__name__ == "LazyFrame"
@@ -108,12 +112,12 @@ def _is_by_time(context: InputContext | OutputContext) -> bool:
 
 
 def _tables_of(context: InputContext | OutputContext, name: str) -> dict[str, str]:
-    """Returns the table's name for each partition key. The only key of an asset without partitions is ""."""
+    """Returns the name of the table for each partition key. An asset without partitions has the single key ""."""
     if not context.has_asset_partitions:
         return {"": name}
     keys = context.asset_partition_keys
     if isinstance(context, OutputContext) and len(keys) != 1:
-        raise Misuse(f"{name}: a run writes {len(keys)} partitions, and each is a table: run each partition by itself")
+        raise Misuse(f"{name}: a run writes {len(keys)} partitions in separate tables: run each partition by itself")
     return {key: f"{name}.{key}" for key in keys}
 
 

@@ -1,5 +1,5 @@
-"""Divides files that are larger than memory into parts by key, with the program partd-tables. Runs SQL or a function
-once for each part."""
+"""Runs SQL or a function on files that are larger than memory. The program partd-tables divides the rows into parts by
+key."""
 
 from __future__ import annotations
 
@@ -70,24 +70,24 @@ def each(
     Misuse if the result could depend on the parts, unless trust is true.
 
     For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
-    the first argument, several as keyword arguments. All rows of a key are in the same part. Unless parts is given, a
-    part with several keys has at most `memory`/8 bytes in Arrow's format.
+    the first argument; several inputs are passed as keyword arguments. All rows of a key are in the same part. Unless
+    parts is given, a part with several keys has at most `memory`/8 bytes in Arrow's format.
 
     Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
 
     Args:
         job: A SELECT statement or a function.
-        by: The name of the key column, a list of names, or a dict with the name or names for each input. Rows with
-            equal keys are in the same part of every input. NULL counts as a value. By default, the key for a statement
-            is all columns that each join compares and each grouping contains; a function needs by.
-        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which needed up
+        by: The name of the key column, a list of names, or a dict from inputs to these. Rows with equal keys are in the
+            same part of every input. NULL counts as a value. By default, the key consists of the columns that all joins
+            in the statement compare and all groupings contain. A function needs by.
+        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which led to up
             to 404 MiB in benchmarks. It does not limit the function: in pandas 2, a part with texts takes about ten
             times its size in Arrow's format.
         parts: The number of parts; by default, it depends on memory.
         trust: Run the statement even if its result could depend on the parts.
-        as_: The library of the tables that a function gets: "pandas", "polars" or "arrow".
-        inputs: Maps the name of each input, under which job sees its rows, to the path of a file or directory, or to a
-            list of paths. The formats are those of put().
+        as_: The type of the tables passed to a function: "pandas", "polars" or "arrow".
+        inputs: The files of each input, as name=path or name=[path, …]. A path is a file, in one of the formats of
+            put(), or a directory. job sees the rows under the name.
     """
     if not isinstance(job, str) and not callable(job):
         raise Misuse(f"the argument job has type {type(job).__name__}: pass a SELECT statement or a function")

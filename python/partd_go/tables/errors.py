@@ -35,8 +35,8 @@ class NotFound(Error, LookupError):
 
 
 class MomentError(NotFound):
-    """No version contains exactly the rows that the table had at a given time (see tables/docs/snapshots.md). before
-    and after are the nearest times that can be selected, or None."""
+    """No version has exactly the rows that the table had at the requested time (see tables/docs/snapshots.md). before
+    and after are the nearest times that can be requested, or None."""
 
     before: datetime.datetime | None = None
     after: datetime.datetime | None = None
@@ -55,8 +55,8 @@ _OPS_WITH_MODE = ("put ", "partd.combine", "partd.resample")
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
 _UNAVAILABLE = "check that the server is running, and that its address is correct"
 
-# The class and the advice for each kind of error (docs/dev/tables-wire.md; the last kinds come from programs). If an
-# error has several kinds, the first one counts.
+# The exception class and advice for each kind of error. docs/dev/tables-wire.md lists the kinds of servers, and
+# docs/cli.md those of command-line programs. An error lists one or more kinds; the first one that is a key here counts.
 KINDS: dict[str, tuple[type[Error], str]] = {
     "unknown_outcome": (UnknownOutcome, CHECK),
     "preempted": (Busy, "try again later, or send less"),
@@ -83,11 +83,11 @@ KINDS: dict[str, tuple[type[Error], str]] = {
     **dict.fromkeys(("file_permission", "read_only_disk"), (Error, "")),
     "unknown_format": (Misuse, "rename the file so that its name ends with {formats}"),
     "not_per_key": (Misuse, "pass trust=True to run it anyway"),
-    "dir_not_empty": (Exists, "pass append=True, replace=True, or, if it has no files of other keys, force=True"),
+    "dir_not_empty": (Exists, "pass append=True or replace=True, or force=True if it has no files of other keys"),
     "other_keys": (Exists, "pass append=True or replace=True"),
     "no_such_file": (NotFound, ""),
 }
-# The kind that a Flight error stands for if the server sent no kinds, for example because it was not reached.
+# The kind of each Flight error for which the server sent no kinds, for example because it could not be reached.
 _KIND_OF_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (flight.FlightUnavailableError, "closed"),
     (flight.FlightUnauthenticatedError, "unauthenticated"),
@@ -102,9 +102,9 @@ _KIND_OF_CLASS: tuple[tuple[type[Exception], str], ...] = (
 )
 _UNCERTAIN = (UnknownOutcome, ConnectionFailed, TimedOut)  # after these errors, the server may still apply a change
 
-# The texts of gRPC and pyarrow that this package reads. tests/test_tables_kinds.py pins them to the installed version.
+# gRPC and pyarrow do not document these texts. tests/test_tables_kinds.py checks them with the installed versions.
 _NOT_CONNECTED = "failed to connect"  # part of gRPC's message if no server accepted the connection
-# Matches a Flight error. The group is the server's message, without the text that gRPC and Flight add around it.
+# Matches the text of a Flight error. The group is the server's message, without what gRPC and Flight add around it.
 _MESSAGE = re.compile(
     r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Detail): .*)?$", re.S
 )
@@ -118,8 +118,11 @@ def convert_error(
     timeout: float | None = None,
     details: dict[str, Any] | None = None,
 ) -> Error:
-    """Converts a Flight error to an error of this package. details are the server's details about the error, if it sent
-    any. For a change, advice_if_unknown says what to do if the outcome is unknown."""
+    """Converts a Flight error to an error of this package.
+
+    op and url are for the message. details is the error's JSON object from the server, or None if it sent none. For a
+    call that changes data, advice_if_unknown says what to do if the outcome is unknown; "" means the call only reads.
+    """
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
     details = details or {"retry": "yes" if _NOT_CONNECTED in str(error) else "id"}

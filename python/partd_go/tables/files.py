@@ -1,5 +1,5 @@
-"""Reads files for put: Arrow and most Parquet with pyarrow, and everything else with partd-tables, which knows all
-formats (docs/import.md in the tables module)."""
+"""Reads files for put(). pyarrow reads Arrow files and most Parquet files; partd-tables reads all others
+(docs/import.md in the tables module)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .server import program
 def reader(
     path: str | os.PathLike[str], schema: pa.Schema | None = None, text_flags: Sequence[str] = ()
 ) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. A column of a CSV or JSON file gets the type that schema has for its name or,
-    by default, a type that fits all its values. The same holds for INT96 times, except that their default is
-    microseconds."""
+    """Returns a reader of a file's rows. A column of a CSV or JSON file gets the type of the column of this name in
+    schema. Without such a column, it gets a type that fits all its values. INT96 times in Parquet files also get the
+    type in schema, but their default is microseconds."""
     name = os.path.expanduser(os.fspath(path))
     with open(name, "rb"):
         pass  # fails if the file cannot be read
@@ -47,8 +47,8 @@ def reader(
 
 
 def _convert(name: str, schema: pa.Schema | None, text_flags: Sequence[str] = ()) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows from a text file only after
-    it has read the whole file."""
+    """Returns a reader of a file's rows, which `partd-tables convert` reads. For a text file, the program sends the
+    first rows only after it has read the whole file, because it must know the types of the columns."""
     command = [program(), "convert", "--to-format", "arrow", *text_flags]
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:

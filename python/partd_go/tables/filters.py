@@ -1,4 +1,4 @@
-"""Converts filters as in pyarrow, which are lists of (column, operator, value), to the server's filter language."""
+"""Converts pyarrow's filters, which are lists of (column, operator, value), to the server's filter language."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def quoted(column: str) -> str:
 
 
 def text(filters: Any, index: list[str] | None = None) -> str:
-    """Returns filters in the server's language: [("price", ">", 1), ("size", "in", [1, 2])] becomes "price" > 1 and
-    "size" in (1, 2). The conditions in a list are joined by "and"; in a list of such lists, the lists are joined by
-    "or".
+    """Converts filters to the server's language. For example, [("price", ">", 1), ("size", "in", [1, 2])] becomes
+    "price" > 1 and "size" in (1, 2). The conditions in a list are joined by "and". In a list of lists, the inner lists
+    are joined by "or".
 
-    index has the names of the frame's index columns. If there is only one, filters may call it "index".
+    index has the names of the frame's index columns. If there is only one index column, filters may call it "index".
     """
     if not isinstance(filters, (list, tuple, set, frozenset)):
         raise Misuse(
@@ -59,8 +59,8 @@ def condition(term: Any, index: Sequence[str] = ()) -> str:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise Misuse(f"filter {term!r:.80}: the value of {operator!r} has type {type(value).__name__}: pass a list")
     values = list(value)
-    listed = ", ".join(_literal(one) for one in values if not _is_null(one))
-    parts = [f"{name} {sql_op} ({listed})"] if listed else [f"{name} is not null"] if sql_op == "not in" else []
+    literals = ", ".join(_literal(item) for item in values if not _is_null(item))
+    parts = [f"{name} {sql_op} ({literals})"] if literals else [f"{name} is not null"] if sql_op == "not in" else []
     if any(map(_is_null, values)) == (sql_op == "in"):  # as in pyarrow, a null in the list matches null rows
         parts.append(f"{name} is null")
     return f"({' or '.join(parts) or never})"

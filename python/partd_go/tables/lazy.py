@@ -37,15 +37,15 @@ class Reader(Protocol):
 
 
 class Source:
-    """A table in its current state or an earlier one, with a filter that every read applies."""
+    """A table in its current state or an earlier state, with a filter that every read applies."""
 
     def __init__(self, tables: Reader, name: str, bucket: str, where: str | None, state: dict[str, Any]):
         self.tables, self.name, self.bucket, self.where, self.state = tables, name, bucket, where, state
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the needed columns (None: all) of the rows that match the filter tree (see pushdown). If
-        the server cannot evaluate all of tree, the reader also returns rows that do not match."""
+        """Returns a reader of the columns in needed, or of all columns if needed is None. It reads only rows that match
+        the filter tree (see pushdown), but also other rows if the server cannot evaluate all of tree."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
         columns = (
             None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
@@ -66,8 +66,8 @@ def scan_polars(source: Source) -> polars.LazyFrame:
         if predicate is not None:
             tree, predicate = pushdown.of_polars(predicate)
         needed = None if columns is None else {*columns, *([] if predicate is None else predicate.meta.root_names())}
-        # polars applies n_rows before the predicate, but the server applies a limit after a filter. So if n_rows is
-        # given, the server gets the limit without the predicate.
+        # polars applies n_rows before the predicate, but the server applies a limit after a filter. If n_rows is given,
+        # the server therefore gets the limit without the predicate.
         rows = source.read(needed, tree) if n_rows is None else source.read(needed, None, limit=n_rows)
         for batch in rows:
             frame = from_arrow(pa.Table.from_batches([batch]), "polars")
@@ -82,9 +82,8 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     filter and sends only the needed columns."""
 
     def __init__(self, source: Source):
-        # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path
-        # that does not exist, so that these operations fail instead of finding no rows. The path tells the user what to
-        # call.
+        # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The path does not exist, so
+        # that these operations fail instead of finding no rows. The error shows the path, which says what to call.
         form, files = dataset.ParquetFileFormat(), fs.LocalFileSystem()
         super().__init__([form.make_fragment(f"/{_USAGE}/{source.name}", files)], source.schema, form, files)
         self._source = source
@@ -94,11 +93,11 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
 
     def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> dataset.Scanner:
         """Returns a scanner of the rows that match filter. columns is a list of names or a dict of expressions."""
-        tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
+        tree, filter_columns = (None, set()) if filter is None else pushdown.of_arrow(filter)
         needed = (
-            [named, *(pushdown.of_arrow(one)[1] for one in columns.values())]
+            [filter_columns, *(pushdown.of_arrow(expression)[1] for expression in columns.values())]
             if isinstance(columns, dict)
-            else [named, columns]
+            else [filter_columns, columns]
         )
         columns_needed = {name for names in needed for name in names or ()} if None not in needed else None
         rows = self._source.read(columns_needed, tree)
@@ -114,7 +113,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
 
 
 def _align(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns an aligned copy of a batch: Flight's buffers are unaligned, which makes pyarrow's engine warn."""
+    """Returns an aligned copy of a batch. Flight's buffers are not aligned, which makes pyarrow's engine warn."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -134,9 +133,10 @@ class Part:
 def parts(
     tables: Reader, name: str, bucket: str, state: dict[str, Any]
 ) -> tuple[Described, Sequence[int], dict[str, Any]]:
-    """Returns a table's description, the numbers of its parts for scan(), and the state to read, which is a single
-    version. Small appends that are not in a version yet are first folded: the server moves them into data files. If
-    that is not permitted, the only part is 0, which contains all rows of the current state."""
+    """Returns a table's description, the part numbers for scan(), and the state to read. The state is a single version,
+    so that all parts belong together. For the current state, the server first folds small appends, which belong to no
+    version yet: it moves them into data files. If this user cannot fold, the only part is 0, which contains all rows of
+    the current state."""
     described = tables.describe(name, bucket, **state)
     if not state:
         with contextlib.suppress(Refused):  # the user has no permission to fold, or the store is read-only

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class TableDatasource(Datasource):  # type: ignore[misc]
     """The rows of one version of a table, for ray.data.read_datasource().
 
-    Each part of the table is a read task, whose worker reads it from the server. columns and where select columns and
-    rows on the server. Small appends that are not in a version yet are folded first, as by Tables.scan_dask(). version,
+    Each part of the table is a read task, which reads the part from the server. Small appends that are not in a version
+    yet are first moved into data files, as in Tables.scan_dask(). columns and where are as in Tables.scan(). version,
     at or snapshot selects an earlier state.
     """
 
@@ -84,9 +84,9 @@ class _Read:
 class TableDatasink(Datasink):  # type: ignore[misc]
     """Writes a dataset to a table, for Dataset.write_datasink(). Either all rows appear in the table or none does.
 
-    Each write task puts its rows into a temporary table next to the table, with an id that is the same for each attempt
-    at the task, so the rows of a task that is retried count once. When all tasks have finished, the driver puts these
-    rows into the table, and deletes the temporary table. A driver that is killed leaves it, as NAME.ray-ID. The options
+    Each write task puts its rows into a temporary table, NAME.ray-ID. All attempts at a task use the same put id, so a
+    retried task adds its rows only once. When all tasks have finished, the driver puts the rows of the temporary table
+    into the table, and deletes the temporary table. If the driver is killed, the temporary table remains. The options
     are those of Tables.put(). Use a datasink for only one write.
     """
 
@@ -97,7 +97,7 @@ class TableDatasink(Datasink):  # type: ignore[misc]
         self._temporary = f"{name}.ray-{secrets.token_hex(8)}"
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> bool:
-        """Writes the blocks of one task. Returns whether they have columns."""
+        """Writes the blocks of one task. Returns whether any block has columns."""
         rows = (BlockAccessor.for_block(block).to_arrow() for block in blocks)
         with_columns = (table for table in rows if table.num_columns)
         first = next(with_columns, None)

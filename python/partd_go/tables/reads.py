@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Reads(Catalog):
-    """Methods that read the rows of tables."""
+    """A catalog with methods that read the rows of tables."""
 
     def scan(
         self,
@@ -55,10 +55,10 @@ class Reads(Catalog):
             columns: Names of the columns to read.
             where: Selects rows: a string such as "price > 100", or a list of (column, operator, value), as in pyarrow.
                 Times without a zone are in UTC.
-            limit: Number of rows to read from the start.
-            last: Number of rows to read from the end.
-            part: Read only this part of the table; describe() returns the number of parts.
-            index: Always read the columns of a pandas index too.
+            limit: The maximum number of rows to read, from the start.
+            last: The maximum number of rows to read, from the end. It cannot be combined with limit.
+            part: Read only the part with this number, from 1 to describe()["parts"]; 0 means all parts.
+            index: Also read the columns of the pandas index, even if columns does not name them.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
@@ -108,9 +108,9 @@ class Reads(Catalog):
 
     @options_of(scan, Read)
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **scan_options: Unpack[Read]) -> Any:
-        """Returns the rows of a table as a pandas or polars DataFrame, or as a pyarrow Table. It takes the options of
-        scan() to select rows and columns. For pandas, the index is always included, and a table that was put as a
-        Series comes back as a Series."""
+        """Returns the rows of a table as a pandas or polars DataFrame or a pyarrow Table: as_ is "pandas", "polars" or
+        "arrow". The other options are those of scan(). For pandas, the index is always included, and a table that was
+        put as a Series is returned as a Series."""
         arguments.check_options("get", scan_options, Read)
         return from_arrow(
             self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **scan_options).read_all()), as_
@@ -135,7 +135,8 @@ class Reads(Catalog):
     def get_many(
         self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **scan_options: Unpack[Read]
     ) -> Any:
-        """Calls get() for several tables, a few at a time, with the same options. Returns the results, by name."""
+        """Calls get() for several tables with the same options, a few calls at a time. Returns a dict of the results by
+        table name."""
         return call_each(
             arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **scan_options)
         )
@@ -155,15 +156,19 @@ class Reads(Catalog):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:
-        """Returns the rows that changed between an earlier state of a table and its current state, or another state
-        that version, at or snapshot selects. A row that was added and removed in between does not appear.
+        """Returns the rows that changed between two states of a table. A row that was added and removed in between does
+        not appear. The column _change is "insert", "delete", "update_before" or "update_after".
 
-        The earlier state is selected by since, a version or a time, or by since_snapshot, the name of a snapshot.
-        Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
-        The columns in keys identify rows, so that updates can be recognized; the default is the table's time and keys.
+        To get the next changes, pass the result's version as since, and its uuid as uuid. changes() raises NotFound if
+        the version has expired, or if the table was created again: then start again without since and uuid.
 
-        To get the next changes, pass the result's version as since, and its uuid. changes() raises NotFound if the
-        version has expired, or if the table was created again: then start again without since and uuid.
+        Args:
+            since: The earlier state, as a version or a time. Without since and since_snapshot, all rows are inserts.
+            since_snapshot: The earlier state, as the name of a snapshot.
+            version, at, snapshot: The later state; by default, the current state.
+            keys: Names of the columns that identify a row, so that a deletion and an insertion with the same keys
+                become an update. The default is the time and key columns in the table's settings.
+            as_: The type of the rows: "pandas", "polars" or "arrow".
         """
         call = {
             "partd": "changes",
@@ -192,10 +197,12 @@ class Reads(Catalog):
         as_: As = "pandas",
         timeout: float | None = None,
     ) -> Iterator[Changes]:
-        """Yields the changes since an earlier state of a table, as changes() returns them, and then each later change.
-        every is how often the table is checked for changes, in seconds; each read of changes moves small appends into
-        files. The iterator ends only with an error, such as NotFound if a version that was not read has expired. To
-        continue later, pass the version and uuid of the last changes. Experimental: it may change in any minor version.
+        """Yields the changes since an earlier state of a table, and then the later changes as they are made. Each item
+        is a result of changes(). Experimental: it may change in any minor version.
+
+        every is the number of seconds between two checks for changes. Reading changes moves small appends into files.
+        The iterator ends only with an error, such as NotFound if a version that was not read has expired. To continue
+        later, pass the version of the last changes as since, and their uuid as uuid.
 
             changes = tables.follow("trades")
             rows, version, uuid = next(changes)
@@ -224,8 +231,8 @@ class Reads(Catalog):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
-        """Returns a polars LazyFrame of a table. Each collect() reads the table again. The server applies the query's
-        filters and sends only the columns that the query needs."""
+        """Returns a polars LazyFrame that reads a table. Each collect() reads the table again. The server applies the
+        query's filters and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
@@ -234,7 +241,7 @@ class Reads(Catalog):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """Returns a pyarrow dataset of a table, which DuckDB can query. Each scanner() reads the table again. The
+        """Returns a pyarrow dataset that reads a table. DuckDB can query it. Each scanner() reads the table again. The
         server applies the query's filters and sends only the columns that the query needs."""
         from . import lazy
 

@@ -1,4 +1,4 @@
-"""The types of calls' arguments and results."""
+"""The types of arguments and results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Time: TypeAlias = "datetime.datetime | str"
 
 
 class Stream(Protocol):
-    """Rows from any library that exports Arrow streams, such as pyarrow and polars tables, and DuckDB results."""
+    """Any object that exports an Arrow stream, such as a pyarrow or polars table or a DuckDB result."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
@@ -38,10 +38,15 @@ Data: TypeAlias = (
 
 class Version(NamedTuple):
     """A version of a table. Each change to the table's rows creates a version, but several small appends share one.
-    time is when the version was created, operation says how ("append", "overwrite", …), rows is the table's number of
-    rows, and current says whether it is the newest version. If rows_exact is False, rows is only a maximum, because
-    other programs deleted some of the rows. user is the name in the token of the user who created the version, or "";
-    only admins see it."""
+
+    Attributes:
+        time: When the version was created.
+        operation: What created the version: "append", "overwrite", …
+        rows: The number of rows in the table, or an upper bound if rows_exact is False.
+        current: Whether this is the newest version.
+        rows_exact: False if other programs deleted some of the rows, so that their number is not known.
+        user: The name in the token of the user who created the version, or "". Only admins see it.
+    """
 
     version: int
     time: datetime.datetime
@@ -53,8 +58,8 @@ class Version(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The rows that changed since an earlier state of a table. For later changes, pass version (as since) and uuid to
-    changes()."""
+    """The rows that changed since an earlier state of a table. To get later changes, call changes() with since=version
+    and uuid=uuid."""
 
     rows: Any
     version: int
@@ -62,7 +67,7 @@ class Changes(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """The result of replace_range(): the version with the new rows, and how many rows were deleted and written."""
+    """The result of replace_range(): the new version, and the numbers of rows deleted and written."""
 
     version: int
     deleted: int
@@ -70,8 +75,8 @@ class Replaced(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts that scan() can read separately, about one per file; its
-    argument part is a number from 1 to parts. Updated is in UTC."""
+    """A table's description. Updated is in UTC. parts is the number of parts, about one per file, that scan() can read
+    separately: pass part=1 to part=parts."""
 
     Bucket: str
     Name: str
@@ -87,7 +92,7 @@ class Described(TypedDict):
 
 
 class State(TypedDict, total=False):
-    """Selects an earlier state of a table, by one of these fields: a version, a time, or the name of a snapshot."""
+    """Options that select an earlier state of a table. At most one is given: a version, a time or a snapshot's name."""
 
     version: int | None
     at: Time | None
@@ -124,7 +129,7 @@ class Resampled(TypedDict, total=False):
 
 
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the fields that select a state in a request."""
+    """Returns the request fields that select a state of a table, or {} for the current state."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
         raise Misuse("pass only one of version, at and snapshot")
     if at is not None:
@@ -136,7 +141,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def moment(time: Time) -> str:
-    """Formats a time for a request. A time without a zone is taken as UTC, and a date as its midnight."""
+    """Formats a time for a request. A time without a zone is in UTC, and a date means its midnight."""
     parsed: Any = time
     if isinstance(time, str):
         with contextlib.suppress(ValueError):
@@ -149,8 +154,8 @@ def moment(time: Time) -> str:
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns a request's field that selects the earlier state to compare with. If neither argument is given, it
-    returns {}, which selects an empty table."""
+    """Returns the request field that selects the earlier state to compare with. Without arguments, it returns {}, which
+    selects an empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")
     is_version = isinstance(since, numbers.Integral)

@@ -34,12 +34,12 @@ def _write_private(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A running `partd-tables serve` process, as serve() returns it. Clients connect to its url.
+    """A running `partd-tables serve` process, as returned by serve(). Clients connect to its url.
 
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
 
-    As a context manager, it stops at the end of the with block.
+    The end of the with block stops the server.
     """
 
     _verify = "partd-tables verify"
@@ -86,8 +86,8 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is how long it is
-        valid, such as "12h" or "30d"."""
+        """Returns a token for clients. It permits all calls or, if read is true, only reading. It expires after ttl,
+        such as "12h" or "30d"."""
         if not self._secret:
             raise failure(
                 NoServer,
@@ -100,7 +100,7 @@ class Server(Process):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Stops the server once running calls have finished and small appends have been moved into data files."""
+        """Stops the server after the calls in progress have finished and small appends were moved into data files."""
         try:
             self.close()
         except NoServer:
@@ -124,8 +124,8 @@ class SharedServer(SharedProcess):
     def _command(self, socket_directory: str) -> list[str]:
         if any(_HIDDEN in flag for flag in self._flags):
             raise Misuse(
-                f"the server of {self.directory} has ended, and only the handle that started it knows its options: "
-                "connect again with them"
+                f"the server of {self.directory} has ended, and only the handle that started it knows its passwords: "
+                "connect again with the same options"
             )
         return [
             self._program,
@@ -142,7 +142,7 @@ class SharedServer(SharedProcess):
 
     def _check_description(self, description: bytes) -> None:
         if self._connection is not None:
-            return  # this handle was connected before, so another handle restarted the server: accept its options
+            return  # this handle was connected before, so another handle has restarted the server: accept its options
         running_flags = tuple(os.fsdecode(description).split("\0")) if description else ()
         if not self._flags:
             self._flags = running_flags  # a restart by this handle then keeps the options, such as the catalog
@@ -162,12 +162,12 @@ _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*@|([?&]\w*password=)[^&]*",
 
 
 def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns flags without passwords in URLs, such as the catalog's. Files and messages must not contain them."""
+    """Returns flags without passwords in URLs, such as the catalog's. Files and messages must not contain passwords."""
     return tuple(_PASSWORD.sub(lambda m: f"{m[2]}{_HIDDEN}" if m[2] else f"{m[1]}:{_HIDDEN}@", flag) for flag in flags)
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
-    """Returns a handle to the server for location. A handle gets its own server for a bucket, for a directory that this
+    """Returns a handle to a server for location. A handle has its own server for a bucket, for a directory that this
     user cannot write to, and with --read-only or --no-tail. All other handles to a directory share one server."""
     existing = location
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
@@ -196,17 +196,17 @@ def serve(
     read_only: bool = False,
     start_timeout: float = START_TIMEOUT,
 ) -> Server:
-    """Starts a server for the tables in a directory, so that other processes can use them. Returns the server.
+    """Starts a server for the tables in a directory, so that other processes can use the tables. Returns the server.
 
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
 
     Args:
         dir: The directory of the tables.
-        host, port: The address for clients. If port is 0, the system chooses a free one.
-        cert, key: PEM files, or their content, which enable TLS.
-        secret: If given, each call needs a token from Server.token().
-        flags: More flags for `partd-tables serve`, such as ("--insecure",).
+        host, port: The address for clients. If port is 0, the system chooses a free port.
+        cert, key: A certificate and its key, which enable TLS: paths of PEM files, or their content.
+        secret: The secret that signs tokens. If it is given, each call needs a token from Server.token().
+        flags: Additional flags for `partd-tables serve`, such as ("--insecure",).
         memory, read_only, start_timeout: As in connect().
     """
     scheme = "grpc+tls" if cert else "grpc"

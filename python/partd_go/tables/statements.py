@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 # The pattern also matches some statements that only read.
 _MAY_WRITE = re.compile(r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I)
-_CHANGED_ROWS = b"partd.changed_rows"  # metadata key in the answer to a statement that writes
+_CHANGED_ROWS = b"partd.changed_rows"  # metadata key in the reply to a statement that writes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
 class Statements(Connection):
-    """The method that runs SQL."""
+    """A connection with the method sql()."""
 
     @overload
     def sql(
@@ -72,18 +72,18 @@ class Statements(Connection):
         """Runs an SQL statement. Returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or
         MERGE changed.
 
-        version, at or snapshot selects the state of all tables. If since or since_snapshot selects an earlier state,
-        changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the table in the
-        earlier state.
+        To query an earlier state of all tables, pass version, at or snapshot. To query changes, pass since or
+        since_snapshot. The statement can then read changes."bucket"."table", which has the rows that changes() returns,
+        and before."bucket"."table", which is the table before these changes.
 
         Args:
-            bucket: The bucket of the tables that the statement names without a bucket. A table in another bucket is
-                written as "bucket"."table".
-            as_: The type of the rows.
+            bucket: The bucket of the tables that the statement names without a bucket. To name a table in another
+                bucket, write "bucket"."table".
+            as_: The type of the returned rows: "pandas", "polars" or "arrow".
             params: The values of the statement's parameters: a sequence for ? or $1, or a mapping for $name.
-            id: Makes a statement that writes repeatable: if it was already applied with this id, it changes nothing and
-                returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA ignore the
-                id.
+            id: Makes it safe to repeat a statement that writes: if a statement with this id was already applied, the
+                call changes nothing and returns the same number of rows. Use a new id for each statement. DROP, ALTER
+                and CREATE SCHEMA ignore the id.
         """
         call = {
             "sql": statement,
@@ -105,5 +105,5 @@ class Statements(Connection):
 
 
 def _protobuf_field(number: int, value: bytes) -> bytes:
-    """Returns a field of bytes for a protobuf message."""
+    """Returns a bytes field of a protobuf message."""
     return uvarint(number << 3 | 2) + uvarint(len(value)) + value

@@ -16,7 +16,7 @@ from ..errors import Error, Misuse, failure
 from ..frames import to_arrow, to_stream
 from . import arguments, files, progress, textoptions
 from .arguments import also_takes, options_of
-from .bulk import reader, recorded
+from .bulk import reader, record_errors
 from .calls import Call, call_each, to_json
 from .catalog import Catalog
 from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Missing = Literal["warn", "error", "ignore"]
-_MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
+_MESSAGE_BYTES = 4 << 20  # approximate size of each message that a put sends
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 
 
 class Writes(Catalog):
-    """Methods that write rows to tables."""
+    """A catalog with methods that write rows to tables."""
 
     @also_takes(TextOptions)
     def put(
@@ -61,21 +61,23 @@ class Writes(Catalog):
                 batch, so it can be larger than memory.
             mode: What happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
                 replaces all rows.
-            id: Makes the put repeatable: if an earlier put with this id was applied, this one changes nothing.
-            metadata, settings: For a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
-            upsert: Names of key columns, instead of mode: a row whose key exists replaces the existing row, and other
-                rows are appended.
-            null_keys: Allow nulls in keys of an upsert, and treat them as equal. By default, a null in a key is an
+            id: Makes it safe to repeat the put: if a put with this id was already applied, the call changes nothing.
+            metadata: The metadata of a new table, as a dict.
+            settings: The settings of a new table, such as {"time": "when", "on_duplicate": "keep_last"}.
+            upsert: Names of key columns. A row replaces the existing rows with the same key, and is added if there are
+                none. It cannot be combined with mode="replace", id, metadata or settings.
+            null_keys: Allow nulls in the keys of an upsert and treat them as equal. By default, a null in a key is an
                 error.
-            missing: Columns that appended rows lack become null. This says whether to "warn" about that, to raise an
-                error ("error"), or to "ignore" it.
+            missing: What happens if appended rows lack columns of the table: "warn" and "ignore" fill them with nulls,
+                with or without a warning, and "error" raises an error.
             sep: The byte between the fields of CSV; by default, a comma.
-            null: Texts, such as ["NA"], that are null in CSV and TSV unless they are quoted.
-            ragged: If true, records with too few fields are filled with nulls; if "cut", longer ones are also cut.
-            decimal, thousands: The decimal mark of numbers, "," or ".", and the character between groups of three
-                digits.
-            encoding: "utf-16le", "utf-16be", "latin-1" or "windows-1252", also for a JSON file; by default, UTF-8, or
-                UTF-16 if the file has its byte order mark.
+            null: Texts, such as ["NA"], that mean null in CSV and TSV unless they are quoted.
+            ragged: True or "fill" fills records that have too few fields with nulls; "cut" also cuts records that have
+                too many.
+            decimal: The decimal mark of numbers, "," or ".".
+            thousands: The character between groups of three digits.
+            encoding: The encoding of a text file: "utf-16le", "utf-16be", "latin-1" or "windows-1252". The default is
+                UTF-8, or UTF-16 if the file begins with its byte order mark.
         """
         arguments.text(name, "name")
         if mode not in MODES:
@@ -132,9 +134,9 @@ class Writes(Catalog):
         """Replaces the rows of a table whose times are at or after start and before end. The change is atomic. Returns
         the new version and the numbers of rows deleted and written.
 
-        If start or end is None, the range has no limit on that side. Every row in data must be in the range. time_col
-        names the time column; the default is the one in the table's settings, or else the table's first column with
-        times. Times without a zone are in UTC.
+        If start or end is None, the range has no limit on that side. Every row in data must be in the range. Times
+        without a zone are in UTC. time_col names the time column; the default is the time column in the table's
+        settings, or else the table's first column with times.
         """
         if start is None and end is None:
             raise Misuse('replace_range: pass start, end or both; to replace all rows, use put with mode="replace"')
@@ -163,9 +165,9 @@ class Writes(Catalog):
         is_idempotent: bool,
         text_flags: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Sends rows with call, the command for a put. Returns the server's answer. If is_typed is true, a text file is
-        read with the types of the table's columns. See convert_error for advice_if_unknown, and _repeat for
-        is_idempotent."""
+        """Sends rows with call, the command for a put. Returns the server's reply. If is_typed is true, a text file is
+        read with the types of the table's columns. For advice_if_unknown, see convert_error; for is_idempotent, see
+        _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
@@ -175,11 +177,11 @@ class Writes(Catalog):
         if not rows.schema.names:
             raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
         command = to_json(call, op)
-        failed: list[BaseException] = []
+        source_errors: list[BaseException] = []
 
         def attempt() -> pa.Buffer | None:
             with self._call(op, timeout, advice_if_unknown) as flight_call:
-                pieces = recorded(_pieces(rows, flight_call), failed)
+                pieces = record_errors(_pieces(rows, flight_call), source_errors)
                 if self._shows_progress():
                     pieces = progress.with_bar(pieces, op, rows.num_rows if isinstance(rows, pa.Table) else None)
                 return flight_call.wait(_send, flight_call, command, rows.schema, pieces)
@@ -187,8 +189,8 @@ class Writes(Catalog):
         try:
             reply = self._repeat(attempt, is_idempotent) if isinstance(rows, pa.Table) else attempt()
         except Error:
-            if failed:  # the source of the rows failed
-                raise failed[0] from None
+            if source_errors:
+                raise source_errors[0] from None
             raise
         if reply is None:
             raise failure(Error, op, self.url, "the server did not answer")
@@ -199,15 +201,15 @@ class Writes(Catalog):
         self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any
     ) -> dict[str, int]:
         """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows.
-        Returns the version of each table, by name. After an error, no more puts start, but finished puts stay."""
+        Returns a dict from names to versions. After an error, no more puts start, but finished puts are kept."""
         return call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @options_of(put)
     def sink_polars(
         self, /, name: str, lazyframe: polars.LazyFrame, mode: Mode = "error", bucket: str = "", **options: Any
     ) -> int:
-        """Runs a polars query and writes its rows to a table as they are computed, so that they can be larger than
-        memory. Either all rows appear or none does. The other arguments and the result are as for put()."""
+        """Runs a polars query and writes its rows to a table while they are computed, so that they can be larger than
+        memory. Either all rows appear or none does. The other arguments and the result are those of put()."""
         if type(lazyframe).__name__ != "LazyFrame":
             raise Misuse(
                 f"sink_polars {name!r}: the rows have type {type(lazyframe).__name__}: pass a LazyFrame, or call put()"
@@ -216,7 +218,7 @@ class Writes(Catalog):
 
 
 def _pieces(rows: pa.Table | pa.RecordBatchReader, call: Call) -> Iterator[pa.RecordBatch]:
-    """Yields rows in batches of about the size of a message, until the call must end."""
+    """Yields the rows in batches of about _MESSAGE_BYTES. It raises an error once the call was abandoned."""
     for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
         for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
             call.check()

@@ -25,7 +25,7 @@ type app struct {
 	formats  formats.Set // nil means the standard formats
 }
 
-// env sets flags from environment variables. It does not use the prefix PARTD_, which belongs to the program partd.
+// env sets flags from environment variables. The prefix is not PARTD_, which belongs to the program partd.
 var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir", readOnlyFlag}, readOnlyFlag: {"server"}, "copy server": {"from"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
@@ -44,7 +44,7 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// cell formats a name or a text for a column in text output: "-" if it is empty.
+// cell formats a name or other text for a column of text output. Empty text becomes "-".
 func cell(text string) string {
 	switch text {
 	case "":
@@ -55,7 +55,7 @@ func cell(text string) string {
 	return displayName(text)
 }
 
-// count returns a number and a noun. The noun is in the plural unless the number is 1.
+// count returns "n noun", with the noun in the plural unless n is 1.
 func count[N int | int64](n N, noun string) string {
 	if n != 1 {
 		noun += "s"
@@ -77,8 +77,8 @@ func (a *app) printResult(asJSON bool, result any, format string, args ...any) e
 	return a.report(format, args...)
 }
 
-// printRecords prints records as JSON lines, or in columns whose titles are the fields' JSON names. write must call the
-// function record with each record.
+// printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. printRecords calls
+// write, which must pass each record to the function record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -88,7 +88,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		// Fields with omitempty come last and have no title. They are printed only if they are set and are not bools.
+		// Fields with omitempty must come last. They have no title, and are printed only if they are set and not bools.
 		if !strings.Contains(f.Tag.Get("json"), ",") {
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
@@ -108,11 +108,11 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	}), w.Flush(), buffered.Flush())
 }
 
-// printList prints items like printRecords. line converts an item to a record.
-func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
+// printList prints a record for each item; see printRecords. toLine converts an item to a record.
+func printList[T, Line any](out io.Writer, asJSON bool, items []T, toLine func(T) Line) error {
 	return printRecords(out, asJSON, func(record func(Line) error) error {
 		for _, v := range items {
-			if err := record(line(v)); err != nil {
+			if err := record(toLine(v)); err != nil {
 				return err
 			}
 		}

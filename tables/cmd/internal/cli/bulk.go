@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -31,8 +33,8 @@ type jobFlags struct {
 	json     *bool
 	text     *textFlags
 
-	perFile bool     // each file is a separate input
-	files   []string // with perFile, the file of each input
+	perFile bool     // whether each file is a separate input
+	files   []string // the file of each input if perFile is set
 }
 
 const minJobMemory = 64 << 20
@@ -40,21 +42,21 @@ const minJobMemory = 64 << 20
 func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
 	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: minJobMemory}}
 	f.from = a.formatFlag(cmd, "from")
-	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
-	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more (256MiB needed up to 404MiB in benchmarks); a row may take a quarter of it")
+	f.json = cmd.Flags().Bool("json", false, "write the row and file counts as JSON")
+	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more (256MiB led to up to 404MiB in benchmarks); a row may take a quarter of it")
 	f.progress = cliutil.ProgressFlag(cmd)
 	f.text = newTextFlags(a, cmd)
 	return f
 }
 
-// bulkFlags are jobFlags with one input, whose key or order is named by --by.
+// bulkFlags are the flags of a job with one input, whose key or sort columns --by names.
 type bulkFlags struct {
 	*jobFlags
 	by *string
 }
 
-func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
-	f := &bulkFlags{newJobFlags(a, cmd), cmd.Flags().String("by", "", by)}
+func newBulkFlags(a *app, cmd *cobra.Command, byUsage string) *bulkFlags {
+	f := &bulkFlags{newJobFlags(a, cmd), cmd.Flags().String("by", "", byUsage)}
 	cmd.Args = cliutil.CheckArgCount(1, -1, "one or more FILEs, or - for the standard input")
 	return f
 }
@@ -71,9 +73,10 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	return b.runInputs(ctx, [][]string{paths}, heap, 0, tempDirs, func(rows []array.RecordReader) error { return f(rows, by) })
 }
 
-// runInputs shows the progress and calls f with the rows of each input, which is a list of paths. With perFile, there is
-// only one list, and f gets the rows of each of its files. The heap may use heap bytes until the last row has been read,
-// and then only heapAfter bytes, unless that is 0. tempDirs names the directories for temporary files in messages.
+// runInputs shows the progress and calls f with the rows of each input, which is a list of paths. If perFile is set,
+// there must be only one list, and f gets the rows of each of its files separately. The heap may use heap bytes until the
+// last row has been read, and then heapAfter bytes, unless heapAfter is 0. tempDirs describes, for messages, where the
+// temporary files are.
 func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) (err error) {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
@@ -144,8 +147,8 @@ func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input,
 	}
 }
 
-// check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
-// wait until the files before it have been read.
+// check returns the total size of the files, or -1 if it is unknown. It fails if a file is missing, so that the user need
+// not wait until the files before it have been read.
 func (b *jobFlags) check(files []string) (total int64, err error) {
 	if err := records.CheckStreams(b.a.in, files...); err != nil {
 		return 0, cliutil.Usagef("%w", err)
@@ -160,6 +163,9 @@ func (b *jobFlags) check(files []string) (total int64, err error) {
 			continue
 		}
 		info, err := os.Stat(file)
+		if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(file, "*?[") {
+			err = cliutil.Advise(err, "; patterns are not expanded: name a directory or each file")
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -190,7 +196,7 @@ func newSplit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "split [flags] [--] FILE…",
 		Short: "Split files into one file per key",
-		Long: `Split the rows of FILEs by the values in the columns named by --by, and write one file for each
+		Long: `Split the rows of FILEs by the values in the columns named by --by and write one file for each
 combination of values (a key) to the directory named by -o. No table is created. The number of
 keys is not limited. Rows with the same key keep their order. Nested columns, metadata, and all
 types that the output format supports are kept. All FILEs must have the same columns, in any
@@ -198,38 +204,39 @@ order. A directory stands for all files in it and its subdirectories; - is stand
 
 Each file is named after its key: the value or, for several columns, the values as a line of CSV.
 Bytes other than letters, digits and "-_.() ", and a "." or "_" at the start, are written as %XX.
-The file for null is %null, and the one for an empty string is %. If a key is too long for a file
-name, the name is %h followed by the key's SHA-256 hash. If keys differ only in case and the file
-system ignores case, all but one get such a name, or a name with capitals as %XX. With --hive, the directory for null is
+The file for null is %null, and the file for an empty string is %. If a key is too long for a file
+name, the name is %h followed by the key's SHA-256 hash. If the file system ignores case and keys
+differ only in case, the first key keeps its name. The names of the others have capital letters as
+%XX or, if that name is also taken, are %h and the hash. With --hive, the directory for null is
 COLUMN=__HIVE_DEFAULT_PARTITION__.
 
-The directory must be empty or not exist, unless --append, --replace or --force is set. --append adds
-to the files of earlier runs, which must have the same columns: with --hive, it adds files named
-data-2 and so on; otherwise it copies the rows of each file that it adds to. --replace removes the
-files of earlier runs for keys that this run does not have; without input rows, it removes all of them.
-With --force, such files are an error.
-Other files than those that split could have written in this format are never changed.
+The directory must be empty or not exist, unless one of these flags is set:
+  --append   add to the files of earlier runs, which must have the same columns. With --hive, add
+             files named data-2 and so on; otherwise, copy each file to which rows are added
+  --replace  replace the files of earlier runs, and remove the files for keys that this run does not
+             have (all files, if there are no input rows)
+  --force    replace files of the same names. Files of other keys are an error
+Only files that split could have written in this format are ever changed.
 
 The files appear only when all of them are complete, and only if they have as many rows as were
-read. A run that fails leaves the directory unchanged. If a run is killed while it
-moves the files to the directory, the next run with this directory first moves the others. It then
-continues only with --replace or --force; otherwise it fails, because it might add the same rows
-twice. Temporary files are in $TMPDIR and next to the output; if a run is killed, the next run
-removes them.`,
+read. A run that fails leaves the directory unchanged. If a run is killed while it moves files to
+the directory, the next run with this directory first moves the remaining files. It then continues
+only with --replace or --force. Otherwise it fails, because it might add the same rows twice.
+Temporary files are in $TMPDIR and next to the output; if a run is killed, the next run removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
   zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
 	}
 	b := newBulkFlags(a, cmd, "write a file for each combination of values in these `COLUMNS`, separated by commas")
-	fs := cmd.Flags()
+	flags := cmd.Flags()
 	o := new(bulk.SplitOptions)
 	o.UseFormats(a.formats)
-	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
-	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet without the columns named by --by")
-	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
-	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
-	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names; files of other keys are an error")
-	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: "+a.formats.Files().Choice())
+	flags.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
+	flags.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet without the columns named by --by")
+	flags.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
+	flags.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs and remove the files of other keys")
+	flags.BoolVar(&o.Force, "force", false, "write to a directory that is not empty and replace files of the same names; files of other keys are an error")
+	flags.StringVar(&o.Format, "to-format", "parquet", "write files in this `FORMAT`: "+a.formats.Files().Choice())
 	cliutil.Complete(cmd, "to-format", a.formats.Files().Names()...)
 	aliasFlag(cmd, "to", "to-format")
 	cliutil.Must(cmd.MarkFlagDirname("output"))
@@ -274,9 +281,9 @@ func newSort(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sort [flags] [--] FILE…",
 		Short: "Sort the rows of files",
-		Long: `Sort the rows of FILEs by the columns named by --by, and write them to standard output, or to the
-file named by -o. No table is created. The format is the one that --to-format names, or that of
-the file's extension; to a pipe, it is CSV. A file appears only when it is complete.
+		Long: `Sort the rows of FILEs by the columns named by --by and write them to standard output or to the file
+named by -o. No table is created. --to-format sets the output format; by default, it is the format of
+the file's extension or, for a pipe, CSV. A file appears only when it is complete.
 
 Null comes before all values, NaN before all numbers, and text is ordered by its bytes. Rows with
 equal values keep their order. Nested columns, metadata, and all types that the output format
@@ -284,17 +291,18 @@ supports are kept. All FILEs must have the same columns, in any order. A directo
 files in it and its subdirectories; - is standard input. Rows that do not fit in memory go to
 temporary files in $TMPDIR.
 
---merge merges FILEs that are sorted by these columns already, without temporary files. A row in the
-wrong place is an error with file and row. All files are open at the same time. With more files than
-memory allows (about 5 per 64 MiB of --memory), groups of them are first merged to temporary files.`,
+--merge merges FILEs that are already sorted by these columns, without temporary files. For a row in
+the wrong place, the command fails and names the file and the row. All files are open at the same
+time. With more files than memory allows (about 5 per 64 MiB of --memory), groups of them are first
+merged to temporary files.`,
 		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
   partd-tables sort --by price --to-format csv trades.parquet | head
   partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet
   partd-tables sort --by time --merge -o week.parquet monday.parquet tuesday.parquet`,
 	}
 	b := newBulkFlags(a, cmd, "sort by these `COLUMNS`, separated by commas, the most significant first")
-	distinct := cmd.Flags().Bool("distinct", false, "of rows with equal values in the columns named by --by, write only the first")
-	cmd.Flags().BoolVar(&b.perFile, "merge", false, "merge FILEs that are sorted already, without sorting them again")
+	distinct := cmd.Flags().Bool("distinct", false, "write only the first of several rows with equal values in the columns named by --by")
+	cmd.Flags().BoolVar(&b.perFile, "merge", false, "merge FILEs that are already sorted, without sorting them again")
 	out := outputFlags(a, cmd, "to-format")
 	aliasFlag(cmd, "format", "to-format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// sinceFlags adds flags that select an earlier state. use is the purpose of that state, for the help text. After the
-// flags are parsed, the returned function returns the state, or nil if no flag selects one.
-func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
+// sinceFlags adds flags that select an earlier state. purpose says in the help what the state is for. After the flags are
+// parsed, the returned function returns the state, or nil if no flag selects one.
+func sinceFlags(cmd *cobra.Command, purpose string) func() (tables.At, error) {
 	fs := cmd.Flags()
-	since := fs.String("since", "", "the earlier state for "+use+": a `VERSION` or a time")
+	since := fs.String("since", "", "the earlier state for "+purpose+": a `VERSION` or a time")
 	snapshot := fs.String("since-snapshot", "", "use the state in this `SNAPSHOT` of the bucket as the earlier state")
 	cmd.MarkFlagsMutuallyExclusive("since", "since-snapshot")
 	return func() (tables.At, error) {
@@ -42,23 +42,23 @@ func newChanges(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "changes [flags] [--] NAME",
 		Short: "Write the rows of a table that changed since a version",
-		Long: `Write the rows that changed since an earlier state of a table, in the formats of get. --since
-or --since-snapshot selects the earlier state; without them, all rows are written as inserts. The
-changes are the net difference between two states: a row that was added and deleted in between
-does not appear.
+		Long: `Write the rows of a table that changed since an earlier state. --since or --since-snapshot selects
+the earlier state; without them, all rows are written as inserts. The changes are the net difference
+between two states: a row that was added and deleted in between does not appear. The output formats
+are those of "partd-tables get".
 
 The column _change is insert, delete, update_before or update_after. A deleted and an inserted row
 are an update if they have the same values in the columns named by --key, and no other changed
 row has these values.
 
-At the end, standard error shows the version that the changes lead to. To get the next changes,
-pass that version to --since. If it has expired, or the table was created again, the command
-fails: start again without --since.
+At the end, the command prints the version that the changes lead to on standard error. To get the
+next changes, pass that version to --since. If it has expired, or the table was created again, the
+command fails: start again without --since.
 
 With --follow, the command does not end. At most once per --every, it writes the new changes as
 JSON lines or as an Arrow stream, with _version as the last column. Reading changes moves small
-appends into files. With --state FILE, a later run continues where this one ended; with -o as
-well, no row is written twice. --follow needs --server, or a catalog in PostgreSQL.`,
+appends into files. With --state FILE, a later run continues where this run ended. With --state and
+-o, no row is written twice. --follow needs --server, or a catalog in PostgreSQL.`,
 		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n" +
 			"  partd-tables changes trades --since 41 --key id --json --format jsonl\n" +
 			"  partd-tables changes trades --server grpc://localhost:8815 --follow --state trades.state -o trades.jsonl",
@@ -66,9 +66,9 @@ well, no row is written twice. --follow needs --server, or a catalog in PostgreS
 	p := readFlags(cmd, tableBucketUsage)
 	since := sinceFlags(cmd, "the comparison")
 	at := stateFlags(cmd)
-	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")
-	uuid := cmd.Flags().String("uuid", "", "fail if the table's `UUID` differs, because it was created again")
-	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID as a JSON object to the standard error")
+	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify a row, separated by commas (default: the table's time and key columns)")
+	uuid := cmd.Flags().String("uuid", "", "fail if the table has another `UUID`, because it was created again")
+	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID to standard error, as a JSON object")
 	out := outputFlags(a, cmd, "format")
 	f := addFollowFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

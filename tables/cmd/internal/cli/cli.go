@@ -41,15 +41,15 @@ func runCommand(ctx context.Context, args []string, a *app) int {
 	return a.program.Fail(cliutil.ExitFailed, err, message)
 }
 
-const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. Tables have names, are grouped
-in buckets, and have versions. The files are in Apache Iceberg's format, so other
-programs can read them.
+const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. Tables are grouped in buckets,
+and each change to a table creates a version. The files are in Apache Iceberg's format, so
+other programs can read them.
 
-All rows of a put become visible at once. After the command has ended, they
-survive a power failure. Small appends are collected and written as Parquet
-later, by fold or by a program that has the directory open. Until then, only
-partd-tables and Go programs see them. Only one process at a time can open a directory.
-To write from many machines, use --dir s3://BUCKET/PREFIX and a PostgreSQL --catalog.`
+All rows of a put become visible at once. After the command has ended, they survive a power
+failure. Small appends are collected and later moved into Parquet files, by the command fold or
+by a program that has the directory open. Until then, only partd-tables and Go programs see
+them. Only one process at a time can open a directory. To write from many machines, use
+--dir s3://BUCKET/PREFIX with a PostgreSQL --catalog.`
 
 // Root returns the commands, for manual pages.
 func Root() *cobra.Command { return newRoot(&app{}) }
@@ -57,7 +57,7 @@ func Root() *cobra.Command { return newRoot(&app{}) }
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd-tables",
-		Short: "Store tables, with versions",
+		Short: "Store tables with versions",
 		Long:  rootHelp,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables get birdstrikes --where "\"Cost Total $\" > 100000" --limit 10
@@ -79,10 +79,10 @@ func newPull(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull",
 		Short: "Save and load tables that several nodes share",
-		Long: `Save and load tables that several nodes share. A node is a directory.
-The command pull serve offers its files to other nodes; pull get fetches only missing files.
-Nodes find each other in a NATS registry: the one named by --registry, or else one that the first
-node on this machine runs. docs/pull.md is a tour.`,
+		Long: `Save and load tables that several nodes share. A node is a directory. "pull serve" offers a
+node's files to other nodes; "pull get" fetches only missing files. Nodes find each other in a NATS
+registry, which is given by --registry. By default, the first node on this machine runs a registry
+for all nodes on this machine. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
 	cliutil.Experimental(cmd)

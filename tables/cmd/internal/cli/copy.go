@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the first flag's name.
+// storeFlag adds the flag called name for the location of tables, and a flag for their catalog.
 func storeFlag(cmd *cobra.Command, name, usage string) location {
 	dir, catalog := "", name+"-catalog"
 	if name == "dir" {
@@ -32,7 +32,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	return p
 }
 
-// copyFlags holds the flags of a command that copies or verifies the files of tables in a directory or on a server.
+// copyFlags holds the flags of a command that copies or verifies tables in a directory or on a server.
 type copyFlags struct {
 	a         *app
 	p, copies location // locations of the tables and of their copies
@@ -40,11 +40,11 @@ type copyFlags struct {
 	rate      cliutil.Size
 }
 
-// newCopyFlags adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
-// the copies. If dir is "", the command reads only the copies.
+// newCopyFlags adds the flags to cmd. dir is the name of the flag for the location of the tables, and copyDir that for
+// their copies. If dir is "", the command reads only the copies.
 func newCopyFlags(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *copyFlags {
 	c := &copyFlags{a: a, copyDir: copyDir, rate: cliutil.Size{Min: 1}}
-	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, its name in the server's --backup-dir")
+	c.copies = storeFlag(cmd, copyDir, copyUsage+"; with --server, the name of a directory in the server's --backup-dir")
 	c.p.warehouse.dir = new(string)
 	if dir != "" {
 		c.p = storeFlag(cmd, dir, "the `DIR` of the tables")
@@ -55,7 +55,8 @@ func newCopyFlags(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *c
 	return c
 }
 
-// runCopying runs an operation and calls f for each answer. On a terminal, it shows the progress.
+// runCopying runs an operation on the tables and their copies, and calls f for each progress report. On a terminal, it
+// shows the progress.
 func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copyFlags, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
 	copyLocation := in.Location()
 	var read atomic.Int64
@@ -152,16 +153,17 @@ func copyCommand[In any, P operations.CopyInput[In]](a *app, cmd *cobra.Command,
 func newCopy(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy {--from URL | --server URL} --to URL [flags]",
-		Short: "Copy tables to another location, and verify the copy",
-		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table in its current state,
-with its columns, settings, rules and metadata, but without older versions and snapshots. All
-tables of a bucket appear at once. To continue an interrupted copy, run the command again.
+		Short: "Copy tables to another location and verify the copy",
+		Long: `Copy all buckets, or the bucket given by --bucket, to another directory or cloud bucket. Each table
+is copied in its current state, with its columns, settings, rules and metadata, but without older
+versions and snapshots. All tables of a bucket appear at once. To continue an interrupted copy, run
+the command again.
 
-The command then reads each table in both places, compares the row counts and a checksum
-of all rows in any order, and prints both. A table at the destination that is not a copy,
-or has changed since it was copied, is an error.
+The command then reads each table in both places, compares the row counts and an order-independent
+checksum of the rows, and prints both. A table at the destination that is not a copy, or that has
+changed since it was copied, is an error.
 
-With --server, the running server copies its tables. Then --to is the name of a directory in the
+With --server, the running server copies its tables, and --to is the name of a directory in the
 server's --backup-dir.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE\n  partd-tables copy --server grpc://localhost:8081 --to replica",
 	}
@@ -173,17 +175,17 @@ server's --backup-dir.`,
 func newBackup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
-		Short: "Back up tables under a name",
-		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name. Files that
-earlier backups contain are not sent again, unless they are missing there or have another size. To
-check the content of all files in backups, use verify --dir. An interrupted backup has no name; the
-next backup continues it.
+		Short: "Create a named backup of tables",
+		Long: `Copy the current state of all buckets, or of the bucket given by --bucket, to a backup directory.
+Files in earlier backups are not sent again, unless they are missing there or have another size. To
+check the content of all files in backups, use "partd-tables verify --dir". An interrupted backup has
+no name; the next backup continues it.
 
-The backup directory contains tables itself: a backup is a snapshot of each of its buckets.
+The backup directory is itself a directory of tables: a backup is a snapshot of each of its buckets.
 
-With --server, the running server makes the backup. Then --to is the name of a directory in the
-server's --backup-dir. This needs an admin token. Clients can write during the backup, which contains the state of
-all tables at one moment.`,
+With --server, the running server makes the backup, and --to is the name of a directory in the
+server's --backup-dir. This needs an admin token. Clients can write during the backup, which contains
+the state of all tables at a single point in time.`,
 		Example: `  partd-tables backup --to /mnt/backup --name monday
   partd-tables backups --dir /mnt/backup
   partd-tables backup --server grpc+tls://db:8081 --token-file token --to daily --name monday --rate 50MB`,
@@ -198,16 +200,16 @@ func newRestore(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
-		Long: `Restore all buckets of a backup, or one, each in one commit, with its
-tables, metadata and rules. Tables created later are deleted. Unchanged tables keep
-their versions; changed and deleted ones are created again, without older versions.
+		Long: `Restore all buckets in a backup, or the bucket given by --bucket, with their tables, metadata and
+rules. Each bucket is restored in one commit. Tables created after the backup are deleted. Unchanged
+tables keep their versions; changed and deleted tables are created again, without older versions.
 
 With --server, the running server restores its tables from its --backup-dir.`,
 		Example: `  partd-tables restore --from /mnt/backup --name monday
   partd-tables restore --from /mnt/backup --name monday --bucket NYSE --table trades
   partd-tables restore --server grpc://localhost:8081 --from daily --name monday`,
 	}
-	name, only := nameFlag(cmd), cmd.Flags().StringArray("table", nil, "restore only this `TABLE` of --bucket, and delete no others; may be repeated")
+	name, only := nameFlag(cmd), cmd.Flags().StringArray("table", nil, "restore only this `TABLE` of the bucket given by --bucket, and delete no tables; may be repeated")
 	return copyCommand(a, cmd, "dir", "from", operations.RestoreBackup, func(p operations.Paced, buckets tables.Buckets) (*operations.RestoreRequest, error) {
 		if len(*only) > 0 && len(buckets) == 0 {
 			return nil, cliutil.Usagef("--table needs --bucket, the bucket of the table")
@@ -229,7 +231,7 @@ func newBackups(a *app) *cobra.Command {
 		Long:    `List the backups in a directory, oldest first, with one line per bucket.`,
 		Example: "  partd-tables backups --dir /mnt/backup --json\n  partd-tables backups --server grpc://localhost:8081 --dir daily",
 	}
-	c := newCopyFlags(a, cmd, "", "dir", "the `DIR` of the backups")
+	c := newCopyFlags(a, cmd, "", "dir", "the `DIR` with the backups")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var all []tables.SnapshotInfo

@@ -18,12 +18,12 @@ type rewriteLine struct {
 }
 
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
-	r.TimeColumn = "" // the command does not print this field; only callers of the API get it
+	r.TimeColumn = "" // only for callers of the API; omitted from the command's JSON
 	return a.printResult(asJSON, rewriteLine{name, *p.bucket, r}, "%s: %d rows deleted, %d written, version %d\n",
 		displayName(name), r.Deleted, r.Written, r.Version)
 }
 
-// rewriteFrom reads a file with the table's column types, calls change with its rows and prints the result.
+// rewriteFrom reads a file's rows, using the table's column types, passes them to change and prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
 	input, _, err := a.openInput(file, "format", format)
 	if err != nil {
@@ -51,11 +51,12 @@ func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, fi
 func newDeleteRows(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete-rows [flags] [--] NAME",
-		Short: "Delete rows of a table",
+		Short: "Delete rows from a table",
 		Long: `Delete the rows for which --where is true, in a single commit. Rows for
-which it is false or null stay. Older versions keep the rows until they expire.
+which it is false or null are kept. Older versions keep the deleted rows until
+those versions expire.
 
-The help of get describes the EXPRESSION of --where.`,
+For the EXPRESSION of --where, see "partd-tables get --help".`,
 		Example: `  partd-tables delete-rows trades --where "price <= 0 or sym = 'TEST'"`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -81,8 +82,9 @@ func newReplaceRange(a *app) *cobra.Command {
 		Short: "Replace the rows in a time range",
 		Long: `Replace a table's rows in a range of times with the rows of a file, in a single commit. The range
 starts at the time given by --from and ends before the time given by --to. If a row of the file is outside the range,
-the command fails and changes nothing. Times without an offset are UTC. The help of put lists the
-formats of FILE.`,
+the command fails and changes nothing. Times without an offset are UTC.
+
+For the formats of FILE, see "partd-tables put --help".`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -109,15 +111,17 @@ formats of FILE.`,
 func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
-		Short: "Replace rows that have the same keys, and add new rows",
+		Short: "Replace rows that have the same keys and add new rows",
 		Long: `Put the rows of a file into a table, in a single commit. A row replaces the table's rows that have
-the same values in the key columns, and is added if there are none. A key that occurs twice in the
-file is an error. The help of put lists the formats of FILE.`,
+the same values in the key columns. If there are none, the row is added. A key that occurs twice in
+the file is an error.
+
+For the formats of FILE, see "partd-tables put --help".`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
-	key := fs.String("key", "", "the key `COLUMNS`, separated by commas (default: the time and the keys of the table's settings)")
+	key := fs.String("key", "", "the key `COLUMNS`, separated by commas (default: the time and key columns in the table's settings)")
 	format := a.formatFlag(cmd, "format")
 	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -137,9 +141,9 @@ func newPartition(a *app) *cobra.Command {
 		Use:   "partition [flags] [--] NAME",
 		Short: "Divide a table's files by time periods",
 		Long: `Divide a table's files by periods of its time column, in a single commit. Later puts use the same
-periods. With auto, the periods depend on the data: months if the rows span less than a year, quarters
-if less than three years, otherwise years. The command prints the periods and why they were chosen.
-Without --by, the files are divided again by the table's current setting.`,
+periods. With --by auto, the periods depend on the data: months if the rows span less than a year,
+quarters if they span less than three years, otherwise years. The command prints the periods and the
+reason for them. Without --by, the files are divided again by the table's current setting.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

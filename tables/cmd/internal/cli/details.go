@@ -16,13 +16,13 @@ import (
 // unknownFormat is the error for a file whose name does not indicate its format.
 type unknownFormat struct {
 	error
-	formats string // the names of all formats
+	formats string // the names of the formats that can be read
 }
 
 func (e unknownFormat) Unwrap() error { return e.error }
 
-// addDetails adds the details that a server would send to its clients to object, the JSON form in which the program
-// reports err. It returns all kinds of err, the most important first. It removes the prefix of package pull from the message.
+// addDetails adds to object, the JSON form of err, the details that a server would send to its clients. It returns all
+// kinds of err, the most important first. It removes the prefix of package pull from the message.
 func addDetails(err error, words []string, object map[string]any) []string {
 	details := kinds.Of(err)
 	encoded, _ := json.Marshal(details) // cannot fail

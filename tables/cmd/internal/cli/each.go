@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-// eachCommand is the command each.
+// eachCommand holds the flags and arguments of the command each.
 type eachCommand struct {
 	*jobFlags
 	by      []string // values of --by
@@ -31,7 +31,7 @@ type eachCommand struct {
 	out     *rowOutput
 
 	sortColumns []string
-	statement   string // "" to write the parts themselves
+	statement   string // "" if the rows of each part are written to files
 	inputs      []eachInput
 	read        []batches.Counted // the rows of each input
 }
@@ -47,25 +47,26 @@ func newEach(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "each [flags] [--] [STATEMENT] NAME=FILE…",
 		Short: "Run SQL on files larger than memory, one part of the keys at a time",
-		Long: `Divide the rows of files into parts, so that rows with equal values in the columns named by --by
-(equal keys) are in the same part, and run STATEMENT, a SELECT in DuckDB's dialect, once for each
-part. So groups, joins and windows of these keys finish within about --memory, however large the files
-are. No table is created.
+		Long: `Run STATEMENT, a SELECT in DuckDB's dialect, on files that are larger than memory. The rows are
+divided into parts, so that rows with equal keys (values in the columns named by --by) are in the same
+part, and the statement runs once for each part. Groups, joins and windows of these keys thus need only
+about --memory, however large the files are. No table is created.
 
 The statement sees the rows of FILE as the table NAME. If a NAME has several FILEs, repeat
 NAME=FILE; a directory stands for all files in it and its subdirectories, and - is standard input.
 If the key columns have different names in the inputs, give --by NAME=COLUMNS for each input.
-Without --by, the key is taken from the statement: all columns that each join compares, and each
-GROUP BY, DISTINCT and PARTITION BY contains. NULL is a key, NaN equals NaN, and -0 equals 0.
+Without --by, the key is taken from the statement: it consists of the columns that all joins compare
+and that every GROUP BY, DISTINCT and PARTITION BY contains. NULL is a key, NaN equals NaN, and -0
+equals 0.
 
-A statement whose result could depend on the parts is refused, and the error says why: each join
-must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain them. To
+Each join must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain them.
+Otherwise the result could depend on the parts: the statement is refused, and the error says why. To
 run it anyway, use --trust.
 
 The result is written to standard output, or to the file named by -o, in the order of the parts;
---sort-by sorts it. If -o ends with a slash, it is a new directory for one file per part. A file
-appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
-DIR/PART/NAME, so that another program can read them. Temporary files are in $TMPDIR.
+--sort-by sorts it. If -o ends with a slash, it names a new directory, which gets one file per part. A
+file appears only when it is complete. Without STATEMENT, the rows of each part are written to the files
+DIR/PART/NAME, so that another program can process them. Temporary files are in $TMPDIR.
 
 If the statement needs too much memory for a part, the part is divided, unless --parts is given. If
 a single key has more rows than fit in memory, filters and most joins still work. An operation that
@@ -78,11 +79,11 @@ the key.`,
 	}
 	e := &eachCommand{jobFlags: newJobFlags(a, cmd)}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS names the key columns of the input NAME (default: from the statement)")
+	flags.StringArrayVar(&e.by, "by", nil, "key `COLUMNS`, separated by commas; NAME=COLUMNS gives the key columns of the input NAME (default: from the statement)")
 	flags.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
 	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: the number that --memory requires)")
-	flags.BoolVar(&e.trust, "trust", false, "run the statement exactly as it is written, even if its result could depend on the parts")
-	flags.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
+	flags.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
+	flags.BoolVar(&e.explain, "explain", false, "describe how the statement would run, without running it")
 	e.out = outputFlags(a, cmd, "to-format")
 	cmd.Args = cliutil.CheckArgCount(1, -1, "a statement, and NAME=FILE for each input")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args) }
@@ -115,7 +116,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	case e.sortBy != "" && e.memory.Bytes < 2*minJobMemory:
 		return cliutil.Usagef("--sort-by needs more memory: use a --memory of 128MiB or more")
 	case e.statement == "" && (!isDir || e.explain || e.trust):
-		return cliutil.Usagef("without a statement, the parts are written themselves: use -o DIR/, and neither --explain nor --trust")
+		return cliutil.Usagef("without a statement, each writes the rows of each part to a directory: use -o DIR/, and neither --explain nor --trust")
 	}
 	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && !e.explain && err == nil && info.Mode().IsRegular() { // fail now, not after the job
 		return suggestForce(&fs.PathError{Op: "create", Path: e.out.file, Err: output.ErrExists})
@@ -126,7 +127,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	}
 	heap := e.memory.Bytes
 	heapAfter := int64(0)
-	if e.statement != "" { // DuckDB, which needs the rest of the memory, starts after the rows were read
+	if e.statement != "" { // after the rows have been read, DuckDB starts and needs the rest of the memory
 		heap, heapAfter = heap*3/4, (heap-e.sortMemory())/4+32<<20+e.sortMemory()/2 // bulk.Sort holds half of its rows outside the heap
 	}
 	written, parts := int64(0), 0
@@ -162,8 +163,8 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 
 var inputArgument = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
-// parse sets statement and inputs. The first argument is an input if it has the form NAME=FILE, otherwise a
-// statement. No statement has this form.
+// parse sets statement and inputs. The first argument is the statement, unless it has the form NAME=FILE, which no
+// statement has.
 func (e *eachCommand) parse(args []string) error {
 	if !inputArgument.MatchString(args[0]) {
 		e.statement, args = args[0], args[1:]
@@ -188,8 +189,8 @@ func (e *eachCommand) parse(args []string) error {
 
 // parseBy sets the key columns of the inputs from --by.
 func (e *eachCommand) parseBy() error {
-	var common []string         // the key columns of all inputs that are not in named
-	named := map[int][]string{} // the key columns of inputs that --by names, by index of the input
+	var common []string            // from --by COLUMNS: the key columns of all inputs that are not in perInput
+	perInput := map[int][]string{} // from --by NAME=COLUMNS: the key columns, by the input's index
 	for _, text := range e.by {
 		name, list, hasName := strings.Cut(text, "=")
 		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return hasName && strings.EqualFold(in.name, name) })
@@ -201,10 +202,10 @@ func (e *eachCommand) parseBy() error {
 			return err
 		}
 		if i >= 0 {
-			if named[i] != nil {
+			if perInput[i] != nil {
 				return cliutil.Usagef("--by names the columns of input %s twice: separate them by commas", name)
 			}
-			named[i] = by
+			perInput[i] = by
 			continue
 		}
 		if common != nil {
@@ -212,13 +213,13 @@ func (e *eachCommand) parseBy() error {
 		}
 		common = by
 	}
-	if common != nil && len(named) == len(e.inputs) {
+	if common != nil && len(perInput) == len(e.inputs) {
 		return cliutil.Usagef("--by %s applies to no input, because each input has its own: leave it out, or write NAME=COLUMNS with the name of an input", strings.Join(common, ","))
 	}
 	for i := range e.inputs {
 		e.inputs[i].by = common
-		if named[i] != nil {
-			e.inputs[i].by = named[i]
+		if perInput[i] != nil {
+			e.inputs[i].by = perInput[i]
 		}
 	}
 	if len(e.by) == 0 && e.statement != "" && !e.trust {
@@ -256,7 +257,7 @@ func (e *eachCommand) findKeys(ctx context.Context) error {
 	return nil
 }
 
-// sortMemory returns the part of --memory that sorts the result, in bytes.
+// sortMemory returns how much of --memory is used to sort the result, in bytes.
 func (e *eachCommand) sortMemory() int64 {
 	if e.sortBy == "" {
 		return 0

@@ -128,6 +128,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
 		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=none.csv"}, cliutil.ExitFailed, "none.csv"},
+		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=more/*.csv"}, cliutil.ExitFailed, "name a directory or each file"},
 		{[]string{"--by", "sym", "--explain", "--sort-by", "typo", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "typo"},
 		{[]string{"--by", "rows=sym", "--by", "row=n", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by row=n applies to no input"},
 		{[]string{"--by", "sym", "--sort-by", "typo", "SELECT * FROM rows WHERE error('read') IS NULL", "rows=left.csv"}, cliutil.ExitFailed, "typo"},

@@ -43,7 +43,8 @@ func (e *eachCommand) sortOptions() *bulk.SortOptions {
 	return &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()}
 }
 
-// plan returns the plan, or an error if the statement is refused or its result cannot be sorted as requested.
+// plan returns the plan of the statement. It returns an error if the statement is refused, or if its result cannot be
+// sorted as requested.
 func (e *eachCommand) plan(ctx context.Context) (*duck.EachPlan, error) {
 	inputs, o := e.options()
 	plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
@@ -63,10 +64,11 @@ func (e *eachCommand) plan(ctx context.Context) (*duck.EachPlan, error) {
 	return plan, nil
 }
 
-// joinResults returns a reader of the rows of all results, which have the same columns. It counts the results in *parts.
+// joinResults returns a reader of the rows of all results, which must have the same columns. It adds the number of
+// results read to *parts.
 func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (array.RecordReader, error) {
 	next, stop := iter.Pull2(results)
-	first, err, _ := next() // Each yields a result or an error
+	first, err, _ := next() // ok is true, because results yields at least one result or an error
 	if err != nil {
 		stop()
 		return nil, err
@@ -89,7 +91,7 @@ func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (arra
 	return batches.Reader(first.Schema(), rows, stop), nil
 }
 
-// writeDir writes one file for each part or, without a statement, one for each part and input.
+// writeDir writes one file for each part or, without a statement, one file for each input of each part.
 func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err error) {
 	if err := output.CheckDir(e.out.file); err != nil {
 		return 0, 0, err
@@ -148,7 +150,7 @@ func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r ar
 		return nil, nil
 	}
 	for _, err := range bulk.Each(ctx, inputs, o, writeInputs) {
-		return parts, err // writeInputs yields no results, so this is an error
+		return parts, err // not nil: without results from writeInputs, Each yields only an error
 	}
 	return parts, nil
 }

@@ -19,15 +19,17 @@ func newEvolve(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
 		Short: "Change the columns of a table, or allow puts to change them",
-		Long: `Change the columns of a table, in one commit: first --rename,
-then --drop, --widen and --add. Older versions keep their columns. Existing rows have
-null in added columns.
+		Long: `Change the columns of a table in one commit: first --rename, then --drop, --widen and --add.
+Older versions keep their columns. Existing rows have null in added columns.
 
---mode sets which column changes the table allows, by puts and by this command: strict (none),
-add_only, compatible (also widen numbers) or flexible (also rename and drop columns, which only
-this command can do). With "", the default, puts can neither add nor widen columns, but this
-command can make any change. Columns missing from a put are null with flexible or "", and an
-error otherwise.`,
+--mode sets which column changes are allowed, for puts and for this command:
+  strict      none
+  add_only    add columns
+  compatible  add columns and widen numeric types
+  flexible    any change; puts can still only add and widen columns
+  ""          any change by this command, and none by puts (the default)
+If a put lacks columns of the table, they are null with flexible and "". With the other modes, the
+put fails.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
@@ -88,7 +90,7 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// formatRule converts a rule to a line of text output.
+// formatRule converts a rule to a line for printList. About lists all other fields that are not zero.
 func formatRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
 	var details []string
@@ -107,13 +109,13 @@ func newRules(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules that rows must satisfy",
-		Long: `List or change the rules that the rows of a table must satisfy. With --whole-bucket and no
-NAME, the rules belong to the bucket and apply to all its tables, including new ones. If a row
-violates a rule, the whole put fails.
+		Long: `List or change the rules that the rows of a table must satisfy. If a row violates a rule, the
+whole put fails. With --whole-bucket and no NAME, the rules belong to the bucket and apply to all
+its tables, including new ones.
 
-A RULE to add is a JSON object with a name and a kind: exists, type, range, not_null, unique,
-sorted, regexp or expression; --set time_series and --set prices add several at once.
-remove, enable and disable expect the names of rules.`,
+For add, a RULE is a JSON object with a name and a kind: exists, type, range, not_null, unique,
+sorted, regexp or expression. --set time_series and --set prices add several predefined rules. For
+remove, enable and disable, a RULE is the name of a rule.`,
 		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
   partd-tables rules add trades --set time_series
   partd-tables rules list trades --json
@@ -123,10 +125,10 @@ remove, enable and disable expect the names of rules.`,
 	p := readFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
-	wholeBucket := fs.Bool("whole-bucket", false, "use the rules of the bucket itself, without a NAME")
+	wholeBucket := fs.Bool("whole-bucket", false, "list or change the rules of the bucket itself; leave out NAME")
 	var edit tables.RuleEdit
 	fs.StringArrayVar(&edit.Sets, "set", nil, "add a predefined `SET`: time_series or prices")
-	fs.StringVar(&edit.Time, "time", "", "time `COLUMN` for --set")
+	fs.StringVar(&edit.Time, "time", "", "time `COLUMN` that the rules of --set check")
 	cliutil.Complete(cmd, "set", "time_series", "prices")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		action, name, rules := args[0], "", args[1:]
@@ -180,20 +182,20 @@ remove, enable and disable expect the names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The returned function returns the settings from the flags and the
-// JSON names of those that the user has set; names is nil if no flag is set.
+// settingsFlags adds the flags for a table's settings. After the flags are parsed, the returned function returns the
+// settings, and the JSON names of the settings whose flags are set. names is nil if no flag is set.
 func settingsFlags(cmd *cobra.Command) func() (s tables.Settings, names []string) {
 	fs := cmd.Flags()
 	var s tables.Settings
-	fs.StringVar(&s.Time, "time", "", "time `COLUMN`, by which the table's rows are ordered")
-	fs.StringArrayVar(&s.Keys, "key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
+	fs.StringVar(&s.Time, "time", "", "time `COLUMN`: the table's rows are ordered by it")
+	fs.StringArrayVar(&s.Keys, "key", nil, "key `COLUMN`, to distinguish rows with equal times; may be repeated")
 	fs.StringVar((*string)(&s.OnDuplicate), "on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
-	fs.StringVar((*string)(&s.Compression), "compression", "", "whether new files are compressed for speed or for size: the `KIND` is fast (the default) or small")
+	fs.StringVar((*string)(&s.Compression), "compression", "", "compress new files for speed or size: `KIND` is fast (the default) or small")
 	cliutil.Complete(cmd, "compression", string(tables.CompressFast), string(tables.CompressSmall))
 	fs.StringVar(&s.Maintenance, "maintenance", "", "whether a server maintains the table: `CHOICE` is on or off (default: see serve --maintain)")
 	cliutil.Complete(cmd, "maintenance", tables.MaintenanceOn, tables.MaintenanceOff)
-	fs.IntVar(&s.KeepVersions, "keep-versions", 0, "let a server expire versions, except the newest `N`")
+	fs.IntVar(&s.KeepVersions, "keep-versions", 0, "let a server expire all versions except the newest `N`")
 	fs.StringVar(&s.KeepAge, "keep-age", "", "let a server expire versions that are older than this `AGE`, such as 720h")
 	return func() (tables.Settings, []string) {
 		var names []string
@@ -213,9 +215,9 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Change the settings whose flags are given, and print all settings as JSON. An empty value
-unsets a setting. A new time or key column, or a new rule for duplicates, rewrites the table's
-files in a single commit.`,
+		Long: `Print all settings of a table as JSON, after changing the settings whose flags are given. An empty
+value unsets a setting. Changing the time column, the key columns or the rule for duplicates rewrites
+the table's files in a single commit.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
 	p := readFlags(cmd, tableBucketUsage)

@@ -17,9 +17,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// modeFlag adds the flag --mode for puts. Call the returned function after the flags are parsed.
-func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
-	mode := cmd.Flags().String("mode", defaultMode, "what to do if "+name+" exists: `MODE` is error, append or replace")
+// modeFlag adds the flag --mode for puts. target names the table in the help. The returned function returns the mode
+// after the flags are parsed.
+func modeFlag(cmd *cobra.Command, target, defaultMode string) func() (tables.PutMode, error) {
+	mode := cmd.Flags().String("mode", defaultMode, "what to do if "+target+" exists: `MODE` is error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return func() (tables.PutMode, error) {
 		if m, ok := operations.PutModes[*mode]; ok {
@@ -31,15 +32,15 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 
 // formatFlag adds a flag with the given name for the format of files to read.
 func (a *app) formatFlag(cmd *cobra.Command, flag string) *string {
-	format := cmd.Flags().String(flag, "", "`FORMAT` of FILE: "+a.formats.Readable().Choice()+" (default: from its name)")
+	format := cmd.Flags().String(flag, "", "`FORMAT` of FILE: "+a.formats.Readable().Choice()+" (default: by FILE's extension)")
 	cliutil.Complete(cmd, flag, a.formats.Readable().Names()...)
 	return format
 }
 
-// rangeFlags adds the flags --from and --to, with the usage texts from and to. Call the returned function after the
-// flags are parsed.
-func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
-	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
+// rangeFlags adds the flags --from and --to. The returned function returns their times after the flags are parsed; the
+// time of a flag that is not set is zero.
+func rangeFlags(cmd *cobra.Command, fromUsage, toUsage string) func() (from, to time.Time, err error) {
+	texts := []*string{cmd.Flags().String("from", "", fromUsage), cmd.Flags().String("to", "", toUsage)}
 	return func() (_, _ time.Time, err error) {
 		var times [2]time.Time
 		for i, text := range texts {
@@ -55,7 +56,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// aliasFlag adds alias as a hidden flag that sets the same value as the flag called name. alias is an older name.
+// aliasFlag adds a hidden flag, alias, that sets the value of the flag called name. It keeps older names working.
 func aliasFlag(cmd *cobra.Command, alias, name string) {
 	f := *cmd.Flags().Lookup(name)
 	f.Name, f.Hidden = alias, true
@@ -83,7 +84,8 @@ func columnNames(flag, text string) ([]string, error) {
 	return names, nil
 }
 
-// stateFlags adds --version, --at and --snapshot. Call the returned function after the flags are parsed.
+// stateFlags adds --version, --at and --snapshot. After the flags are parsed, the returned function returns the selected
+// state, or nil for the current state.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
 	version := fs.Int64("version", 0, "use this `VERSION` of the table (default: the current one)")
@@ -120,9 +122,9 @@ func readOptional(flag, file string) (string, error) {
 	return string(b), nil
 }
 
-// readLine is like readOptional, for a file with a single line. It removes line breaks at the end, and rejects text
-// that an editor has garbled: text with a byte order mark, or with control characters. It accepts random bytes, which
-// are usually not valid UTF-8, even if they contain control characters.
+// readLine is like readOptional, but for a file with a single line, without the line breaks at its end. It rejects text
+// with a byte order mark or with control characters, which an editor may have added. It accepts control characters in
+// random bytes, which are usually not valid UTF-8.
 func readLine(flag, file string) (string, error) {
 	text, err := readOptional(flag, file)
 	text = strings.TrimRight(text, "\r\n")

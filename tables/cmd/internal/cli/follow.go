@@ -29,7 +29,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// followFlags holds the flags with which the command changes follows a table.
+// followFlags holds the flags of the command changes for following a table.
 type followFlags struct {
 	follow bool
 	state  string
@@ -38,9 +38,9 @@ type followFlags struct {
 
 func addFollowFlags(cmd *cobra.Command) *followFlags {
 	f, fl := new(followFlags), cmd.Flags()
-	fl.BoolVar(&f.follow, "follow", false, "write the rows of new versions as well, until the command is stopped")
+	fl.BoolVar(&f.follow, "follow", false, "also write the changes of later versions, until the command is stopped")
 	cliutil.Experimental(cmd, "follow")
-	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, look for changes once per `TIME`")
+	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, check for changes every `DURATION`")
 	fl.StringVar(&f.state, "state", "", "with --follow, save the position in the changes to this `FILE` and continue from it")
 	return f
 }
@@ -80,8 +80,8 @@ type followState struct {
 	Version tables.Version `json:"version"`
 	UUID    string         `json:"uuid"`
 	Bytes   int64          `json:"bytes"` // size of the output file
-	End     string         `json:"end"`   // hash of the file's last bytes, which shows whether it is the right file
-	// inode number of the file that a run is adding a version's rows to, always 0 on Windows; nil between versions
+	End     string         `json:"end"`   // hash of the output file's last bytes, to detect a wrong file
+	// Writing is set while a run adds a version's rows to the output file: the file's inode number, or 0 on Windows.
 	Writing *uint64 `json:"writing,omitempty"`
 }
 
@@ -90,14 +90,14 @@ type follower struct {
 	*followFlags
 	followState
 	options   following.Options
-	output    *rowOutput    // its format is one of Set.Growing
-	out       *bufio.Writer // to file or to standard output
-	file      *os.File      // nil for the standard output
-	inode     uint64        // of file
+	output    *rowOutput    // has a format of formats.Set.Growing
+	out       *bufio.Writer // writes to file or to standard output
+	file      *os.File      // nil for standard output
+	inode     uint64        // inode number of file
 	onWritten func() error  // called after each version
 
-	columns *arrow.Schema // of the Arrow stream; nil before its first rows
-	stream  *ipc.Writer
+	columns *arrow.Schema // columns of the Arrow stream; nil before its first rows
+	stream  *ipc.Writer   // nil before the first rows of this run
 }
 
 // Write implements io.Writer. It counts the bytes.
@@ -107,7 +107,7 @@ func (f *follower) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// run writes changes of a table until the context ends.
+// run writes the changes of a table until ctx is canceled.
 func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput, bucket, name string, since tables.At, o *tables.ChangesOptions, asJSON bool) (err error) {
 	f := &follower{followFlags: l, output: out, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
 	f.options = following.Options{
@@ -169,7 +169,7 @@ func (f *follower) readState() error {
 	return nil
 }
 
-// openFile opens the output and removes the rows of a version that a killed run did not finish.
+// openFile opens the output file and removes the incomplete rows of a killed run.
 func (f *follower) openFile(path string) error {
 	flags := os.O_RDWR
 	if f.Bytes == 0 {
@@ -184,7 +184,7 @@ func (f *follower) openFile(path string) error {
 	case err == nil && !info.Mode.IsRegular():
 		err = fmt.Errorf("%s is not a regular file: leave out -o to write to the standard output", path)
 	case err == nil && info.Size > 0 && f.End == "":
-		err = fmt.Errorf("%s has rows, but %s does not say where they end: name another file, or the state that belongs to it", path, f.state)
+		err = fmt.Errorf("%s has rows, but %s does not say where they end: use another output file, or the state file that belongs to this one", path, f.state)
 	case err == nil:
 		f.file, f.out = file, bufio.NewWriterSize(file, 1<<16)
 		err = f.rewind(path, info)
@@ -196,15 +196,15 @@ func (f *follower) openFile(path string) error {
 	return nil
 }
 
-// rewind truncates the file to the size in the state. It refuses to remove bytes unless the state says that a run was
-// writing them to this file.
+// rewind truncates the file to its size in the state. It returns an error if that would remove bytes, unless the state
+// says that a run was writing them to this file.
 func (f *follower) rewind(path string, info vfs.Info) error {
 	end, err := f.hashEnd()
 	switch {
 	case err == io.EOF || err == nil && f.End != "" && end != f.End:
 		return fmt.Errorf("%s is not the file to which %s belongs: name the right one, or remove both and start again", path, f.state)
 	case err == nil && info.Size > f.Bytes && (f.Writing == nil || *f.Writing != info.Ino):
-		return fmt.Errorf("%s has %d bytes, but %s describes only %d and does not say that a killed run wrote the others to this file: name another file, or remove the other bytes", path, info.Size, f.state, f.Bytes)
+		return fmt.Errorf("%s has %d bytes, but %s describes only %d of them, and no killed run that added the others: name another file, or truncate this one to %[4]d bytes", path, info.Size, f.state, f.Bytes)
 	}
 	if err == nil {
 		err = f.file.Truncate(f.Bytes)
@@ -212,7 +212,7 @@ func (f *follower) rewind(path string, info vfs.Info) error {
 	if err == nil {
 		_, err = f.file.Seek(f.Bytes, io.SeekStart)
 	}
-	if err == nil && f.End == "" { // lets a later run remove incomplete rows of the first version
+	if err == nil && f.End == "" { // save the state now, so that a later run can remove incomplete rows of the first version
 		f.End = end
 		err = f.saveState()
 	}
@@ -231,7 +231,7 @@ func (f *follower) saveState() error {
 	return vfs.Replace(f.state, filepath.Dir(f.state), "."+filepath.Base(f.state)+"-*", append(text, '\n'))
 }
 
-// hashEnd returns a hash of the last bytes up to the size in the state.
+// hashEnd returns a hash of up to 4 KiB of the file that end at its size in the state.
 func (f *follower) hashEnd() (string, error) {
 	last := make([]byte, min(f.Bytes, 4096))
 	_, err := f.file.ReadAt(last, f.Bytes-int64(len(last)))
@@ -247,7 +247,7 @@ func (f *follower) write(c *tables.Changes) error {
 	if f.output.chosenFormat.IsArrow {
 		write = f.writeArrow
 	}
-	if f.file != nil { // lets the next run remove the rows if this one is killed
+	if f.file != nil { // save the state now: if this run is killed, the next run removes the incomplete rows
 		f.Writing = &f.inode
 		if err := f.saveState(); err != nil {
 			return err
@@ -291,10 +291,10 @@ func (f *follower) writeArrow(r array.RecordReader) error {
 }
 
 func (f *follower) columnsError() error {
-	return fmt.Errorf("the columns of the table have changed since version %d, but the columns of an Arrow stream cannot change: continue with --since %[1]d and with another file and state", f.Version)
+	return fmt.Errorf("the columns of the table have changed since version %d, but the columns of an Arrow stream cannot change: continue with --since %[1]d and other files for -o and --state", f.Version)
 }
 
-// beginStream sets stream. If the file already has rows, the new stream continues the one in the file.
+// beginStream sets columns and stream. If the file already has rows, the stream continues the stream in the file.
 func (f *follower) beginStream(columns *arrow.Schema) error {
 	var begin bytes.Buffer
 	if err := ipc.NewWriter(&begin, ipc.WithSchema(columns)).Close(); err != nil {

@@ -59,7 +59,7 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
 	return cmd
 }
 
-// newHeadOrTail makes cmd write some of a table's rows. options returns the scan options that select n rows.
+// newHeadOrTail returns cmd with its flags and RunE. options returns the scan options that select n rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := readFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
@@ -82,7 +82,7 @@ func newHead(a *app) *cobra.Command {
 	return newHeadOrTail(a, &cobra.Command{
 		Use:     "head [flags] [--] NAME",
 		Short:   "Write the first rows of a table",
-		Long:    `Write the first rows of a table. If it has a time column, these are the earliest.`,
+		Long:    `Write the first rows of a table. In a table with a time column, these are the earliest rows.`,
 		Example: "  partd-tables head trades -n 3",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Limit: n} })
 }
@@ -91,7 +91,7 @@ func newTail(a *app) *cobra.Command {
 	return newHeadOrTail(a, &cobra.Command{
 		Use:     "tail [flags] [--] NAME",
 		Short:   "Write the last rows of a table",
-		Long:    `Write the last rows of a table, in order. If it has a time column, these are the latest.`,
+		Long:    `Write the last rows of a table, oldest first. In a table with a time column, these are the latest rows.`,
 		Example: "  partd-tables tail trades -n 1 --json",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
@@ -101,17 +101,17 @@ func newConvert(a *app) *cobra.Command {
 		Use:   "convert [flags] [--] FILE",
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format: to a terminal as aligned columns, to a pipe as CSV, and
-to a file in the format of its extension, unless --to-format names one. No table is created. The
-help of put lists the formats of FILE. The type of a column of CSV and JSON lines is inferred from
-all of its values, unless the Arrow file named by --like has a column of the same name.
+to a file in the format of its extension, unless --to-format names one. No table is created.
 
-The help of get describes the EXPRESSION of --where.`,
+In CSV and JSON lines files, a column's type is inferred from all of its values, unless the Arrow
+file named by --like has a column of the same name. For the formats of FILE, see "partd-tables put
+--help"; for the EXPRESSION of --where, see "partd-tables get --help".`,
 		Example: `  partd-tables convert birdstrikes.csv -o birdstrikes.parquet
   partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet
   partd-tables convert trades.parquet --where "price > 100" --columns time,price`,
 	}
 	from := a.formatFlag(cmd, "from")
-	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
+	typesFile := cmd.Flags().String("like", "", "take the column types for CSV and JSON lines from this Arrow `FILE`")
 	text := newTextFlags(a, cmd)
 	where := cmd.Flags().String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")

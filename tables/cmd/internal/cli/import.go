@@ -27,13 +27,14 @@ func newImport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import --from shoots|pystore [flags] [--] SOURCE",
 		Short: "Import tables from shoots or pystore",
-		Long: `Import the tables of shoots (its --bucket_dir) or pystore (the directory of one
-store), with their metadata. A collection becomes a bucket. The items of a
-snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
+		Long: `Import all tables, with their metadata, from the directory SOURCE: the --bucket_dir
+of shoots, or one pystore store. A pystore collection becomes a bucket; the items of
+a snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
-The command reads each imported table again and compares the row count and a checksum that
-does not depend on the order of the rows. Existing tables with the same rows stay unchanged, so it is safe to
-repeat the command. An existing table with different rows is an error.`,
+After importing a table, the command reads it back and checks that its row count and
+an order-independent checksum match those of SOURCE. Existing tables with the same
+rows are left unchanged, so it is safe to repeat the command. An existing table with
+different rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
   partd-tables import --from pystore ~/pystore/mystore --dir tables`,
 	}
@@ -83,9 +84,9 @@ repeat the command. An existing table with different rows is an error.`,
 	return cmd
 }
 
-var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
+var errDifferentRows = errors.New("the table already exists and has different rows: delete it, or import into another directory")
 
-// importTable puts a table unless it exists. It then compares the table's rows with the source's.
+// importTable puts a table unless it exists. It then checks that the table has the source's rows.
 func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *content.RowSum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -132,8 +133,8 @@ func newExport(a *app) *cobra.Command {
 		Use:   "export [flags] [--] TARGET",
 		Short: "Write each table as one Parquet file",
 		Long: `Write each table as one Parquet file in the directory TARGET: TARGET/NAME.parquet,
-or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits and
-"-_.() " become %XX. A file appears only when it is complete.`,
+or TARGET/BUCKET/NAME.parquet for a table in a bucket. In file names, characters other
+than letters, digits and "-_.() " become %XX. A file appears only when it is complete.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
 	}
 	p := readFlags(cmd, allBucketsUsage)

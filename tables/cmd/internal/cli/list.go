@@ -56,16 +56,16 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one. Row counts include rows that are not yet in files (see
-the command fold). PATTERN selects names: * matches any characters, ? one character, [a-z] one
-character in the range. A table that list cannot read is shown as damaged. To find all damaged
-files, use verify: list reads data only of tables with rows that are not yet in files.`,
+		Long: `List the tables of all buckets, or of the bucket given by --bucket. Row counts include rows that are
+not yet in files (see "partd-tables fold --help"). In PATTERN, * matches any characters, ? matches one
+character, and [a-z] matches one character in this range. A table that list cannot read is shown as
+damaged. To find all damaged files, use "partd-tables verify": list does not read most files.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
 	p := readFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
-	snapshot := cmd.Flags().String("snapshot", "", "list the tables of this `SNAPSHOT` of the bucket")
+	snapshot := cmd.Flags().String("snapshot", "", "list the tables in this `SNAPSHOT` of the bucket")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter := tables.Filter{Snapshot: *snapshot}
 		if *snapshot != "" && p.requestedBuckets(cmd) == nil {
@@ -120,7 +120,7 @@ func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions. If one of the tables does not exist, none is deleted.`,
+		Long:    `Delete tables with all their versions. If one of the named tables does not exist, no table is deleted.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -141,7 +141,7 @@ type describeLine struct {
 	Metadata   tables.Metadata `json:"metadata"`
 	Partitions []string        `json:"partitions"`
 
-	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil if an earlier state is described, or if the server cannot report it
+	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state, or if it cannot be read
 }
 
 func newDescribe(a *app) *cobra.Command {
@@ -187,7 +187,7 @@ func printDescription(out io.Writer, line describeLine) error {
 	}
 	var facts []fact
 	t := reflect.ValueOf(line.tableLine)
-	for i := range t.NumField() - 2 { // Damaged is empty, because describing a damaged table fails; Rows shows AtMost
+	for i := range t.NumField() - 2 { // without AtMost, which Rows shows, and Damaged: describing a damaged table fails
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
 	}
 	if m := line.Maintenance; m != nil {
@@ -222,8 +222,8 @@ func newVersions(a *app) *cobra.Command {
 		Use:   "versions [flags] [--] NAME",
 		Short: "List the versions of a table",
 		Long: `List the versions of a table, oldest first. Rows that are not yet in files count as one version.
-The last column is the name in the token of the user whose call to a server made the version. Only
-admins see it. Small appends of several users become one version (fold), which names nobody.`,
+If a call to a server created the version, the last column is the name in the user's token. Only admins
+see it. It is empty if a version contains small appends of several users (see "partd-tables fold --help").`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, tableBucketUsage)

@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// maintenanceCommand makes cmd run a maintenance operation and print its result. report formats the result as text.
+// maintenanceCommand makes cmd run a maintenance operation with the options in, and print the result that report
+// formats as text.
 func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := locationFlags(cmd, allBucketsUsage)
 	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
@@ -28,9 +29,9 @@ func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[table
 func newFold(a *app) *cobra.Command {
 	return maintenanceCommand(a, &cobra.Command{
 		Use:   "fold [flags] [--] [NAME…]",
-		Short: "Write small appends as Parquet files",
-		Long: `Write the rows of small appends as Parquet files, in a new version of their table, so that
-other programs can read them.`,
+		Short: "Move small appends into Parquet files",
+		Long: `Move the rows of small appends into Parquet files, in a new version of each table, so that other
+programs can read them.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
 	}, operations.Fold, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d rows of %d tables folded", r.Rows, r.Tables)
@@ -53,16 +54,16 @@ func newExpire(a *app) *cobra.Command {
 	cmd := maintenanceCommand(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
-		Long: `Remove the versions that are older than the age given by --older-than, except the newest ones of
-each table, as many as --keep says. Then remove the files that have been unused for the time given
-by --grace: until then, readers in other processes may still need them.`,
+		Long: `Remove the versions that are older than --older-than, but always keep the newest --keep versions of
+each table. Then remove the files that have been unused for longer than --grace: until then, readers
+in other processes may still need them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "expire versions that are older than this `AGE`, such as 720h")
 	cmd.Flags().IntVar(&o.Keep, "keep", 1, "keep the newest `N` versions, whatever their age")
-	cmd.Flags().DurationVar(&o.Grace, "grace", 24*time.Hour, "remove files that have been unused for `AGE`; use 0 only if no other process uses the directory")
+	cmd.Flags().DurationVar(&o.Grace, "grace", 24*time.Hour, "remove files that have been unused for longer than `AGE`; use 0 only if no other process uses the directory")
 	cmd.PreRun = func(*cobra.Command, []string) {
 		if o.Grace == 0 {
 			o.Grace = -1 // because 0 means the default
@@ -74,22 +75,22 @@ by --grace: until then, readers in other processes may still need them.`,
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags] [--] [NAME…]",
-		Short: "Find damaged files, and repair them",
-		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots. Compare them
-with their checksums, and compare Parquet files with the row counts and bounds in their
-manifests. If files are damaged or missing, verify lists them and exits with code 1.
+		Short: "Find and repair damaged files",
+		Long: `Read all files of all tables, or of the named tables, in all versions and snapshots. Check them
+against their checksums, and check Parquet files against the row counts and bounds in their
+manifests. If files are damaged or missing, verify lists them and exits with code 1. Files from other
+programs have no checksum: verify reads them and reports them as unverified.
 
-With --repair-from, replace each damaged file with a copy from another location
-of the tables, if the copy has the original content. Files from other programs have no
-checksum: verify reads them and reports them as unverified.
+With --repair-from, each damaged file is replaced with its copy from another location of the tables,
+if the copy has the original content.
 
 With --server, the running server verifies its tables. This needs an admin token.`,
 		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup\n  partd-tables verify --server grpc://localhost:8081 --repair-from daily",
 	}
 	fs := cmd.Flags()
-	c := newCopyFlags(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
+	c := newCopyFlags(a, cmd, "dir", "repair-from", "the `DIR` of tables that contains intact copies of the files")
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
-	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with a new one, made from the readable parts of the old one and from the tables' metadata files")
+	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with a new one, built from its readable parts and from the tables' metadata files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if c.p.rebuild && *c.p.server != "" {
 			return cliutil.Usagef("--rebuild and --server cannot be combined: stop the server first")

@@ -16,9 +16,9 @@ import (
 func newMeta(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "meta",
-		Short: "Read and change metadata of tables and buckets",
+		Short: "Read and change the metadata of tables and buckets",
 		Long: `Read and change the metadata of tables and buckets, and find tables by metadata. A VALUE that
-is valid JSON, such as 5, true, "5" or [1,2], is stored as JSON, and any other as text.`,
+is valid JSON, such as 5, true, "5" or [1,2], is stored as JSON. Any other VALUE is stored as text.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
 	}
 	cmd.AddCommand(newMetaGet(a), newMetaSet(a), newMetaFind(a))
@@ -87,8 +87,8 @@ func newMetaSet(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
 		Short: "Change the metadata of a table or a bucket",
-		Long: `Set metadata of a table or, with --of-bucket, of the bucket. With --of-bucket, a missing
-bucket is created, even without KEY=VALUE.`,
+		Long: `Set KEYs in the metadata of a table or, with --of-bucket, of the bucket. With --of-bucket, a
+missing bucket is created, even without KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
   partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
   partd-tables meta set AAPL --remove source --bucket NASDAQ`,
@@ -97,8 +97,8 @@ bucket is created, even without KEY=VALUE.`,
 	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	ofBucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
-	remove := fs.StringArray("remove", nil, "remove a `KEY`")
-	replace := fs.Bool("replace", false, "remove all other keys")
+	remove := fs.StringArray("remove", nil, "remove this `KEY`; may be repeated")
+	replace := fs.Bool("replace", false, "remove all keys that are not set by KEY=VALUE")
 	return operationCommand(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
 		metadata := &operations.Metadata{Bucket: *p.bucket}
 		if !*ofBucket {
@@ -123,7 +123,7 @@ func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find [flags] [--] KEY=VALUE…",
 		Short:   "Find tables by their metadata",
-		Long:    `List the tables whose metadata contains all these values, in all buckets or in one.`,
+		Long:    `List the tables whose metadata contains all these values, in all buckets or in the bucket given by --bucket.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, allBucketsUsage)

@@ -25,13 +25,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// location contains the flags for the location of tables: a directory, a cloud bucket or a server.
+// location holds the flags for the location of tables: a directory, a cloud bucket or a server.
 type location struct {
 	warehouse
 	bucket                *string
 	server, tokenFile, ca *string
 	insecure              *bool
-	dirFlag               *pflag.Flag // --dir, or copy's --from, which cannot be combined with --server
+	dirFlag               *pflag.Flag // --dir, or --from of copy; it cannot be combined with --server
 }
 
 // directoryFlags adds the flags for the location of tables, except --bucket.
@@ -42,7 +42,7 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// serverFlags adds the flags for a server, which can be used instead of the flag called dir.
+// serverFlags adds the flags for a server. --server replaces the flag called dir.
 func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	fs := cmd.Flags()
 	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH")
@@ -55,11 +55,11 @@ func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 // tableArgument matches the usage line of a command whose first argument is a table's name.
 var tableArgument = regexp.MustCompile(`\[--\] \[?(NAME|SOURCE)`)
 
-// locationFlags adds the flags for the location of tables. If the first argument in the usage line is a table's name,
-// it makes shells complete arguments as table names; otherwise, they complete nothing.
-func locationFlags(cmd *cobra.Command, bucket string) location {
+// locationFlags adds the flags for the location of tables. Shells complete arguments as table names if the first argument
+// in the usage line is a table name. Otherwise, they complete nothing.
+func locationFlags(cmd *cobra.Command, bucketUsage string) location {
 	p := directoryFlags(cmd)
-	p.bucket = cmd.Flags().String("bucket", "", bucket)
+	p.bucket = cmd.Flags().String("bucket", "", bucketUsage)
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	if tableArgument.MatchString(cmd.Use) {
 		cmd.ValidArgsFunction = p.completeTables
@@ -67,9 +67,9 @@ func locationFlags(cmd *cobra.Command, bucket string) location {
 	return p
 }
 
-// readFlags is like locationFlags, for a command that can run without changing tables.
-func readFlags(cmd *cobra.Command, bucket string) location {
-	p := locationFlags(cmd, bucket)
+// readFlags is like locationFlags, for a command that can run without changing tables: it also adds --read-only.
+func readFlags(cmd *cobra.Command, bucketUsage string) location {
+	p := locationFlags(cmd, bucketUsage)
 	p.readOnlyFlag()
 	return p
 }
@@ -78,7 +78,7 @@ const readOnlyFlag = "read-only"
 
 // readOnlyFlag adds --read-only.
 func (p location) readOnlyFlag() {
-	p.cmd.Flags().BoolVar(p.readOnly, readOnlyFlag, false, "read the current state, even while another process has the tables open, and change nothing. Rows that are not yet in files belong to no version, and reading fails if the other process removes a file (expire)")
+	p.cmd.Flags().BoolVar(p.readOnly, readOnlyFlag, false, "read the current state without changing anything, even while another process has the tables open. Rows that are not yet in files belong to no version. Reading fails if the other process expires files that are being read")
 }
 
 // requestedBuckets returns the requested bucket, or nil for all buckets.
@@ -115,7 +115,8 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	})
 }
 
-// withDir runs f on the store in the directory. engine can be nil.
+// withDir runs f on the store in the directory. If create is true, it creates a missing directory. engine runs SQL; it
+// may be nil.
 func (p location) withDir(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
 	if err := p.checkExists(); !create && err != nil {
 		return err
@@ -193,9 +194,9 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 	fl := cmd.Flags()
 	w := warehouse{
 		cmd:       cmd,
-		dir:       fl.String("dir", defaultDir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
+		dir:       fl.String("dir", defaultDir, "`DIR` with the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or the directory that contains it (default: in DIR)"),
-		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR). With a cloud bucket and no --tail, each append is committed at once"),
+		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the directory of the tables). Without --tail, each append to a cloud bucket is committed separately"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
 		cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 		readOnly:  new(bool),
@@ -204,7 +205,7 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 	return w
 }
 
-// openStore opens the store with the options in o and those from the flags.
+// openStore opens the store with the options in o, after adding the options from the flags.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
 	o.Sync, o.OpenBucket, o.Rebuild = true, cloud.OpenBucket, w.rebuild
@@ -214,9 +215,8 @@ func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.St
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// checkExists returns an error if the location has no tables. It returns nil for a remote catalog, and for a directory
-// whose catalog is missing although there are files of tables: opening it returns a better error, or rebuilds the
-// catalog.
+// checkExists returns an error if the location has no tables. It returns nil for a remote catalog. It also returns nil if
+// a directory has files of tables but no catalog: opening the directory returns a better error, or rebuilds the catalog.
 func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
@@ -269,7 +269,7 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 	return cmd
 }
 
-// printNothing is the function show for operations without output.
+// printNothing is the parameter show of operationCommand for operations without output.
 func printNothing[In any](*In, operations.None) error { return nil }
 
 const (
@@ -277,8 +277,7 @@ const (
 	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// forEachTable calls f for each table that the filter selects in the given buckets. If buckets is empty, it searches
-// all buckets.
+// forEachTable calls f for each table that matches filter in the given buckets, or in all buckets if buckets is empty.
 func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {

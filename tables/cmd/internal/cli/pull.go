@@ -27,12 +27,12 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
 	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's registry)")
-	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that all nodes share, to authenticate each other")
+	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that all nodes share and by which they authenticate each other")
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
-	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates of nodes, in PEM")
-	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`DURATION` to wait for the newest version")
-	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`DURATION` for which a silent node counts as alive")
+	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates that sign the nodes' certificates, in PEM")
+	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "wait up to this `DURATION` for the newest version")
+	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`DURATION` after which a silent node counts as lost")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if n, ok := cmd.Context().Value(sharedNode{}).(*pull.Node); ok {
 			return f(cmd.Context(), n, args)
@@ -85,17 +85,17 @@ func (c *pullConfig) validate() error {
 func newPullServe(a *app, run runner) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the tables of a directory to other nodes",
-		Long: `Serve the tables of a directory to other nodes, until SIGTERM or SIGINT. When the node is ready,
-it prints the line "ready URL".`,
+		Short: "Serve a node's tables to other nodes",
+		Long: `Serve the tables of a node to other nodes, until SIGTERM or SIGINT. When the node is ready, it
+prints the line "ready URL".`,
 		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
 	}
 	c := &pullConfig{options: pull.Options{Logger: cliutil.NewLog("text", a.err)}}
 	fs := cmd.Flags()
 	fs.StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
-	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this one (default: the address of --listen)")
+	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this node (default: the address of --listen)")
 	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
-	fs.StringVar(&c.share, "share", "", "share the node with this user's programs at the Unix socket `PATH`, until the last one disconnects")
+	fs.StringVar(&c.share, "share", "", "share the node with programs of this user at the Unix socket `PATH`, and stop when the last program disconnects")
 	c.stalenessFlag(fs)
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
 		var programs *sharing
@@ -155,11 +155,11 @@ values in FILE replace that row's values; columns that FILE lacks keep their val
 func newPullGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get [flags] [--] NAME",
-		Short:   "Write the rows of a table, after fetching missing files",
+		Short:   "Fetch the missing files of a table and write its rows",
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
 	}
 	c, fs := new(pullConfig), cmd.Flags()
-	stats := fs.Bool("stats", false, "write the number of requests sent to other nodes and to the registry to standard error, as JSON")
+	stats := fs.Bool("stats", false, "report the number of requests sent to other nodes and to the registry on standard error, as JSON")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
 	out := outputFlags(a, cmd, "format")
 	c.stalenessFlag(fs)
@@ -181,7 +181,7 @@ func newPullGet(a *app) *cobra.Command {
 func newPullList(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:     "list",
-		Short:   "List tables, their versions, and how many nodes hold them",
+		Short:   "List tables, their versions, and the number of nodes that hold them",
 		Example: "  partd-tables pull list",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		tables, err := n.List(ctx)
@@ -195,10 +195,10 @@ func newPullList(a *app) *cobra.Command {
 func newPullVerify(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "verify",
-		Short: "Check the files of all nodes, and repair damaged files",
-		Long: `Read all files of the newest versions on this node and all live nodes, compare
-them with their hashes, and replace damaged files with intact copies from other nodes.
-Findings are printed as JSON lines. The command fails if it cannot repair a file.`,
+		Short: "Check the files of all nodes and repair damaged files",
+		Long: `Read all files of the newest versions on this node and all live nodes, check them against their
+hashes, and replace damaged files with intact copies from other nodes. Findings are printed as JSON
+lines. The command fails if it cannot repair a file.`,
 		Example: "  partd-tables pull verify --token-file token",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		findings, err := n.Verify(ctx)
@@ -225,8 +225,8 @@ func newPullForget() *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "forget [flags] [--] NAME",
 		Short: "Abandon a table's newest version if all nodes that held it are lost",
-		Long: `Abandon the newest version of a table if the nodes that held it will not return, so that the
-name can be used again. Within one lease, the newest version on a live node takes its place. If no
+		Long: `Abandon the newest version of a table if no node that held it will return, so that the table can
+be used again. Within one lease, the newest version on a live node becomes the newest version. If no
 live node holds a version, the next save creates the table again. If a node returns with the
 abandoned version, that version is the newest again. To recover lost data, restore a backup instead.`,
 		Example: "  partd-tables pull forget prices",

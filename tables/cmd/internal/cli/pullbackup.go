@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the cloud bucket at url or, if url is a path, with a bucket in that directory. If
-// create is true, it creates a missing directory.
+// withBucket calls f with the cloud bucket at url or, if url is a path, with a bucket in that directory. If create is
+// true, withBucket creates a missing directory.
 func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
 	if strings.Contains(url, "://") {
@@ -40,13 +40,13 @@ func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bu
 }
 
 func bucketFlag(cmd *cobra.Command, name string) *string {
-	url := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+	url := cmd.Flags().String(name, "", "`DIR` with the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
 	cliutil.Must(cmd.MarkFlagRequired(name))
 	return url
 }
 
-// backupCommand makes cmd copy tables to or from a named backup. flagName is the name of the flag for the backup's
-// location.
+// backupCommand makes cmd copy tables to or from a named backup, whose location is the value of the flag flagName.
+// The summary that cmd prints uses verb, such as "sent".
 func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
 	url, name := bucketFlag(cmd, flagName), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
@@ -61,10 +61,10 @@ func newPullBackup(a *app) *cobra.Command {
 	verify := false
 	cmd := backupCommand(a, &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
-		Short: "Back up the newest version of all tables under a name",
-		Long: `Back up the newest version of each table, from any node, to a directory or a cloud
-bucket. Files that earlier backups contain are not sent again. An interrupted
-backup has no name; the next backup continues it.`,
+		Short: "Create a named backup of the newest version of each table",
+		Long: `Back up the newest version of each table, whichever node has it, to a directory or
+a cloud bucket. Files in earlier backups are not sent again. An interrupted backup
+has no name; the next backup continues it.`,
 		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
 	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
 		return n.Backup(ctx, b, name, verify)
@@ -77,9 +77,9 @@ func newPullRestore(a *app) *cobra.Command {
 	return backupCommand(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags] [--] [TABLE...]",
 		Short: "Restore tables from a backup",
-		Long: `Restore all tables of a backup, or the named ones. A table
-that has changed since the backup gets a new version; newer tables stay. Each file is
-compared with its hash.`,
+		Long: `Restore all tables in a backup, or only the named tables. A table that has changed
+since the backup gets a new version. Tables created after the backup are kept. Each
+file is checked against its hash.`,
 		Example: "  partd-tables pull restore --from s3://backups/prices --name monday --dir empty",
 	}, "from", "fetched", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error) {
 		return n.Restore(ctx, b, name, args...)

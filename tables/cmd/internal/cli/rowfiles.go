@@ -31,14 +31,14 @@ type rowOutput struct {
 	file         string          // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool            // replace an existing file
 	null         string          // text that stands for null in CSV
-	ignoresNull  bool            // formats other than CSV ignore the field null instead of refusing it
+	ignoresNull  bool            // whether other formats ignore null, instead of rejecting it
 	chosenFormat *formats.Format // set by chooseFormat
 }
 
 // outputFlags adds the flags for the rows that a command writes. formatFlag is the name of the flag for their format.
 func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
 	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
-	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: "+a.formats.Writable().Choice())
+	fs.StringVar(&o.format, formatFlag, "", "write the rows in this `FORMAT`: "+a.formats.Writable().Choice())
 	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of standard output (-)")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
 	cliutil.Complete(cmd, formatFlag, a.formats.Writable().Names()...)
@@ -127,7 +127,7 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r to out. For Arrow, stream selects the stream format instead of the file format.
+// writeRows writes the rows of r to out. stream selects Arrow's stream format instead of its file format.
 func (o *rowOutput) writeRows(out io.Writer, r array.RecordReader, stream bool) error {
 	buffered := bufio.NewWriterSize(out, 1<<18)
 	return cmp.Or(o.encodeRows(buffered, r, stream), buffered.Flush())
@@ -170,6 +170,7 @@ func (a *app) openInput(name, flag, format string) (input *formats.Input, total 
 	return input, total, nil
 }
 
+// noteDataInHeader prints a note if the first line of a file, which was read as the header, looks like data.
 func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	isNumeric := make([]bool, columns.NumFields())
 	for i, f := range columns.Fields() {
@@ -181,7 +182,8 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	}
 }
 
-// inputFormat returns the format of a file: the one that the flag names or, if name is "", the one of its extension.
+// inputFormat returns the format called name, which is the value of the flag. If name is "", it returns the format of the
+// file's extension.
 func (a *app) inputFormat(file, flag, name string) (*formats.Format, error) {
 	readable := a.formats.Readable()
 	switch {

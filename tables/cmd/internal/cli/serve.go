@@ -26,20 +26,21 @@ import (
 	"github.com/go-partd/partd/tables/rest"
 )
 
-const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
-Grafana), to clients of shoots (a Python server), and to any other Flight client; see docs/flight.md.
-With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
-under /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
-same tokens; --rest serves it at a separate address. See docs/rest.md. The paths /write and
-/api/v2/write of the --http address take InfluxDB's line protocol; see docs/line-protocol.md.
+const serveHelp = `Serve the tables in a directory or cloud bucket over Arrow Flight: to Flight SQL clients (ADBC, JDBC,
+Grafana), to clients of shoots (a Python server), and to any other Flight client. See docs/flight.md.
 
-With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
+With --http, the server also serves a web page and its API (docs/http.md). Under the path /iceberg, the
+same address serves an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
+same tokens; --rest serves the catalog at a separate address (docs/rest.md). The paths /write and
+/api/v2/write accept InfluxDB's line protocol (docs/line-protocol.md).
+
+With a secret, every call needs a token that is signed with the secret (see "partd-tables token --help"),
 as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because
 anyone on the network could read the tokens. It also refuses to listen on an address that other machines
 can reach if it has neither a secret nor TLS. --insecure allows both.
 
 Other users of this machine cannot read the files that the server creates: files have mode 0640
-and directories 0750, or less if the umask says so.
+and directories 0750, or less if the umask is stricter.
 
 On SIGHUP, the server reloads the secrets, the revoked names and the certificate, and reopens
 the audit log.
@@ -47,22 +48,22 @@ the audit log.
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the
 shutdown action stop it gracefully: it finishes running calls and writes small appends to files.
 
-Every minute, the server maintains the tables: it merges small files where that pays off and removes files
-that nothing has needed for a day. It expires versions only with --keep-versions, --keep-age or the
-settings of a table (see "partd-tables settings"). --maintain=false turns this off, except for tables
-with the setting maintenance=on.
+Every minute, the server maintains the tables: it merges small files if that pays off and removes files
+that have been unused for a day. It expires versions only with --keep-versions, --keep-age or the
+settings of a table (see "partd-tables settings --help"). --maintain=false turns maintenance off, except
+for tables with the setting maintenance=on.
 
 The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
 and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
-SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). With one of them, the default directory is
-shoots' own, buckets. A flag overrides its PARTD_TABLES_ variable, which overrides the variable of
+SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). If one of them is set, the default directory is
+that of shoots, "buckets". A flag overrides its PARTD_TABLES_ variable, which overrides the variable of
 shoots (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
 	c := &serveConfig{a: a}
 	settings := []struct { // in the order in which they are checked
 		addFlags func(*pflag.FlagSet)
-		check    func() error // also sets options from the flags, and from the files that they name
+		check    func() error // checks the flags, and sets options from them and the files that they name
 	}{
 		{c.logFlags, c.checkLog},
 		{c.directoryFlags, c.checkDirectory},
@@ -86,7 +87,7 @@ func newServe(a *app) *cobra.Command {
 			}
 			const storeFiles = 128 // files that stores and worker processes keep open
 			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, storeFiles)
-			defer restrictNewFiles()() // from now until the server has stopped
+			defer restrictNewFiles()() // restricts new files from now until the server has stopped
 			return c.serve(cmd.Context(), startReloading)
 		},
 	}
@@ -100,8 +101,8 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// serve runs the server until ctx is canceled, or until an authorized client stops it. It calls onHangup with the
-// function that reloads the secrets.
+// serve runs the server until ctx is canceled or an authorized client stops it. It calls onHangup with a function that
+// reloads the secrets and certificates.
 func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -123,7 +124,7 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 			continue
 		}
 		listen := c.listenAt
-		if flag == "--health" { // it shows no tables, so other machines may reach it
+		if flag == "--health" { // --health gives no access to tables, so other machines may reach it
 			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
 		}
 		r.httpListeners[flag], err = listen(flag, address)
@@ -132,12 +133,12 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 		}
 		defer r.httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
 	}
-	vfs.NoteURL(r.url()) // for errors of other processes that open the directory
+	vfs.NoteURL(r.url()) // shown in the errors of other processes that open the directory
 	defer vfs.NoteURL("")
 	return c.withStore(ctx, func(store *tables.Store) error { return r.serveStore(ctx, store, onHangup) })
 }
 
-// withStore calls f with the store, which it opens and closes together with the SQL engine.
+// withStore opens the store and its SQL engine, calls f with the store, and closes both.
 func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error) (err error) {
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory for a query; all queries together may use a quarter of --memory
@@ -170,8 +171,8 @@ func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error
 	return f(store)
 }
 
-// serveStore serves a store until the server stops. Then it moves small appends from the tail, which consists of
-// write-ahead files, to data files; see fold.
+// serveStore serves a store until the server stops. Then it moves the small appends in the tail, which consists of
+// write-ahead files, into data files; see fold.
 func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangup func(reload func())) (err error) {
 	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
@@ -204,7 +205,7 @@ func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangu
 	stopMaintenance()
 	// Stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits.
 	if err := stopHTTP(); err != nil {
-		return nil // the deferred stopHTTP returns err again
+		return nil // the deferred call of stopHTTP returns the same error, which is joined
 	}
 	r.fold(ctx, store, server.RemainingGrace())
 	return nil
@@ -228,7 +229,8 @@ func (c *serveConfig) newServer(store *tables.Store) (*flightd.Server, error) {
 	return server, c.setSecrets(server)
 }
 
-// stopWithPrograms stops the server when the programs for which it runs end.
+// stopWithPrograms makes the server stop when standard input is closed, with --exit-on-stdin-close, and when the last
+// program disconnects, with --share.
 func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	if r.exitOnStdinClose {
 		go func() {
@@ -247,8 +249,8 @@ func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	}
 }
 
-// fold writes small appends to files. It may take as long as grace, the part of --drain-timeout that running calls did
-// not use, but at least minFoldTime.
+// fold moves small appends into data files. grace is the unused rest of --drain-timeout. fold takes at most this long, but
+// it always has minFoldTime.
 func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.Duration) {
 	const minFoldTime = 500 * time.Millisecond
 	log := c.options.Logger
@@ -257,9 +259,9 @@ func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.
 	r, err := store.Fold(ctx, nil)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		log.Warn("some small appends were not written to files in time; they stay in the tail, and the next start reads them", "err", err)
+		log.Warn("some small appends were not moved into data files in time; they stay in the tail, and the next start reads them", "err", err)
 	case err != nil: // not a failure of serve, because no row is lost
-		log.Error("some small appends could not be written to files; they stay in the tail, and the next start reads them", "err", err)
+		log.Error("some small appends could not be moved into data files; they stay in the tail, and the next start reads them", "err", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
 }
@@ -277,7 +279,7 @@ func (c *serveConfig) startMaintenance(ctx context.Context, store *tables.Store)
 		defer close(stopped)
 		for canceled.Wait(ctx, time.After(c.maintainEvery)) == nil {
 			_, err := store.Maintain(ctx, o)
-			// The store logs the failures of single tables.
+			// The store itself logs the failures of single tables.
 			if err != nil && ctx.Err() == nil && !errors.Is(err, tables.ErrInUse) && store.MaintenanceSummary().Failing == 0 {
 				c.options.Logger.Warn("cannot maintain the tables", "err", err)
 			}

@@ -158,7 +158,7 @@ func TestShareEnding(t *testing.T) {
 	dir := must.Get(os.MkdirTemp("", "partd"))(t)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := must.Get(listenShare(filepath.Join(dir, "share")))(t)
-	s.ending = true
+	s.isEnding = true
 	late := must.Get(net.Dial("unix", filepath.Join(dir, "share")))(t)
 	defer late.Close() //nolint:errcheck // only read
 	s.wait(t.Context(), func(context.Context, net.Conn) { t.Error("the late program was served") })

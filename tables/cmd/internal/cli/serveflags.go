@@ -38,7 +38,7 @@ type serveConfig struct {
 	certificates *certfiles.Certificates // nil without TLS
 	audit        *audit.Log              // nil without --audit-log
 
-	// Set by parseAddress. For a Unix socket, hostName is its path.
+	// Set by parseAddress. For a Unix socket, hostName is the socket's path.
 	scheme, hostName string
 	portNumber       int
 }
@@ -49,7 +49,7 @@ var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": 
 
 func (c *serveConfig) logFlags(fl *pflag.FlagSet) {
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	fl.StringVar(&c.auditFile, "audit-log", "", "append a line of JSON for each call to `FILE`, or to standard error if it is -; opened again at SIGHUP (default: off)")
+	fl.StringVar(&c.auditFile, "audit-log", "", "append a JSON line for each call to this `FILE`, or to standard error if it is -; reopened on SIGHUP (default: off)")
 	cliutil.Complete(c.cmd, "log-format", "text", "json")
 }
 
@@ -63,8 +63,8 @@ func (c *serveConfig) checkLog() error {
 
 func (c *serveConfig) directoryFlags(fl *pflag.FlagSet) {
 	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
-	fl.BoolVar(&c.readOnly, readOnlyFlag, false, "serve the current state of the tables without changing anything; always set for a directory that cannot be written")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
+	fl.BoolVar(&c.readOnly, readOnlyFlag, false, "serve the current state of the tables without changing anything; implied if the directory is not writable")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes a few milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.options.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
 }
 
@@ -85,8 +85,8 @@ func (c *serveConfig) checkDirectory() error {
 
 func (c *serveConfig) secretFlags(fl *pflag.FlagSet) {
 	fl.StringVar(&c.secret, "secret", "", "")
-	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
-	fl.StringVar(&c.secondSecretFile, "second-secret-file", "", "`FILE` with another secret whose tokens are accepted, while clients change to a new secret; may be empty")
+	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); reread on SIGHUP, as are --second-secret-file and --revoked-file")
+	fl.StringVar(&c.secondSecretFile, "second-secret-file", "", "`FILE` with a second secret whose tokens are accepted while clients change to a new secret; may be empty")
 	fl.StringVar(&c.revokedFile, "revoked-file", "", "`FILE` with names, one per line, whose tokens are refused (see token --name)")
 	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
 }
@@ -117,23 +117,23 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	c.maxMessage = cliutil.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = cliutil.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = cliutil.Size{Bytes: 512 << 30, Min: 64 << 20}
-	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; in addition, queries may use half as much, and tables a quarter as much")
+	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message that contains rows")
+	fl.Var(&c.memory, "memory", "memory `SIZE` for puts in progress; in addition, queries may use half as much, and tables a quarter as much")
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
 	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory on a machine with less than 2GiB"
 	o := &c.options
-	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
+	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, and at most one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", serving.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
 	fl.IntVar(&o.Connections, "max-connections", serving.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new connection replaces one that is idle or has no token")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", serving.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", serving.DefaultCallTimeout, "maximum `DURATION` of a call")
 	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
-	fl.BoolVar(&c.maintain, "maintain", true, "in the background, merge small files and remove files that nothing needs")
-	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire versions, except the newest `N` of each table (default: keep all; settings of tables override this)")
-	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
+	fl.BoolVar(&c.maintain, "maintain", true, "in the background, merge small files and remove unused files")
+	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire all but the newest `N` versions of each table (default: keep all; table settings override this)")
+	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; table settings override this)")
 	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
 	cliutil.Must(fl.MarkHidden("maintain-every"))
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table from the REST catalog, write the table's small appends to files if its newest version is at least this `DURATION` old; 0 means always")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table through the REST catalog, first move the table's small appends into files if its newest version is at least this `DURATION` old (0: always)")
 }
 
 func (c *serveConfig) checkLimits() error {
@@ -169,8 +169,8 @@ func defaultMemory() int64 {
 // shootsDir is the default directory of shoots, and also of serve if one of shoots' flags or variables is set.
 const shootsDir = "buckets"
 
-// warnOfOtherTables warns if the default directory to serve has no tables, but the other default directory does. The
-// defaults are defaultDir and shootsDir.
+// warnOfOtherTables warns if serve uses one of its default directories, defaultDir or shootsDir, which has no tables,
+// while the other one has tables.
 func (c *serveConfig) warnOfOtherTables() {
 	other := shootsDir
 	if *c.dir == shootsDir {
@@ -233,7 +233,7 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 	return secrets, revoked, err
 }
 
-// setSecrets makes the server use the secrets and names that are now in the files.
+// setSecrets rereads the secrets and the names of revoked tokens and passes them to the server.
 func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	secrets, revoked, err := c.readSecrets()
 	if err != nil {
@@ -242,7 +242,7 @@ func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	return server.SetSecrets(secrets, revoked)
 }
 
-// reload reloads the secrets and certificates and reopens the audit log. If a file is invalid, its previous
+// reload reloads the secrets and certificates and reopens the audit log. An invalid file is not applied: its previous
 // contents stay in use.
 func (c *serveConfig) reload(server *flightd.Server) {
 	log := c.options.Logger

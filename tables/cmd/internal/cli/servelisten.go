@@ -30,16 +30,16 @@ func (c *serveConfig) addressFlags(fl *pflag.FlagSet) {
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
-	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
+	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; the paths /healthz, /readyz and /metrics need no token (default: off)")
 	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; reread after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.cert, "cert_file", "", "")
 	fl.StringVar(&c.key, "key_file", "", "")
-	fl.StringVar(&c.share, "share", "", "run for this user's programs that connect to the Unix socket `PATH`, and stop when the last one disconnects")
+	fl.StringVar(&c.share, "share", "", "share the server with programs of this user at the Unix socket `PATH`, and stop when the last program disconnects")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
 }
 
@@ -63,7 +63,7 @@ type serverRun struct {
 	*serveConfig
 	stop          context.CancelCauseFunc // stops all of serve
 	listener      net.Listener
-	httpListeners map[string]net.Listener // by flag
+	httpListeners map[string]net.Listener // by flag: --http, --rest or --health
 	programs      *sharing                // nil without --share
 }
 
@@ -78,8 +78,8 @@ func (c *serveConfig) listenFlight() (net.Listener, error) {
 	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
 }
 
-// listenAt listens on an address. It returns an error if other machines can reach the address and would have full
-// access.
+// listenAt listens on the address given by flag. It returns an error if other machines could reach the address and would
+// have full access.
 func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -149,15 +149,15 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	return o, nil
 }
 
-// startHTTP serves HTTP at the addresses of --http, --rest and --health until stop is called. If serving fails, it
-// stops the server. Every call to stop returns the failures.
+// startHTTP serves HTTP at the addresses of --http, --rest and --health until stop is called. If serving fails, it stops
+// the whole server. stop returns the failures; it may be called several times.
 func (r *serverRun) startHTTP(ctx context.Context, server *flightd.Server, store *tables.Store, catalog http.Handler) (stop func() error) {
 	// httpCtx outlives ctx, so that the health check can report the shutdown.
 	httpCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	errs := make(chan error, len(r.httpListeners))
 	for flag, listener := range r.httpListeners {
 		h := http.NewServeMux()
-		scheme, serveHTTP := "http://", adminhttp.Serve // its connections do not count toward --max-connections
+		scheme, serveHTTP := "http://", adminhttp.Serve // connections to --health do not count toward --max-connections
 		if flag != "--health" {
 			h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
 			scheme = map[bool]string{true: "https://", false: "http://"}[r.options.TLS != nil]

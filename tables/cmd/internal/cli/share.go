@@ -21,13 +21,13 @@ import (
 // connectTimeout is how long a shared server waits for the first program to connect.
 const connectTimeout = time.Minute
 
-// sharing keeps a server running for this user's programs, until the last one disconnects from a Unix socket.
+// sharing keeps a server running until the last of this user's programs disconnects from a Unix socket.
 type sharing struct {
 	listener net.Listener
 
 	mu          sync.Mutex
 	connections map[net.Conn]bool
-	ending      bool // the last program has disconnected
+	isEnding    bool // whether the last program has disconnected
 }
 
 // listenShare listens on the Unix socket at path, which is the value of the flag --share.
@@ -49,7 +49,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 	for {
 		c, err := s.listener.Accept()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-			time.Sleep(50 * time.Millisecond) // for example, too many open files
+			time.Sleep(50 * time.Millisecond) // wait, because the cause may pass, such as too many open files
 			continue
 		}
 		if err != nil {
@@ -58,9 +58,9 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 		timer.Stop()
 		s.mu.Lock()
 		s.connections[c] = true
-		ending := s.ending
+		isEnding := s.isEnding
 		s.mu.Unlock()
-		if ending { // the program gets no URL, so it starts another server
+		if isEnding { // the program gets no URL, so it starts another server
 			return
 		}
 		go func() {
@@ -68,7 +68,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if len(s.connections) == 1 {
-				s.ending = true
+				s.isEnding = true
 				stop()
 				return
 			}
@@ -86,8 +86,8 @@ func endMessage(err error) string {
 	return "stopped\n"
 }
 
-// release sends message to the remaining programs, which are waiting for it, and disconnects them. It is called after
-// the server has stopped.
+// release sends message to the remaining programs and disconnects them. It must be called after the server has stopped,
+// because the programs wait for that.
 func (s *sharing) release(message string) {
 	_ = s.listener.Close() // it may be closed already
 	s.mu.Lock()
@@ -104,16 +104,16 @@ type pullCall struct {
 	Out  string   // path of an existing file for the command's output
 }
 
-// runner runs a command line and returns its exit code.
+// runner is a function that runs a command line and returns its exit code, such as runCommand.
 type runner func(ctx context.Context, args []string, a *app) int
 
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
-// sharePull shares a node with this user's programs, until the last one disconnects. Each connection receives a line
-// with the node's URL and may make one call. The answer is the command's error message as a JSON string, or "". If the
-// node is closed during a call, there is no answer. The last program's connection is closed after the node, so that the
-// program can wait for the end of the node.
+// sharePull shares a node with this user's programs until the last one disconnects. Each connection receives a line with
+// the node's URL and may make one call. The reply is the command's error message as a JSON string, or "". If the node is
+// closed during a call, there is no reply. The last program's connection is closed after the node is closed, so that the
+// program can wait for that.
 func sharePull(ctx context.Context, n *pull.Node, s *sharing, run runner) error {
 	defer s.release("")
 	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c, run) })
@@ -141,7 +141,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn, run runner) {
 	var stderr strings.Builder
 	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = output.Close() // send no answer, because the call was canceled
+		_ = output.Close() // send no reply, because the call was canceled
 		return
 	}
 	if code == 0 {

@@ -14,8 +14,8 @@ func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Save and restore states of a bucket",
-		Long: `Save the state of a bucket under a name: all its tables with their rows and metadata.
-No data is copied. A snapshot can be read until it is deleted, even after its tables change
+		Long: `Save and restore named states of a bucket. A snapshot contains all tables with their rows and
+metadata, but no data is copied. It can be read until it is deleted, even after its tables change
 or are deleted.`,
 		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
 	}
@@ -27,7 +27,7 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags] [--] [SNAPSHOT]",
 		Short:   "Create a snapshot of a bucket",
-		Long:    `Create a snapshot of a bucket, and print its name (default: the current time).`,
+		Long:    `Create a snapshot of a bucket and print its name. Without SNAPSHOT, the name is the current time.`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
@@ -89,8 +89,8 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. A missing snapshot is not an error. To remove files that are then
-unused, run expire.`,
+		Long: `Delete snapshots of a bucket. A missing snapshot is not an error. To remove files that become
+unused, run "partd-tables expire".`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
@@ -120,9 +120,9 @@ func newSnapshotRestore(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [flags] [--] SNAPSHOT [NAME…]",
 		Short: "Restore a bucket, or some of its tables, from a snapshot",
-		Long: `Restore a bucket to its state in a snapshot, in one commit: changed tables get a new
-version with the rows, columns and metadata of the snapshot, deleted tables are restored,
-and newer tables are deleted. With NAMEs, only these tables are restored.`,
+		Long: `Restore a bucket to its state in a snapshot, in one commit: changed tables get a new version with
+the rows, columns and metadata in the snapshot, deleted tables are restored, and tables created
+after the snapshot are deleted. With NAMEs, only the named tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")

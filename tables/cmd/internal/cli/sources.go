@@ -23,7 +23,7 @@ type source struct {
 	metadata     tables.Metadata
 }
 
-// sources maps the name of a supported program to the function that lists the tables in its directory.
+// sources maps the name of each supported program to a function that lists the tables in a directory of this program.
 var sources = map[string]func(dir string) ([]source, error){"shoots": shootsSources, "pystore": pystoreSources}
 
 // subdirectories returns the names of dir's subdirectories, sorted.
@@ -63,9 +63,9 @@ const (
 	pystoreSnapshots = "_snapshots"
 )
 
-// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes table ITEM in
-// the bucket COLLECTION. The items of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to the bucket
-// COLLECTION@SNAPSHOT.
+// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes the table ITEM in
+// the bucket COLLECTION. An item of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, becomes the table ITEM
+// in the bucket COLLECTION@SNAPSHOT.
 func pystoreSources(dir string) ([]source, error) {
 	collections, err := subdirectories(dir)
 	if err != nil {
@@ -126,8 +126,8 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. It renames _updated, because a table has its own time of the last
-// change.
+// pystoreItemMetadata returns an item's metadata. It renames the key _updated, because a table records the time of its
+// last change by itself.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +146,8 @@ func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	return metadata, nil
 }
 
-// parquetFiles returns the paths of the Parquet files in a directory, with part.2.parquet before part.10.parquet.
+// parquetFiles returns the paths of the Parquet files in a directory, in the order of their part numbers:
+// part.2.parquet comes before part.10.parquet.
 func parquetFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -19,17 +19,17 @@ func newSQL(a *app) *cobra.Command {
 aligned columns, to a pipe as CSV, and to a file in the format of its extension, unless --format
 names one. A file appears only when it is complete.
 
-INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, ALTER and DROP of tables change a table in one
-commit and print how many rows they changed. A statement that was already applied with the same
---id changes nothing and prints the same number. ALTER and DROP ignore --id: a repeated DROP fails,
-for example.
+INSERT, UPDATE, DELETE, MERGE, TRUNCATE, CREATE TABLE, ALTER TABLE and DROP TABLE change a table in
+one commit and print how many rows they changed. If a statement with the same --id was already applied,
+it changes nothing and prints the same number. ALTER and DROP ignore --id: a repeated DROP fails, for
+example.
 
-Table names without a bucket refer to the bucket given by --bucket. Write a table in another bucket
-as "bucket"."table". A statement can use only tables, not files or settings.
+Table names without a bucket refer to the bucket given by --bucket. To name a table in another bucket,
+write "bucket"."table". A statement can use only tables, not files or settings.
 
-In a SELECT with --since or --since-snapshot, before."bucket"."table" is a table in that state, and
-changes."bucket"."table" has the rows that changed since then, in the form that "partd-tables changes"
-writes.`,
+With --since or --since-snapshot, a SELECT can compare with an earlier state: before."bucket"."table" is
+a table in that state, and changes."bucket"."table" has the rows that changed since then, in the form
+that "partd-tables changes" writes.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3
@@ -40,8 +40,8 @@ writes.`,
 	at := stateFlags(cmd)
 	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
 	out := outputFlags(a, cmd, "format")
-	id := cmd.Flags().String("id", "", "`ID` of a statement that changes a table: repeating the statement with this ID changes nothing")
-	asJSON := cmd.Flags().Bool("json", false, "for a statement that changes a table: write its result as a JSON object")
+	id := cmd.Flags().String("id", "", "`ID` of a statement that changes a table; repeating the statement with this ID changes nothing")
+	asJSON := cmd.Flags().Bool("json", false, "write the result of a statement that changes a table as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		isWrite := tables.IsWrite(args[0])
 		if err := checkSQLFlags(cmd, isWrite); err != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// textFlags holds the flags of commands that read CSV and TSV. Other formats ignore these flags, but
-// refuse --sep on the command line.
+// textFlags holds the flags for reading CSV and TSV. Other formats ignore these flags, except --sep, which is an error
+// if it is set on the command line.
 type textFlags struct {
 	a       *app
 	cmd     *cobra.Command
 	options records.TextOptions
-	mended  formats.MendedCount // of all inputs
+	mended  formats.MendedCount // the records of all inputs that --ragged changed
 }
 
 func newTextFlags(a *app, cmd *cobra.Command) *textFlags {

@@ -23,8 +23,8 @@ func newToken(a *app) *cobra.Command {
 		Use:   "token --admin|--read --secret-file FILE",
 		Short: "Print a token for clients of serve",
 		Long: `Print a token for the clients of a server, signed with the server's secret in --secret-file.
-A token with --read allows only reading. The server's logs show the token's name. To revoke a
-token before it expires, add its name to the server's --revoked-file, or change the secret.`,
+The server's logs show the name in a token, which --name sets. To revoke a token before it expires,
+add its name to the server's --revoked-file, or change the secret.`,
 		Example: "  partd-tables token --read --name report --ttl 30d --secret-file secret",
 		Args:    cliutil.CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
@@ -61,9 +61,9 @@ token before it expires, add its name to the server's --revoked-file, or change 
 	fl := cmd.Flags()
 	fl.BoolVar(&admin, "admin", false, "allow everything")
 	fl.BoolVar(&read, "read", false, "allow only reading")
-	fl.StringVar(&name, "name", "", "the user's `NAME`: logs show it, limits count all tokens with it as one user, and the server's --revoked-file can list it")
+	fl.StringVar(&name, "name", "", "the user's `NAME`: logs show it, limits apply to all tokens with this name together, and the server's --revoked-file can list it")
 	fl.Var(&ttl, "ttl", "expire after this `DURATION`, such as 12h or 365d")
-	fl.StringArrayVar(&buckets, "bucket", nil, "allow only this `BUCKET`, and only over HTTP, not Flight; may be repeated")
+	fl.StringArrayVar(&buckets, "bucket", nil, "allow access only to this `BUCKET`, and only over HTTP, not Flight; may be repeated")
 	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")
 	return cmd
 }

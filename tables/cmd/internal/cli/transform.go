@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformFlags contains the flags of commands that create a table from other tables.
+// transformFlags holds the flags of commands that create a table from other tables.
 type transformFlags struct {
 	a            *app
 	p            location
@@ -20,11 +20,11 @@ type transformFlags struct {
 	mode         func() (tables.PutMode, error)
 }
 
-func newTransformFlags(a *app, cmd *cobra.Command, mode string) *transformFlags {
+func newTransformFlags(a *app, cmd *cobra.Command, defaultMode string) *transformFlags {
 	return &transformFlags{
 		a: a, p: locationFlags(cmd, "the `BUCKET` of the tables (default: the default bucket)"),
-		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: the same as --bucket)"),
-		mode:         modeFlag(cmd, "TARGET", mode),
+		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: the bucket given by --bucket)"),
+		mode:         modeFlag(cmd, "TARGET", defaultMode),
 	}
 }
 
@@ -60,12 +60,13 @@ func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
 		Short: "Aggregate rows by time, or put the result of a query",
-		Long: `Aggregate SOURCE's rows into one row for each time bin, like resample in pandas, or run a
-query, and put the resulting rows into TARGET. If TARGET is not given, write them as get does.
+		Long: `Aggregate the rows of SOURCE into one row for each time bin, like resample in pandas, or run a
+query with --sql. The resulting rows are put into TARGET. Without TARGET, they are written like the
+rows of "partd-tables get".
 
---rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
-min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
---func names one or more of
+--rule is the length of a bin, as a pandas offset such as 10s, 2h or W-FRI. The units are ns us ms s
+min h D B W ME MS QE QS YE YS and others (docs/transform.md).
+--func names one or more of these functions:
 ` + strings.Join(transform.Functions[:half], " ") + `
 ` + strings.Join(transform.Functions[half:], " ") + `.
 A function can name its column, as in "max(high)". The first column of the result is the time.`,
@@ -129,9 +130,9 @@ func newCombine(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
 		Short: "Put the union or the join of several tables into a table",
-		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after
-another; columns missing from a source are null. --how join puts one row for each combination
-of rows, one from each source, with equal values in the columns named by --on.`,
+		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after another;
+columns missing from a source are null. --how join takes one row from each source and puts a row for
+each combination with equal values in the columns named by --on.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.CheckArgCount(3, -1, "two or more SOURCEs and TARGET"),
@@ -156,12 +157,12 @@ func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
 		Short: "Remove rows with nulls, duplicates and other unwanted rows",
-		Long: `Copy SOURCE to TARGET without unwanted rows. If TARGET is not given, remove the rows from SOURCE
-itself, in one commit.
+		Long: `Copy SOURCE to TARGET without unwanted rows. Without TARGET, remove the rows from SOURCE itself, in
+one commit.
 
---where is an SQL condition for the rows to keep. --drop-nulls also drops the rows
-with a null in one of the columns that it names. --keep-first-of keeps only the first of several
-rows with equal values in the columns that it names.`,
+--where is an SQL condition for the rows to keep. --drop-nulls drops rows with a null in any of the
+named columns. --keep-first-of keeps only the first of several rows with equal values in the named
+columns. The flags can be combined.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
