@@ -2,8 +2,8 @@
 
     python python/bench/analyse.py --megabytes 500 --rounds 5
 
-The programs take turns at each step, and must return the same results. Each run is a new process. The output shows the
-medians over the rounds: the time in seconds, and the peak memory of the process with its children in MB.
+The programs take turns at each step and must return the same results. Each run is a new process. The output shows the
+medians over the rounds: the time in seconds, and the peak memory in MB of the process and its children.
 
 On two idle cores (AMD64, 24 GiB; pyarrow and pandas of the tests, DuckDB 2.0.0, polars 2.1.0), 507 MB:
 
@@ -125,7 +125,7 @@ def polars(csv: Path, directory: Path, step: str):
         yield joined.collect()["n"].to_list()
 
 
-# Each function yields twice: first when it is ready, and then the step's result. measure() takes the time in between.
+# Each function yields twice: first when it is ready, and then the step's result. measure() times what happens between.
 PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 

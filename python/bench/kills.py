@@ -1,4 +1,4 @@
-"""Counts rows that are lost or doubled by shuffles whose workers or servers are killed, or whose disk is full.
+"""Counts the rows that shuffles lose or double if workers or servers are killed, or if the disk is full.
 
     python bench/kills.py --bytes 1e9 --methods dask-p2p,plain-server --faults none,worker
 
@@ -96,7 +96,7 @@ def totals(tables: list[Array]) -> Array:
     return sums
 
 
-# The jobs. Each returns the results of count_rows for all output partitions.
+# The jobs. Each function returns the results of count_rows for all output partitions.
 
 
 def run_dask(job: Job, place: str) -> list[Array]:
@@ -157,7 +157,7 @@ def run_ray(job: Job, place: str) -> list[Array]:
         merge = remote()(lambda *pieces: count_rows(np.concatenate(pieces)))
         return ray.get([merge.remote(*column) for column in zip(*pieces, strict=True)])
     ray.get([remote()(put).remote(job, task) for task in range(job["tasks"])])
-    return verified(job, ray.get([remote()(take).remote(job, part) for part in range(job["tasks"])]))
+    return verify(job, ray.get([remote()(take).remote(job, part) for part in range(job["tasks"])]))
 
 
 def run_plain(job: Job, _: str) -> list[Array]:
@@ -173,7 +173,7 @@ def run_plain(job: Job, _: str) -> list[Array]:
     with ThreadPoolExecutor(WORKERS) as pool:
         for kind in ("put", "take"):
             list(pool.map(functools.partial(run_until_success, kind), range(job["tasks"])))
-    return verified(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["tasks"])])
+    return verify(job, [pickle.loads(Path(job["out"], f"part-{i}").read_bytes()) for i in range(job["tasks"])])
 
 
 def run_task(job: Job, kind: str, i: int) -> None:
@@ -204,7 +204,7 @@ def take(job: Job, part: int) -> tuple[Array, str]:
         return np.column_stack([np.arange(GROUPS), sums])[sums[:, 0] > 0], Path(directory, "share").read_text()
 
 
-def verified(job: Job, results: list[tuple[Array, str]]) -> list[Array]:
+def verify(job: Job, results: list[tuple[Array, str]]) -> list[Array]:
     shares = [Path(job["out"], f"share-{i}") for i in range(len(results))]
     for file, (_, share) in zip(shares, results, strict=True):
         file.write_text(share)

@@ -42,9 +42,9 @@ class NumberedSession:
 
     def __init__(self, session: Session, is_persistent: bool):
         self.session = session
-        self.is_persistent = is_persistent  # the store keeps the session, so it survives a restart of the server
+        self.is_persistent = is_persistent  # whether the store keeps the session, even if the server restarts
         self.next = 1  # number of the next change
-        self.has_abandoned = False  # the change with number self.next was sent, but no reply was received
+        self.has_abandoned = False  # whether the change with number self.next was sent but got no reply
         self.pops = 0  # number of the last pop
         # Numbers of completed pops. The server keeps their results until it gets a POP_DONE message.
         self.received_pops: list[int] = []

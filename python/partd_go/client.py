@@ -48,11 +48,12 @@ class Client:
         url: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
         token: A user's token. It is sent only over TLS and local sockets, unless insecure_token is true.
         tls_ca: A file with the authorities that may sign the server's certificate; by default, the system's.
-        timeout: Limit for each call, in seconds; None means no limit.
+        timeout: The time limit of each call, in seconds; None means no limit.
         namespace: The name of one of the server's stores.
         tls_cert, tls_key: Files with the client's certificate and its key.
         tls_name: The name in the server's certificate, if it is not HOST.
-        connect_timeout: Limit for each attempt to connect, in seconds.
+        insecure_token: Send the token even to other machines without TLS.
+        connect_timeout: The time limit of each attempt to connect, in seconds.
         retry_for: How long a call keeps trying to reconnect, in seconds.
         python_server: Use the protocol of the server in the Python package partd, which partd-server understands too.
             In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise Unsupported,
@@ -106,7 +107,7 @@ class Client:
         # Use an RLock: unlike a Lock, it rejects a release by a thread that does not hold it. So an interrupted call
         # can try to release the lock without knowing whether the call acquired it.
         self._mutex = threading.RLock()
-        self._busy = False  # the thread that holds the mutex is in a call
+        self._busy = False  # whether the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
 
     @property
@@ -268,7 +269,7 @@ class Client:
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
         """Yields the keys and values of one part of a scan, so that several readers can share the scan. parts is the
-        number of parts, and part is the index of this one, counted from 0. Each key is in exactly one part."""
+        number of parts, and part is a number from 0 to parts-1. Each key is in exactly one part."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:

@@ -201,10 +201,10 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
     except struct.error:
         return failure(Error, op, url, "the server sent an error that cannot be parsed")
     _, key, path, text = texts
-    return coded(codes, op, url, (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text)
+    return error_of_codes(codes, op, url, (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text)
 
 
-def coded(codes: Iterable[int], op: str, url: str, problem: str) -> Error:
+def error_of_codes(codes: Iterable[int], op: str, url: str, problem: str) -> Error:
     """Returns the error for a server's error codes."""
     codes = frozenset(codes)
     kind, advice = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))

@@ -63,7 +63,7 @@ _KINDS = {**KINDS, **{kind: (error, "") for kind, error in _ERRORS.items()}}
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node that pullframe() has started. It shares the frames in its directory with other nodes until close().
+    """A node, as returned by pullframe(). It shares the frames in its directory with other nodes until close().
 
         with pullframe({"nats://a:4222"}, "frames") as pf:
             pf.save("prices", frame)
@@ -252,8 +252,8 @@ def pullframe(
         sync_timeo: Another name for sync_timeout, as in the package pullframe.
         max_staleness: If no other node answers, load() returns this node's own version, provided that it was the newest
             at most this number of seconds ago. Otherwise, load() raises SyncFailed.
-        listen: HOST:PORT at which other nodes reach this one.
-        flags: More flags for `partd-tables pull`, such as ("--lease=5s",).
+        listen: HOST:PORT at which other nodes reach this node.
+        flags: Additional flags for `partd-tables pull`, such as ("--lease=5s",).
     """
     timeout = sync_timeout if sync_timeo is None else sync_timeo
     return PullFrame(hosts, directory, timeout, max_staleness=max_staleness, listen=listen, flags=flags)

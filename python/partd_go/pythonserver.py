@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from . import wire
 from .channel import Channel
-from .errors import Unsupported, coded, failure
+from .errors import Unsupported, error_of_codes, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame that is not the last of its message
@@ -78,7 +78,7 @@ class PythonLink(Link):
         error = None
         if match := _ERROR.fullmatch(reply[0]):
             codes = map(int, match[1].split())
-            error = coded(codes, wire.NAMES[op], self.url, match[2].decode("utf-8", "replace"))
+            error = error_of_codes(codes, wire.NAMES[op], self.url, match[2].decode("utf-8", "replace"))
             reply = self.read_message(1)
         if reply != [b"ack"]:
             raise Protocol(

@@ -64,8 +64,8 @@ def run_server() -> None:
 
 
 def environment_of(ignored_prefixes: str | tuple[str, ...] = ()) -> dict[str, str]:
-    """Returns the environment of a program that this process starts: this process's variables, except those whose names
-    begin with one of ignored_prefixes. The program then prints errors as parse_output expects them."""
+    """Returns the environment for a program that this process starts: this process's variables, except those whose
+    names begin with one of ignored_prefixes. It makes the program print errors as JSON, which parse_output reads."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
     return {**inherited, "PARTD_ERRORS": "json"}
 
@@ -220,7 +220,7 @@ class Server(Process):
         with Server("log:dir") as url, Client(url) as store:
             store.append({"a": b"piece"})
 
-    As a context manager, it yields the server's URL and stops the server at the end of the with block.
+    The with block gets the server's URL. Its end stops the server.
     """
 
     def __init__(
@@ -260,9 +260,11 @@ def serve(
         with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
             store.append({"a": b"piece"})
 
-    store is a store's URL, as in partd-server's flag --store. If it is None, serve makes a temporary store in
-    directory, or else in the system's directory for temporary files, and removes it when the server stops. flags are
-    more flags for partd-server, such as ("--memory=2GiB",).
+    Args:
+        store: The URL of a store, as in partd-server's flag --store. By default, serve makes a temporary store, which
+            is removed when the server stops.
+        directory: Where the temporary store is; by default, in the system's directory for temporary files.
+        flags: Additional flags for partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

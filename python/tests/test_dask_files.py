@@ -65,7 +65,7 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max
     monkeypatch.setattr(os, "writev", lambda file, views: writev(file, [memoryview(b"".join(views))[:max_write]]))
     path = str(tmp_path / "shuffle" / "attempt")
     large = [os.urandom(9_000) for _ in range(files._VECTOR)]
-    with files.created(path) as file:
+    with files.attempt_file(path) as file:
         file.append([(0, 1, [b"a", b"", memoryview(b"b")]), (2, 1, large)])
         file.append([(2, 1, [b"c"]), (3, 0, [b""])])
     assert sorted(file.positions) == [0, 2, 3]
@@ -81,7 +81,7 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max
         damaged.truncate(4_000_000)
         with pytest.raises(OSError, match="attempt ends before byte [0-9]+: it was truncated"):
             files.pieces(path, file.positions[2])
-    with pytest.raises(ZeroDivisionError), files.created(path + "2") as file:
+    with pytest.raises(ZeroDivisionError), files.attempt_file(path + "2") as file:
         file.append([(0, 1, [b"a"])])
         assert os.path.getsize(path + "2") == 1
         1 / 0  # noqa: B018
@@ -112,7 +112,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "writev", writev)
     attempt = attempts.Attempt(Store(), "commits", "task")
-    with files.created(str(tmp_path / "shuffle" / "attempt")) as file:
+    with files.attempt_file(str(tmp_path / "shuffle" / "attempt")) as file:
         for write, kind in (
             (lambda: file.append([(0, 1, [b"abc"]), (1, 1, [b"d"])]), functools.partial(OSError, errno.ENOSPC)),
             (lambda: attempt.append([("k", b"abc")]), functools.partial(refused, NO_SPACE)),

@@ -19,7 +19,7 @@ import pytest
 
 import partd_go
 from partd_go import pythonserver
-from partd_go.errors import coded
+from partd_go.errors import error_of_codes
 from partd_go.server import find
 
 partd = pytest.importorskip("partd")
@@ -329,8 +329,8 @@ def test_codes_of_errors():
     """The class of an error depends on its codes, not on its text."""
     match = pythonserver._ERROR.fullmatch(b"error 3 6: x\n: y")
     assert match.groups() == (b" 3 6", b"x\n: y") and pythonserver._ERROR.fullmatch(b"error: x")[1] == b""
-    assert type(coded([3, 6], "append", "u", "x")) is partd_go.UnknownOutcome
-    assert type(coded([], "append", "u", "x")) is partd_go.Error
+    assert type(error_of_codes([3, 6], "append", "u", "x")) is partd_go.UnknownOutcome
+    assert type(error_of_codes([], "append", "u", "x")) is partd_go.Error
 
 
 REPLIES = {

@@ -72,7 +72,7 @@ def test_order_of_categories_is_part_of_the_layout():
 
 def test_interrupted_attempt_leaves_no_file(tmp_path):
     path = str(tmp_path / "attempts" / "one")
-    with pytest.raises(KeyboardInterrupt), files.created(path):
+    with pytest.raises(KeyboardInterrupt), files.attempt_file(path):
         raise KeyboardInterrupt
     assert not os.path.exists(path)
 

@@ -1,8 +1,9 @@
 """Splits data frames by partition and joins the pieces again.
 
-A block of rows is sorted by partition. A partition's piece has two parts. Records hold the numeric columns; they are a
-slice of the sorted block, not a copy. One Arrow message, without a schema, holds the other columns. A task's layout
-holds what its pieces have in common: labels, types, categories and the form of each column.
+A block of rows is sorted by partition and then divided into one piece for each partition. A piece has two parts.
+Records hold the numeric columns; they are a slice of the sorted block, not a copy. One Arrow message, without a schema,
+holds the other columns. A task's layout holds what its pieces have in common: labels, types, categories and the form of
+each column.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..errors import Corrupt, Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
 NUMBERS = ("plain", "code", "time")  # columns in these forms (see _form) are in the records
-_CACHED = 1 << 20  # bytes of records to split into columns at a time, which fit into the processor's cache
+_CACHED = 1 << 20  # bytes of records to split into columns at a time; so many fit into the processor's cache
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)

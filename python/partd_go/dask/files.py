@@ -50,7 +50,7 @@ class Rows:
 
 
 @contextlib.contextmanager
-def created(path: str) -> Iterator[Rows]:
+def attempt_file(path: str) -> Iterator[Rows]:
     """Creates a file for an attempt and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):  # several attempts share the directory
         # Do not create the parent: if the parent is gone, `use` has ended and would not remove the file.

@@ -40,8 +40,8 @@ class use:
         with partd_go.dask.use():
             df.groupby("name").apply(len, meta=("n", "int64")).compute()
 
-    Without url, all processes must be on this machine. Tasks then write rows to files, and a server that use() starts
-    records the commits.
+    Without url, all processes must be on this machine. Tasks then write rows to files, and use() starts a server that
+    records which tasks have committed.
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows. close() deletes the
     remaining rows. If the program is killed, its rows stay until the server removes the namespace in url (see
@@ -49,9 +49,9 @@ class use:
 
     Args:
         url: The address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
-            which needs the program partd-cloud). All workers must be able to reach it. Or a `partd_go.Client`: then the
-            workers use its address, token and certificates.
-        directory: Where the files and the server's store are without url; by default, dask's setting
+            which needs the program partd-cloud). All workers must be able to reach it. If it is a `partd_go.Client`,
+            the workers use the client's address, token and certificates.
+        directory: The directory for the files and the server's store if url is not given; by default, dask's setting
             temporary-directory.
         compression: "lz4" or "zstd"; by default, none.
     """

@@ -103,7 +103,7 @@ def delete(client: Client, keys: list[str]) -> None:
 
 
 class Lease:
-    """A handle in a shuffle's graph. When this process garbage-collects the graph, the shuffle's rows are deleted.
+    """A handle in a shuffle's graph that deletes the shuffle's rows when this process garbage-collects the graph.
     Unpickling a Lease returns only the Shuffle, which deletes nothing."""
 
     def __init__(self, shuffle: Shuffle) -> None:
@@ -171,7 +171,11 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
     layout = layout_of(df)
     rows = np.zeros(shuffle.npartitions, np.int64)
     attempt = Attempt(client, shuffle.key("commits"), str(task))
-    with files.created(shuffle.file(attempt.attempt)) if shuffle.store.directory else contextlib.nullcontext() as file:
+    with (
+        files.attempt_file(shuffle.file(attempt.attempt))
+        if shuffle.store.directory
+        else contextlib.nullcontext() as file
+    ):
         for block in split(df, layout, ids, shuffle.store.compression):
             for partition, count, _ in block:
                 rows[partition] += count
@@ -207,7 +211,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """The facts that readers need: committed attempts, the layouts of their pieces, and each partition's row count."""
+    """What readers must know: the committed attempts, the layouts of their pieces, and each partition's row count."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task

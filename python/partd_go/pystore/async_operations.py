@@ -99,8 +99,8 @@ class AsyncStore(_Async):
 
 
 class _AsyncPyStore:
-    """The type of async_pystore. Its calls, with a store or a collection, and its method store return objects for
-    `async with`."""
+    """The type of async_pystore. Calling async_pystore with a store or a collection, or calling its method store with a
+    name, returns an AsyncStore or AsyncCollection for `async with`."""
 
     def __call__(self, store_or_collection: Store | Collection) -> AsyncStore | AsyncCollection:
         if isinstance(store_or_collection, Store):

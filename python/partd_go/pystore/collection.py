@@ -42,7 +42,7 @@ DUPLICATE_POLICIES = ("keep_last", "keep_first", "keep_all", "error")
 
 
 class Collection:
-    """Named items in a store, as store.collection() returns them.
+    """A collection of named items in a store, as returned by store.collection().
 
         collection = pystore.store("market").collection("trades")
         collection.write("AAPL", frame, overwrite=True)
@@ -77,7 +77,7 @@ class Collection:
         return str(path) if as_string else path
 
     def list_items(self, **metadata: Any) -> set[str]:
-        """Returns the names of the items, or only of those whose metadata has the given values."""
+        """Returns the names of all items or, if metadata is given, of the items that have these keys and values."""
         return set(self._tables.list(self.collection, metadata=encode_metadata(metadata) or None))
 
     def item(
@@ -144,9 +144,14 @@ class Collection:
         reload_items: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. The item is divided into
-        files by time if npartitions is above 1 or, by default, if the item is large. epochdate is ignored:
-        times in an index are never converted to numbers."""
+        """Writes an item atomically.
+
+        Args:
+            data: A pandas or dask DataFrame, a Series, or an Item.
+            npartitions: If above 1, the item is divided into files by time; by default, if it is large.
+            overwrite: Replace an existing item. By default, an existing item raises ItemExistsError.
+            epochdate: Ignored: times in an index are never converted to numbers.
+        """
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
@@ -213,11 +218,15 @@ class Collection:
         validate_schema: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value:
-        "keep_last", "keep_first", "keep_all" or "error" (raise an error). A RangeIndex has no duplicates. An item with
-        a time index is read in the order of the index. If the columns differ from the item's, append raises an error,
-        unless validate_schema is false or the item's schema evolution allows the difference. In that case, new columns
-        are added, and missing columns are null."""
+        """Appends rows atomically. An item with a time index is read in the order of the index.
+
+        Args:
+            duplicate_handling: What happens to rows with the same index value: "keep_last", "keep_first" and "keep_all"
+                keep these rows, and "error" raises an error. A RangeIndex has no duplicates.
+            validate_schema: If true, columns that differ from the item's raise an error, unless the item's schema
+                evolution allows the difference. If false, or if it is allowed, new columns are added, and missing
+                columns are null.
+        """
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
@@ -262,7 +271,8 @@ class Collection:
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data's columns differ from the item's. Raises ValidationError if that is not allowed."""
+        """Lets the item take the data's columns if they differ from the item's columns. Reports whether they differ.
+        Raises ValidationError if a difference is not allowed."""
         missing, extra = (
             set(stored._value_columns) - set(map(str, data.columns)),
             set(map(str, data.columns)) - set(stored._value_columns),
@@ -321,8 +331,8 @@ class Collection:
         parallel: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Writes several items, four at a time if parallel is true. If some cannot be written, the others are still
-        written, and an error names the failed ones."""
+        """Writes several items, four at a time if parallel is true. If some items cannot be written, the others are
+        still written, and StorageError names the failed items."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -354,8 +364,8 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Creates a snapshot of all items. By default, its name is the current time. If a name is given, only its
-        letters, digits, "." and "_" are kept."""
+        """Creates a snapshot of all items. The name is snapshot, without characters other than letters, digits, "." and
+        "_". The default is the current time."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True

@@ -28,12 +28,12 @@ _FLOAT = "partd.float"  # the key of an object that stands for NaN or infinity i
 
 
 class Item:
-    """A table in a collection, as collection.item() returns it.
+    """A table in a collection, as returned by collection.item().
 
         item = pystore.store("market").collection("trades").item("AAPL")
         print(item.metadata, item.to_pandas())
 
-    It reads rows only when they are needed.
+    Rows are read only when they are needed.
     """
 
     def __init__(

@@ -50,8 +50,8 @@ class CollectionLock:
                 return  # the lock has expired, or the server has stopped
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock, which expires if it or the server is suspended for
-        long."""
+        """Reports whether this process still holds the lock. The lock expires if this process or the server is
+        suspended for too long."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:

@@ -1,4 +1,4 @@
-"""Measures and reduces the memory of items."""
+"""Measures memory, reads items in chunks, and reduces the memory of DataFrames."""
 
 from __future__ import annotations
 

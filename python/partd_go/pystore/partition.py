@@ -29,7 +29,8 @@ def calculate_optimal_partitions(
 def optimize_time_series_partitions(
     data: Any, freq: str = "auto", min_partition_days: int = 30
 ) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, divided by month, quarter or year (freq), and its number of partitions."""
+    """Returns the data as a dask DataFrame, and the number of its partitions. freq is the period of a partition:
+    "monthly", "quarterly", "yearly" or "auto"."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
@@ -51,8 +52,8 @@ def rebalance_partitions(
     time_based: bool = True,
     freq: str = "auto",
 ) -> None:
-    """Rewrites an item's files on the server. If the item has a time index, and time_based is true, the files are
-    divided by month, quarter or year, as freq says. target_size_mb is ignored: no file exceeds 128 MB."""
+    """Rewrites an item's files on the server. If the item has a time index and time_based is true, the files are
+    divided by freq: "monthly", "quarterly", "yearly" or "auto". target_size_mb is ignored: no file exceeds 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""

@@ -1,4 +1,4 @@
-"""Changes an item's columns, by appends within the limits of a strategy or by functions that migrate existing rows."""
+"""Changes an item's columns: by appends, within the limits of a strategy, or by functions that migrate the rows."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class store:
         market = pystore.store("market")
         print(market.list_collections())
 
-    A store is in the directory that set_path() sets. It is created if it does not exist.
+    The store is in the directory set by set_path(). It is created if it does not exist.
     """
 
     def __init__(self, datastore: str):
@@ -33,7 +33,7 @@ class store:
         return utils.connection(self.datastore).buckets()
 
     def collection(self, collection: str, overwrite: bool = False) -> Collection:
-        """Returns a collection, after creating it if necessary. If overwrite is true, it deletes an existing one
+        """Returns a collection, after creating it if necessary. If overwrite is true, an existing collection is deleted
         first."""
         if overwrite or collection not in self.list_collections():
             return self._create_collection(collection, overwrite)

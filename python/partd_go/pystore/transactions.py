@@ -54,8 +54,8 @@ class Transaction:
                 self._state = "committed"
             except BaseException as error:  # includes KeyboardInterrupt
                 self._state = "rolled back"
-                # If this process has lost the lock, another process undoes this transaction. The collection's note of
-                # an unfinished transaction may then describe that process's own one, which must not be undone.
+                # If this process has lost the lock, another process undoes this transaction. The collection's note may
+                # then describe that process's own transaction, which must not be undone.
                 if lock.held():
                     undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
@@ -82,7 +82,7 @@ def _check_lock(lock: CollectionLock) -> None:
 
 
 class BatchTransaction(Transaction):
-    """A Transaction that first deletes, then writes, then appends. It combines all appends to an item."""
+    """A Transaction that first deletes, then writes, then appends. It combines appends to the same item."""
 
     def commit(self) -> None:
         by_kind = {
@@ -130,7 +130,7 @@ def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
         with pystore.transaction(collection) as txn:
             txn.write("AAPL", frame, overwrite=True)
 
-    The item does not change before the end of the block.
+    The collection does not change before the end of the block.
     """
     return _commit_at_end(Transaction(collection))
 

@@ -66,7 +66,7 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to a store whose server, at url, may belong to another process, such as dask's client."""
+    """Returns a connection to a store. Another process, such as dask's client, may have started the server at url."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):
@@ -89,7 +89,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 
 
 def release(matches: Any = lambda store: True) -> None:
-    """Stops the servers of the stores that matches() selects, by default all."""
+    """Stops the servers of the stores for which matches(store) is true; by default, of all stores."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
     for _, store_tables in closing:

@@ -47,15 +47,15 @@ class NoNullRule(ValidationRule):
         super().__init__(name)
         self.columns = list(columns)
 
-    def _nulls(self, df: pd.DataFrame) -> dict[str, int]:
+    def _null_counts(self, df: pd.DataFrame) -> dict[str, int]:
         counts = df[[column for column in self.columns if column in df.columns]].isnull().sum()
         return {str(column): int(count) for column, count in counts.items() if count}
 
     def validate(self, df: pd.DataFrame) -> bool:
-        return not self._nulls(df)
+        return not self._null_counts(df)
 
     def get_details(self, df: pd.DataFrame) -> str:
-        return f"Null values found in: {self._nulls(df)}"
+        return f"Null values found in: {self._null_counts(df)}"
 
 
 class RangeRule(ValidationRule):
@@ -76,16 +76,16 @@ class RangeRule(ValidationRule):
         self.min_val = min_val if min_value is None else min_value
         self.max_val = max_val if max_value is None else max_value
 
-    def _outside(self, df: pd.DataFrame) -> int:
+    def _count_outside(self, df: pd.DataFrame) -> int:
         values = df[self.column]
         below = 0 if self.min_val is None else (values < self.min_val).sum()
         return int(below + (0 if self.max_val is None else (values > self.max_val).sum()))
 
     def validate(self, df: pd.DataFrame) -> bool:
-        return self.column not in df.columns or not self._outside(df)
+        return self.column not in df.columns or not self._count_outside(df)
 
     def get_details(self, df: pd.DataFrame) -> str:
-        return f"Column '{self.column}': {self._outside(df)} values outside {self.min_val} to {self.max_val}"
+        return f"Column '{self.column}': {self._count_outside(df)} values outside {self.min_val} to {self.max_val}"
 
 
 _TYPES: dict[Any, Callable[[Any], bool]] = {
@@ -103,17 +103,17 @@ class DataTypeRule(ValidationRule):
         super().__init__(name)
         self.type_map = type_map
 
-    def _bad(self, df: pd.DataFrame) -> list[str]:
+    def _mismatches(self, df: pd.DataFrame) -> list[str]:
         known = {column: kind for column, kind in self.type_map.items() if column in df.columns and kind in _TYPES}
         return [
             f"Column '{c}': expected {kind}, got {df[c].dtype}" for c, kind in known.items() if not _TYPES[kind](df[c])
         ]
 
     def validate(self, df: pd.DataFrame) -> bool:
-        return not self._bad(df)
+        return not self._mismatches(df)
 
     def get_details(self, df: pd.DataFrame) -> str:
-        return "; ".join(self._bad(df))
+        return "; ".join(self._mismatches(df))
 
 
 class CustomRule(ValidationRule):
@@ -197,7 +197,7 @@ def create_financial_validator(
     prices = list(price_columns or ("open", "high", "low", "close"))
     columns = [*prices, volume_column]
 
-    def ordered(df: pd.DataFrame) -> bool:
+    def is_valid_ohlc(df: pd.DataFrame) -> bool:
         if not {"open", "high", "low", "close"} <= set(df.columns):
             return True
         inner = df[["open", "close"]]
@@ -206,7 +206,9 @@ def create_financial_validator(
         )
 
     ohlc = CustomRule(
-        ordered, "ohlc_relationship", "Invalid OHLC relationship: High must be >= all prices, Low must be <= all prices"
+        is_valid_ohlc,
+        "ohlc_relationship",
+        "Invalid OHLC relationship: High must be >= all prices, Low must be <= all prices",
     )
     return DataValidator(
         [ColumnExistsRule(columns), NoNullRule(columns), *(RangeRule(c, min_val=0) for c in columns), ohlc]

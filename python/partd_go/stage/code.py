@@ -215,8 +215,8 @@ def _is_library_file(file: str) -> bool:
 def _modules_used_whole(
     f: types.FunctionType, source: Source | None, names: frozenset[str], variables: frozenset[str]
 ) -> Iterator[types.ModuleType]:
-    """Yields the modules that a function passes on, stores, or looks up by name, because it may use any name in them.
-    names are all names in its code. variables are the names of its global variables."""
+    """Yields modules in which a function may use any name, because it passes them on, stores them, or looks them up by
+    name. names are all names in the function's code; variables are the names of its global variables."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from ..tables import Tables
 
 _INFO = "partd_go.stage"  # metadata key of a table, under which the result's description is stored
-_PIECE = 1 << 20  # number of a result's bytes in one row of its table
+_PIECE = 1 << 20  # maximum number of bytes of a result in one row of its table
 _LEASE = 30.0  # seconds until the lock of a killed process expires
 _SUM = 32  # bytes of the SHA-256 checksum that precedes a result
 
 
 class InTables:
-    """Keeps each result as bytes in a table, which is named by the result's key and has its description as metadata."""
+    """Keeps each result as bytes in a table. The table's name is the result's key, and its metadata describes the
+    result."""
 
     def __init__(self, tables: Tables, bucket: str):
         self.tables, self.bucket, self.url = tables, bucket, tables.url
@@ -98,8 +99,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result as a value of the store: a line that describes it, then the result. It must fit into one
-    message."""
+    """Keeps each result as a value of the store: a line that describes the result, then the result. The value must fit
+    into one message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url

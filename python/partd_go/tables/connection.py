@@ -283,7 +283,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 
 def _leave_to_parent() -> None:
-    """Keeps connections open in a forked process: closing them would wait for gRPC threads, which only the parent has."""
+    """Keeps connections open in a forked process: closing them would wait for threads that only the parent has."""
     for tables in _connected:
         for connection in tables._flights:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
