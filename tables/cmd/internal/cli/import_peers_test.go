@@ -68,7 +68,7 @@ func TestImportPystore(t *testing.T) {
 	// A table with different rows is reported and left unchanged. The other tables are still checked.
 	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
-	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with different rows") || strings.Count(out, "unchanged") != 2 {
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table already exists and has different rows") || strings.Count(out, "unchanged") != 2 {
 		t.Errorf("import: exit code %d, stdout %s, stderr %s, want a failure for AAPL and two unchanged tables", code, out, stderr)
 	}
 }

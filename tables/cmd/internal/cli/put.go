@@ -14,11 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/batches"
 )
 
-const putHelp = `Put the rows of a file into a table: all rows or, on an error, none. The formats of FILE are
-%s. The extension of FILE selects the format, unless --format is given. A JSON
-array is read as jsonl, and - is standard input. CSV, TSV and JSON lines compressed with gzip, zstd,
-bzip2 or lz4 are detected. With --mode append, CSV and JSON lines are read with the table's column
-types. Otherwise, the type of each column is inferred from all its values.
+const putHelp = `Put the rows of a file into a table: all rows or, on an error, none.
+
+FILE is %s, according to its extension or --format. A JSON array is
+read as jsonl, and - is standard input. Text compressed with gzip, zstd, bzip2 or lz4 is detected.
+With --mode append, CSV and JSON lines are read with the table's column types. Otherwise, the type of
+each column is inferred from all its values.
 
 --mode append creates a missing table; --mode replace replaces the table's rows and columns. A
 second put with the same --id changes nothing, so it is safe to retry a put with an ID.
