@@ -103,7 +103,7 @@ class Process:
         shared: bool = False,
         pass_fds: tuple[int, ...] = (),
     ) -> str:
-        """Starts a server with a command, and returns the URL from the line "ready URL" that it prints. The line must
+        """Starts a server with a command and returns the URL from the line "ready URL" that it prints. The line must
         arrive before the timeout.
 
         The value of the flag --catalog is passed in an environment variable: it may contain a password, and all users

@@ -24,7 +24,7 @@ from ..errors import Corrupt, Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
 NUMBERS = ("plain", "code", "time")  # columns in these forms (see _form) are in the records
-_CACHED = 1 << 20  # bytes of records to split into columns at a time; so many fit into the processor's cache
+_CACHED = 1 << 20  # bytes of records to split into columns at a time; they must fit into the processor's cache
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)

@@ -211,7 +211,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """What readers must know: the committed attempts, the layouts of their pieces, and each partition's row count."""
+    """The plan for reading: the committed attempts, the layouts of their pieces, and each partition's row count."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task

@@ -22,8 +22,8 @@ _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Checks data that is to be written, and returns it as a pandas copy with index times in UTC. data is an Item, a
-    Series, or a pandas or dask DataFrame."""
+    """Checks data before it is written and returns a pandas copy with index times in UTC. data is an Item, a Series, or
+    a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):

@@ -89,7 +89,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 
 
 def release(matches: Any = lambda store: True) -> None:
-    """Stops the servers of the stores for which matches(store) is true; by default, of all stores."""
+    """Stops the server of each store if matches(store) is true; by default, of all stores."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
     for _, store_tables in closing:

@@ -156,8 +156,8 @@ def _derived(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Table(Shown):
-    """A handle to a table, in its current state or an earlier state. The table need not exist. The methods are those of
-    Tables, but without the arguments name and bucket. version, at and snapshot default to the handle's state.
+    """A handle to a table, in its current state or an earlier state. The table need not exist. It has methods of Tables
+    without the arguments name and bucket. version, at and snapshot default to the handle's state.
 
         trades = tables.table("trades", version=3)
         frame = trades.get(columns=["time", "price"])

@@ -55,8 +55,8 @@ _OPS_WITH_MODE = ("put ", "partd.combine", "partd.resample")
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
 _UNAVAILABLE = "check that the server is running, and that its address is correct"
 
-# The exception class and advice for each kind of error. docs/dev/tables-wire.md lists the kinds of servers, and
-# docs/cli.md those of command-line programs. An error lists one or more kinds; the first one that is a key here counts.
+# The exception class and advice for each kind of error. docs/dev/tables-wire.md lists the kinds that servers send, and
+# docs/cli.md lists the kinds that programs report. An error has one or more kinds; the first kind that is a key counts.
 KINDS: dict[str, tuple[type[Error], str]] = {
     "unknown_outcome": (UnknownOutcome, CHECK),
     "preempted": (Busy, "try again later, or send less"),
@@ -87,7 +87,7 @@ KINDS: dict[str, tuple[type[Error], str]] = {
     "other_keys": (Exists, "pass append=True or replace=True"),
     "no_such_file": (NotFound, ""),
 }
-# The kind of each Flight error for which the server sent no kinds, for example because it could not be reached.
+# The kind of a Flight error if the server sent no kinds, for example because the server could not be reached.
 _KIND_OF_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (flight.FlightUnavailableError, "closed"),
     (flight.FlightUnauthenticatedError, "unauthenticated"),

@@ -55,7 +55,7 @@ func newCopyFlags(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *c
 	return c
 }
 
-// runCopying runs an operation on the tables and their copies, and calls f for each progress report. On a terminal, it
+// runCopying runs an operation on the tables and their copies and calls f for each progress report. On a terminal, it
 // shows the progress.
 func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copyFlags, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
 	copyLocation := in.Location()

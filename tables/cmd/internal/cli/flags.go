@@ -122,7 +122,7 @@ func readOptional(flag, file string) (string, error) {
 	return string(b), nil
 }
 
-// readLine is like readOptional, but for a file with a single line, without the line breaks at its end. It rejects text
+// readLine is like readOptional for a file with a single line, but removes the line breaks at its end. It rejects text
 // with a byte order mark or with control characters, which an editor may have added. It accepts control characters in
 // random bytes, which are usually not valid UTF-8.
 func readLine(flag, file string) (string, error) {

@@ -27,7 +27,7 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
 	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's registry)")
-	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that all nodes share and by which they authenticate each other")
+	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that all nodes share to authenticate each other")
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates that sign the nodes' certificates, in PEM")

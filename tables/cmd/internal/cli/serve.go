@@ -63,7 +63,7 @@ func newServe(a *app) *cobra.Command {
 	c := &serveConfig{a: a}
 	settings := []struct { // in the order in which they are checked
 		addFlags func(*pflag.FlagSet)
-		check    func() error // checks the flags, and sets options from them and the files that they name
+		check    func() error // checks the flags and sets options from them and the files that they name
 	}{
 		{c.logFlags, c.checkLog},
 		{c.directoryFlags, c.checkDirectory},
