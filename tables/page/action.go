@@ -38,7 +38,7 @@ type actionJSON struct {
 	DropAnyNull  bool     `json:"drop_any_null"`
 	KeepFirstOf  []string `json:"keep_first_of"`
 
-	transform.ResampleOptions // for Exec, too, which uses SQL; the fields above hide Source, Target and Mode
+	transform.ResampleOptions // Exec uses its field SQL; the fields above hide its fields Source, Target and Mode
 	tables.MetadataChange
 }
 
@@ -46,7 +46,7 @@ type actionJSON struct {
 type action struct {
 	*operations.Entry
 	run     func(context.Context, *tables.Store, *actionJSON) (any, error)
-	command func(*command, *actionJSON) // adds the operation's flags and names
+	command func(*command, *actionJSON) // adds the operation's flags and names to the command line
 }
 
 // newAction returns the action for an operation. input converts the parameters to the operation's input, and output
@@ -71,8 +71,8 @@ var actions = []action{
 	}, noOutput, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
 	newAction(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
 		return &operations.Deletion{Bucket: a.Bucket, Name: a.Table, Where: a.Where}, nil
-	}, func(rewritten tables.RewriteResult) any {
-		return map[string]int64{"version": int64(rewritten.Version), "deleted": rewritten.Deleted}
+	}, func(r tables.RewriteResult) any {
+		return map[string]int64{"version": int64(r.Version), "deleted": r.Deleted}
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
 	newAction(operations.Exec, func(a *actionJSON) (*operations.Statement, error) {
 		return &operations.Statement{Bucket: a.Bucket, SQL: a.SQL, ID: a.ID, DryRun: a.DryRun}, nil
@@ -80,8 +80,8 @@ var actions = []action{
 	newAction(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
 		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
 	}, noOutput, func(c *command, a *actionJSON) { c.metadata(a) }),
-	newAction(operations.TakeSnapshot, snapshotInput, func(created operations.Snapshot) any {
-		return map[string]string{"name": created.Name}
+	newAction(operations.TakeSnapshot, snapshotInput, func(s operations.Snapshot) any {
+		return map[string]string{"name": s.Name}
 	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
 	newAction(operations.DeleteSnapshots, snapshotInput, noOutput, func(c *command, a *actionJSON) { c.names(a.Name) }),
 	newAction(operations.Restore, snapshotInput, noOutput, func(c *command, a *actionJSON) {
@@ -128,7 +128,7 @@ var actions = []action{
 	}),
 }
 
-func noOutput(done operations.None) any { return done }
+func noOutput(none operations.None) any { return none }
 
 func rowCounts(r transform.Result) any {
 	return map[string]int64{"source_rows": r.SourceRows, "target_rows": r.TargetRows}

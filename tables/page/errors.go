@@ -87,8 +87,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// failure is the error that cut off a stream of rows. The client has to request the error separately, because the
-// status of the response has already been sent.
+// failure is the error that cut off a stream of rows. The client must request the error separately, because the status
+// of the response has already been sent.
 type failure struct {
 	id string
 	*problem

@@ -64,12 +64,12 @@ func (h *handler) follow(q *request) error {
 			return h.store.Bucket(bucket).Table(name).Info(ctx)
 		},
 		Changes: func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error) {
-			acquired, err := serving.AcquireQuery(ctx)
+			releaseSlot, err := serving.AcquireQuery(ctx)
 			if err != nil {
 				return nil, err
 			}
-			limit := time.AfterFunc(h.opts.CallTimeout, func() { cancel(tooLong) })
-			release = func() { limit.Stop(); acquired() }
+			timeLimit := time.AfterFunc(h.opts.CallTimeout, func() { cancel(tooLong) })
+			release = func() { timeLimit.Stop(); releaseSlot() }
 			return h.store.Bucket(bucket).Table(name).Changes(ctx, since, &tables.ChangesOptions{Keys: keys, UUID: uuid})
 		},
 		Idle: func() error {
@@ -88,7 +88,7 @@ func (h *handler) follow(q *request) error {
 	return errors.Join(err, jsonErr, q.sendEvent(fmt.Sprintf("event: failed\ndata: %s\n\n", text)))
 }
 
-// stoppingKey is the key of a context that ends when the server begins to stop.
+// stoppingKey is the context key for another context, which ends when the server begins to stop.
 type stoppingKey struct{}
 
 var errStopping = kinds.Stopping.Errorf("the server is stopping: connect again")
@@ -150,7 +150,7 @@ func sendChanges(ctx context.Context, q *request, c *tables.Changes) error {
 	return q.sendEvent(fmt.Sprintf("event: version\nid: %d\ndata: {\"version\":%[1]d,\"uuid\":%q}\n\n", c.Version, c.UUID))
 }
 
-// eventWriter makes each line an event.
+// eventWriter sends each line as an event.
 type eventWriter struct {
 	ctx     context.Context
 	q       *request

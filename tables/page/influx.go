@@ -18,11 +18,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// influxPaths are the paths for clients of InfluxDB; docs/line-protocol.md describes them.
+// influxPaths are the paths for clients of InfluxDB, with the two for writes first; see docs/line-protocol.md.
 var influxPaths = []string{"/write", "/api/v2/write", "/ping", "/health"}
 
-// influxHandler serves influxPaths. Unlike the page's API, it takes no cookie, so that no site can write in the name of
-// a reader who has signed in. That is why these requests need no header X-Partd.
+// influxHandler serves influxPaths. Unlike the page's API, it ignores cookies: a page on another site cannot write with
+// the token of a user who has signed in, so requests need no header X-Partd.
 func (h *handler) influxHandler() http.Handler {
 	mux := http.NewServeMux()
 	e := endpoint{name: "http-write", anyParams: true, handle: h.writeLines, identify: h.identifyInflux, fail: h.failInflux}
@@ -156,7 +156,7 @@ func (q *request) readLines() ([]byte, error) {
 	}
 }
 
-// failInflux answers with an error as both versions of InfluxDB's API have it.
+// failInflux answers with an error in the format of both versions of InfluxDB's API.
 func (h *handler) failInflux(w http.ResponseWriter, err error) {
 	p := h.publicProblem(err)
 	code := p.HTTP
@@ -167,7 +167,7 @@ func (h *handler) failInflux(w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", "1")
 	}
 	answer := struct {
-		*problem        // has the text as "error", as in version 1
+		*problem        // its field "error" contains the text, as in version 1
 		Code     string `json:"code"`
 		Message  string `json:"message"`
 	}{p, p.Influx, p.Text}

@@ -65,7 +65,7 @@ func (v *view) rowsSQL(condition string) string {
 	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.orderBy(false)
 }
 
-// restoreZones returns r with the table's time zones. SQL returns all times with a zone in UTC.
+// restoreZones returns r with the table's time zones, because SQL returns all times with a zone in UTC.
 func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
 	fields := r.Schema().Fields()
 	for i, f := range v.schema.Fields() {

@@ -1,6 +1,6 @@
-// Package page serves tables to web browsers: a page that is embedded in the program, and the API
-// that the page calls. docs/http.md and docs/dev/tables-wire.md describe this API. At the same address, it accepts
-// writes by clients of InfluxDB; see docs/line-protocol.md.
+// Package page serves tables to web browsers: a page that is embedded in the program, and the API that the page calls.
+// docs/http.md and docs/dev/tables-wire.md describe this API. At the same address, it accepts writes by clients of
+// InfluxDB; see docs/line-protocol.md.
 package page
 
 import (
@@ -32,7 +32,7 @@ type Options struct {
 	formats formats.Set
 }
 
-// UseFormats replaces the standard formats of uploads and downloads. Only partd-tables can call it.
+// UseFormats replaces the standard formats of uploads and downloads. It is for this module only: formats is internal.
 func (o *Options) UseFormats(set formats.Set) { o.formats = set }
 
 type handler struct {
@@ -50,7 +50,7 @@ type handler struct {
 }
 
 // Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same
-// store. Requests from the page need the same tokens as Flight calls, and count towards the same limits.
+// store. Requests from the page need the same tokens as Flight calls and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests(), formats: o.formats}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
@@ -62,6 +62,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 		api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, e) })
 	}
 	unknown := func(w http.ResponseWriter, r *http.Request) {
+		// if the router knows the path with the other method, r has the wrong method
 		if _, pattern := api.Handler(&http.Request{Method: map[bool]string{true: "POST", false: "GET"}[r.Method == http.MethodGet], URL: r.URL, Host: r.Host}); pattern != "/api/" && pattern != "" {
 			h.fail(w, kinds.MethodNotAllowed.Errorf("%s does not support the method %s", r.URL.Path, r.Method))
 			return
@@ -132,8 +133,7 @@ func setHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// checkOrigin returns an error unless a request comes from this page, or from a program other than a
-// browser.
+// checkOrigin returns an error unless a request comes from this page, or from a program other than a browser.
 func (h *handler) checkOrigin(r *http.Request) error {
 	if err := h.server.CheckSite(r, strings.HasPrefix(r.URL.Path, "/api/")); err != nil {
 		return err
@@ -154,8 +154,8 @@ type endpoint struct {
 	fail      func(http.ResponseWriter, error)
 }
 
-// checkParams refuses parameters that the endpoint does not know, because without a misspelled condition it would return
-// other rows than the client asked for.
+// checkParams returns an error if u has an unknown parameter. If the endpoint ignored a misspelled condition, it would
+// return other rows than the client asked for.
 func (e *endpoint) checkParams(u *url.URL) error {
 	for name := range u.Query() {
 		if !e.anyParams && !slices.Contains(e.params, name) {
@@ -168,7 +168,7 @@ func (e *endpoint) checkParams(u *url.URL) error {
 type request struct {
 	*serving.Request
 	hasBody    bool   // whether part of the response body has been sent
-	id         string // set by cancellable
+	id         string // ID with which the client can cancel the request; set by cancellable
 	unregister func() // unregisters id
 }
 

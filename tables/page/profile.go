@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	binCount = 20
-	maxExact = 10_000 // maximum estimated number of distinct values for which profile counts them exactly
+	binCount = 20     // number of bins in a histogram, and maximum number of top values
+	maxExact = 10_000 // profile counts distinct values exactly if their estimated number is at most this
 )
 
 type binJSON struct {
@@ -30,16 +30,16 @@ type topJSON struct {
 
 // numberSQL returns SQL that converts a column of type t to a number, or "" if that is impossible.
 func numberSQL(t arrow.DataType, column string) string {
-	switch row := arrowtype.Of(t); {
-	case row.IsNumber():
+	switch typeInfo := arrowtype.Of(t); {
+	case typeInfo.IsNumber():
 		return column + "::DOUBLE"
-	case row.Kind == arrowtype.Timestamp, row.Kind == arrowtype.Date:
+	case typeInfo.Kind == arrowtype.Timestamp, typeInfo.Kind == arrowtype.Date:
 		return "CASE WHEN isfinite(" + column + ") THEN epoch_us(" + column + "::TIMESTAMP) / 1000.0::DOUBLE END"
 	}
 	return ""
 }
 
-// profileSource returns a view of the table or the statement whose column is profiled.
+// profileSource returns the view of the table or the statement that contains the column to profile.
 func (h *handler) profileSource(q *request) (*view, error) {
 	p := q.URL.Query()
 	if !p.Has("sql") {
@@ -138,7 +138,7 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 		return nil, err
 	}
 	n, width := binCount, hi/binCount-lo/binCount
-	if !(width > 0) {
+	if !(width > 0) { // all values are equal, or almost
 		n, width = 1, 1
 	}
 	for i := range n {

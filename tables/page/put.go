@@ -33,7 +33,7 @@ func parseMode(mode string) (tables.PutMode, error) {
 	return m, nil
 }
 
-// setText sets the options of text to the parameters with their names, and returns them as flags.
+// setText sets each text option to the parameter with its name. It returns the options that it has set, as flags.
 func setText(o *records.TextOptions, parameters url.Values) (flags []string, err error) {
 	for _, option := range formats.Options(o) {
 		for _, value := range parameters[option.Name] {
@@ -132,8 +132,8 @@ func (h *handler) put(q *request) error {
 	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
 }
 
-// knownColumns returns the columns of a table to which rows are appended, or nil if the rows determine the columns. It
-// returns an error if the table exists although the mode does not allow that.
+// knownColumns returns the columns of the table to which rows are appended, or nil if the rows determine the columns.
+// It returns an error if the mode does not allow that the table exists.
 func (h *handler) knownColumns(ctx context.Context, bucket, table string, mode tables.PutMode) (*arrow.Schema, error) {
 	existing, err := h.store.Bucket(bucket).Table(table).At(ctx)
 	switch {

@@ -219,7 +219,7 @@ func (h *handler) table(q *request) error {
 		Snapshots []snapshotJSON  `json:"snapshots"`
 		Settings  tables.Settings `json:"settings"`
 
-		Maintenance *tables.MaintenanceState `json:"maintenance"` // null for an older state
+		Maintenance *tables.MaintenanceState `json:"maintenance"` // null if the request names a version or a snapshot
 	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata, info.AtMost}, Columns: []columnJSON{}, Versions: []versionJSON{}}
 	for _, f := range s.schema.Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})

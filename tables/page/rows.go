@@ -30,11 +30,11 @@ type view struct {
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	// where the statement for the rows selects from: a subquery from keepNanoseconds, or "" for the table
+	// what the statement for the rows selects from: a subquery that keepNanoseconds has built, or "" for the table
 	source string
 	star   string            // select list of the statement for the rows, from keepNanoseconds; "" means *
 	exact  map[string]string // for each column with exact nanoseconds, the name of the exact column in source
-	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal
+	keys   []sortKey         // either empty or all columns, so that only equal rows compare as equal
 }
 
 func (h *handler) parseView(q *request) (*view, error) {
@@ -123,9 +123,7 @@ func (v *view) fromSource(source, condition string) string {
 }
 
 // linesAbove returns the number of lines before the filter in a generated statement, to correct the line numbers in
-// errors. The 2 counts the line breaks in "
-// WHERE (
-// ".
+// errors. The 2 counts the line breaks before and after "WHERE (".
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
 func (v *view) orderBy(reverse bool) string {
@@ -224,11 +222,11 @@ func (h *handler) rows(q *request) error {
 
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
-// pageSQL returns the statement for a page: n of total rows, starting at offset. Sorting whole rows is slow, and needs
+// pageSQL returns the statement for a page: n of total rows, starting at offset. Sorting whole rows is slow and needs
 // memory for all rows up to the page. So pageSQL finds a range of the first sort key that includes the page, and the
 // statement sorts only the rows in that range.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	const maxFromEnd = 10_000
+	const maxFromEnd = 10_000 // number of rows before or after the page up to which endCondition is used
 	rowsAfter := total - offset - n
 	if len(v.keys) == 0 || n == 0 {
 		return v.rowsSQL("") + limitClause(n, offset), nil
@@ -254,9 +252,9 @@ func canBind(t arrow.DataType) bool {
 	return arrow.IsInteger(id) || arrow.IsFloating(id) || slices.Contains([]arrow.Type{arrow.STRING, arrow.BOOL, arrow.TIMESTAMP, arrow.DATE32}, id)
 }
 
-// endCondition returns a condition that is true for at least the first m rows of a view, ordered by the first key. It
-// sets the condition's parameter in o. It returns "" if m exceeds maxValues, or if the key has fewer than m values
-// that are not null.
+// endCondition returns a condition that is true for at least the first m rows of a view, ordered by its first sort key.
+// It sets the condition's parameter in o. It returns "" if m exceeds maxValues, or if fewer than m rows have a key that
+// is not null.
 func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, descending bool, m int64) (string, error) {
 	const maxValues = 100_000 // the engine holds m values in memory
 	k := sqltext.Name(v.keys[0].column)
@@ -274,7 +272,7 @@ func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, desc
 	return condition, nil
 }
 
-// bindRow runs a statement, and makes its only row the parameters in o.
+// bindRow runs a statement and sets o.Parameters to the only row of its result.
 func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql string) error {
 	return adjustLine(h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
 		b.Retain()
@@ -283,8 +281,8 @@ func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql strin
 	}), v.linesAbove())
 }
 
-// middleSQL is pageSQL for pages far from both ends. Two quantiles of the first sort key bound the page; the statement
-// sorts only the rows between them, and skips the rows before the page. middleSQL returns "" if the first sort
+// middleSQL is like pageSQL, for pages far from both ends. Two quantiles of the first sort key bound the page; the
+// statement sorts only the rows between them and skips the rows before the page. middleSQL returns "" if the first sort
 // key of a row on the page is null.
 func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	keyColumn := sqltext.Name(v.keys[0].column)
@@ -331,7 +329,7 @@ func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f fu
 	return r.Err()
 }
 
-// queryTexts runs a statement with a small result, and returns its values as text, with "" for nulls.
+// queryTexts runs a statement with a small result and returns its values as text, with "" for nulls.
 func (h *handler) queryTexts(q *request, v *view, sql string, parameters arrow.RecordBatch) (rows [][]string, err error) {
 	o := v.options()
 	o.Parameters = parameters

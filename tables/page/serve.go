@@ -29,8 +29,8 @@ const (
 	maxStreams     = 64 // concurrent requests on one HTTP/2 connection
 )
 
-// Serve serves connections from l with h until ctx ends. It then closes l, and gives running requests the server's
-// grace period to finish. If the server uses TLS, Serve also accepts connections without TLS, for monitoring.
+// Serve serves connections from l with h until ctx ends. It then closes l and gives running requests the server's grace
+// period to finish. If the server uses TLS, Serve also accepts connections without TLS, for monitoring.
 func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{
@@ -45,8 +45,8 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 			h.ServeHTTP(w, r)
 		}),
 		BaseContext: func(net.Listener) context.Context { return context.WithValue(context.Background(), stoppingKey{}, ctx) },
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return serving.WithConnection(ctx, accepted(c)) },
-		ConnState:   func(c net.Conn, state http.ConnState) { server.Conns.SetState(accepted(c), state) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return serving.WithConnection(ctx, rawConn(c)) },
+		ConnState:   func(c net.Conn, state http.ConnState) { server.Conns.SetState(rawConn(c), state) },
 	}
 	l = server.Conns.Listener(l)
 	if o.TLS != nil {
@@ -72,8 +72,8 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 	return err
 }
 
-// accepted returns the connection that the server's listener accepted.
-func accepted(c net.Conn) net.Conn {
+// rawConn returns the connection that the server's listener accepted, without the layers that Serve added.
+func rawConn(c net.Conn) net.Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
@@ -116,18 +116,17 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 	return e
 }
 
-// detect reads a connection's first byte to determine whether it uses TLS, and passes the connection to
-// Accept. Each connection has its own goroutine for detect; the wrapped listener limits the number of
-// connections.
+// detect reads a connection's first byte to determine whether it uses TLS, and passes the connection to Accept. It runs
+// in a goroutine for each connection; the wrapped listener limits the number of connections.
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
-	const handshake = 0x16
+	const handshake = 0x16 // first byte from a TLS client
 	p := &peekedConn{Conn: conn}
-	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout)) // fails only if the connection is closed; then Read fails, too
+	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout)) // fails only if the connection is closed; then Read also fails
 	if _, err := conn.Read(p.first[:]); err != nil {
 		_ = conn.Close() // nothing was written to it
 		return
 	}
-	_ = conn.SetReadDeadline(time.Time{}) // fails only if the connection is closed; then the next Read fails, too
+	_ = conn.SetReadDeadline(time.Time{}) // fails only if the connection is closed; then the next Read also fails
 	var ready net.Conn = p
 	if p.first[0] == handshake {
 		ready = tls.Server(p, e.config)
@@ -150,8 +149,8 @@ func (e *tlsOrPlainListener) Accept() (net.Conn, error) {
 
 type peekedConn struct {
 	net.Conn
-	first      [1]byte
-	isReturned bool
+	first      [1]byte // the byte that detect has read
+	isReturned bool    // whether Read has returned first
 }
 
 func (p *peekedConn) Read(b []byte) (int, error) {
