@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Do runs an action on the server. It sends input as JSON, and yields the results as JSON.
-// docs/dev/tables-wire.md lists the actions.
+// Do runs an action on the server. It sends input as JSON and yields the results as JSON. docs/dev/tables-wire.md lists
+// the actions.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -75,8 +75,7 @@ func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) it
 	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 
-// Describe returns the properties and the columns of a table in its current state, or at a version,
-// snapshot or time.
+// Describe returns the properties and the columns of a table in its current state, or at a version, snapshot or time.
 func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error) {
 	d, err := operations.Describe.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name, State: operations.StateOf(at)})
 	if err != nil {
@@ -172,8 +171,8 @@ func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transfor
 	return operations.Clean.Do(ctx, c.target(), o)
 }
 
-// Exec calls Store.Exec on the server. Only the options Bucket, Parameters, ID and DryRun are supported.
-// Parameters must fit in a message of 2 MiB.
+// Exec calls Store.Exec on the server. Only the options Bucket, Parameters, ID and DryRun are supported. Parameters
+// must fit in a message of 2 MiB.
 func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (_ tables.ExecResult, err error) {
 	o = cmp.Or(o, new(tables.ExecOptions))
 	if o.Memory != 0 {
@@ -212,8 +211,8 @@ func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule,
 	return operations.Rules.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
-// EditRules calls Table.EditRules on the server, to change the rules of a table or, if name is "",
-// the bucket's own rules.
+// EditRules calls Table.EditRules on the server, to change the rules of a table or, if name is "", the bucket's own
+// rules.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	return operations.EditRules.Change(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 }
@@ -228,8 +227,8 @@ type Lock struct {
 	lost        chan struct{}
 }
 
-// Lock calls Table.Lock on the server. The lock is a lease: if this process dies or loses its
-// connection, other clients can take the lock half a minute later.
+// Lock calls Table.Lock on the server. The lock is a lease: if this process dies or loses its connection, other clients
+// can take the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	lease, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {
@@ -241,8 +240,8 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	return l, nil
 }
 
-// Lost returns a channel that is closed if the lock could not be renewed in time. Another client may
-// then hold the lock.
+// Lost returns a channel that is closed if the lock could not be renewed in time. Another client may then hold the
+// lock.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
 // renew renews the lease until ctx is done. It closes l.lost if the lease has ended or cannot be renewed in time.

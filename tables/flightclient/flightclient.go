@@ -1,5 +1,5 @@
-// Package flightclient is a client for a table server (partd-tables serve). Its methods correspond to
-// those of package tables, which accesses a local directory. Rows are streamed in both directions, in bounded memory.
+// Package flightclient is a client for a table server (partd-tables serve). Its methods correspond to those of package
+// tables, which works without a server. Rows are streamed in both directions, in bounded memory.
 package flightclient
 
 import (
@@ -34,25 +34,23 @@ import (
 // DefaultPort is the port used if a URL has none.
 const DefaultPort = "8081"
 
-// maxMessage limits the size of a received message, in bytes. The server's messages are far smaller,
-// unless a single row is large.
+// maxMessage limits the size of a received message, in bytes. The server's messages are far smaller, unless a single
+// row is large.
 const maxMessage = 256 << 20
 
 // Options configures Dial. Nil and the zero value mean the defaults.
 type Options struct {
 	Token string         // "" means no token
 	CAs   *x509.CertPool // authorities that may sign the server's certificate; nil means the system's
-	// Insecure allows sending the token to another host without TLS, so anyone on the network path
-	// can read it.
+	// Insecure allows sending the token to another host without TLS. Anyone on the network path can then read it.
 	Insecure bool
 }
 
-// Client is a connection to a server. It reconnects as needed and is safe for concurrent
-// use.
+// Client is a connection to a server. It reconnects as needed and is safe for concurrent use.
 //
-// Like the errors of a [tables.Store], its errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
+// Like the errors of a [tables.Store], a Client's errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
 // errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps partd.ErrUnknownOutcome;
-// only a put or a statement with an id is then safe to repeat.
+// only a put or a statement with an ID is then safe to repeat.
 type Client struct {
 	url    string
 	flight flight.Client
@@ -76,7 +74,7 @@ func Dial(server string, o *Options) (*Client, error) {
 	switch u.Scheme {
 	case "grpc+tls":
 		creds = credentials.NewTLS(&tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12})
-	case "grpc+unix": // nobody else can read what is sent over a socket on this machine
+	case "grpc+unix": // a socket on this machine needs no encryption
 		target = (&url.URL{Scheme: "unix", Path: u.Path}).String()
 		creds = insecure.NewCredentials()
 	case "grpc", "grpc+tcp":
@@ -113,7 +111,7 @@ func (c *Client) conn() (flight.Client, error) {
 	return c.flight, nil
 }
 
-// callHeaders is a token or "". Its headers are sent with each call. Dial ensures that a call with a token is
+// callHeaders returns the headers of each call; its value is the token, or "". Dial ensures that a call with a token is
 // encrypted, unless Options.Insecure is set or the server is on this machine.
 type callHeaders string
 
@@ -127,15 +125,15 @@ func (token callHeaders) GetRequestMetadata(context.Context, ...string) (map[str
 
 func (callHeaders) RequireTransportSecurity() bool { return false }
 
-// callError is the error of a call, with what the server sent about it.
+// callError is the error of a call, with the details that the server sent in a trailer.
 type callError struct {
 	error
-	details *kinds.Details // nil if the server sent nothing
+	details *kinds.Details // nil if the server sent none
 }
 
 func (e *callError) GRPCStatus() *status.Status { return status.Convert(e.error) }
 
-// detailedStream adds to errors what the server sent about them.
+// detailedStream is a stream whose RecvMsg returns callErrors.
 type detailedStream struct{ grpc.ClientStream }
 
 func (s detailedStream) RecvMsg(m any) error {
@@ -151,8 +149,8 @@ func openStream(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, 
 	return detailedStream{stream}, err
 }
 
-// convertError adds the Go errors of the kinds that the server sent. If the server sent none, the gRPC code determines
-// the kind.
+// convertError converts a gRPC error to one that wraps Go errors, such as tables.ErrNotFound, according to the details
+// that the server sent. If the server sent none, the gRPC code determines the Go errors.
 func (c *Client) convertError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -176,11 +174,11 @@ func (c *Client) convertError(ctx context.Context, err error) error {
 	return canceled.Explain(ctx, details.GoError(text))
 }
 
-// keepAliveFailed is grpc-go's text for an error without a code of its own. A test pins it.
+// keepAliveFailed is grpc-go's text for a failed ping, an error that has no code of its own. A test checks the text.
 const keepAliveFailed = "keepalive ping failed"
 
-// changeError is like convertError, but for a call that sent a change: if the server did not answer, or was not sure
-// that nothing has changed, the error also wraps partd.ErrUnknownOutcome.
+// changeError is like convertError, for a call that sent a change: if the server did not answer, or could not tell
+// whether the change was made, the error also wraps partd.ErrUnknownOutcome.
 func (c *Client) changeError(ctx context.Context, err error) error {
 	converted := c.convertError(ctx, err)
 	if d := kinds.Of(converted); d.Kind != kinds.Internal && d.Retry == kinds.WithID && !errors.Is(converted, partd.ErrUnknownOutcome) {

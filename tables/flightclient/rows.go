@@ -23,8 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Scan reads the rows of a table in its current state, or at a version, snapshot or time. The server
-// selects columns and rows. The caller must release the reader, which ends the scan.
+// Scan reads the rows of a table in its current state, or at a version, snapshot or time. The server selects columns
+// and rows. The caller must release the reader, which ends the scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.ScanOptions))
 	call := operations.Scan{
@@ -49,7 +49,7 @@ func (c *Client) Changes(ctx context.Context, bucket, name string, at, since tab
 	v, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		r.Release()
-		return nil, fmt.Errorf("the version in the server's answer: %w", err)
+		return nil, fmt.Errorf("the server's answer contains an invalid version: %w", err)
 	}
 	return &tables.Changes{RecordReader: r, Version: tables.Version(v), UUID: uuid}, nil
 }
@@ -60,7 +60,7 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 	if o.Memory != 0 {
 		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
 	}
-	if tables.IsWrite(sql) { // the server would run it, and the connection's retries would run it again
+	if tables.IsWrite(sql) { // the server would run the statement, and a retry of the call would run it again
 		return nil, &tables.ArgumentError{Err: errors.New("the statement writes: use Exec")}
 	}
 	call := operations.StatementHandle{SQL: sql, State: operations.StateOf(o.At), Since: operations.StateOf(o.Before), Bucket: o.Bucket}
@@ -85,7 +85,7 @@ func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (a
 	return c.getCall(ctx, operations.Resampling{Partd: operations.ResampleCall, ResampleOptions: *o}, 0)
 }
 
-// getCall is like get, for a ticket that is JSON.
+// getCall is like get, for a call that is encoded as JSON.
 func (c *Client) getCall(ctx context.Context, call any, chunkRows int64) (array.RecordReader, error) {
 	ticket, err := json.Marshal(call)
 	if err != nil {
@@ -115,8 +115,8 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 	}), nil
 }
 
-// Put calls Table.Put on the server, which writes all rows of r or none. Put reads r to its end, but
-// does not release it.
+// Put calls Table.Put on the server, which writes all rows of r or none. Put reads r to its end, but does not release
+// it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
 	call := operations.Put{
@@ -172,10 +172,10 @@ func (c *Client) put(ctx context.Context, call operations.Put, r array.RecordRea
 	if err != nil && (rows.Err() != nil || !errors.Is(err, io.EOF)) {
 		return result, c.convertError(ctx, err)
 	}
-	sent := err == nil && stream.CloseSend() == nil
+	isSent := err == nil && stream.CloseSend() == nil
 	reply, err := stream.Recv()
 	switch {
-	case err != nil && sent:
+	case err != nil && isSent:
 		return result, c.changeError(ctx, err)
 	case err != nil:
 		return result, c.convertError(ctx, err) // the server stopped receiving; err is the server's reason

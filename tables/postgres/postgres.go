@@ -1,5 +1,5 @@
-// Package postgres lets programs store the catalog of their tables in PostgreSQL. If a program
-// imports it, package tables accepts a catalog at postgres://HOST/DATABASE.
+// Package postgres lets programs store the catalog of their tables in PostgreSQL. If a program imports it, package
+// tables accepts a catalog at postgres://HOST/DATABASE.
 //
 //	import _ "github.com/go-partd/partd/tables/postgres"
 package postgres
@@ -27,7 +27,7 @@ import (
 func init() { icecat.OpenPostgres = open }
 
 // open opens the database at url twice, for writing and for reading. The connections rewrite the SQLite placeholders in
-// the catalog's SQL, and allow only one writing transaction at a time, like SQLite. If the server's response to a
+// the catalog's SQL and, like SQLite, allow only one writing transaction at a time. If the server's response to a
 // COMMIT is lost, the connections find out whether the transaction was committed.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
@@ -83,14 +83,13 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, numberPlaceholders(q), args)
 	if err != nil && !c.connector.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		// makes database/sql retry on another connection, for example after a restart of the server
-		return nil, driver.ErrBadConn
+		return nil, driver.ErrBadConn // database/sql then retries on another connection, for example after a server restart
 	}
 	return rows, err
 }
 
-// numberPlaceholders replaces SQLite's placeholders ? and ?2 with PostgreSQL's $1 and $2. q has no other question
-// marks.
+// numberPlaceholders replaces SQLite's placeholders, such as ? and ?2, with PostgreSQL's, such as $1 and $2. q must not
+// contain other question marks.
 func numberPlaceholders(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
@@ -122,8 +121,7 @@ func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, er
 		err = errors.Join(err, tx.Rollback())
 	}
 	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		// makes database/sql retry on another connection, which is safe because nothing was written
-		return nil, driver.ErrBadConn
+		return nil, driver.ErrBadConn // database/sql then retries on another connection: safe, because nothing was written
 	}
 	return tx, err
 }
@@ -151,7 +149,7 @@ func (t *pgTx) Commit() error {
 const outcomeTimeout = time.Minute
 
 // findOutcome waits until the transaction has ended. It returns nil if the transaction was committed, and otherwise an
-// error.
+// error that wraps cause.
 func (t *pgTx) findOutcome(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), outcomeTimeout)
 	defer cancel()
