@@ -289,3 +289,25 @@ func TestReadReaders(t *testing.T) {
 	}
 	tabletest.WantCount(t, store.Bucket("b").Table("t"), 2)
 }
+
+// TestOptions checks that Upsert sends NullKeys, and that Put rejects the options that it cannot send. Without the
+// error, a PutReplace with Over would also replace rows that were put after that version.
+func TestOptions(t *testing.T) {
+	c, store, _ := serve(t)
+	ctx := t.Context()
+	version := must.Get(c.Put(ctx, "", "t", batches(1, nil), tables.PutError, nil))(t)
+	for _, o := range []*tables.PutOptions{{Over: &version}, {MustExist: true}} {
+		if _, err := c.Put(ctx, "", "t", batches(1, nil), tables.PutReplace, o); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Put with %+v: error %v, want ErrUnsupported", o, err)
+		}
+	}
+	for range 2 {
+		rows := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		rows.Field(0).AppendNull()
+		r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{rows.NewRecordBatch()}))(t)
+		if _, err := c.Upsert(ctx, "", "t", r, &tables.UpsertOptions{Keys: []string{"n"}, NullKeys: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tabletest.WantCount(t, store.Bucket("").Table("t"), 100_001)
+}

@@ -116,9 +116,12 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 }
 
 // Put calls Table.Put on the server, which writes all rows of r or none. Put reads r to its end, but does not release
-// it.
+// it. The options Over and MustExist are not supported.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
+	if o.Over != nil || o.MustExist {
+		return 0, fmt.Errorf("%w: options Over and MustExist apply only to local puts: leave them unset for a put on a server", errors.ErrUnsupported)
+	}
 	call := operations.Put{
 		Partd: operations.PutCall, Bucket: bucket, Name: name, Mode: m,
 		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, AllColumns: o.AllColumns,
@@ -140,7 +143,7 @@ func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to
 // Upsert calls Table.Upsert on the server.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
-	call := operations.Put{Partd: operations.PutCall, Bucket: bucket, Name: name, Upsert: &operations.Keys{Keys: o.Keys}, AllColumns: o.AllColumns}
+	call := operations.Put{Partd: operations.PutCall, Bucket: bucket, Name: name, Upsert: &operations.Keys{Keys: o.Keys, NullKeys: o.NullKeys}, AllColumns: o.AllColumns}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
 		*o.MissingColumns = result.MissingColumns
