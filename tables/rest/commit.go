@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxUpdates = 10_000 // limit on the updates in a commit, and on its requirements
-	maxTables  = 1_000  // limit on the tables in a transaction
+	maxUpdates = 10_000 // maximum number of updates in a commit, and of requirements
+	maxTables  = 1_000  // maximum number of tables in a transaction
 )
 
 type commit struct {
@@ -78,7 +78,7 @@ func (h *handler) commitTransaction(q *request) error {
 		return invalid("a transaction must change 1 to %d tables, but this one changes %d", maxTables, n)
 	}
 	var changes []partdiceberg.Change
-	var changed []tableName
+	var names []tableName
 	for _, c := range in.Changes {
 		if c.Identifier == nil {
 			return invalid("each change of a transaction needs the table's identifier")
@@ -95,9 +95,9 @@ func (h *handler) commitTransaction(q *request) error {
 		if err != nil {
 			return err
 		}
-		changes, changed = append(changes, change), append(changed, tableName{b, change.Table})
+		changes, names = append(changes, change), append(names, tableName{b, change.Table})
 	}
-	if err := q.chargeTables(true, changed...); err != nil {
+	if err := q.chargeTables(true, names...); err != nil {
 		return err
 	}
 	_, err := partdiceberg.Commit(q.Ctx, h.store, changes...)

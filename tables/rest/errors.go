@@ -30,7 +30,7 @@ func (h *handler) icebergMessage(err error) string {
 	if op.Table != "" {
 		kind, name = "Table", name+"."+op.Table
 	}
-	switch { // errors that say more stay unchanged
+	switch { // more detailed errors keep their messages
 	case op.Err == tables.ErrNotFound || errors.Unwrap(op.Err) == tables.ErrNotFound: // without the hint at a similar name
 		return kind + " does not exist: " + name
 	case op.Err == tables.ErrExists && op.Op != "rename":
@@ -73,7 +73,7 @@ func (q *request) reply(code int, v any) error {
 	return nil
 }
 
-// parse decodes a JSON body into v, and ignores unknown fields.
+// parse decodes a JSON body into v. It ignores unknown fields.
 func (q *request) parse(v any) error {
 	if contentType := q.Header.Get("Content-Type"); contentType != "" && !strings.HasPrefix(contentType, "application/json") {
 		return kinds.MediaType.Errorf("the body must be application/json")

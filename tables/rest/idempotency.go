@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
-// keyHeader is the header of a request that the client may repeat. The request with this key changes the catalog at
-// most once; repetitions get an equivalent answer.
+// keyHeader is the header with a request's idempotency key. Requests with the same key change the catalog at most once;
+// repetitions get an equivalent answer.
 const keyHeader = "Idempotency-Key"
 
 // maxError limits the size of a recorded error, in bytes, because errors can quote the request.
@@ -38,8 +38,8 @@ type recordedError struct {
 }
 
 // once runs handle, which answers a request with an idempotency key. If the key has already been recorded, once answers
-// from the record instead. A successful change records the key in its own transaction. If handle fails, once records
-// errors that a repetition would get again.
+// from the record instead. A successful change records the key in its own transaction. If handle fails with an error
+// that a repetition would get again, once records the error.
 func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error {
 	id, err := uuid.Parse(q.Header.Get(keyHeader))
 	if err != nil || len(q.Header.Get(keyHeader)) != 36 || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
@@ -67,7 +67,7 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 	}
 	if d := kinds.Of(err); isFinal(d.REST) {
 		q.key.Status, q.key.Scope = d.REST, hash(q.Caller.User())
-		// If an error is not recorded, a repetition runs the request again, and gets the same error.
+		// if the error cannot be recorded, a repetition runs the request again and gets the same error
 		if text, err := json.Marshal(recordedError{h.publicText(err), d}); err == nil && len(text) <= maxError {
 			q.key.Answer = string(text)
 			_ = h.catalog().AddKey(context.WithoutCancel(q.Ctx))
@@ -92,7 +92,7 @@ func hash(texts ...string) string {
 
 // isFinal reports whether repeating a request that failed with an HTTP status would give the same error.
 func isFinal(code int) bool {
-	switch code { // Iceberg's specification uses 419 for credentials that have timed out.
+	switch code { // Iceberg's specification uses 419 for expired credentials
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, 419, http.StatusTooManyRequests:
 		return false
 	}
@@ -103,7 +103,7 @@ func (h *handler) catalog() *icecat.Catalog {
 	return foreign.Granted[tables.Store, tables.Table]().Catalog(h.store)
 }
 
-// willReply sets the answer to a repetition of the request. It is called before the request changes the catalog.
+// willReply sets the answer to repetitions of the request. It must be called before the request changes the catalog.
 func (q *request) willReply(code int, v any) error {
 	if q.key == nil {
 		return nil
@@ -113,14 +113,14 @@ func (q *request) willReply(code int, v any) error {
 	return err
 }
 
-// willReplyTable is like willReply for an answer that contains the metadata that the request commits.
+// willReplyTable is like willReply, for an answer that contains the table metadata that the request commits.
 func (q *request) willReplyTable() {
 	if q.key != nil {
 		q.key.Status = http.StatusOK
 	}
 }
 
-// replay answers the request from the record of its key. It reports whether there is a record, or whether looking for
+// replay answers the request from the record of its key. answered is true if there is a record, and also if looking for
 // one failed.
 func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error) {
 	k, err := h.catalog().Key(q.Ctx, q.key.ID, q.key.Fingerprint)
@@ -145,7 +145,7 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 		if err := json.Unmarshal([]byte(k.Answer), &staged); err != nil {
 			return true, err
 		}
-		if _, err := h.current(q, staged.UUID); err != nil && !errors.Is(err, icecat.ErrNotFound) {
+		if _, err := h.currentName(q, staged.UUID); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return true, err
 		}
 		return true, h.replyTable(q, b, "", staged.Location, json.RawMessage(k.Answer))
@@ -162,7 +162,7 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error {
 	name, err := tableName{b, q.PathValue("table")}, error(nil)
 	if k.UUID != "" { // otherwise the commit changed nothing
-		name, err = h.current(q, k.UUID)
+		name, err = h.currentName(q, k.UUID)
 	}
 	var t *table.Table
 	switch {
@@ -186,8 +186,8 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 	return h.replyCommitted(q, b, t)
 }
 
-// current returns the name of the table with the given UUID, which the caller must be allowed to read.
-func (h *handler) current(q *request, uuid string) (tableName, error) {
+// currentName returns the name of the table with the given UUID, which the caller must be allowed to read.
+func (h *handler) currentName(q *request, uuid string) (tableName, error) {
 	n, err := h.catalog().ByUUID(q.Ctx, uuid)
 	if err != nil {
 		return tableName{}, err
@@ -196,19 +196,19 @@ func (h *handler) current(q *request, uuid string) (tableName, error) {
 	return tableName{b, n.Name}, q.Caller.CheckAccess(serving.Read, b.Name())
 }
 
-// turns lets one request at a time run for each idempotency key.
+// turns lets only one request at a time run for each idempotency key.
 type turns struct {
 	mu      sync.Mutex
 	running map[string]chan struct{} // closed when the request ends
 }
 
-// begin waits until no other request with the key runs. When the request ends, the caller must call end.
+// begin waits until no other request with the key id runs. When the request ends, the caller must call end.
 func (t *turns) begin(ctx context.Context, id string, patience time.Duration) (end func(), err error) {
 	timeout := time.After(patience)
 	for {
 		t.mu.Lock()
-		earlier, busy := t.running[id]
-		if !busy {
+		otherDone, isBusy := t.running[id]
+		if !isBusy {
 			done := make(chan struct{})
 			t.running[id] = done
 			t.mu.Unlock()
@@ -221,7 +221,7 @@ func (t *turns) begin(ctx context.Context, id string, patience time.Duration) (e
 		}
 		t.mu.Unlock()
 		select {
-		case <-earlier:
+		case <-otherDone:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-timeout:

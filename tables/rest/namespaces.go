@@ -34,8 +34,8 @@ func isTableName(name string) bool {
 }
 
 // bucketFor returns a namespace's bucket if the caller has the given right. It does not check whether the bucket
-// exists, so that callers without the right cannot find out. If the name is invalid, the error says that the
-// namespace does not exist.
+// exists, so that callers without the right cannot find out. If the name is invalid, the error says that the namespace
+// does not exist.
 func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > serving.Read {
 		if err := q.Caller.CheckAccess(right); err != nil {
@@ -50,9 +50,9 @@ func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string
 	return b, q.Caller.CheckAccess(right, b.Name())
 }
 
-// bucketOfTable is like bucketFor, for the bucket of a table. If a name is invalid, the error says that
-// the table does not exist. Spark relies on that: for a metadata table such as t.snapshots, it first
-// requests the table snapshots in the namespace t.
+// bucketOfTable is like bucketFor, for the bucket of a table. If a name is invalid, the error says that the table does
+// not exist. Spark relies on that: for a metadata table such as t.snapshots, it first requests the table snapshots in
+// the namespace t.
 func (h *handler) bucketOfTable(q *request, right serving.Rights, table identifier) (*tables.Bucket, error) {
 	serving.Note(q.Ctx, "", "", table.Name)
 	b, err := h.bucketFor(q, right, table.Namespace)
@@ -222,7 +222,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	updated, removed, missing := []string{}, []string{}, []string{}
+	updated, removed, missing := []string{}, []string{}, []string{} // never nil, because the answer needs arrays
 	for k := range in.Updates {
 		updated = append(updated, k)
 		if slices.Contains(in.Removals, k) {

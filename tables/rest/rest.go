@@ -1,5 +1,5 @@
-// Package rest serves tables as an Iceberg REST catalog, for Spark, Trino, DuckDB, pyiceberg and
-// other engines. See docs/rest.md.
+// Package rest serves tables as an Iceberg REST catalog, for Spark, Trino, DuckDB, pyiceberg and other engines. See
+// docs/rest.md.
 package rest
 
 import (
@@ -26,21 +26,20 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	// FoldEvery limits how often loading a table folds it, which writes data files for rows that have none yet:
-	// a load folds only if the table's newest version is at least this old. Zero means that every load folds.
+	// FoldEvery limits how often loading a table folds it, which writes data files for rows that have none yet: a load
+	// folds only if the table's newest version is at least this old. Zero means that every load folds.
 	FoldEvery time.Duration
 
 	// Storage contains the properties with which clients access the files, such as s3.region.
 	Storage map[string]string
 
-	// Lend returns credentials for the files at a location, as properties for clients. The
-	// credentials allow reading files and, if write is true, writing new files. If Lend is nil,
-	// clients need their own credentials.
+	// Lend returns credentials for the files at a location, as properties for clients. The credentials allow reading
+	// files and, if write is true, writing new files. If Lend is nil, clients need their own credentials.
 	Lend func(ctx context.Context, location string, write bool) (map[string]string, error)
 }
 
 // Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server for the same
-// store. Requests need the same tokens as Flight calls, and count towards the same limits.
+// store. Requests need the same tokens as Flight calls and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests(), turns: turns{running: map[string]chan struct{}{}}}
 	mux := http.NewServeMux()
@@ -65,8 +64,8 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 	})
 }
 
-// withJavaSpaces returns a request whose path has the names that the client means. Iceberg Java before 1.12 encodes a
-// space as "+", but a plus sign as "%2B". Other clients send "+" for a plus sign.
+// withJavaSpaces returns r or, if Iceberg Java before 1.12 sent r, a copy with each "+" in the path replaced by a
+// space. Such clients encode a space as "+", and a plus sign as "%2B". Other clients send "+" for a plus sign.
 func withJavaSpaces(r *http.Request) *http.Request {
 	var major, minor int
 	if _, err := fmt.Sscanf(r.Header.Get("X-Client-Version"), "Apache Iceberg %d.%d", &major, &minor); err != nil || major > 1 || major == 1 && minor >= 12 {
@@ -77,10 +76,10 @@ func withJavaSpaces(r *http.Request) *http.Request {
 	if err != nil || decoded == r.URL.Path {
 		return r
 	}
-	changed := *r
-	changed.URL = new(*r.URL)
-	changed.URL.Path, changed.URL.RawPath = decoded, escaped
-	return &changed
+	corrected := *r
+	corrected.URL = new(*r.URL)
+	corrected.URL.Path, corrected.URL.RawPath = decoded, escaped
+	return &corrected
 }
 
 type handler struct {
@@ -95,19 +94,19 @@ type handler struct {
 }
 
 type endpoint struct {
-	method, path string // as config lists them
+	method, path string // as the endpoint /v1/config lists them
 	name         string // name in the server's metrics
-	hidden       bool   // not listed by config
-	open         bool   // needs no token
-	writes       bool   // needs the right to write, and counts towards the limit on puts
+	hidden       bool   // not listed by /v1/config
+	isPublic     bool   // requires no token
+	writes       bool   // requires the right to write and counts towards the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
 	// set instead of handle if the path contains a namespace; called with the namespace's bucket
 	inNamespace func(*request, *tables.Bucket) error
 }
 
-// pattern returns the endpoint's pattern for the router, without the specification's prefix, which the
-// catalog does not use.
+// pattern returns the endpoint's pattern for the router. It omits {prefix}, which Iceberg's specification allows in
+// paths, but this catalog does not use.
 func (e endpoint) pattern() string {
 	return e.method + " " + strings.Replace(e.path, "/{prefix}", "", 1)
 }
@@ -120,7 +119,7 @@ func (h *handler) endpoints() []endpoint {
 	)
 	all := []endpoint{
 		{method: "GET", path: "/v1/config", name: "config", hidden: true, handle: h.config},
-		{method: "POST", path: "/v1/oauth/tokens", name: "token", hidden: true, open: true, handle: h.token},
+		{method: "POST", path: "/v1/oauth/tokens", name: "token", hidden: true, isPublic: true, handle: h.token},
 		{method: "GET", path: v1 + "/namespaces", name: "namespaces", handle: h.listNamespaces},
 		{method: "POST", path: v1 + "/namespaces", name: "create-namespace", writes: true, handle: h.createNamespace},
 		{method: "GET", path: namespace, name: "namespace", mustExist: true, inNamespace: h.loadNamespace},
@@ -152,7 +151,7 @@ func (h *handler) endpoints() []endpoint {
 	return all
 }
 
-// unsupported returns one of the specification's endpoints, for a feature that the catalog does not support.
+// unsupported returns an endpoint of Iceberg's specification that always fails, because the catalog lacks the feature.
 func unsupported(path, feature string) endpoint {
 	return endpoint{path: path, name: "refused", hidden: true, handle: func(*request) error {
 		return kinds.Unsupported.Errorf("this catalog has no %s", feature)
@@ -182,7 +181,7 @@ type request struct {
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r)}
 	var err error
-	if !e.open {
+	if !e.isPublic {
 		q.Caller, err = h.server.Bearer(r, "")
 		if err != nil {
 			h.requests.RecordRefused(r, "iceberg-"+e.name, err)
@@ -190,7 +189,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 			return
 		}
 	}
-	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, func() error {
+	err = q.Serve("iceberg-"+e.name, e.isPublic, maxPublicBody, func() error {
 		serving.Note(q.Ctx, q.PathValue("namespace"), "", q.PathValue("table"))
 		return h.run(q, e)
 	})
@@ -230,8 +229,8 @@ func (h *handler) run(q *request, e endpoint) (err error) {
 	})
 }
 
-// runOnce calls handle. If the request changes the catalog and has an idempotency key, it does so through once. A
-// request that waits for another one with the same key takes no put slot.
+// runOnce calls handle. If the request changes the catalog and has an idempotency key, runOnce calls handle through
+// once. While the request waits for another request with the same key, it holds no put slot.
 func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func() error) error {
 	if !e.writes {
 		return handle()
@@ -250,7 +249,7 @@ func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func(
 	return change()
 }
 
-// needsToken says what is missing if a token is rejected.
+// needsToken begins the error for a request whose token is rejected.
 const needsToken = "the request needs a valid token (partd-tables token creates one)"
 
 const (
@@ -271,9 +270,9 @@ func (h *handler) token(q *request) error {
 	var token string
 	switch q.PostForm.Get("grant_type") {
 	case grantCredentials:
-		var basic bool
-		_, token, basic = q.BasicAuth()
-		if !basic {
+		var isBasic bool
+		_, token, isBasic = q.BasicAuth()
+		if !isBasic {
 			token = q.PostForm.Get("client_secret")
 		}
 	case grantExchange:

@@ -49,7 +49,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		Name       string                        `json:"name"`
 		Location   string                        `json:"location"`
 		Schema     *iceberg.Schema               `json:"schema"`
-		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // unbound, because clients may number columns from 0
+		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // not yet bound to the schema, because clients may number columns from 0
 		Order      *table.UnboundSortOrder       `json:"write-order"`
 		Stage      bool                          `json:"stage-create"`
 		Properties iceberg.Properties            `json:"properties"`
@@ -128,8 +128,8 @@ func (q *request) charge(n int64) error {
 	return q.Charge(n)
 }
 
-// chargeTables counts the memory for the parsed body and the metadata of tables. If mayCreate is true,
-// tables that do not exist are ignored.
+// chargeTables counts the memory for the parsed body and the metadata of tables. If mayCreate is true, it ignores
+// tables that do not exist.
 func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	cost := q.cost
 	for _, t := range all {
@@ -142,7 +142,8 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable responds with a table's metadata. It first writes data files for rows that are in none yet.
+// loadTable responds with a table's metadata. If the request lacks fold=false, loadTable first folds the table (see
+// Options.FoldEvery).
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -195,8 +196,8 @@ func (h *handler) tableExists(q *request, b *tables.Bucket) error {
 	return q.replyEmpty(err)
 }
 
-// dropTable deletes a table, whether or not the client requests a purge. The table's files are removed
-// later, once no snapshot of the bucket, no reader and no grace period protects them.
+// dropTable deletes a table, whether or not the client requests a purge. The table's files are removed later, once no
+// snapshot of the bucket, no reader and no grace period protects them.
 func (h *handler) dropTable(q *request, b *tables.Bucket) error {
 	return q.replyEmpty(b.Delete(q.Ctx, q.PathValue("table")))
 }
@@ -221,8 +222,8 @@ func (h *handler) renameTable(q *request) error {
 	return q.replyEmpty(from.Table(in.Source.Name).Rename(q.Ctx, to, in.Destination.Name))
 }
 
-// report receives an engine's measurements. The metrics count all reports; at most one per second is
-// logged.
+// report receives an engine's measurements of a scan or a commit. It logs at most one report per second, with the
+// number of reports so far.
 func (h *handler) report(q *request, b *tables.Bucket) error {
 	var in struct {
 		Type     string          `json:"report-type"`
@@ -245,23 +246,22 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 	return q.reply(http.StatusNoContent, nil)
 }
 
-// replyTable responds with a table's metadata. metadata is the location of the metadata file, or "" for a
-// staged table. The response contains credentials for the files if the client requests them and
-// Options.Lend is not nil.
-func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location string, meta any) error {
+// replyTable responds with a table's metadata. metadataFile is the location of the metadata file, or "" for a staged
+// table. The response contains credentials for the files if the client requests them and Options.Lend is not nil.
+func (h *handler) replyTable(q *request, b *tables.Bucket, metadataFile, location string, meta any) error {
 	config := map[string]string{}
 	maps.Copy(config, h.rest.Storage)
 	answer := map[string]any{"metadata": meta, "config": config}
-	if metadata != "" {
-		answer["metadata-location"] = metadata
+	if metadataFile != "" {
+		answer["metadata-location"] = metadataFile
 	}
 	if h.rest.Lend != nil && strings.Contains(q.Header.Get("X-Iceberg-Access-Delegation"), "vended-credentials") {
-		lent, err := h.lend(q, b, location)
+		credentials, err := h.lend(q, b, location)
 		if err != nil {
 			return err
 		}
-		maps.Copy(config, lent)
-		answer["storage-credentials"] = storageCredentials(location, lent)
+		maps.Copy(config, credentials)
+		answer["storage-credentials"] = storageCredentials(location, credentials)
 	}
 	return q.reply(http.StatusOK, answer)
 }
@@ -286,9 +286,9 @@ func (h *handler) credentials(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	lent, err := h.lend(q, b, t.Location())
+	credentials, err := h.lend(q, b, t.Location())
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, map[string]any{"storage-credentials": storageCredentials(t.Location(), lent)})
+	return q.reply(http.StatusOK, map[string]any{"storage-credentials": storageCredentials(t.Location(), credentials)})
 }
