@@ -22,7 +22,7 @@ import (
 // action is a Flight action for clients of shoots (another table server), or the action partd.cancel.
 type action struct {
 	description string
-	forReaders  bool // whether a caller without the right to write may run it; shutdown checks the caller's rights itself
+	forReaders  bool // a caller without the right to write may run it; shutdown checks the caller's rights itself
 
 	run func(s *Server, ctx context.Context, body []byte) (any, error) // nil for ping
 }

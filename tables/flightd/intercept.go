@@ -39,7 +39,7 @@ func checkProtocol(ctx context.Context) error {
 	return nil
 }
 
-// interceptor authenticates clients' calls, runs them, and ends those that stall or take too long.
+// interceptor authenticates and runs clients' calls. It ends calls that stall or take too long.
 type interceptor struct {
 	core    *serving.Core
 	opts    *serving.Options

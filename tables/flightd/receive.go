@@ -27,7 +27,7 @@ const (
 	maxHandshakeSize = 64 << 10 // small, because the server has not checked a token yet
 )
 
-// decodedFactor is by how much a message without rows may grow when it is decoded. If the message has at least
+// decodedFactor is the assumed growth of a message without rows when it is decoded. If the message has at least
 // minCharged bytes, decodedFactor times its size counts towards Options.Memory.
 const decodedFactor = 16
 
@@ -104,8 +104,7 @@ func (r *requests) messageLimits(m any) (size int, timeout time.Duration) {
 	return min(size, r.opts.MaxMessage), timeout
 }
 
-// receive reads a message of at most size bytes. For a call that takes only one message, receive fails if more
-// data follows.
+// receive reads a message of at most size bytes. For a call that takes only one message, it fails if more data follows.
 func (r *requests) receive(m any, size int) error {
 	n, err := r.nextSize(size)
 	if err != nil {

@@ -94,7 +94,7 @@ func (w *rowsWriter) WritePayload(p ipc.Payload) error {
 	return w.stream.SendMsg(m)
 }
 
-// sendReader sends the rows of the reader that open returns, and holds a query slot until all are sent. explain
+// sendReader sends the rows of the reader that open returns. It holds a query slot until all rows are sent. explain
 // converts errors from open and from the reader.
 func (u *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())

@@ -101,7 +101,7 @@ func (v *view) options() *tables.QueryOptions {
 	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
-// from returns a FROM clause for the rows of the view that satisfy a condition. "" means all rows of the view.
+// from returns a FROM clause for the view's rows that satisfy a condition, or for all its rows if condition is "".
 func (v *view) from(condition string) string {
 	if v.sql != "" {
 		return v.fromSource("(\n"+v.sql+"\n)", condition)

@@ -213,9 +213,9 @@ func (b *bins) labelError() error {
 	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// startOfDay returns the time at which day d begins in the zone, in a unit of which second make up one second. If
-// midnight occurs twice, it returns the first one. If clocks skip midnight, it returns the time of that change. It
-// returns false if the result overflows.
+// startOfDay returns the time at which day d begins in the zone. Its unit is given by second, the number of units per
+// second. If midnight occurs twice, startOfDay returns the first one. If clocks skip midnight, it returns the time of
+// that change. It returns false if the result overflows.
 func (b *bins) startOfDay(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {

@@ -269,7 +269,7 @@ func (q *resampling) groupBy(ctx context.Context, table *tables.Table, source *a
 }
 
 // query returns the result of q.sql. The bins depend on the earliest and the latest time, which query reads first if
-// they are unknown. If rows that were put meanwhile do not fit into the bins, query returns nil; the next attempt uses
+// they are unknown. If rows that have been put since do not fit into the bins, query returns nil; the next attempt uses
 // the new times.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {

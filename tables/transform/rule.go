@@ -159,8 +159,9 @@ type mark struct {
 }
 
 var (
-	firstDay      = fixedDay(1)
-	lastDay       = mark{func(n, _ int64) int64 { return n }, "{n}"}
+	firstDay = fixedDay(1)
+	lastDay  = mark{func(n, _ int64) int64 { return n }, "{n}"}
+	// w/5 is 1 on weekends and 0 on other days
 	firstBusiness = mark{func(_, w int64) int64 { return max(1, (8-w)*(w/5)) }, "CASE WHEN {w} >= 5 THEN 8 - {w} ELSE 1 END"}
 	lastBusiness  = mark{func(n, w int64) int64 { return n - max((w+n-1)%7-4, 0) }, "{n} - greatest(({w} + {n} - 1) % 7 - 4, 0)"}
 )
