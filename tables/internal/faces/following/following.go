@@ -22,7 +22,7 @@ const DefaultEvery = 10 * time.Second
 
 // Options says which changes Follow reads, and how.
 type Options struct {
-	Since tables.At // the state from which changes are read; nil means that all rows are changes
+	Since tables.At // state after which changes are read; nil means that all rows are changes
 	UUID  string    // as in tables.ChangesOptions
 	// Every is the time between two polls for changes. Reading changes moves rows from the table's tail (rows that are
 	// not in files yet) into files, so Every also limits how often that happens.

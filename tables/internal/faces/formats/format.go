@@ -63,7 +63,7 @@ func CSV() *Format {
 	}
 }
 
-// TSV returns the format of fields separated by tabs, in which quotes are data. It can only be read.
+// TSV returns the format of tab-separated fields, which treats quotes as data. It can only be read.
 func TSV() *Format {
 	return &Format{Name: "tsv", InputExtensions: []string{".tsv", ".tab"}, Records: records.TSV, Read: readText, ValuesPerByte: 256}
 }

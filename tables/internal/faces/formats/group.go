@@ -249,8 +249,7 @@ func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.Reco
 	}), r.Release)
 }
 
-// checkRowSize returns an error if a row of the given size is too large for the job's memory. Reading and writing a row
-// can take eighteen times its size.
+// checkRowSize returns an error if a row of the given size is too large for the job's memory.
 func (in *Input) checkRowSize(size int64) error {
 	const share = 4
 	if in.JobMemory == 0 || size <= in.JobMemory/share {

@@ -228,7 +228,7 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// field returns the nested column called name, and adds it if it does not exist. index is its likely index.
+// field returns the nested column called name. It adds the column if it does not exist. index is the likely index.
 func (c *column) field(name []byte, index int) (*column, error) {
 	// Most lines have their members in the same order.
 	if index < len(c.fields) && c.fields[index].name == string(name) {

@@ -143,7 +143,7 @@ func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	significant := whole + strings.TrimRight(fraction, "0")
 	if zeros := scale - len(significant) + len(whole); zeros >= 0 {
 		significant += strings.Repeat("0", zeros)
-	} else if trimmed := strings.TrimRight(significant, "0"); trimmed == "" || len(significant)+zeros >= len(trimmed) {
+	} else if trimmed := strings.TrimRight(significant, "0"); trimmed == "" || len(significant)+zeros >= len(trimmed) { // only zeros are cut off
 		significant = significant[:max(0, len(significant)+zeros)]
 	} else {
 		return "", false

@@ -138,7 +138,7 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 // errNoColumns is the error for JSON lines in which no object has a member.
 var errNoColumns = errors.New("the file contains no object with a column")
 
-// inferColumns returns a column whose nested columns are those of the text, restricted to types that fit all values.
+// inferColumns returns a column whose nested columns are the text's columns, with the types that fit all values.
 func (t *text) inferColumns(ctx context.Context) (*column, error) {
 	newColumns := func() *column {
 		root := newColumn("")

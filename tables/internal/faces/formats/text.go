@@ -19,16 +19,16 @@ import (
 
 // textWriter writes rows as lines of text.
 type textWriter struct {
-	w    *bufio.Writer
-	line []byte
-	rows func(b arrow.RecordBatch) rowAppender
+	w           *bufio.Writer
+	line        []byte
+	newAppender func(b arrow.RecordBatch) rowAppender
 }
 
 // rowAppender appends row i of a batch to line.
 type rowAppender func(line []byte, i int) ([]byte, error)
 
 func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
-	appendRow := t.rows(b)
+	appendRow := t.newAppender(b)
 	for i := range int(b.NumRows()) {
 		t.line, err = appendRow(t.line[:0], i)
 		if err != nil {
@@ -53,7 +53,7 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema, o WriteOptions) (Writer, er
 		t.line = textfmt.AppendCSV(t.line, []byte(f.Name), ',', "")
 	}
 	var value []byte
-	t.rows = func(b arrow.RecordBatch) rowAppender {
+	t.newAppender = func(b arrow.RecordBatch) rowAppender {
 		columns := textAppenders(b)
 		return func(line []byte, i int) (_ []byte, err error) {
 			for k, appendText := range columns {
@@ -91,7 +91,7 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema, _ WriteOptions) (Writer, e
 	if len(names) > 0 {
 		names[0][0] = '{'
 	}
-	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), rows: func(b arrow.RecordBatch) rowAppender {
+	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), newAppender: func(b arrow.RecordBatch) rowAppender {
 		columns := make([]rowAppender, b.NumCols())
 		for k, c := range b.Columns() {
 			columns[k] = jsonAppender(c)

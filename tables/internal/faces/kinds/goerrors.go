@@ -17,16 +17,18 @@ type goError struct {
 	newError func(d *Details, text error) (goErr error) // returns the Go error with d's fields, for a client
 }
 
-func is(target error) goError {
-	return when(func(err error) bool { return errors.Is(err, target) }, target)
+// sentinel returns the goError of errors that wrap target.
+func sentinel(target error) goError {
+	return matching(func(err error) bool { return errors.Is(err, target) }, target)
 }
 
-// when returns the goError of the errors for which matches returns true. Clients receive target.
-func when(matches func(error) bool, target error) goError {
+// matching returns the goError of errors for which matches returns true. Clients receive target.
+func matching(matches func(error) bool, target error) goError {
 	return goError{func(err error, _ *Details) bool { return matches(err) }, func(*Details, error) error { return target }}
 }
 
-func as[T error](copyFields func(T, *Details), newError func(*Details, error) error) goError {
+// typed returns the goError of errors that wrap a T.
+func typed[T error](copyFields func(T, *Details), newError func(*Details, error) error) goError {
 	return goError{func(err error, d *Details) bool {
 		e, ok := errors.AsType[T](err)
 		if ok {
@@ -46,7 +48,7 @@ func IsDiskFull(err error) bool {
 // isOverQuota reports whether err means that the temporary files of all calls need too much space at the moment.
 func isOverQuota(err error, _ *Details) bool { return errors.Is(err, spill.ErrQuota) }
 
-// isPermission reports whether the caller lacks a permission. With a PathError, the server lacks one, for a file.
+// isPermission reports whether the caller lacks a permission. In a PathError, it is the server that lacks one.
 func isPermission(err error) bool {
 	return errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError))
 }
@@ -62,7 +64,7 @@ func matchSQL(err error, d *Details) bool {
 }
 
 var (
-	moment = as(
+	moment = typed(
 		func(e *tables.MomentError, d *Details) {
 			d.Before, d.After = e.Before, e.After
 			if t := e.Time.UTC(); t.Year() >= 0 && t.Year() <= 9999 { // JSON cannot represent other years
@@ -72,19 +74,19 @@ var (
 		func(d *Details, _ error) error {
 			return &tables.MomentError{Time: d.Time, Before: d.Before, After: d.After}
 		})
-	bodyTooLarge = as(
+	bodyTooLarge = typed(
 		func(e *http.MaxBytesError, d *Details) { d.Limit = e.Limit },
 		func(d *Details, _ error) error { return &http.MaxBytesError{Limit: d.Limit} })
-	schema = as(
+	schema = typed(
 		func(e *tables.SchemaError, d *Details) { d.Name = e.Column },
 		func(d *Details, text error) error { return &tables.SchemaError{Column: d.Name, Err: text} })
-	duplicates = as(
+	duplicates = typed(
 		func(e *tables.DuplicateError, d *Details) { d.Count, d.Rows = e.Count, e.Rows },
 		func(d *Details, _ error) error { return &tables.DuplicateError{Count: d.Count, Rows: d.Rows} })
-	argument = as(
+	argument = typed(
 		func(*tables.ArgumentError, *Details) {},
 		func(_ *Details, text error) error { return &tables.ArgumentError{Err: text} })
-	condition = as(
+	condition = typed(
 		func(e *filter.SyntaxError, d *Details) { d.Line, d.Column = 1, e.Offset+1 },
 		func(d *Details, text error) error {
 			return &filter.SyntaxError{Offset: d.Column - 1, Msg: text.Error()}
@@ -92,7 +94,7 @@ var (
 	statement = goError{matchSQL, func(d *Details, text error) error {
 		return &tables.SQLError{Line: d.Line, Column: d.Column, Err: text}
 	}}
-	violations = as(
+	violations = typed(
 		func(e *tables.RuleError, d *Details) { d.Violations = e.Violations },
 		func(d *Details, _ error) error { return &tables.RuleError{Violations: d.Violations} })
 )

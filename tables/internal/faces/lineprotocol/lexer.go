@@ -80,7 +80,7 @@ func (l *lexer) next() bool {
 
 func (l *lexer) nextIs(c byte) bool { return l.pos < len(l.body) && l.body[l.pos] == c }
 
-// skip skips the next byte if it is c, and reports whether it was.
+// skip skips the next byte if it is c and reports whether it was.
 func (l *lexer) skip(c byte) bool {
 	isNext := l.nextIs(c)
 	if isNext {

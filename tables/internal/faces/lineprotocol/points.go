@@ -84,8 +84,8 @@ var types = map[kind]arrow.DataType{
 }
 
 // Parse parses a body whose timestamps have the unit named by precision. A point without a timestamp gets now as its
-// time. Before Parse or Put needs more memory, it calls reserve with the new total number of bytes, and fails if
-// reserve does. A mistake in the body is an error of kind kinds.Line.
+// time. Before Parse or Put needs more memory, it calls reserve with the new total number of bytes. If reserve fails,
+// so do Parse and Put. A mistake in the body is an error of kind kinds.Line.
 func Parse(body []byte, precision string, now time.Time, reserve func(bytes int64) error) (*Points, error) {
 	unit, ok := units[precision]
 	if !ok {

@@ -149,7 +149,7 @@ type Keys struct {
 	NullKeys bool     `json:"null_keys,omitempty"` // whether nulls in these columns are equal, instead of an error
 }
 
-// IsCall reports whether the ticket or command b has the given value of "partd".
+// IsCall reports whether b is a ticket or a put's command in which "partd" is call.
 func IsCall(call string, b []byte) bool {
 	var c struct {
 		Partd string `json:"partd"`

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	maxNoted = 16 // maximum number of tables in a line of the audit log
+	maxTables = 16 // maximum number of tables in a line of the audit log
 	// maximum size, in bytes, of a request that is decoded for the audit log; decoding needs many times as much memory
-	maxRequest = 2 << 20
+	maxRequestBytes = 2 << 20
 )
 
 // auditEntry collects the audit log's line for a running call.
@@ -64,7 +64,7 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	e.Bucket, e.SQL = cmp.Or(Shorten(bucket), e.Bucket), cmp.Or(Shorten(sql), e.SQL)
 	for _, name := range names {
 		name = Shorten(name)
-		if name != "" && len(e.Tables) < maxNoted && !slices.Contains(e.Tables, name) {
+		if name != "" && len(e.Tables) < maxTables && !slices.Contains(e.Tables, name) {
 			e.Tables = append(e.Tables, name)
 		}
 	}
@@ -87,7 +87,7 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 		// each is a name, a list of names, or an object with a bucket and a name
 		Name, Names, Table, Tables, Source, Sources, Target any
 	}
-	if len(request) <= maxRequest {
+	if len(request) <= maxRequestBytes {
 		_ = json.Unmarshal(request, &in) // decodes the other fields even if one has the wrong type
 	}
 	var names []string

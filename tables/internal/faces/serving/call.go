@@ -138,7 +138,7 @@ func (s *Core) Cancellable(ctx context.Context, id string) (context.Context, fun
 	}
 }
 
-// Cancel cancels all executions with the given ID, and reports whether there were any.
+// Cancel cancels all executions with the given ID and reports whether there were any.
 func (s *Core) Cancel(id string) (canceled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ type connection struct {
 type connectionKey struct{}
 
 // keyOf returns a connection's key in Connections.open. A client may use one port for connections to several listeners,
-// so the client's address alone is not unique.
+// so the client's address does not identify a connection.
 func keyOf(remote, local net.Addr) string { return remote.String() + " " + local.String() }
 
 const (

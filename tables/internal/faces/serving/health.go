@@ -55,7 +55,7 @@ func (s *Core) WithoutPaths(text string, err error) string {
 	paths := storekit.ErrorPaths(err)
 	if e := (*exec.Error)(nil); errors.As(err, &e) {
 		paths = append(paths, e.Name)
-		// longest first, as ErrorPaths returns them
+		// longest first, so that no path is replaced inside a longer one
 		slices.SortStableFunc(paths, func(a, b string) int { return len(b) - len(a) })
 	}
 	for _, path := range paths {

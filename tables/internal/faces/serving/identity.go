@@ -146,7 +146,7 @@ func TokenError(prefix string, err error) error {
 	return kinds.Unauthenticated.Errorf("%s: %v", prefix, err)
 }
 
-// Verify checks a token sent from an address, and returns the caller to whom it belongs. A server without a secret
+// Verify checks a token sent from an address and returns the caller to whom it belongs. A server without a secret
 // accepts any token.
 func (s *Core) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {

@@ -246,7 +246,7 @@ func (l *Limiter) hasPriority(a, b *call) bool {
 	return l.used[a.conn] < l.used[b.conn]
 }
 
-// addSlots gives a slot to a call if n is 1, and takes the slot back if n is -1.
+// addSlots gives a slot to a call if n is 1 and takes the slot back if n is -1.
 func (l *Limiter) addSlots(c *call, n int) {
 	s := l.running[c]
 	delete(l.running, c)
@@ -266,7 +266,7 @@ func (l *Limiter) count(c *call, n int) {
 	}
 }
 
-// count adds n to a map entry, and removes the entry if it becomes 0, so that the map holds only active callers.
+// count adds n to a map entry. It removes an entry that becomes 0, so that the map contains only active callers.
 func count[N int | int64](m map[string]N, key string, n N) {
 	m[key] += n
 	if m[key] == 0 {

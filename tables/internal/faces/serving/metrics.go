@@ -42,7 +42,7 @@ func (s *Core) registerMetrics() {
 		}
 		return math.NaN()
 	})
-	gauge("tail_rows", "Rows in the tail that are not folded into files.", func() float64 { return float64(s.store.Backlog().Rows) })
+	gauge("tail_rows", "Rows in the tail, which are not in files yet.", func() float64 { return float64(s.store.Backlog().Rows) })
 	gauge("tail_bytes", "Bytes of the rows in the tail.", func() float64 { return float64(s.store.Backlog().Bytes) })
 	gauge("tail_oldest_seconds", "Age of the oldest row in the tail, or 0 if the tail is empty.", func() float64 {
 		if oldest := s.store.Backlog().Oldest; !oldest.IsZero() {
@@ -51,14 +51,14 @@ func (s *Core) registerMetrics() {
 		return 0
 	})
 	gauge("maintenance_failing", "Tables whose last maintenance failed.", func() float64 { return float64(s.store.MaintenanceSummary().Failing) })
-	gauge("fold_failing", "Tables whose last fold in the background failed, so that their rows stay in the tail.", func() float64 { return float64(s.store.MaintenanceSummary().FailedFolds) })
-	gauge("maintenance_last_seconds", "Time since the last pass of maintenance, or NaN if there was none.", func() float64 {
+	gauge("fold_failing", "Tables whose last background fold, which moves rows from the tail into files, failed.", func() float64 { return float64(s.store.MaintenanceSummary().FailedFolds) })
+	gauge("maintenance_last_seconds", "Seconds since the last maintenance pass, or NaN if there was none.", func() float64 {
 		if last := s.store.MaintenanceSummary().Last; !last.IsZero() {
 			return max(0, time.Since(last).Seconds())
 		}
 		return math.NaN()
 	})
-	gauge("unused_bytes", "Bytes of files that nothing needs and that maintenance will remove.", func() float64 { return float64(s.store.MaintenanceSummary().UnusedBytes) })
+	gauge("unused_bytes", "Bytes of unneeded files, which maintenance will remove.", func() float64 { return float64(s.store.MaintenanceSummary().UnusedBytes) })
 	for name, l := range map[string]*Limiter{"queries": s.Queries, "puts": s.Puts} {
 		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.Counts(); return running })
 		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.Counts(); return waiting })

@@ -77,7 +77,7 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	return q
 }
 
-// Serve runs handle if the limits allow it, and records the request in the metrics under the given name. If isPublic is
+// Serve runs handle if the limits allow it. It records the request in the metrics under the given name. If isPublic is
 // true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may cancel it in favor
 // of another request. If the request is canceled and handle returns an error, Serve returns the cause of the
 // cancellation instead, unless hidesCause returns true for that error.
@@ -128,8 +128,8 @@ func (q *Request) ClearDeadlines() {
 	}
 }
 
-// Follow must be called by a request that follows a table: one that waits for its changes. The request then has no time
-// limit and counts towards maxFollowers instead of MaxRequests.
+// Follow must be called by a request that follows a table, which means that it waits for the table's changes. The
+// request then has no time limit and counts towards maxFollowers instead of MaxRequests.
 func (q *Request) Follow() error {
 	release, ok := q.limits.follow.AcquireCall(q.Ctx)
 	if !ok {
@@ -167,7 +167,7 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 }
 
 // Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests together
-// may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end, and fails
+// may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end and fails
 // after a third of q.ReadTimeout. The request that has held a reservation for longest is always granted more, so that
 // requests that raise their reservations cannot deadlock. Otherwise, free memory goes to the user with the smallest
 // reservations, and among this user's requests to the one that called Charge first. After half of the waiting time,
