@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// SchemaError says which column of a put or a scan does not fit the table.
+// SchemaError is an error about one column, such as a column of a put or a scan that does not fit the table.
 type SchemaError struct {
 	Column string
-	Err    error // says why
+	Err    error // the problem; its text does not name the column
 }
 
 func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }
@@ -21,9 +21,9 @@ func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }
 // Unwrap returns e.Err.
 func (e *SchemaError) Unwrap() error { return e.Err }
 
-// SQLError locates an error in a statement.
+// SQLError is an error in an SQL statement.
 type SQLError struct {
-	Line, Column int // counted from 1, Column in characters; 0 if the position is unknown
+	Line, Column int // position of the error, counted from 1, Column in characters; 0 if it is unknown
 	Err          error
 }
 
@@ -32,15 +32,15 @@ func (e *SQLError) Error() string { return (*sqltext.Error)(e).Error() }
 // Unwrap returns e.Err.
 func (e *SQLError) Unwrap() error { return e.Err }
 
-// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
+// DuplicateError is the error for a put that would create duplicates (equal times and keys) that the settings forbid.
 type DuplicateError struct {
-	Count int64    // number of duplicate rows
-	Rows  []string // the first ten of them, as text; nil if only their number is known
+	Count int64    // number of duplicates
+	Rows  []string // the first ten duplicates, as text; nil if only Count is known
 }
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
-// RuleError lists the rules that a put violates. Such a put changes nothing.
+// RuleError lists the rules that a put violates. The put has changed nothing.
 type RuleError struct{ Violations []Violation }
 
 func (e *RuleError) Error() string {
@@ -51,12 +51,12 @@ func (e *RuleError) Error() string {
 	return converted.Error()
 }
 
-// Violation describes the rows that violate a rule.
+// Violation describes how a put violates a rule.
 type Violation struct {
 	Rule   string   `json:"rule"`
-	Reason string   `json:"reason,omitempty"` // set if columns, not rows, violate the rule
+	Reason string   `json:"reason,omitempty"` // what is wrong with the put's columns; "" if rows violate the rule
 	Count  int64    `json:"count,omitempty"`  // number of rows that violate the rule
-	Rows   []BadRow `json:"rows,omitempty"`   // the first ten of these rows
+	Rows   []BadRow `json:"rows,omitempty"`   // the first ten rows that violate the rule
 }
 
 // BadRow is a row that violates a rule.
@@ -80,7 +80,7 @@ func badRows[To, From BadRow | rules.BadRow](rows []From) (converted []To) {
 	return converted
 }
 
-// As lets errors.As find an error of an internal package in e, as the type of this package that corresponds to it.
+// As lets errors.As convert errors of internal packages, which e.Err contains, to the public types of this package.
 func (e *OpError) As(target any) bool {
 	switch t := target.(type) {
 	case **SchemaError:
@@ -97,7 +97,7 @@ func (e *OpError) As(target any) bool {
 	return false
 }
 
-// setTarget looks for an error of type From in err, and sets *target to the result of converting it.
+// setTarget reports whether err contains an error of type From. If it does, setTarget stores the converted error.
 func setTarget[From error, To any](target *To, err error, convert func(From) To) bool {
 	found, ok := errors.AsType[From](err)
 	if ok {

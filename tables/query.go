@@ -21,40 +21,40 @@ type Engine interface {
 	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
 
-	// ColumnTypes returns the SQL types of a table's columns, in order. logical has the types that readers see, and
-	// stored the types in files.
+	// ColumnTypes returns the SQL types of a table's columns, in order. logical has the column types that readers see,
+	// and stored the column types in files.
 	ColumnTypes(logical, stored *arrow.Schema) []string
 }
 
 // QueryOptions configures a query. Nil or the zero value selects the defaults.
 type QueryOptions struct {
-	// Bucket is where table names without a bucket are looked up. For tables in other buckets, write "bucket"."table".
+	// Bucket contains the tables that the query names without a bucket; other tables are written "bucket"."table".
 	Bucket string
 
-	At At // the state in which to read the tables; nil means the current state
+	At At // the state of the tables to read; nil means the current state
 
-	// Before is an earlier state, with which a statement can compare. A table named "before"."bucket"."table" has the
-	// rows of this state. A table named "changes"."bucket"."table" has the result of Table.Changes since this state. If
-	// Before is nil, statements that use such a name fail.
+	// Before is an earlier state that a statement can compare with the state At. The table "before"."bucket"."table"
+	// has the rows of the earlier state. The table "changes"."bucket"."table" has the result of Table.Changes since
+	// that state. If Before is nil, statements that use such names fail.
 	Before At
 
 	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by
-	// position, $name by name. Nil means no parameters.
+	// position, and $name by name. Nil means no parameters.
 	Parameters arrow.RecordBatch
 
 	// Nanoseconds makes the query read nanosecond timestamps with a time zone as TIMESTAMP_NS in UTC, which requires a
-	// copy of the table's rows. If it is false, such timestamps are rounded to microseconds.
+	// copy of the table's rows. If it is false, the query truncates such timestamps to microseconds.
 	Nanoseconds bool
 
-	// KeepsNanoseconds makes the query fail if such a timestamp is not a whole number of microseconds, in columns that
-	// the query names. Only Exec sets it.
+	// KeepsNanoseconds makes the query fail if it would truncate a timestamp in a column that it names, because the
+	// timestamp is not a whole number of microseconds. Only Exec sets it.
 	KeepsNanoseconds bool
 
 	// Recycle allows the engine to reuse the memory of released batches, as in ScanOptions. If it is false, values of
 	// released batches stay valid.
 	Recycle bool
 
-	// Target is the table that a statement for Exec changes. Only Exec sets it.
+	// Target is the table that the statement passed to Exec changes. Only Exec sets it.
 	Target *Target
 
 	// Memory limits the query's memory, in bytes. 0 means the engine's own limit, which is also the maximum. Operations
@@ -62,8 +62,8 @@ type QueryOptions struct {
 	Memory int64
 }
 
-// Target is the table that a statement for Exec changes, in the query that finds the rows to change. The query names it
-// in the SQL schema TargetSchema, where it has two more columns; see [FileColumn].
+// Target is the table that the statement passed to Exec changes. Exec runs a query to find the rows to change. In this
+// query, the table is in the SQL schema TargetSchema and has two additional columns; see [FileColumn].
 type Target struct {
 	Bucket, Table string
 	Alias         string // the query's name for the table
@@ -73,9 +73,9 @@ type Target struct {
 	Plan func(ctx context.Context) (*ScanPlan, error)
 }
 
-// Names in a query with a Target. The column FileColumn contains the index of the row's file in ScanPlan.Files, and the
-// column RowColumn contains the row's number in this file, counted from 0. If ScanPlan.NeedsScan is true, FileColumn is
-// 0, and RowColumn is the row's number in the result of ScanPlan.Rows.
+// Names that a query with a Target uses. The column FileColumn contains the index of the row's file in ScanPlan.Files,
+// and the column RowColumn contains the row's number in this file, counted from 0. If ScanPlan.NeedsScan is true,
+// FileColumn is 0, and RowColumn is the row's number in the result of ScanPlan.Rows.
 const (
 	TargetSchema = sqlwrite.TargetSchema
 	FileColumn   = sqlwrite.FileColumn
@@ -85,13 +85,13 @@ const (
 // QueryDescription describes a statement's parameters and result.
 type QueryDescription struct {
 	Result     *arrow.Schema
-	Parameters *arrow.Schema // one field per parameter; the type null means that a value of any type is valid
+	Parameters *arrow.Schema // one field per parameter; the type null means that the parameter accepts any type
 }
 
 type allowedBucketsKey struct{}
 
-// WithBuckets returns a context in which SQL statements, including those of package transform, can use only tables of
-// the given buckets. It does not restrict functions that take a bucket's name as an argument.
+// WithBuckets returns a context that restricts SQL statements, including statements of package transform, to the tables
+// of the given buckets. It does not restrict functions that take a bucket's name as an argument.
 func WithBuckets(ctx context.Context, buckets []string) context.Context {
 	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }
@@ -107,26 +107,26 @@ func CheckAccess(ctx context.Context, bucket string) error {
 
 // ExecOptions configures Exec. Nil or the zero value selects the defaults.
 type ExecOptions struct {
-	// Bucket is where table names without a bucket are looked up.
+	// Bucket contains the tables that the statement names without a bucket.
 	Bucket string
 
 	// Parameters contains the statement's parameters, like QueryOptions.Parameters, but can have any number of rows.
-	// INSERT … VALUES puts the rows for all parameters in one commit. Every other statement runs and commits once for
-	// each row of the parameters. If one of these runs fails, the error says how many of these rows were applied. If
-	// there are no rows, Exec does nothing.
+	// INSERT … VALUES puts the rows for all parameter rows in one commit. Every other statement runs and commits once
+	// per parameter row; if a run fails, the error says how many parameter rows were applied. If there are no parameter
+	// rows, Exec does nothing.
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
 	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
 	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
 	// VALUES. Other statements ignore the ID, so a second DROP TABLE, for example, fails. If the statement runs once
-	// for each row of the parameters, "#" and the row's number are appended to the ID, and count towards its length.
+	// per parameter row, "#" and the row's number are appended to the ID and count towards its maximum length.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
 	Memory int64
 
-	// DryRun makes Exec change nothing, and return the number of rows that the statement would change.
+	// DryRun makes Exec change nothing and return the number of rows that the statement would change.
 	DryRun bool
 
 	// Authorize is called with the statement's verb, bucket and table before the statement runs. It is not called for
@@ -143,11 +143,11 @@ type ExecResult struct {
 	Bucket  string  `json:"bucket"`
 	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
 
-	// Replaced is set after a dry run: the number of rows that CREATE OR REPLACE TABLE would remove. Rows does not
-	// include them.
+	// Replaced is the number of rows that CREATE OR REPLACE TABLE would remove; Rows does not include them. It is 0
+	// unless ExecOptions.DryRun was set.
 	Replaced int64 `json:"replaced,omitempty"`
 }
 
-// IsWrite reports whether a statement is for Exec rather than for Query. It only looks at the statement's verb, so it
-// also returns true for statements that Exec rejects, such as CREATE VIEW or COMMIT.
+// IsWrite reports whether a statement must be passed to Exec rather than to Query. IsWrite looks only at the
+// statement's verb, so it also returns true for statements that Exec rejects, such as CREATE VIEW or COMMIT.
 func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }

@@ -17,15 +17,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// tableReader reads a table in a selected state.
+// tableReader reads the selected state of a table.
 type tableReader struct {
 	*core
 	bucket, name string
 	selection
-	err error // why the table cannot be read, such as ErrClosed for a nil Table; nil if it can
+	err error // why the table cannot be read, such as ErrClosed for a nil Table; nil if it can be read
 }
 
-// reader returns a reader of the table in its selected state.
+// reader returns a reader of t's selected state.
 func (t *Table) reader() *tableReader {
 	if t == nil || t.b == nil {
 		return &tableReader{core: unopened().core, name: t.Name(), err: ErrClosed}
@@ -53,9 +53,9 @@ type view struct {
 	snapshot *table.Snapshot // the selected old version; nil for the current state, or for a bucket snapshot
 	def      *definition.Definition
 	tail     *commit.Tail
-	rows     []arrow.RecordBatch // rows in the tail; the view's user must release them
+	rows     []arrow.RecordBatch // rows in the tail; the caller of tableReader.view must release them
 
-	fileTasks []table.FileScanTask // cached result of the method tasks
+	fileTasks []table.FileScanTask // the files of this state; nil until the method tasks is called
 
 	series       *series.Series // nil if the table has no order
 	tailReplaces bool           // whether rows in the tail can replace rows in files
@@ -130,7 +130,7 @@ func (v *view) scanOptions() []table.ScanOption {
 	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
 }
 
-// withView calls f with the table's state, without the tail's rows, and wraps f's error.
+// withView calls f with the table's selected state, which excludes the tail's rows, and wraps any error in an OpError.
 func withView[T any](ctx context.Context, t *tableReader, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
@@ -142,8 +142,8 @@ func withView[T any](ctx context.Context, t *tableReader, op string, f func(*vie
 	return result, nil
 }
 
-// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files stay
-// available until the caller calls release.
+// pinnedView returns the table's state, including the tail's rows after deduplication. The rows and the table's files
+// remain available until the caller calls release.
 func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
 	unpin, err := t.commits.Pin()
 	if err != nil {
@@ -165,7 +165,7 @@ func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), 
 	return v, release, err
 }
 
-// dedupTail replaces v.rows with one deduplicated batch if the table has an order; see Series.DedupTail.
+// dedupTail replaces v.rows with one deduplicated batch, unless the table has no order; see Series.DedupTail.
 func (v *view) dedupTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
@@ -203,12 +203,12 @@ func errExpired(v Version) error {
 	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }
 
-// snapshotEntry returns the table's entry in the snapshot t.snapshot. If t.location is set, it returns an error if the
-// snapshot does not have the table's state at that location.
+// snapshotEntry returns the table's entry in the snapshot t.snapshot. It fails if t.location is set but the snapshot
+// now records another location for the table.
 func (t *tableReader) snapshotEntry(ctx context.Context) (icecat.Listed, error) {
 	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
 	if err == nil && t.location != "" && l.Location != t.location {
-		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
+		return l, &notFoundError{"the snapshot was replaced by another one with the same name: call At again"}
 	}
 	return l, snapshotNotFound(err)
 }
@@ -222,13 +222,13 @@ func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	return t.cat.LoadAt(ctx, namespaceOf(t.bucket), t.name, l.Location)
 }
 
-// Schema returns the columns in the types that readers see: as they were put, but without encodings such as
+// Schema returns the columns with the types that readers see: the types as put, but without encodings such as
 // dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
-// SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
+// SchemaAsPut returns the columns with the types as put, including dictionaries and their values; see [AsDictionaries].
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }

@@ -22,7 +22,7 @@ import (
 
 const catalogFile = "catalog.db"
 
-// openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
+// openCopies copies the tail and the catalog to a temporary directory and makes the Store read the copies, because
 // opening the originals would change them. It does not copy a catalog in PostgreSQL. It takes no lock, so it never
 // blocks a writer.
 func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
@@ -31,14 +31,14 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
 	}
 	s.closers = append(s.closers, temp.Close)
-	// Copy the tail before the catalog. If rows are folded into files in between, both copies contain these rows, as
-	// after a crash during a fold, and readers count them once. In the reverse order, neither copy would contain these
-	// rows.
+	// Copy the tail before the catalog. If a fold moves rows into files in between, both copies contain these rows, as
+	// after a crash during a fold, and readers see the rows once. In the reverse order, neither copy would contain
+	// them.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
-		// Copy the checksums first, because later commits are only in the log.
+		// Copy the log last: commits during the copy only append to it, so the checksums still fit the copied database.
 		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
 		local := s.localDir
 		copyCatalog := func() (bool, error) {
@@ -60,7 +60,7 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	return nil
 }
 
-// copyTail copies the tail, if there is one, to the directory dest, and makes the Store use the copy.
+// copyTail copies the tail, if it exists, to the directory dest and makes the Store use the copy.
 func (s *core) copyTail(ctx context.Context, dest string) error {
 	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.localDir, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
@@ -100,7 +100,7 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Another write now might not change the modification time. The clock of a file server may be ahead.
+	// Wait until another write would change the modification time. min is for file servers whose clock is ahead.
 	granularity := mtimeGranularity(i.ModTime())
 	if age := time.Since(i.ModTime()); age < granularity {
 		if err := canceled.Wait(ctx, time.After(min(granularity, granularity-age))); err != nil {
@@ -111,18 +111,18 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), walHeader), err
 }
 
-// mtimeGranularity returns a duration that is longer than the granularity of modification times on the file system of a
-// file with this time.
+// mtimeGranularity returns a duration that is longer than the granularity of modification times on a file system. mtime
+// is the modification time of a file on this file system.
 func mtimeGranularity(mtime time.Time) time.Duration {
-	if mtime.Nanosecond() == 0 { // Probably, the file system stores only seconds or, like FAT, every second one.
+	if mtime.Nanosecond() == 0 { // the file system probably stores only full seconds or, like FAT, every second one
 		return 3 * time.Second
 	}
 	return 20 * time.Millisecond // a tick of the kernel's clock takes 1 to 10 milliseconds
 }
 
 // tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead
-// file; see docs/dev/format.md. While the value stays the same, the store's files only grow, so a copy of them can be
-// opened, like a store after a crash.
+// file; see docs/dev/format.md. While the value stays the same, the store's files only grow, so their copies can be
+// opened like the files of a store after a crash.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
@@ -132,8 +132,8 @@ func tailFingerprint(dir string) (string, error) {
 	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in the order in which to copy them: write-ahead files come before
-// the files that they refer to.
+// tailFiles returns the names of a log store's files in the order for copying: write-ahead files come before the files
+// that they refer to.
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -147,7 +147,7 @@ func tailFiles(dir string) (names []string, err error) {
 	return names, err
 }
 
-// headOf returns the first length bytes of a file, or "" if it is missing.
+// headOf returns up to length bytes from the beginning of a file, or "" if the file is missing.
 func headOf(path string, length int) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -161,8 +161,8 @@ func headOf(path string, length int) (string, error) {
 	return string(head), err
 }
 
-// copyStable calls copyAll until the fingerprint is the same before and after the call, because another process may be
-// writing the files. It returns false if the files do not exist.
+// copyStable copies files that another process may be writing: it calls copyAll until the fingerprint is the same
+// before and after the call. It returns false if the files do not exist.
 func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
 	const maxAttempts, pause = 40, 50 * time.Millisecond
 	for attempt := 1; ; attempt++ {
@@ -191,7 +191,7 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
 		err := copyFile(filepath.Join(to, name), filepath.Join(from, name))
-		if errors.Is(err, fs.ErrNotExist) { // an earlier copy may exist: remove it
+		if errors.Is(err, fs.ErrNotExist) { // remove the copy from an earlier attempt
 			err = os.RemoveAll(filepath.Join(to, name))
 		}
 		if err != nil {

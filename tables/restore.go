@@ -14,10 +14,10 @@ import (
 
 // Restore restores the bucket from a snapshot, in one commit: its metadata, and all its tables with their rows,
 // columns, settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only
-// those tables.
+// the tables with these names.
 //
-// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
-// created again. A table that was deleted and created again since the snapshot is replaced, and loses its versions.
+// An existing table gets a new version with the snapshot's rows and keeps its older versions. A deleted table is
+// created again. A table that was deleted and created again since the snapshot is replaced and loses its versions.
 // Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
@@ -63,8 +63,8 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	return ErrConflict
 }
 
-// planRestore returns, by name, the snapshot's listing of each table to restore. A listing without a location means
-// that the snapshot lacks the table, so Restore must delete the table.
+// planRestore maps the name of each table to restore to the table's entry in the snapshot. An entry without a location
+// means that the snapshot does not contain the table, so Restore must delete the table.
 func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	planned := map[string]icecat.Listed{}
 	for _, name := range names {
@@ -77,11 +77,11 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	if len(names) > 0 {
 		return planned, nil
 	}
-	changed, err := tables.Catalog.ChangedSince(ctx, ns, snapshot)
+	changedNames, err := tables.Catalog.ChangedSince(ctx, ns, snapshot)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range changed {
+	for _, name := range changedNames {
 		planned[name] = icecat.Listed{}
 	}
 	for _, n := range tables.WithTail(ctx, ns) {
@@ -95,9 +95,9 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	})
 }
 
-// restoreMetadata gives a bucket the metadata from a snapshot of the same bucket in the store from.
-func (t *Txn) restoreMetadata(from *core, bucket, snapshot string) error {
-	snapshots, err := from.snapshots(t.ctx, bucket)
+// restoreMetadata replaces a bucket's metadata with the metadata in a snapshot. The store source contains the snapshot.
+func (t *Txn) restoreMetadata(source *core, bucket, snapshot string) error {
+	snapshots, err := source.snapshots(t.ctx, bucket)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (t *Txn) restoreMetadata(from *core, bucket, snapshot string) error {
 	return t.ChangeMetadata(bucket, "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
-// restore restores a table to its state l in a snapshot. If l has no location, restore deletes the table.
+// restore restores a table to the state in l, its entry in a snapshot. If l has no location, restore deletes the table.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	c, err := t.change(n)
 	damaged := errors.Is(err, ErrDamaged)

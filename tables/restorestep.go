@@ -25,23 +25,23 @@ type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
 	uuid, location string         // UUID and location of the new table, if the step must create one
-	ids            []icecat.PutID // IDs of the puts in source, for a new table
+	ids            []icecat.PutID // IDs of the puts in source, which a new table gets too
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
-	copyOf string        // result of Store.key for the original table's metadata, if copied is set
-	// metadata location that the table must have at the commit; "" means that the table must not exist, and nil means
-	// that anything is allowed
+	copyOf string        // result of originOf for the original table; "" if copied is nil
+	// metadata location that the table must have when the step commits: "" if the table must not exist; nil if any
+	// location is allowed
 	base *string
 }
 
-// newRestoreStep returns a step that restores the table state l from the catalog from.
-func newRestoreStep(ctx context.Context, from, to *icecat.Catalog, l icecat.Listed) (*restoreStep, error) {
-	source, err := from.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+// newRestoreStep returns a step that restores the table state l, which the catalog src contains, to the catalog dst.
+func newRestoreStep(ctx context.Context, src, dst *icecat.Catalog, l icecat.Listed) (*restoreStep, error) {
+	source, err := src.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := from.PutsIn(ctx, source.Metadata().TableUUID().String(), l.Location)
-	return &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: to.NewLocation(), ids: ids}, err
+	ids, err := src.PutsIn(ctx, source.Metadata().TableUUID().String(), l.Location)
+	return &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: dst.NewLocation(), ids: ids}, err
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
@@ -58,7 +58,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	var meta table.Metadata
 	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == source.TableUUID() {
 		meta = cur.Metadata()
-		a.IDs, a.Restored = nil, r.source.MetadataLocation() // the catalog knows the put IDs in source
+		a.IDs, a.Restored = nil, r.source.MetadataLocation() // the catalog already has the put IDs of source
 	} else {
 		minSequence := int64(0)
 		if cur != nil {
@@ -100,12 +100,12 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	return r.withRows(a, meta)
 }
 
-// columnsRestoredProperty is the property with the versions of the restores that brought back columns, separated by
-// spaces. Files from before these versions can have values for the columns.
+// columnsRestoredProperty is the table property that lists the versions of restores that brought back dropped columns,
+// separated by spaces. Files older than these versions can have values for the columns.
 const columnsRestoredProperty = "partd.columns-restored"
 
-// newMetadata returns metadata for a new table that is like source, but has no rows. The new table has another UUID, so
-// that rows in a tail for the old UUID do not appear in it. Its last sequence number is at least minSequence.
+// newMetadata returns metadata for a new table that is like source but has no rows. The new table has another UUID, so
+// that it does not contain rows in a tail for the old UUID. Its last sequence number is at least minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	props := maps.Clone(source.Properties())
 	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tail.PropertyPrefix) })
@@ -116,7 +116,7 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 	})
 }
 
-// withColumns returns meta with the columns and properties of source. Columns that only partition specs need stay, too.
+// withColumns returns meta with the columns and properties of source. It keeps columns that only partition specs use.
 func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	columns, err := definition.WithSources(meta, source.CurrentSchema())
 	if err != nil {
@@ -152,9 +152,9 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, icecat.PropertyUpdates(set, removed), "")
 }
 
-// withRows returns meta with a new version that consists of the files in source's newest version. It writes a new
-// manifest list instead of sharing source's, because other programs delete a version's list when they expire the
-// version.
+// withRows returns meta with a new version that consists of the files in the newest version of r.source. It writes a
+// new manifest list instead of sharing the source's, because other programs delete a version's list when they expire
+// the version.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id := r.source.CurrentSnapshot(), rand.Int64()
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
@@ -173,15 +173,15 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	return a.AddSnapshot(meta, id, summary, manifests)
 }
 
-// writeManifests writes manifests like those of source, but with the locations of the copied files. Files keep their
-// sequence numbers, which determine the order of the rows.
+// writeManifests writes the manifests of source again, but with the locations of the copied files. Files keep their
+// sequence numbers, because these determine the order of the rows.
 func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, err error) {
 	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))
 		if spec == nil {
 			return fmt.Errorf("manifest %s: the table has no partition spec %d", m.FilePath(), m.PartitionSpecID())
 		}
-		var moved []iceberg.ManifestEntry
+		var newEntries []iceberg.ManifestEntry
 		for _, e := range entries {
 			f, sequence := e.DataFile(), e.SequenceNum()
 			b, err := datafile.Rebuild(*spec, f, r.copied.Location(f.FilePath()))
@@ -191,10 +191,10 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, sou
 			if firstRow := f.FirstRowID(); firstRow != nil {
 				b.FirstRowID(*firstRow)
 			}
-			moved = append(moved, iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &sequence, e.FileSequenceNum(), b.Build()))
+			newEntries = append(newEntries, iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &sequence, e.FileSequenceNum(), b.Build()))
 		}
-		written, err := a.WriteManifest(meta, *spec, id, moved)
-		manifests = append(manifests, written)
+		manifest, err := a.WriteManifest(meta, *spec, id, newEntries)
+		manifests = append(manifests, manifest)
 		return err
 	})
 	return manifests, err

@@ -16,25 +16,25 @@ type Version int64
 type VersionInfo struct {
 	Version   Version
 	Time      time.Time // time of the newest change that the version contains, in UTC
-	Operation string    // Iceberg's operation: append, replace, overwrite or delete
+	Operation string    // Iceberg's name of the operation: append, replace, overwrite or delete
 	Rows      int64     // row count of the whole table
 	Current   bool
 	AtMost    AtMost `json:"RowsExact,omitzero"` // whether Rows is only a maximum
-	// User is the name in the token of the server's user whose call made the version. It is "" for folds, which
-	// combine appends of any users, for background work, for commits without a named token, and for callers of a
-	// server that are not admins.
+	// User is the server user whose call created the version, as named in the user's token. It is "" if the version was
+	// created by a fold (which combines appends of any users), by background work or by a call without a named token.
+	// Servers return it only to admins.
 	User string `json:",omitempty"`
 }
 
-// AtMost says that a number of rows is only a maximum, because position or equality delete files of other programs apply
-// to the rows. The exact number is known after a compaction. In JSON, the value is inverted, under a name such as
+// AtMost is true if a row count is only a maximum, because other programs have deleted rows with position or equality
+// delete files. The exact count is known after a compaction. In JSON, the value is inverted and has a name such as
 // RowsExact, and only false is written.
 type AtMost bool
 
-// MarshalJSON returns whether the number is exact.
+// MarshalJSON encodes whether the row count is exact: the opposite of a.
 func (a AtMost) MarshalJSON() ([]byte, error) { return json.Marshal(!bool(a)) }
 
-// UnmarshalJSON accepts the results of MarshalJSON.
+// UnmarshalJSON decodes a result of MarshalJSON.
 func (a *AtMost) UnmarshalJSON(text []byte) error {
 	var exact bool
 	err := json.Unmarshal(text, &exact)
@@ -53,9 +53,9 @@ type TableInfo struct {
 	Metadata     Metadata
 	AtMost       AtMost `json:"RowsExact,omitzero"` // whether Rows is only a maximum
 
-	// Damaged says why the table cannot be read, or is "". If it is set, the other fields are incomplete. A listing
-	// reads a table, and so detects damage, only if rows are in the tail or another program has committed to the table.
-	// To check everything, use Verify.
+	// Damaged says why the table cannot be read; "" means that no damage is known. If it is set, the other fields are
+	// incomplete. A listing reads a table, and thus detects damage, only if the table has rows in the tail or another
+	// program has committed to it. To check everything, use Verify.
 	Damaged string `json:",omitempty"`
 }
 
@@ -67,13 +67,13 @@ type MaintainOptions struct {
 	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. In Maintain, OlderThan and
 	// Keep apply to tables whose settings do not say what to keep; if both are 0, no version of these tables expires.
 	OlderThan time.Duration
-	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
+	// Keep is the number of newest versions that Expire keeps regardless of their age. 0 means 1.
 	Keep int
-	// Requested restricts Maintain to tables with the setting MaintenanceOn; it then removes no unused files.
+	// Requested restricts Maintain to tables with the setting MaintenanceOn. Maintain then removes no unused files.
 	Requested bool `json:",omitempty"`
 	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
-	// or commit it. 0 means 24 hours. A negative value means no grace period; in that case, no other process may use
-	// the directory.
+	// or commit the file. 0 means 24 hours. A negative value means no grace period; in that case, no other process may
+	// use the directory.
 	Grace time.Duration
 }
 
@@ -84,14 +84,14 @@ func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b
 
 // MaintainResult counts what Fold, Compact, Expire or Maintain did.
 type MaintainResult struct {
-	Tables       int   // tables changed
-	Rows         int64 // rows that Fold moved from the tail
-	FilesBefore  int   // files replaced by Compact or Maintain
-	FilesAfter   int   // files that were written to replace them
-	Versions     int   // versions expired
-	FilesRemoved int   // unused files removed
-	BytesRemoved int64 // total size of these files
-	FilesWaiting int   // unused files that are still in their grace period
+	Tables       int   // number of tables changed
+	Rows         int64 // number of rows that Fold moved from the tail to files
+	FilesBefore  int   // number of files that Compact or Maintain replaced
+	FilesAfter   int   // number of files that replaced them
+	Versions     int   // number of versions expired
+	FilesRemoved int   // number of unused files removed
+	BytesRemoved int64 // total size of the unused files removed
+	FilesWaiting int   // number of unused files still in their grace period
 }
 
 func (r *MaintainResult) add(o MaintainResult) {
@@ -102,34 +102,34 @@ func (r *MaintainResult) add(o MaintainResult) {
 	r.Versions += o.Versions
 }
 
-// MaintenanceState describes the maintenance of a table by this Store.
+// MaintenanceState describes a table's files and their maintenance by this Store.
 type MaintenanceState struct {
-	Files         int       `json:"files"`            // data files
-	SmallFiles    int       `json:"small_files"`      // data files that are smaller than three quarters of their target size
-	Versions      int       `json:"versions"`         // versions that can be read
-	MetadataBytes int64     `json:"metadata_bytes"`   // size of the table's metadata, which every commit writes again
-	UnusedBytes   int64     `json:"unused_bytes"`     // total size of files that nothing needs, as of the last search for them
-	Last          time.Time `json:"last,omitzero"`    // when files were last merged or versions last expired
-	Next          time.Time `json:"next,omitzero"`    // if the last attempt failed, when the next one is due
+	Files         int       `json:"files"`            // number of data files
+	SmallFiles    int       `json:"small_files"`      // number of data files below three quarters of their target size
+	Versions      int       `json:"versions"`         // number of versions that can be read
+	MetadataBytes int64     `json:"metadata_bytes"`   // size of the table's metadata, which each commit rewrites
+	UnusedBytes   int64     `json:"unused_bytes"`     // total size of unused files, at the last search for them
+	Last          time.Time `json:"last,omitzero"`    // when maintenance last merged files or expired versions
+	Next          time.Time `json:"next,omitzero"`    // when the next attempt is due; zero unless the last one failed
 	Reason        string    `json:"reason,omitempty"` // why the table needs maintenance but does not get it
 }
 
 // MaintenanceSummary describes the maintenance of all tables by this Store.
 type MaintenanceSummary struct {
 	Last        time.Time // end of the last pass; zero before the first one
-	Failing     int       // tables whose last attempt failed
-	FailedFolds int       // tables whose last fold in the background failed
-	UnusedBytes int64     // size of files that nothing needs, as of the last search
+	Failing     int       // number of tables whose last maintenance failed
+	FailedFolds int       // number of tables whose last background fold failed
+	UnusedBytes int64     // total size of unused files, at the last search for them
 }
 
 // RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
 type RewriteResult struct {
 	Version Version `json:"version"` // the table's newest version after the change
-	Deleted int64   `json:"deleted"` // rows deleted or replaced
-	Written int64   `json:"written"` // rows added
+	Deleted int64   `json:"deleted"` // number of rows deleted or replaced
+	Written int64   `json:"written"` // number of rows added
 	Files   int     `json:"files"`   // number of data files that contained deleted rows
 
-	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
+	TimeColumn string `json:"time_column,omitempty"` // the column that the range of ReplaceRange refers to
 }
 
 // PartitionResult is the result of Table.Partition.
@@ -153,7 +153,7 @@ type SnapshotInfo struct {
 // CopiedTable is the result of copying one table.
 type CopiedTable struct {
 	Bucket, Name string
-	Unchanged    bool // true if an earlier copy is still up to date
+	Unchanged    bool // whether an earlier copy is still up to date
 	Rows         int64
 	Files        int    // number of data files sent
 	Bytes        int64  // size of the sent files
@@ -165,15 +165,15 @@ type VerifyOptions struct {
 	Buckets Buckets
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil means all tables
 
-	// Repair supplies copies of damaged or missing files. If a copy's size and checksum match the catalog, it replaces
-	// the file atomically.
+	// Repair supplies copies of damaged or missing files. If the size and checksum of a copy match the catalog, the
+	// copy replaces the file atomically.
 	Repair Copies
 
 	// Report is called for each damaged or unverified file, one call at a time.
 	Report func(Finding)
 }
 
-// Finding describes a file that is damaged, or that has no known checksum.
+// Finding describes a file that is damaged or has no known checksum.
 type Finding struct {
 	State   FileState `json:"state"`
 	Bucket  string    `json:"bucket"`
@@ -200,20 +200,20 @@ type File struct {
 	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
 
-// Copies finds a copy of a file. Verify checks and closes the copy. If there is no copy, the error wraps
-// fs.ErrNotExist.
+// Copies is a function that opens a copy of the file f. Verify checks and closes the copy. If there is no copy, the
+// error wraps fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
 // VerifyResult counts the tables and files that Verify checked.
 type VerifyResult struct {
 	Tables, Files                 int
-	Bytes                         int64 // total size of the files with a checksum
+	Bytes                         int64 // total size of the files that have a checksum
 	Damaged, Repaired, Unverified int
 }
 
-// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
+// Observer is notified of table operations, for metrics and traces. Packages tablesotel and flightd implement it for
 // OpenTelemetry and Prometheus. An Observer must be safe for concurrent use, and fast, because operations wait for it.
-// It is also called for operations inside other operations, such as the scan in a query or the fold in an update.
+// It is also notified of operations within other operations, such as the scan in a query or the fold in an update.
 type Observer interface {
 	// Begin is called when an operation begins. It returns the operation's context, which can hold a span, and a
 	// function that is called exactly once, when the operation ends.
@@ -226,8 +226,8 @@ type Operation struct {
 	// fold, compact, expire or maintain (of one table).
 	Name string
 
-	// Bucket and Table are "" if the operation can concern several tables. For query and exec, however, Bucket is
-	// the Bucket of QueryOptions or ExecOptions.
+	// Bucket and Table are "" if the operation can concern several tables. For query and exec, however, Bucket is the
+	// Bucket of QueryOptions or ExecOptions.
 	Bucket, Table string
 }
 
@@ -235,6 +235,6 @@ type Operation struct {
 type Outcome struct {
 	Rows     int64         // rows put, read, folded, or changed (exec); for a rewrite, rows deleted plus rows written
 	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
-	Duration time.Duration // an operation that returns a reader ends when the reader is released
+	Duration time.Duration // includes the use of the reader that the operation returns, until its release
 	Err      error
 }

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	writeBatchRows = 1 << 16 // maximum number of rows in a batch of Records
+	writeBatchRows = 1 << 16 // maximum number of rows in a batch from Records
 	readBatchRows  = 1 << 10 // number of rows that RowsOf converts at a time
 )
 
-// SchemaOf returns the columns for the struct type T, one for each exported field, including fields of embedded
-// structs. A field's tag can rename or omit the column, or set the type of a time:
+// SchemaOf returns the columns for the struct type T: one for each exported field, including fields of embedded
+// structs. A field's tag can rename or omit the column, or set the column type of a time:
 //
 //	type Trade struct {
 //		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
@@ -45,17 +45,17 @@ func SchemaOf[T any]() (*arrow.Schema, error) {
 	return s.Schema, nil
 }
 
-// Records returns rows as batches, for Put and similar functions; see [SchemaOf]. The rows must not be modified until
+// Records returns a reader of rows, for Put and similar functions; see [SchemaOf]. The rows must not be modified until
 // the reader has been drained.
 func Records[T any](rows []T) (array.RecordReader, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, &ArgumentError{Err: fieldError(err)}
 	}
-	all := reflect.ValueOf(rows)
+	slice := reflect.ValueOf(rows)
 	return batches.Reader(s.Schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for from := 0; from < len(rows); from += writeBatchRows {
-			b, err := s.Batch(all.Slice(from, min(from+writeBatchRows, len(rows))))
+			b, err := s.Batch(slice.Slice(from, min(from+writeBatchRows, len(rows))))
 			if !yield(b, fieldError(err)) || err != nil {
 				return
 			}
@@ -63,7 +63,7 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// fieldError returns err as a SchemaError if it is an error about the column of a struct's field.
+// fieldError converts err to a SchemaError if it is about the column of a struct field.
 func fieldError(err error) error {
 	if e, ok := err.(*schema.Error); ok {
 		return (*SchemaError)(e)
@@ -71,7 +71,7 @@ func fieldError(err error) error {
 	return err
 }
 
-// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use [Table.Put].
+// Append appends rows to a table and creates it if it is missing; see [SchemaOf]. For options, use [Table.Put].
 func Append[T any](ctx context.Context, t *Table, rows []T) (Version, error) {
 	r, err := Records(rows)
 	if err != nil {
@@ -81,9 +81,9 @@ func Append[T any](ctx context.Context, t *Table, rows []T) (Version, error) {
 	return t.Put(ctx, r, PutAppend, nil)
 }
 
-// Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer,
-// float and time types can differ from the fields' types if the values fit. A null is an error if the field cannot be
-// null. If a field does not fit its column, the error names the table and the field, and matches [*SchemaError].
+// Rows yields the rows of a scan. If o.Columns is nil, it reads only the columns that T has; see [SchemaOf]. Integer,
+// float and time types of columns and fields can differ if the values fit. A null is an error if the field cannot be
+// null. If a field does not fit its column, the error names the table and the field and matches [*SchemaError].
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -113,7 +113,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 	}
 }
 
-// RowsOf yields the rows of a reader, such as a query's result, and then releases the reader; see [Rows].
+// RowsOf yields the rows of a reader, such as a query's result, then releases the reader; see [Rows].
 func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 	batches := BatchesOf(r)
 	return func(yield func(T, error) bool) {
@@ -159,8 +159,7 @@ func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.Rec
 	}
 }
 
-// BatchesOf yields the batches of a reader, such as a query's result, and then releases the reader; see
-// [Table.Batches].
+// BatchesOf yields the batches of a reader, such as a query's result, then releases the reader; see [Table.Batches].
 func BatchesOf(r array.RecordReader) iter.Seq2[arrow.RecordBatch, error] {
 	used := false
 	return func(yield func(arrow.RecordBatch, error) bool) {

@@ -55,7 +55,7 @@ func (b *Bucket) EditRules(ctx context.Context, e RuleEdit) (err error) {
 	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), icecat.RulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, definition.Settings{}, nil) })
 }
 
-// editRules applies an edit to rules in the format of icecat.RulesProperty, and returns the new rules in that format.
+// editRules applies an edit to rules. oldText and the result are in the format of icecat.RulesProperty.
 func editRules(oldText string, e *RuleEdit, s definition.Settings, columns *arrow.Schema) (string, error) {
 	ruleList, err := rules.Parse(oldText)
 	if err != nil {
@@ -109,7 +109,7 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 
 // ruleCheck returns a Check that applies the table's and the bucket's rules to new rows, or nil if there are no rules.
 // newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with old's rows,
-// except those that match the predicate deleted.
+// except the rows that deleted selects.
 func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
@@ -117,17 +117,17 @@ func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, ne
 	}
 	o := rules.Options{Memory: e.s.opts.Memory / 8}
 	if old != nil {
-		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
-			return e.readExcept(ctx, old, deleted, nil, columns, where, each)
+		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error {
+			return e.readExcept(ctx, old, deleted, nil, columns, where, visit)
 		}
 	}
 	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept reads the rows in a table's files, in their stored types, and passes each batch to the function each. It
-// leaves out the rows that deleted selects, and the files whose paths are in the map skip. The expression where is only
-// a hint: readExcept may or may not pass rows that do not satisfy it.
-func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+// readExcept reads the rows in a table's files, in their stored types, and calls visit with each batch. It omits the
+// rows that deleted selects, and the files whose paths are in skip. The expression where is only a hint: the batches
+// can contain rows that do not satisfy it.
+func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
@@ -149,18 +149,18 @@ func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *de
 	}
 	return batches.ForEach(r.batches, func(b arrow.RecordBatch) error {
 		if deleted == nil {
-			return each(b)
+			return visit(b)
 		}
 		kept, err := deleted.remaining(b)
 		if err != nil {
 			return err
 		}
 		defer kept.Release()
-		return each(kept)
+		return visit(kept)
 	})
 }
 
-// reader returns a reader of a table's files, without rows in the tail.
+// reader returns a reader of a table's files. It does not read the tail.
 func (e tableWriter) reader(ctx context.Context, t *table.Table) (*rowScan, error) {
 	def, err := definition.FromMetadata(t.Metadata())
 	v := &view{source: &tableReader{core: e.s, bucket: bucketOf(e.Namespace), name: e.Name}, t: t, def: def}
