@@ -121,7 +121,7 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	v := &view{source: c.x.table.reader(), t: c.w.t, def: c.w.def}
 	p := &ScanPlan{view: v}
 	p.close = sync.OnceFunc(func() {
-		for _, releaseCopy := range p.copies {
+		for _, releaseCopy := range p.releaseCopies {
 			releaseCopy()
 		}
 	})

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// where returns a predicate that selects the rows where cond is true.
+// where returns a predicate that selects the rows for which cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
 		if _, err := schema.ColumnIndex(w.def.Logical, name); err != nil {
@@ -34,25 +34,25 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}}, nil
 }
 
-// remove adds to w the deletion of the selected rows. It keeps files without such rows, drops files that contain only
-// such rows according to their bounds or positions, and rewrites the others. If w.vectors is set, it writes deletion
-// vectors instead, if possible.
+// remove adds the deletion of the selected rows to w. It drops files that contain only selected rows, according to the
+// files' bounds or the rows' positions, and rewrites other files with selected rows. If w.vectors is set, it instead
+// writes deletion vectors for all files with selected rows, if possible.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	tasks, err := datafile.Tasks(ctx, w.t)
 	if err != nil {
 		return err
 	}
-	dropped := map[string]bool{}
+	droppedPaths := map[string]bool{}
 	drop := func(task table.FileScanTask) {
 		w.oldFiles = append(w.oldFiles, task.File)
 		w.result.Files++
 		w.result.Deleted += task.File.Count()
-		dropped[task.File.FilePath()] = true
+		droppedPaths[task.File.FilePath()] = true
 	}
 	var touched []table.FileScanTask
 	canMark := w.canMark(tasks) && deletes.rows == nil
 	if canMark && deletes.find == nil {
-		deletes = w.locating(deletes)
+		deletes = w.withPositions(deletes)
 	}
 	for _, task := range tasks {
 		canMatch, canRemain := true, true
@@ -76,20 +76,20 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			touched = append(touched, task)
 		}
 	}
-	w.found = deletes.rows
+	w.positions = deletes.rows
 	if deletes.find != nil {
 		scan, err := w.scanOf(ctx, deletes)
 		if err != nil {
 			return err
 		}
-		w.found, err = deletes.find(ctx, scan, w.t, touched)
+		w.positions, err = deletes.find(ctx, scan, w.t, touched)
 		if err != nil {
 			return err
 		}
 	}
 	if deletes.hasPositions() {
 		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool {
-			n := w.found.Count(task.File.FilePath())
+			n := w.positions.Count(task.File.FilePath())
 			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) && !canMark {
 				drop(task)
 				return true
@@ -103,7 +103,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	if canMark {
 		return w.writeVectors(ctx, touched)
 	}
-	groups, err := w.groupFiles(ctx, touched, dropped)
+	groups, err := w.groupFiles(ctx, touched, droppedPaths)
 	if err != nil {
 		return err
 	}
@@ -115,8 +115,8 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
-// locating returns a copy of deletes that finds the positions of the deleted rows, so that they can be marked.
-func (w *rewrite) locating(deletes *deletePredicate) *deletePredicate {
+// withPositions returns a copy of deletes that finds the rows' positions, which deletion vectors require.
+func (w *rewrite) withPositions(deletes *deletePredicate) *deletePredicate {
 	located := *deletes
 	located.find = func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
 		return deletes.locate(ctx, scan, t, tasks, w.e.s.opts.Memory/8)
@@ -124,10 +124,10 @@ func (w *rewrite) locating(deletes *deletePredicate) *deletePredicate {
 	return &located
 }
 
-// groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in
-// order of arrival, but the new files come after all other files. So if the table can have such rows, a group includes
-// all later files that overlap one of its files.
-func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
+// groupFiles groups the files to rewrite; the files of a group are rewritten together. Rows with the same time and keys
+// must stay in order of arrival, but the new files come after all other files. So if the table can have such rows, a
+// group includes all later files that overlap one of its files.
+func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, droppedPaths map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if !w.keepsArrivalOrder() {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
@@ -145,7 +145,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	var affected []*series.File
 	for _, f := range files { // in order of arrival
 		path := f.Data().FilePath()
-		if !dropped[path] && (isTouched[path] || len(series.OverlappingFiles(affected, []*series.File{f})) > 0) {
+		if !droppedPaths[path] && (isTouched[path] || len(series.OverlappingFiles(affected, []*series.File{f})) > 0) {
 			affected = append(affected, f)
 		}
 	}
@@ -155,7 +155,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// scanOf returns a scan of the columns that deletes needs. It reads only row groups that can contain rows to delete.
+// scanOf returns a scan of the columns that deletes needs, in the row groups that can contain rows to delete.
 func (w *rewrite) scanOf(ctx context.Context, deletes *deletePredicate) (*datafile.Scan, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
 	if err != nil {
@@ -184,7 +184,7 @@ func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, 
 	return false, nil
 }
 
-// rewriteGroup rewrites a group of files as one file, without the rows to delete.
+// rewriteGroup rewrites a group of files without the rows to delete.
 func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, deletes *deletePredicate) error {
 	dropDeleted := batches.Map(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
@@ -195,23 +195,23 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		w.result.Deleted += b.NumRows() - kept.NumRows()
 		return kept, nil
 	})
-	if deletes.hasPositions() { // reading the files already omits the rows
+	if deletes.hasPositions() { // reading the files already omits the rows to delete
 		dropDeleted = func(rows batches.Seq) batches.Seq { return rows }
 	}
 	for _, task := range group {
 		w.oldFiles = append(w.oldFiles, task.File)
-		w.result.Deleted += w.found.Count(task.File.FilePath())
+		w.result.Deleted += w.positions.Count(task.File.FilePath())
 	}
 	var files []iceberg.DataFile
 	var err error
 	if w.def.Order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.def.WithLineage(w.t.Metadata().Version()).Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group, w.found)), 0)
+		files, err = datafile.Write(ctx, w.writer(), w.def.WithLineage(w.t.Metadata().Version()).Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group, w.positions)), 0)
 	} else {
 		current := w.series(w.t)
 		var inputs []*series.File
 		for _, task := range group {
 			f := current.File(task)
-			f.Deleted = w.found
+			f.Deleted = w.positions
 			inputs = append(inputs, f)
 		}
 		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
@@ -220,12 +220,12 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	return err
 }
 
-// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has them
-// and the property modeKey (such as write.merge.mode) asks for them. If the row numbers need too much memory, it
-// rewrites the files instead.
+// removeByMode is like remove, but prefers deletion vectors if the table's format version supports them, the property
+// modeKey (such as write.merge.mode) requests them and w changes no columns. If the positions of the rows need too much
+// memory, removeByMode rewrites the files instead.
 func (w *rewrite) removeByMode(ctx context.Context, deletes *deletePredicate, modeKey string) error {
 	meta := w.t.Metadata()
-	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolving == nil
+	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolveStep == nil
 	err := w.remove(ctx, deletes)
 	if w.vectors && errors.Is(err, partd.ErrTooLarge) {
 		w.vectors = false

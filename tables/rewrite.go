@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// maxRewrites limits how often a rewrite is tried if the table changes concurrently.
+// maxRewrites is the maximum number of attempts at a rewrite if other commits change the table concurrently.
 const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
@@ -34,22 +34,22 @@ type rewrite struct {
 	def        *definition.Definition // t's definition; after a column change, it differs from Basis.Definition
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
-	vectors    bool                   // whether to delete rows by deletion vectors; see removeByMode
+	vectors    bool                   // whether to mark deleted rows in deletion vectors; see removeByMode
 	newVectors []iceberg.DataFile     // deletion vectors that the commit adds
 	oldVectors []iceberg.DataFile     // deletion vectors that newVectors replace
-	found      datafile.Deleted       // the rows to delete, if deletePredicate.hasPositions; otherwise nil
-	evolving   *evolveStep            // changes columns; nil if the columns stay the same
+	positions  datafile.Deleted       // positions of the rows to delete, if deletePredicate.hasPositions; otherwise nil
+	evolveStep *evolveStep            // changes the columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
-	id         string                 // ID of the statement, as in PutOptions; "" means no ID
+	id         string                 // ID of the SQL statement, as in PutOptions; "" means no ID
 	checksum   string                 // the statement's checksum, which is recorded with id
 	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If another commit comes first, and
-// the plan does not allow its changes (see rewrite.Allowed), rewrite tries again. During an attempt, nothing else in
-// this process can commit to the table, unless plan calls unlock. Small appends are not blocked, because they go to the
-// tail.
+// rewrite calls plan with the table's newest state and commits the planned change. If another commit comes first and
+// the plan does not allow the changes in that commit (see rewrite.Allowed), rewrite tries again. During an attempt,
+// nothing else in this process can commit to the table, unless plan calls unlock. Small appends are not blocked,
+// because they go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -68,8 +68,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
-// unlock lets others in this process commit to the table until w.commit. It does so only if the change can be committed
-// after appends, and only in the first attempt: a retry keeps the lock, so that only another process can make it fail.
+// unlock lets other goroutines commit to the table until w.commit. It does so only if the change can be committed after
+// appends, and only in the first attempt: a retry keeps the lock, so that only another process can make it fail.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
 		w.end()
@@ -113,7 +113,7 @@ func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) 
 	}
 	w.def = w.Definition
 	w.oldFiles, w.newFiles, w.oldVectors, w.newVectors = nil, nil, nil, nil
-	w.evolving, w.rewriteAll, w.vectors, w.result = nil, false, false, RewriteResult{Version: versionOf(w.t.Metadata())}
+	w.evolveStep, w.rewriteAll, w.vectors, w.result = nil, false, false, RewriteResult{Version: versionOf(w.t.Metadata())}
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (w *rewrite) end() {
 	}
 }
 
-// commit commits the planned change, if there is any.
+// commit commits the planned change, unless it is empty.
 func (w *rewrite) commit(ctx context.Context) error {
 	if err := w.lock(ctx); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 	if w.id != "" { // as for a put, exclude concurrent appends with the same ID
 		step.Mode = commit.Exclusive
 	}
-	if p := w.evolving; p != nil {
+	if p := w.evolveStep; p != nil {
 		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
 	} else if len(w.oldFiles)+len(w.newFiles)+len(w.newVectors) == 0 && w.id == "" {
@@ -171,8 +171,8 @@ func (w *rewrite) commit(ctx context.Context) error {
 	return nil
 }
 
-// evolve adds to w the column changes that rows with the given columns require. From then on, w reads and writes the
-// table with the new columns. The caller must set w.Allowed to commit.NoChanges.
+// evolve plans the column changes that rows with the given columns require. From then on, w reads and writes the table
+// with the new columns. The caller must set w.Allowed to commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {
@@ -183,8 +183,8 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape, caster: ev.caster()}, ev.needsRewrite
-	meta, err := w.evolving.evolveMetadata(oldMeta)
+	w.evolveStep, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape, caster: ev.caster()}, ev.needsRewrite
+	meta, err := w.evolveStep.evolveMetadata(oldMeta)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
-// writer returns the table that new files are written to.
+// writer returns the table to which new files are written.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }
 
 // keepsArrivalOrder reports whether there can be rows with the same time and keys that must stay in order of arrival.
@@ -209,8 +209,8 @@ func (w *rewrite) keepsArrivalOrder() bool {
 	return w.def.Order != nil && !w.def.Order.HasRule()
 }
 
-// checkArrivalOrder returns commit.ErrStale if rows were added to cur after the rewrite read the table, and w.newFiles,
-// which come after all other files, would contain earlier rows with the same time.
+// checkArrivalOrder returns commit.ErrStale if w.newFiles, which come after all other files, contain rows with the same
+// times as newer rows: those added to cur after the rewrite read the table.
 func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
 	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
 		return nil
@@ -233,13 +233,13 @@ type deletePredicate struct {
 	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
 	// that are not selected.
 	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
-	columns  []string // names of the columns that matches reads
-	// matches reports for each row whether it is selected. The batch must contain the field columns, in stored types.
+	columns  []string // names of the columns that matches and find use
+	// matches reports for each row whether it is selected. The batch must have the above columns, in stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
-	// find, if not nil, replaces matches: it returns the selected rows in the tasks' files. scan reads the field
-	// columns, and uses mayMatch to skip row groups.
+	// find, if not nil, replaces matches: it returns the positions of the selected rows in the tasks' files. scan reads
+	// the above columns and uses mayMatch to skip row groups.
 	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
-	// rows, if not nil, contains the selected rows. The other fields must then be nil.
+	// rows, if not nil, contains the positions of the selected rows. The other fields must then be nil.
 	rows datafile.Deleted
 }
 

@@ -14,14 +14,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// rowNumbers converts row numbers in ScanPlan.Rows, which omits deleted rows, to positions in files.
+// rowNumbers converts row numbers in the result of ScanPlan.Rows, which omits deleted rows, to positions in files.
 type rowNumbers struct {
-	first   []int64    // number of each file's first row
-	total   int64      // number of rows
-	deleted [][]uint64 // bitmap of each file's deleted rows
+	firstRows []int64    // for each file, the number of its first row
+	total     int64      // number of rows in all files
+	deleted   [][]uint64 // for each file, a bitmap of its deleted rows
 
-	row  int64    // number of the row whose position was returned last
-	last position // position of that row
+	lastRow int64    // number of the row whose position was returned last
+	last    position // position of lastRow
 }
 
 // numberRows numbers the rows of files. If the bitmaps of deleted rows need more than limit bytes, the error wraps
@@ -33,7 +33,7 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 		return nil, err
 	}
 	for i, task := range files {
-		n.first = append(n.first, n.total)
+		n.firstRows = append(n.firstRows, n.total)
 		rows, err := datafile.RowsOf(ctx, t, task) // not File.Count, which can be wrong in other programs' metadata
 		if err != nil {
 			return nil, err
@@ -46,18 +46,17 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 	return n, nil
 }
 
-// position returns the position of the row with the given number. The numbers passed must not decrease from call to
-// call.
+// position returns the position of the row with the given number. The number must not be less than in an earlier call.
 func (n *rowNumbers) position(row int64) position {
-	file := sort.Search(len(n.first), func(i int) bool { return n.first[i] > row }) - 1
+	file := sort.Search(len(n.firstRows), func(i int) bool { return n.firstRows[i] > row }) - 1
 	if file != n.last.file {
-		n.last, n.row = position{file, -1}, n.first[file]-1
+		n.last, n.lastRow = position{file, -1}, n.firstRows[file]-1
 	}
-	for n.row < row {
+	for n.lastRow < row {
 		n.last.row++
-		at, deleted := n.last.row, n.deleted[file]
-		if at/64 >= int64(len(deleted)) || deleted[at/64]&(1<<(at%64)) == 0 {
-			n.row++
+		bit, deleted := n.last.row, n.deleted[file]
+		if bit/64 >= int64(len(deleted)) || deleted[bit/64]&(1<<(bit%64)) == 0 {
+			n.lastRow++
 		}
 	}
 	return n.last
@@ -68,8 +67,8 @@ type fileRows struct {
 	index  int // the file's index
 	next   func() (arrow.RecordBatch, error, bool)
 	stop   func()
-	batch  arrow.RecordBatch
-	offset int64 // number of rows before batch
+	batch  arrow.RecordBatch // the batch read last; nil if there is none
+	offset int64             // number of rows before batch
 }
 
 func (f *fileRows) close() {
@@ -83,8 +82,8 @@ func (f *fileRows) close() {
 	}
 }
 
-// take returns the first of the given rows of the file with the given index, up to the end of a batch, but at least
-// one row.
+// take reads the rows with the given numbers, which must ascend, from the file with the given index. It returns the
+// first of these rows and the others that are in the same batch.
 func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
 	if f.stop == nil || f.index != index {
 		f.close()
@@ -124,6 +123,6 @@ func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileS
 
 // position is a row's position in the table's files.
 type position struct {
-	file int // the file's index
-	row  int64
+	file int   // the file's index
+	row  int64 // the row's number in the file, counted from 0; deleted rows count
 }

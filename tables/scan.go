@@ -28,7 +28,7 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 	return t.reader().scan(ctx, o)
 }
 
-// scan is Table.Scan.
+// scan implements Table.Scan.
 func (t *tableReader) scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	ctx, end := t.opts.begin(ctx, "scan", t.bucket, t.name)
 	out, err := t.start(ctx, cmp.Or(o, new(ScanOptions)))
@@ -36,7 +36,7 @@ func (t *tableReader) scan(ctx context.Context, o *ScanOptions) (array.RecordRea
 	return t.opts.observe(out, err, end)
 }
 
-// start returns the reader for a scan.
+// start begins a scan and returns its reader.
 func (t *tableReader) start(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
 	v, release, err := t.pinnedView(ctx)
 	if err != nil {
@@ -97,27 +97,27 @@ type rowScan struct {
 	ctx context.Context // Scan's context, stored because RecordReader's methods take no context
 
 	schema    *arrow.Schema // columns of the result
-	read      *arrow.Schema // columns to read, including columns that only filters use
-	names     []string      // names of the columns of read
-	needsCast bool          // whether a column's type in read differs from its type in files
+	toRead    *arrow.Schema // columns to read, including columns that only filters use
+	names     []string      // names of the columns in toRead
+	needsCast bool          // whether a column's type in toRead differs from its type in files
 	filters   []*filter.Expr
 	filter    *filter.Expr // all filters combined, set by plan; nil means no filter
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
-	recycle   bool         // reuse the memory of released batches
-	// if positive, plan returns errNoLookup if more rows in files can match, or if reading them needs much memory;
-	// ignored if the table has an order
+	recycle   bool         // whether to reuse the memory of released batches
+	// If maxLookup is positive, plan returns errNoLookup if more than maxLookup rows in files can match, or if reading
+	// them needs much memory. maxLookup is ignored if the table has an order.
 	maxLookup int64
 
 	skipFiles map[string]bool  // paths of files to omit
 	deleted   datafile.Deleted // rows to omit; ignored if series is set
-	// if the table has no order: indices of the first file to read and of the file to stop before; endFile 0 means no limit
+	// index range [firstFile, endFile) of the files to read, if the table has no order; 0 for endFile means no limit
 	firstFile, endFile int
 	skipInFile         int64 // number of rows to skip in the first file
 
-	// the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
+	// rows in files, merged with the tail's rows if the table has an order; nil if there are no files
 	files        iter.Seq2[arrow.RecordBatch, error]
-	closeFiles   func() // ends a lookup; see maxLookup
+	closeFiles   func() // closes the files of a scan that is limited by maxLookup
 	readingFiles bool   // whether storedBatches is yielding rows of files
 }
 
@@ -126,7 +126,7 @@ func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *rowScan {
 	return &rowScan{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
-// chooseColumns determines the columns to read and to return. requested names the columns to return; none means all.
+// chooseColumns sets the columns to read and the columns to return: those in requested, or all if requested is empty.
 func (r *rowScan) chooseColumns(requested []string) error {
 	needed := map[string]bool{}
 	for _, name := range requested {
@@ -150,23 +150,23 @@ func (r *rowScan) chooseColumns(requested []string) error {
 			return err
 		}
 	}
-	var fields []arrow.Field
+	var readFields []arrow.Field
 	for i, f := range r.def.Logical.Fields() {
 		if len(requested) == 0 || needed[f.Name] {
 			r.names = append(r.names, f.Name)
 			r.needsCast = r.needsCast || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
-			fields = append(fields, f)
+			readFields = append(readFields, f)
 		}
 	}
 	metadata := r.def.Logical.Metadata()
-	r.read = arrow.NewSchema(fields, &metadata)
+	r.toRead = arrow.NewSchema(readFields, &metadata)
 	if len(requested) == 0 {
-		r.schema = r.read
+		r.schema = r.toRead
 		return nil
 	}
-	fields = nil
+	var fields []arrow.Field
 	for _, name := range requested {
-		fields = append(fields, r.read.Field(r.read.FieldIndices(name)[0]))
+		fields = append(fields, r.toRead.Field(r.toRead.FieldIndices(name)[0]))
 	}
 	r.schema = arrow.NewSchema(fields, &metadata)
 	return nil
@@ -230,19 +230,19 @@ func (r *rowScan) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a batch in stored types to the result's columns. If filtered is true, b contains only rows that
-// match the filter; otherwise, convert applies the filter.
-func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
+// convert converts a batch in stored types to the result's columns. If isFiltered is true, b contains only rows that
+// match the filter. Otherwise, convert applies the filter.
+func (r *rowScan) convert(b arrow.RecordBatch, isFiltered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.needsCast {
-		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
+		b = array.NewRecordBatch(r.toRead, b.Columns(), b.NumRows())
 	} else {
-		b, err = schema.Convert(b, r.read)
+		b, err = schema.Convert(b, r.toRead)
 		if err != nil {
 			return nil, err
 		}
 	}
-	if r.filter != nil && !filtered {
+	if r.filter != nil && !isFiltered {
 		kept, err := r.filter.Filter(r.ctx, b)
 		b.Release()
 		if err != nil {
@@ -268,7 +268,7 @@ func (r *rowScan) batches(yield func(arrow.RecordBatch, error) bool) {
 		var out arrow.RecordBatch
 		err = cmp.Or(err, canceled.Err(r.ctx))
 		if err == nil {
-			// in a table without an order, the scan of files applies the filter
+			// if the table has no order, the scan of the files has already applied the filter
 			out, err = r.convert(b, r.readingFiles && r.series == nil)
 		}
 		if b != nil {

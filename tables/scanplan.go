@@ -32,8 +32,8 @@ type ScanPlan struct {
 	UUID    string // the table's UUID, which stays the same if the table is renamed
 	Version Version
 
-	// Schema has the columns with the types that readers see. Stored has them with the types in files, each with its
-	// Iceberg ID in the metadata key PARQUET:field_id.
+	// Schema has the columns with the types that readers see. Stored has the columns with the types in files, each with
+	// its Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
 	Files []PlannedFile // oldest first; the files do not contain the rows in Tail
@@ -43,12 +43,12 @@ type ScanPlan struct {
 	Tail     []arrow.RecordBatch
 	TailMark string
 
-	// KeyColumns names the columns that identify rows: a row in Tail replaces rows with equal keys in files that have
-	// Overlaps set. Nil means that Tail replaces no rows.
+	// KeyColumns names the columns that identify rows: a row in Tail replaces the rows with equal keys in files whose
+	// Overlaps is true. Nil means that Tail replaces no rows.
 	KeyColumns []string
 
-	// NaN names the columns in which floats, at any depth of nesting, may be NaN. The bounds in Parquet files ignore
-	// NaN, so a reader that orders NaN like a number must not skip rows by these columns' bounds.
+	// NaN names the columns that may contain NaN, at any depth of nesting. The bounds in Parquet files ignore NaN, so a
+	// reader that orders NaN like a number must not skip rows by these columns' bounds.
 	NaN []string
 
 	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, a column
@@ -62,10 +62,10 @@ type ScanPlan struct {
 	OnlyDeletes bool
 	DeletesMark string
 
-	view    *view
-	changes *difference // set by ChangesPlan
-	copies  []func()    // functions that release local copies of files
-	close   func()
+	view          *view
+	changes       *difference // nil unless the plan is from ChangesPlan
+	close         func()
+	releaseCopies []func() // release the local copies of files
 }
 
 // PlannedFile is a Parquet file of a table.
@@ -86,7 +86,7 @@ func (t *Table) ScanPlan(ctx context.Context) (*ScanPlan, error) {
 	}
 	p := &ScanPlan{Tail: v.rows, view: v}
 	p.close = sync.OnceFunc(func() {
-		for _, releaseCopy := range p.copies {
+		for _, releaseCopy := range p.releaseCopies {
 			releaseCopy()
 		}
 		release()
@@ -117,7 +117,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
-		// With KeepFirst, Tail lacks rows whose keys are in files, so Tail depends on the files too.
+		// With KeepFirst, Tail lacks rows whose keys are in files, so the mark must also change with the files.
 		if v.series != nil && v.series.Rule == definition.KeepFirst {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
@@ -129,24 +129,24 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 			p.KeyColumns = v.series.Names
 		}
 	}
-	p.NeedsScan = nestedChanged(v.def.Columns, meta.Schemas())
+	p.NeedsScan = filesMayDiffer(v.def.Columns, meta.Schemas())
 	tasks, err := v.tasks(ctx)
 	if err != nil {
 		return err
 	}
-	p.NaN = mayHaveNaN(v.def.Columns, tasks)
+	p.NaN = columnsWithNaN(v.def.Columns, tasks)
 	p.NeedsScan = p.NeedsScan || !datafile.ReadableByID(ctx, v.t, tasks)
 	if !p.NeedsScan && slices.ContainsFunc(tasks, datafile.HasDeletes) {
 		p.NeedsScan, p.OnlyDeletes = true, true
 		p.DeletesMark = fmt.Sprintf("%s-%d", p.UUID, cmp.Or(v.snapshot, v.t.CurrentSnapshot()).SnapshotID)
 	}
 	for _, task := range tasks {
-		local, release, err := v.source.cat.Local(task.File.FilePath())
+		path, release, err := v.source.cat.Local(task.File.FilePath())
 		if err != nil {
 			return err
 		}
-		p.copies = append(p.copies, release)
-		f := PlannedFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count(), HasDeletes: datafile.HasDeletes(task)}
+		p.releaseCopies = append(p.releaseCopies, release)
+		f := PlannedFile{Path: path, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count(), HasDeletes: datafile.HasDeletes(task)}
 		if p.KeyColumns != nil {
 			f.Overlaps = v.series.BatchBounds(p.Tail[0]).Overlaps(v.series.Bounds(task.File))
 		}
@@ -155,12 +155,12 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// mayHaveNaN returns the names of the columns with floats. It omits a column if the metadata of all files counts zero
-// NaNs in that column.
-func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
+// columnsWithNaN returns the names of the columns that contain floats, except those for which the metadata of every
+// file counts zero NaNs.
+func columnsWithNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}
 	for _, f := range columns.Fields() {
-		if ids := floatsOf(f, nil); ids != nil {
+		if ids := appendFloatIDs(nil, f); ids != nil {
 			floats[f.Name] = ids
 		}
 	}
@@ -179,21 +179,22 @@ func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []st
 	return names
 }
 
-func floatsOf(f iceberg.NestedField, ids []int) []int {
+// appendFloatIDs appends the IDs of f and its nested fields that are floats.
+func appendFloatIDs(ids []int, f iceberg.NestedField) []int {
 	switch t := f.Type.(type) {
 	case iceberg.Float32Type, iceberg.Float64Type:
 		return append(ids, f.ID)
 	case iceberg.NestedType:
 		for _, field := range t.Fields() {
-			ids = floatsOf(field, ids)
+			ids = appendFloatIDs(ids, field)
 		}
 	}
 	return ids
 }
 
-// nestedChanged reports whether a file may name nested fields differently from the current schema, or lack a column
-// that has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
-func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
+// filesMayDiffer reports whether a file may differ from the current schema in the names of nested fields, or lack a
+// column that has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
+func filesMayDiffer(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	sanitized, err := iceberg.SanitizeColumnNames(current)
 	if err != nil {
 		return true
@@ -217,8 +218,8 @@ func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	return false
 }
 
-// Rows returns a reader of all rows. Its columns have the types in Stored, and rows in the tail come last. The caller
-// must release the reader before Close.
+// Rows returns a reader of all rows. The columns have the types in Stored, and the rows in the tail come last. The
+// caller must release the reader before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	var rows iter.Seq2[arrow.RecordBatch, error]
 	if p.changes != nil {
@@ -243,10 +244,10 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 }
 
 // Select returns a reader of the rows that satisfy the condition where; nil selects all rows. The reader has the named
-// columns, in the types in Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is
-// set. Select returns nil if it would have to examine more than maxRows rows in Files (unless maxRows is 0), or if
-// Files have large pages or texts that need much memory. For recycle, see ScanOptions. The caller must release the
-// reader before Close. Select ignores KeyColumns, and must not be used for a plan from ChangesPlan.
+// columns, with the types in Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan
+// is set. Unless maxRows is 0, Select is for small reads: it returns nil and no error if more than maxRows rows in
+// Files or too many files can match, or if reading them needs much memory. For recycle, see ScanOptions. The caller
+// must release the reader before Close. Select ignores KeyColumns and must not be used for a plan from ChangesPlan.
 func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {
 	v := *p.view
 	if !p.NeedsScan {
@@ -269,8 +270,8 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 }
 
 // DeletedRows returns a bitmap for each file in Files: bit i%64 of element i/64 is set if row i is marked as deleted.
-// Each bitmap ends at the last deleted row. If the bitmaps need more than maxBytes, DeletedRows returns nil and no
-// error.
+// Each bitmap ends at the last deleted row. If the bitmaps need more than maxBytes bytes, DeletedRows returns nil and
+// no error.
 func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64, error) {
 	tasks, err := p.view.tasks(ctx)
 	if err != nil {
@@ -286,8 +287,8 @@ func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64,
 	return bitmaps, nil
 }
 
-// Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must
-// be scanned at the same version or snapshot.
+// Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. To read each row
+// exactly once, scan all parts at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
 	return withView(ctx, t.reader(), "count the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)
@@ -295,8 +296,8 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	})
 }
 
-// parts divides the table into parts. If the table has an order, parts returns the times between them. Otherwise, each
-// part is one file, and parts returns the files' paths in reading order.
+// parts divides the table into parts. If the table has an order, parts returns the times at which to divide the rows.
+// Otherwise, each part is one file, and parts returns the files' paths in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.FileStarts(ctx)
@@ -335,7 +336,7 @@ func (r *rowScan) limitToPart(o *ScanOptions) error {
 	cuts = append(append([]time.Time{{}}, cuts...), time.Time{})
 	inPart, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
 	if err == nil && inPart != nil {
-		if o.Part == 1 { // rows older than the time column may have no time; they come first
+		if o.Part == 1 { // rows from before the time column was added have a null there; they come first
 			inPart = filter.Or(filter.IsNull(r.series.Names[0]), inPart)
 		}
 		r.filters = append(r.filters, inPart)

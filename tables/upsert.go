@@ -18,7 +18,7 @@ import (
 // UpsertOptions configures Upsert. Nil or the zero value selects the defaults.
 type UpsertOptions struct {
 	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If the
-	// settings have a rule for duplicates, no other columns are allowed.
+	// settings have a rule for duplicates, Keys must be exactly these columns.
 	Keys []string
 
 	NullKeys       bool      // treat null keys as equal to each other, as pandas does, instead of rejecting them
@@ -29,7 +29,7 @@ type UpsertOptions struct {
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
 // row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. It returns an error if a key is
 // null (unless o.NullKeys is set) or occurs twice in r. It adds and widens columns if the table's evolution setting
-// allows it. It reads r to the end and does not release it.
+// allows this. It reads r to the end but does not release it.
 //
 // If a table has format version 3 and its property write.merge.mode is merge-on-read, Upsert writes deletion vectors
 // instead of rewriting files.
@@ -39,11 +39,11 @@ type UpsertOptions struct {
 // partd.ErrTooLarge if a key in r needs more than about a 160th of Options.Memory, or if the table has a unique rule
 // with InTable set.
 //
-// While Upsert writes files, others can append to the table. Rows appended during the upsert stay, even if their keys
-// are in r, as if they had been appended after it. If the table has a time column but no rule for duplicates, and the
-// times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the same
-// process have to wait for Upsert if the table has a rule for duplicates or a unique rule with InTable set, if Upsert
-// changes columns, or if it starts again.
+// Other callers can append to the table while Upsert writes files. Rows appended meanwhile are kept, even if their keys
+// are in r, as if they had been appended after the upsert. If the table has a time column but no rule for duplicates,
+// and the times of the appended rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends
+// in the same process must wait for Upsert if the table has a rule for duplicates or a unique rule with InTable set, if
+// Upsert changes columns, or if it starts again.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil { // check before reading rows
@@ -62,7 +62,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
-		// check before evolve adds columns: keys must be existing columns
+		// check before evolve adds columns, because keys must be existing columns
 		if err := checkKeys(w.def.Stored, keys); err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 		if hasRule && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use those keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
-		if hasRule || w.evolving != nil {
+		if hasRule || w.evolveStep != nil {
 			w.Allowed = commit.NoChanges // with a rule, a concurrent append could add rows that duplicate the new rows
 		}
 		if !added.canReuse(w) {
@@ -127,14 +127,14 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 	return nil
 }
 
-// mayMatch returns a function for deletePredicate.mayMatch. It selects each file whose key bounds overlap those of at
-// least one new file.
-func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
+// mayMatch returns a function for deletePredicate.mayMatch. The function reports that a file can contain replaced rows
+// if its key bounds overlap the key bounds of at least one of the new files.
+func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, newFiles []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
-		for _, f := range files {
-			put, overlap := datafile.BoundsOf(icebergSchema, f), true
+		for _, f := range newFiles {
+			newBounds, overlap := datafile.BoundsOf(icebergSchema, f), true
 			for _, c := range schema.Select(stored, k.columns).Fields() {
-				a, b := put(c.Name), bounds(c.Name)
+				a, b := newBounds(c.Name), bounds(c.Name)
 				bothHaveNulls := k.nullKeys && a.Nulls != 0 && b.Nulls != 0
 				overlap = overlap && (bothHaveNulls || filter.Overlap(c.Type, a, b))
 			}

@@ -16,13 +16,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
-// canMark reports whether deletion vectors can mark rows in all files. They cannot if other programs have deleted rows
-// in a file with position delete files, because a vector would replace these.
+// canMark reports whether w.vectors is set and vectors can mark rows in all files. They cannot if other programs have
+// deleted rows in a file with position delete files, because a vector would replace these.
 func (w *rewrite) canMark(tasks []table.FileScanTask) bool {
 	return w.vectors && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool { return len(task.DeleteFiles) > 0 })
 }
 
-// locate returns the rows that d selects in the tasks' files. The bitmaps need at most limit bytes.
+// locate returns the positions of the rows that d selects in the tasks' files, in bitmaps of at most limit bytes.
 func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask, limit int64) (datafile.Deleted, error) {
 	found, columns := datafile.Deleted{}, scan.Schema()
 	for _, f := range datafile.ToRead(t, tasks) {
@@ -44,8 +44,8 @@ func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *ta
 	return found, nil
 }
 
-// writeVectors writes a deletion vector for each file that contains rows in w.found. The vector replaces the file's
-// earlier one, whose rows it includes.
+// writeVectors writes a deletion vector for each file that contains rows in w.positions. The vector replaces the file's
+// earlier deletion vector and includes its rows.
 func (w *rewrite) writeVectors(ctx context.Context, tasks []table.FileScanTask) error {
 	meta := w.t.Metadata()
 	out := dv.NewDVWriter(w.IO, func(id int32) *iceberg.PartitionSpec { return meta.PartitionSpecByID(int(id)) })
@@ -59,14 +59,14 @@ func (w *rewrite) writeVectors(ctx context.Context, tasks []table.FileScanTask) 
 			out.Load(name, rows, spec, partition)
 			w.oldVectors = append(w.oldVectors, f)
 		}
-		for i, word := range w.found[name] {
+		for i, word := range w.positions[name] {
 			for ; word != 0; word &= word - 1 {
 				if err := out.AddPosition(name, int64(64*i+bits.TrailingZeros64(word)), spec, partition); err != nil {
 					return err
 				}
 			}
 		}
-		w.result.Deleted += w.found.Count(name)
+		w.result.Deleted += w.positions.Count(name)
 	}
 	locations, err := w.t.LocationProvider()
 	if err != nil {
