@@ -62,7 +62,7 @@ func TestErrorsAreFound(t *testing.T) {
 // TestConversions checks that conversions to types of internal packages keep every field.
 func TestConversions(t *testing.T) {
 	s := Settings{"at", []string{"k"}, KeepLast, PartitionDay, Flexible, CompressSmall, MaintenanceOff, 3, "1h"}
-	if got := settingsOf(*s.definition()); !reflect.DeepEqual(got, s) {
+	if got := settingsOf(*s.toDefinition()); !reflect.DeepEqual(got, s) {
 		t.Errorf("converted settings = %+v, want %+v", got, s)
 	}
 	for _, c := range [][2]reflect.Type{

@@ -17,19 +17,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does
-// not release it.
+// Put writes the rows of r to the table and returns the version that contains them. It reads r to the end but does not
+// release it.
 //
-// A small append may be kept in the tail, and moved into data files (folded) later. Put then returns the version that
-// the fold will make; reading this version with AtVersion folds the tail first. If another process commits this version
-// number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent change
-// replaces all rows before the fold, the version is not found. If a put with this ID was already applied, Put returns a
-// version that contains the rows, unless a later change removed them.
+// A small append may be stored in the tail and moved into data files (folded) later. Put then returns the version that
+// the fold will create; reading this version with AtVersion folds the tail first. If another process commits this
+// version number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent
+// change replaces all rows before the fold, the version does not exist. If a put with the same ID was already applied,
+// Put returns a version that contains the rows, unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module and has already been read to the end, Put returns an error. If r is a
-// custom reader without rows, such as an empty queue, Put adds no rows.
+// custom reader that has no rows, such as an empty queue, Put adds no rows.
 //
-// An append matches columns by name. By default, the table must have all of r's columns, in compatible types, and
+// An append matches columns by name. By default, the table must have all of r's columns with compatible types, and
 // columns that r lacks become null. A put that creates or replaces the table gives it r's schema.
 func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := t.store().opts.begin(ctx, "put", t.Bucket().Name(), t.Name())
@@ -82,7 +82,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
 }
 
-// putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the
+// putInTail appends rows to the tail and creates the table if it is missing. It returns commit.ErrNeedsCommit if the
 // rows must be written to files instead.
 func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
@@ -92,7 +92,7 @@ func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutO
 	if o.MustExist {
 		return 0, missingTable(ctx, e.s.cat, e.TableName)
 	}
-	created, err := e.s.newTable(src.Schema, src, o.Settings.definition())
+	created, err := e.s.newTable(src.Schema, src, o.Settings.toDefinition())
 	if err == nil {
 		err = e.Create(ctx, src, created, o.ID, o.Metadata)
 	}
@@ -102,8 +102,8 @@ func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutO
 	return Version(v), err
 }
 
-// newTable returns metadata for a new table with the settings o. It includes the dictionaries of the dictionary-encoded
-// columns in rows.
+// newTable returns metadata for a new table with the settings o. The metadata includes the dictionaries of the
+// dictionary-encoded columns in rows.
 func (s *core) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), nil, 0)
 	if err != nil {
@@ -126,7 +126,7 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	case len(opts.ID) > MaxName:
 		return opts, &ArgumentError{Err: fmt.Errorf("option ID is %d bytes long: the limit is %d", len(opts.ID), MaxName)}
 	}
-	if opts.Metadata == nil { // the usual case: do not encode JSON
+	if opts.Metadata == nil { // the usual case: avoid the JSON encoding in normalize
 		return opts, nil
 	}
 	var err error
@@ -134,10 +134,10 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing handles table columns that an append lacks: it returns an error if o.AllColumns is set, and otherwise
-// sets *o.MissingColumns.
-func (o *PutOptions) checkMissing(c *schema.Caster) error {
-	missing := c.Missing()
+// checkMissing handles table columns that an append lacks: they are an error if o.AllColumns is set. Otherwise,
+// checkMissing stores their names in *o.MissingColumns.
+func (o *PutOptions) checkMissing(caster *schema.Caster) error {
+	missing := caster.Missing()
 	if o.AllColumns && len(missing) > 0 {
 		return schema.Errorf(missing[0], "the rows lack this column: put all columns of the table")
 	}
@@ -147,7 +147,7 @@ func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	return nil
 }
 
-// Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
+// Put is like Table.Put but is part of the transaction. It reads r and writes its rows to files before it returns.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
 	n, err := checkTable(bucket, name)
@@ -200,7 +200,7 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 }
 
 // prepareAppend changes the table's columns if appending rows with the given schema requires it. If a rule compares all
-// rows of the table, it first moves the tail's rows into files, where rules read them.
+// rows of the table, prepareAppend first moves the tail's rows into files, because rules read only files.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {

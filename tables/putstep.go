@@ -18,22 +18,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// putStep adds or replaces rows. Its files are already written.
+// putStep is a put that is ready to be committed: its files are already written.
 type putStep struct {
 	commit.Basis
 	mode    PutMode
 	opts    PutOptions
 	files   []iceberg.DataFile
-	created table.Metadata // the new table's metadata, if the put creates a table
+	created table.Metadata // the new table's metadata; nil if the table already exists
 	newMeta table.Metadata // the metadata after the put, without the new files
-	shape   *schema.Shape  // the new schema, if the put changes it
+	shape   *schema.Shape  // the new schema; nil if the put does not change the schema
 
-	over     *int64             // if opts.Over is set, the ID of the version's snapshot
-	replaced []iceberg.DataFile // the files of that version, which the put replaces
+	overSnapshot *int64             // ID of the snapshot of the version opts.Over; nil if opts.Over is nil
+	overFiles    []iceberg.DataFile // files of the version opts.Over, which the put replaces
 }
 
-// prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
-// hasOtherPuts says whether the same Update has already put rows to the table.
+// prepare writes the files of a put to t, or to a new table if t is nil. It returns the step that commits them.
+// hasOtherPuts must be true if the same Update has already put rows to the table.
 func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
 	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
@@ -47,15 +47,15 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case t == nil:
-		step.created, err = e.s.newTable(columns, src, o.Settings.definition())
+		step.created, err = e.s.newTable(columns, src, o.Settings.toDefinition())
 		step.newMeta = step.created
 	case o.Over != nil:
 		var s *table.Snapshot
 		s, t, err = e.s.version(ctx, e.TableName, *o.Over)
 		if err == nil {
 			step.newMeta = t.Metadata()
-			allowed, base, step.over = commit.OnlyAdditions, &s.SnapshotID, &s.SnapshotID
-			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
+			allowed, base, step.overSnapshot = commit.OnlyAdditions, &s.SnapshotID, &s.SnapshotID
+			step.overFiles, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
 	case m == PutError:
 		return nil, ErrExists
@@ -77,8 +77,8 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 		return nil, err
 	}
 	step.Base = base
-	var existing *table.Table // the rules compare the new rows with this table's rows; nil if there is none
-	c, changes, err := step.Definition.Caster(columns)
+	var existing *table.Table // table whose rows the rules compare with the new rows; nil to compare no stored rows
+	caster, changes, err := step.Definition.Caster(columns)
 	if err == nil && len(changes) > 0 {
 		err = commit.ErrStale // the table has changed since it was read
 		if o.Over != nil {
@@ -86,7 +86,7 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 		}
 	}
 	if m == PutAppend && t != nil && err == nil {
-		existing, err = t, o.checkMissing(c)
+		existing, err = t, o.checkMissing(caster)
 	}
 	if err != nil {
 		return nil, err
@@ -102,11 +102,11 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 		}
 		step.Allowed, step.Base = commit.OnlyCompactions, commit.SnapshotID(existing)
 	}
-	step.files, err = e.Write(ctx, writer, fileIO, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
+	step.files, err = e.Write(ctx, writer, fileIO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules})
 	return step, err
 }
 
-// reshape returns the metadata of t after the put has replaced its rows. If the put's columns differ from the table's
+// reshape returns the metadata that t gets when the put replaces its rows. If the put's columns differ from the table's
 // columns, reshape sets p.shape.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
@@ -144,7 +144,7 @@ func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error)
 			return nil, err
 		}
 	}
-	return definition.WithSettings(meta, p.opts.Settings.definition())
+	return definition.WithSettings(meta, p.opts.Settings.toDefinition())
 }
 
 func (p *putStep) replaces() bool { return p.mode == PutReplace && p.opts.Over == nil }
@@ -159,8 +159,8 @@ func (p *putStep) tailMode() commit.Mode {
 	return commit.Plain
 }
 
-// isEmptyAppend reports whether the put appends no rows and is not part of a statement. The ID of such a put is not
-// recorded, so that a later put with the same ID does not lose its rows.
+// isEmptyAppend reports whether the put appends no rows and is not part of an SQL statement. The ID of such a put is
+// not recorded, so that a later put with the same ID can add rows.
 func (p *putStep) isEmptyAppend() bool {
 	return p.mode == PutAppend && len(p.files) == 0 && p.opts.rows == nil
 }
@@ -208,14 +208,14 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return a.ReplaceAll(ctx, cur, p.files)
 }
 
-// undoCompactions runs before apply if opts.Over is set. If files of that version have since been merged with other
-// files, it brings them back, so that apply can replace them.
+// undoCompactions runs before apply if opts.Over is set. If compactions have since merged files of the version
+// opts.Over with other files, undoCompactions restores the original files, so that apply can replace them.
 func (p *putStep) undoCompactions(_ context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	p.Base = p.over // an earlier attempt may have changed it
+	p.Base = p.overSnapshot // an earlier attempt may have changed p.Base
 	if cur == nil {
 		return nil, commit.ErrNothing
 	}
-	meta, err := a.UndoCompactions(cur, *p.over)
+	meta, err := a.UndoCompactions(cur, *p.overSnapshot)
 	if err == nil {
 		p.Base = &meta.CurrentSnapshot().SnapshotID
 	}
@@ -223,7 +223,7 @@ func (p *putStep) undoCompactions(_ context.Context, a *commit.Attempt, cur *tab
 }
 
 // replaceVersion replaces the rows of the version opts.Over. It returns an error if cur no longer contains all files of
-// that version, or if the table forbids duplicates and a new row duplicates a row that was put later.
+// this version, or if the table has a rule for duplicates and a new row duplicates a row that was put later.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.CheckFresh(cur)
 	if errors.Is(err, commit.ErrStale) {
@@ -241,7 +241,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		if err != nil {
 			return nil, err
 		}
-		replaced := datafile.Paths(p.replaced)
+		replaced := datafile.Paths(p.overFiles)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.RejectDuplicates(ctx, later, p.files)
 		if errors.As(err, new(*series.DuplicateError)) && p.Definition.Order.Rule != definition.RefuseDuplicate {
@@ -251,5 +251,5 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 			return nil, err
 		}
 	}
-	return commit.ReplaceFiles(ctx, cur, p.replaced, p.files, nil)
+	return commit.ReplaceFiles(ctx, cur, p.overFiles, p.files, nil)
 }

@@ -26,7 +26,7 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 }
 
 // SetSettings replaces a table's settings. If only is not nil, SetSettings changes only the settings with these JSON
-// names, such as "keep_versions", so that concurrent changes to other settings survive; a zero value unsets a setting.
+// names, such as "keep_versions", so that concurrent changes to other settings survive. A zero value unsets a setting.
 // If the change affects the order of the rows or the rule for duplicates, the same commit rewrites the table's files.
 func (t *Table) SetSettings(ctx context.Context, s Settings, only ...string) error {
 	const op = "set the settings of"
@@ -43,7 +43,7 @@ func (t *Txn) SetSettings(bucket, name string, s Settings, only ...string) error
 	if err := definition.CheckNames(only); err != nil {
 		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
-	return t.editSettings(op, bucket, name, func(current *definition.Settings) { definition.CopyNamed(current, s.definition(), only) })
+	return t.editSettings(op, bucket, name, func(current *definition.Settings) { definition.CopyNamed(current, s.toDefinition(), only) })
 }
 
 func (t *Txn) editSettings(op, bucket, name string, edit func(*definition.Settings)) (err error) {
@@ -70,8 +70,8 @@ func withSettings(meta table.Metadata, edit func(*definition.Settings)) (table.M
 	return definition.WithSettings(meta, &s)
 }
 
-// editSettingsStep returns a step that edits a table's settings, and rewrites all its files if the edit changes the
-// order of the rows or the rule for duplicates.
+// editSettingsStep returns a step that edits a table's settings. If the edit changes the order of the rows or sets a
+// rule for duplicates, the step also rewrites all files.
 func editSettingsStep(edit func(*definition.Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
@@ -121,8 +121,8 @@ func (r *PartitionResult) setPeriods(c *series.Cutter) {
 }
 
 // Partition sets the time periods that divide a table's rows into files, and divides existing files, in one commit. It
-// rewrites a file that lies within one period only if the file is small or overlaps another file. If by is "", the
-// current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods anew from the data.
+// rewrites a file that lies within one period only if the file is small or overlaps another file. If by is "", it keeps
+// the current setting. With [PartitionAuto], each put, fold and compaction chooses the periods from the data.
 func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", t.Bucket().Name(), t.Name())
 	e, release, err := t.acquire(ctx)

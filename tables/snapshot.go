@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
-// returns the snapshot's name, which is the current time if name is "". The snapshot remains readable until it is
-// deleted, even if tables are changed, compacted, expired or deleted.
+// Snapshot records the bucket's current state under a name: all its tables, with their versions and metadata. It copies
+// no data. It returns the snapshot's name, which is the current time if name is "". The snapshot remains readable until
+// it is deleted, even if tables are changed, compacted, expired or deleted.
 //
 // Snapshot first moves the tail's rows into files. The snapshot contains each put completely or not at all, and
 // includes every put that this Store has acknowledged or other Stores have committed. If the error wraps [ErrDamaged],
-// the snapshot exists, but lacks the rows of damaged tables that are only in the tail.
+// the snapshot exists but lacks the rows of damaged tables that are only in the tail.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
 	defer wrapError(&err, "create a snapshot", b.Name(), "")
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
@@ -33,8 +33,8 @@ func (k *keeper) snapshot(ctx context.Context, namespaces []string, name string)
 		if !exists {
 			return "", ErrNotFound
 		}
-		// Appends must be blocked during the last fold, so that a snapshot that contains a put also contains all
-		// earlier puts. Fold once before blocking appends, so that the last fold has few rows to move.
+		// Appends must be blocked during the last fold, so that if the snapshot contains a put, it contains all earlier
+		// puts. Fold once before blocking appends, so that the last fold has few rows to move.
 		if err := k.foldTails(ctx, ns); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -67,9 +67,9 @@ func (k *keeper) snapshot(ctx context.Context, namespaces []string, name string)
 	}
 }
 
-// foldTails moves the bucket's rows from the tail into files. It skips damaged tables, and returns their errors last.
+// foldTails moves the bucket's rows from the tail into files. It skips damaged tables and returns their errors last.
 func (k *keeper) foldTails(ctx context.Context, ns string) error {
-	// Other engines may have renamed tables with rows in the tail: make the rows appear under the new names.
+	// Other engines may have renamed tables with rows in the tail: find these rows under the new table names.
 	renamed, err := k.cat.Unlisted(ctx, ns)
 	if err != nil {
 		return err

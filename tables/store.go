@@ -27,9 +27,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes
-// fail, and no files are removed. Damage returns an error that wraps partd.ErrNeedsReopen if the tail refuses all writes
-// until the Store is opened again, because an earlier write failed.
+// Damage returns an error that wraps ErrDamaged if the Store has found damage in the catalog's files. Then all changes
+// fail, and no files are removed. Damage returns an error that wraps partd.ErrNeedsReopen if the tail refuses all
+// writes until the Store is reopened, because an earlier write failed.
 func (s *Store) Damage() error {
 	c := s.orUnopened()
 	if err := c.cat.Damage(); err != nil || c.tail == nil || c.tail.Failure.Load() == nil {
@@ -41,8 +41,8 @@ func (s *Store) Damage() error {
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// WithoutDir replaces certain paths with "…" wherever they occur in text, because clients must not learn them: the
-// store's directories, those of temporary files, the user's home directory, and others.
+// WithoutDir replaces paths that clients must not learn with "…" wherever they occur in text: the store's directories,
+// the directory of temporary files, the user's home directory, and the paths in others.
 func (s *Store) WithoutDir(text string, others ...string) string {
 	return s.orUnopened().withoutDir(text, others...)
 }
@@ -51,8 +51,8 @@ func (s *Store) WithoutDir(text string, others ...string) string {
 func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
 // SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
-// writer's tail when the Store was opened, unless Options.NoTail is set. For that, the writer's tail must be in a
-// directory on this machine, or be Options.Tail.
+// writer's tail when the Store was opened, unless Options.NoTail is set. This requires that the writer's tail is in a
+// directory on this machine, or is Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
 // BucketOf returns the bucket of an Iceberg namespace.
@@ -80,7 +80,7 @@ func (b *Bucket) Name() string {
 }
 
 // Table is a table in its current state, or pinned to an old version or a snapshot. Unless it is pinned, each call sees
-// the table as it is when the call starts. Writing methods of a pinned table return an error that wraps [ErrPinned].
+// the state at the start of the call. Methods that change a pinned table return an error that wraps [ErrPinned].
 type Table struct {
 	b    *Bucket
 	name string
@@ -97,7 +97,7 @@ type selection struct {
 	snapshot, location string
 }
 
-// isPinned reports whether a state was selected.
+// isPinned reports whether s selects an old version or a snapshot.
 func (s *selection) isPinned() bool { return s.oldVersion != nil || s.snapshot != "" }
 
 // Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
@@ -161,7 +161,7 @@ func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
 }
 
-// unopened returns a closed Store, all of whose operations fail. It stands in for a nil or zero Store.
+// unopened returns a closed Store, on which all operations fail. It is used instead of a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
 	c := &core{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
 	s := &Store{c, newKeeper(c)}
@@ -188,7 +188,7 @@ func (b *Bucket) store() *Store {
 
 func (t *Table) store() *Store { return t.Bucket().store() }
 
-// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that one has
-// less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
+// DiskSpace returns the free and total bytes of the disk with the tail or the disk with the catalog, whichever has less
+// free space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
 // reading. The error wraps [errors.ErrUnsupported] if the operating system does not report disk space.
 func (s *Store) DiskSpace() (free, total int64, err error) { return s.orUnopened().diskSpace() }

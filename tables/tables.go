@@ -1,5 +1,5 @@
-// Package tables stores versioned tables of Arrow records in buckets, in a directory or in a bucket of an object store.
-// Many writers can append a few rows each to many tables, and readers see every acknowledged row.
+// Package tables stores versioned tables of Arrow records, in a directory or in an object store. Tables are grouped in
+// buckets. Many writers can append a few rows each to many tables, and readers see every acknowledged row.
 //
 // Tables are stored in Apache Iceberg's format, so Spark, Trino, DuckDB and pyiceberg can read them: Parquet files are
 // under data/, and catalog.db contains a catalog in the format of pyiceberg's SqlCatalog. A bucket is an Iceberg
@@ -13,9 +13,9 @@
 //   - An acknowledged put survives kill -9. It also survives a power failure if its rows are in files, or if
 //     Options.Sync is set.
 //   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. There are two exceptions.
-//     An operation on many tables skips the tables for which it fails. Its error names them, and wraps [ErrDamaged] if
-//     all of them are damaged. [Store.Exec] with several rows of parameters keeps the changes of earlier rows if a row
-//     fails, unless the statement is INSERT … VALUES.
+//     An operation on many tables skips the tables for which it fails. Its error names them and wraps [ErrDamaged] if
+//     all of them are damaged. If [Store.Exec] fails for one of several parameter rows, the changes for earlier rows
+//     remain, unless the statement is INSERT … VALUES.
 //   - A put can have an ID. Repeating a put with the same ID changes nothing, so such a put is always safe to retry.
 //   - A name can be any valid UTF-8 of 1 to 255 bytes; names are compared byte by byte. Paths on disk do not contain
 //     names, so no name can refer to a file outside the directory.
@@ -31,14 +31,14 @@
 // the rows in another process's tail only after they have been folded into files. [Options.ReadOnly] opens another
 // process's directory for reading, including the rows in its tail.
 //
-// If several machines write, the files are in a bucket of an object store and the catalog is in PostgreSQL
+// For writes from several machines, the files must be in an object store and the catalog in PostgreSQL
 // ([Options.OpenBucket], [Options.Catalog]). If the response to a commit is lost, the Store looks up whether the commit
 // took effect. See docs/warehouses.md.
 //
 // # Experimental
 //
-// Reads at a moment, [AtTime] and [MomentError], may change in any minor version. docs/versions.md says how the API is
-// graded.
+// Reads at a point in time, with [AtTime] and [MomentError], may change in any minor version. docs/versions.md defines
+// the stability of the API.
 package tables
 
 import (
@@ -59,10 +59,10 @@ type Options struct {
 	// use cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
-	// Catalog is the catalog's location. With the URL of a PostgreSQL database (postgres://…), several processes or
-	// machines can write; the program must import _ "github.com/go-partd/partd/tables/postgres". If it is a directory
-	// on this machine, that directory contains catalog.db. "" means the tables' directory. Tables in a bucket require a
-	// Catalog.
+	// Catalog is the catalog's location: a directory on this machine, which contains catalog.db, or the URL of a
+	// PostgreSQL database (postgres://…), which lets several processes or machines write. For PostgreSQL, the program
+	// must import _ "github.com/go-partd/partd/tables/postgres". "" means the tables' directory. Tables in an object
+	// store require a Catalog.
 	Catalog string
 
 	// CacheDir is a directory for copies of files from an object-store bucket. Several processes can share it. "" means
@@ -80,8 +80,8 @@ type Options struct {
 	// Store does not close Tail.
 	Tail partd.Partd
 
-	// NoTail makes every put write its own files, which all processes see immediately. With ReadOnly, reads omit rows
-	// that are not yet in files.
+	// NoTail makes every put write its own files, which all processes see immediately. If ReadOnly is also set, reads
+	// omit rows that are not yet in files.
 	NoTail bool
 
 	// ReadOnly opens the tables in their current state, only for reading. Open takes no lock, so it does not block
@@ -91,12 +91,12 @@ type Options struct {
 	// cannot write is always opened this way.
 	ReadOnly bool
 
-	// Rebuild replaces a damaged catalog in a directory with one that is made from what is left of it and from the
-	// tables' metadata files. The damaged files get names that begin with catalog-damaged. No other process may use the
-	// directory.
+	// Rebuild replaces a damaged catalog in a directory with a new one, which is built from the readable parts of the
+	// catalog and from the tables' metadata files. The damaged files are renamed: their names then begin with
+	// catalog-damaged. No other process may use the directory.
 	Rebuild bool
 
-	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.
+	// Sync makes appends to the tail survive a power failure once they are acknowledged. Readers can see them earlier.
 	// Rows in files always survive a power failure. If Tail is set, it must be a partd.Syncer.
 	Sync bool
 
@@ -115,7 +115,7 @@ type Options struct {
 	// Engine runs the SQL statements of Query and Exec; package duck provides one. Nil means that SQL is not available.
 	Engine Engine
 
-	// Observer is called for each operation, for metrics and traces. Nil means no Observer, at no cost.
+	// Observer is notified of each operation, for metrics and traces. Nil means no Observer, at no cost.
 	Observer Observer
 
 	// Logger receives recoveries and background failures. Nil means no logging.
@@ -148,9 +148,9 @@ type PutOptions struct {
 	// the same ID, this is detected only when its rows are folded into files; from then on, the rows count only once.
 	ID string
 
-	// Over makes a PutReplace replace only this version's rows. Rows put later stay, and come before the new rows;
-	// columns and metadata also stay. If rows of the version have since been replaced or deleted, the error wraps
-	// ErrConflict.
+	// Over makes a PutReplace replace only this version's rows. Rows put later are kept and come before the new rows.
+	// Columns and metadata are kept as well. If rows of the version have since been replaced or deleted, the error
+	// wraps ErrConflict.
 	Over *Version
 
 	MustExist bool // if the table is missing, return an error that wraps ErrNotFound instead of creating the table
@@ -166,20 +166,20 @@ type PutOptions struct {
 	// settings. An append to an existing table ignores Settings.
 	Settings *Settings
 
-	rows     *int64 // if not nil, the number of rows that have been put, which is recorded with ID
-	checksum string // of the SQL statement that puts rows; recorded too
+	rows     *int64 // number of rows that an SQL statement has put, which is recorded with ID; nil without a statement
+	checksum string // checksum of the SQL statement, which is also recorded with ID
 
 	// if not nil, a PutReplace fails with commit.ErrStale if the table's rows have changed since this state
 	basis *table.Table
 }
 
-// ScanOptions configures a scan. Nil or the zero value reads everything. Its JSON is a part of the ticket with which
-// clients read a table from a server.
+// ScanOptions configures a scan. Nil or the zero value reads everything. Encoded as JSON, it is a part of the ticket
+// with which clients read a table from a server.
 type ScanOptions struct {
 	Columns []string     `json:"columns,omitempty"` // columns to read, in this order; nil means all columns
 	Filter  *filter.Expr `json:"where,omitempty"`   // nil means all rows
 	Limit   int64        `json:"limit,omitempty"`   // maximum number of rows; 0 means no limit
-	Last    int64        `json:"last,omitempty"`    // if positive, read only this many rows, from the end
+	Last    int64        `json:"last,omitempty"`    // maximum number of rows, counted from the end; 0 means no limit
 
 	// Part is the number of the part to read, from 1 to the result of Table.Parts. 0 reads all rows. Part can be
 	// combined with Filter, Columns and Limit.
@@ -192,11 +192,11 @@ type ScanOptions struct {
 
 	// Recycle lets the scan reuse the memory of released batches; the reader releases each batch when it returns the
 	// next one. Large scans are then about four times as fast. Without Recycle, values in released batches stay valid.
-	// The JSON lacks it, because a server decides it.
+	// Recycle is not in the JSON, because the server sets it.
 	Recycle bool `json:"-"`
 
-	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files. The
-	// JSON lacks it, because clients divide the batches that arrive.
+	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files.
+	// ChunkRows is not in the JSON, because clients divide the batches that they receive.
 	ChunkRows int64 `json:"-"`
 
 	// From and To limit the scan to rows with times in [From, To). A zero time means no bound.
@@ -209,7 +209,7 @@ type ScanOptions struct {
 
 // Filter selects tables for a listing. Nil selects all.
 type Filter struct {
-	Pattern  string   // a pattern in the syntax of path.Match; "" matches all names
+	Pattern  string   // name pattern in the syntax of path.Match; "" matches all names
 	Metadata Metadata // entries that the table's metadata must contain; the search uses an index
 	Snapshot string   // name of the snapshot whose tables to list; "" lists current tables
 }
@@ -238,8 +238,8 @@ func (a At) Snapshot() string { return selectState(a).snapshot }
 
 // AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to
 // the end of that millisecond, and no later one. Rows in the tail are first folded into files, and each put becomes its
-// own version. But if there are more than 50 puts, the rows put by t become one version, and later rows another. If no
-// version contains exactly the rows of that moment, [Table.At] returns a [MomentError].
+// own version. But if the tail has more than 50 puts, the rows put by time t become one version, and later rows
+// another. If no version contains exactly the rows of time t, [Table.At] returns a [MomentError].
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.

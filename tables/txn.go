@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Txn collects changes to several tables for one commit. Only one goroutine at a time may use it, and not after the
-// function passed to Update has returned.
+// Txn collects changes to several tables for one commit. Only one goroutine at a time may use it. It must not be used
+// after the function passed to Update has returned.
 type Txn struct {
 	s       *core
 	ctx     context.Context // Update's context
@@ -27,15 +27,15 @@ type Txn struct {
 type txnChange struct {
 	commit.Change
 	entry   *commit.Entry
-	cur     *table.Table // state after the steps so far; nil if the table does not exist
+	cur     *table.Table // the table's state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
-	isLoaded bool // cur was loaded once; otherwise, the next use of the table tries again
+	isLoaded bool // whether cur was loaded; if not, the next use of the table loads it
 
 	newLocation string // location of the new table, if another engine's commit creates one; otherwise ""
 }
 
-// Update runs f, and then commits together all changes that f made through its Txn. If f or the commit fails, nothing
+// Update runs f and then makes all changes that f added to its Txn, in one commit. If f or the commit fails, nothing
 // changes. Readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
@@ -52,7 +52,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, func(txn *Txn) error { txn.sum = &sum; return f(txn) })
-	if errors.Is(err, commit.ErrStale) { // do not call f again, because it cannot reread the readers that it puts
+	if errors.Is(err, commit.ErrStale) { // do not call f again: the readers from which it puts rows cannot be read again
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -91,8 +91,8 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change to a table, and adds an empty change if necessary. If the table cannot be loaded,
-// change also returns an error.
+// change returns the Txn's change to a table. If there is none, it adds an empty one. If the table cannot be loaded,
+// change returns both the change and an error.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
@@ -150,8 +150,8 @@ func (t *Txn) existing(bucket, name string) (*txnChange, error) {
 	return c, err
 }
 
-// update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned or its name is
-// invalid, update returns an OpError for the operation op without calling Store.Update.
+// update calls Store.Update, again if the table was changed concurrently. If t is pinned or its name is invalid, update
+// returns an OpError for the operation op without calling Store.Update.
 func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error {
 	if _, err := t.checkUnpinned(); err != nil {
 		return t.error(op, err)
@@ -172,7 +172,7 @@ func (t *Table) Delete(ctx context.Context) error {
 	return t.update(ctx, "delete", func(txn *Txn) error { return txn.Delete(t.Bucket().Name(), t.Name()) })
 }
 
-// ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
+// ChangeMetadata changes the metadata of a table or, if name is "", of a bucket, as a part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
 	c.Set, err = c.Set.normalize()

@@ -21,12 +21,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Verify reads every file of the selected tables and compares it with its checksum in the catalog. It checks all
-// metadata files, manifest lists, manifests, data files and delete files of all existing versions and snapshots. The
-// row count and values in a Parquet file must match the count and bounds in its manifest. Verify does not check the
-// tail, because Open does.
+// Verify reads every file of the selected tables and checks it against its checksum in the catalog. It checks the
+// metadata files, manifest lists, manifests, data files and delete files of all existing versions and snapshots. It
+// also checks the row count and values in each Parquet file against the count and bounds in the file's manifest. Verify
+// does not check the tail, because Open does.
 //
-// Verify does not return an error for a damaged file; it calls Report instead.
+// Verify does not return an error for a damaged file; it calls o.Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
@@ -47,7 +47,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
-	unpin, err := s.commits.Pin() // prevents the removal of files until unpin
+	unpin, err := s.commits.Pin() // files are not removed until unpin is called
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	if err != nil {
 		return err
 	}
-	var failed []error // errors of tables that cannot be verified, which are skipped
+	var failures []error // for tables that cannot be verified and are skipped
 	for _, ns := range namespaces {
 		states, err := s.cat.States(ctx, ns)
 		if err != nil {
@@ -77,7 +77,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		for _, l := range states {
 			if o.Tables == nil || slices.Contains(o.Tables, l.Name) {
 				names[l.Name] = true
-				if !l.Pinned { // the list may be so old that the metadata file has been removed
+				if !l.Pinned { // states may be so old that the metadata file has been removed
 					l.Location, err = s.cat.Location(ctx, ns, l.Name)
 					if errors.Is(err, icecat.ErrNotFound) {
 						continue
@@ -89,7 +89,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 				if err != nil && ctx.Err() != nil {
 					return err
 				} else if err != nil {
-					failed = append(failed, &OpError{Op: "verify", Bucket: bucketOf(ns), Table: l.Name, Err: err})
+					failures = append(failures, &OpError{Op: "verify", Bucket: bucketOf(ns), Table: l.Name, Err: err})
 				}
 			}
 		}
@@ -100,10 +100,10 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		}
 		v.Result.Tables += len(names)
 	}
-	return errors.Join(failed...)
+	return errors.Join(failures...)
 }
 
-// intact reports whether Verify would find no damage in the table state whose metadata is at location.
+// intact reports whether Verify would find no damage in the table state whose metadata is at the given location.
 func intact(ctx context.Context, tables *commit.Tables, namespace, name, location string) (bool, error) {
 	v := content.NewVerifier(tables.Catalog, datafile.CheckDeletes)
 	err := verifyState(ctx, tables, v, namespace, icecat.State{Name: name, Location: location})
@@ -121,7 +121,7 @@ func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier
 	return recordDamage(v, t, tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name}))
 }
 
-// recordDamage returns err. If err means damage, it records err as a finding instead, and returns nil.
+// recordDamage records err as a finding of v and returns nil if err means damage. Otherwise, it returns err.
 func recordDamage(v *content.Verifier, t content.Table, err error) error {
 	if d, ok := errors.AsType[*icecat.Damaged](err); ok {
 		v.Record(content.Finding{State: content.Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
@@ -130,7 +130,7 @@ func recordDamage(v *content.Verifier, t content.Table, err error) error {
 	return err
 }
 
-// Copies returns a function that searches this store for files with the same content, at any location.
+// Copies returns a function that searches this store, at any location, for a file with the same content.
 func (s *Store) Copies() Copies {
 	s = s.orUnopened()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
