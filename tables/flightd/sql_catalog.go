@@ -201,8 +201,8 @@ func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan 
 	return streamRows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
 }
 
-// keySchemas contains the result schemas of commands that list primary or foreign keys. Drivers send these
-// commands, although tables have no keys; the results are empty.
+// keySchemas contains the result schemas of commands that list primary or foreign keys. Drivers send these commands,
+// although tables have no keys; the results are empty.
 var keySchemas = map[string]*arrow.Schema{
 	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
 	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,
@@ -217,8 +217,7 @@ func keySchema(command []byte) *arrow.Schema {
 	return keySchemas[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
 }
 
-// maxPattern limits the length of a pattern for names, in bytes, because a compiled pattern takes
-// several hundred times as much memory.
+// maxPattern limits the bytes of a pattern for names, because a compiled pattern takes several hundred times as many.
 const maxPattern = 4 << 10
 
 func compilePattern(expression string) (*regexp.Regexp, error) {

@@ -1,14 +1,12 @@
-// Package tablesotel reports operations on tables to OpenTelemetry, as spans and as
-// metrics:
+// Package tablesotel reports operations on tables to OpenTelemetry, as spans and as metrics:
 //
 //	observer, err := tablesotel.New(nil)
 //	store, err := tables.Open(ctx, dir, &tables.Options{Observer: observer})
 //
-// Each span is named after its operation, such as "tables.put", and is a child of the span
-// in the caller's context. The metrics are partd.tables.duration, a histogram in seconds,
-// and the counters partd.tables.rows and partd.tables.bytes. Spans and metrics have the
-// attribute partd.operation; metrics of failures also have error.type. Only spans have
-// attributes for the bucket and the table, because these have too many values for metrics.
+// Each span is named after its operation, such as "tables.put", and is a child of the span in the caller's context. The
+// metrics are partd.tables.duration, a histogram in seconds, and the counters partd.tables.rows and partd.tables.bytes.
+// Spans and metrics have the attribute partd.operation; metrics of failed operations also have error.type. Only spans
+// have attributes for the bucket and the table, because these have too many values for metrics.
 package tablesotel
 
 import (

@@ -22,7 +22,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 		table := s.Bucket(o.Source.Bucket).Table(o.Source.Name)
 		return putKeptRows(ctx, s, o, table, *o.Target, o.Mode, nil)
 	}
-	for range maxAttempts { // Another replacement or a compaction may commit first.
+	for range maxAttempts { // another replacement or a compaction may commit first
 		r, err := cleanInPlace(ctx, s, o)
 		if !errors.Is(err, tables.ErrConflict) {
 			return r, err

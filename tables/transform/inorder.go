@@ -96,7 +96,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 type output struct {
 	*resampling
 	yield   func(arrow.RecordBatch, error) bool
-	stopped bool // yield returned false
+	stopped bool // whether yield has returned false
 }
 
 // run calls add for each batch in r, and then end. It yields their errors.
@@ -149,9 +149,9 @@ type orderedResampling struct {
 }
 
 const (
-	maxBatchBins = 8192     // bins in a batch of the result
+	maxBatchBins = 8192     // number of bins in a batch of the result
 	maxBatchText = 16 << 20 // bytes of one column's strings in a batch; the last bin can exceed this limit
-	maxBinValues = 2 << 20  // number of the current bin's values that are kept in memory
+	maxBinValues = 2 << 20  // number of values of the current bin that can be kept in memory; above it, SQL is needed
 )
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {

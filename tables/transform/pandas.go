@@ -77,8 +77,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// A concurrent put may add a category. The statement then fails, because the category's place in the order is
-		// unknown.
+		// If a concurrent put adds a category, the statement fails, because the category's place in the order is unknown.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
@@ -154,8 +153,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	return arrow.MetadataFrom(metadata)
 }
 
-// notesIn returns the object under a key in the metadata of s. It returns nil if there is none, or if another program
-// wrote invalid metadata.
+// notesIn returns the JSON object under a key in the metadata of s, or nil if the key is missing or its value invalid.
 func notesIn(s *arrow.Schema, key string) (value map[string]any) {
 	m := s.Metadata()
 	text, _ := m.GetValue(key)
