@@ -28,8 +28,10 @@ import dateutil.tz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .arrowsafe import check
+from .errors import SchemaMismatch
 
 Note: TypeAlias = dict[str, Any]
 Array: TypeAlias = "pa.Array | pa.ChunkedArray"
@@ -41,6 +43,9 @@ _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boole
 _MAX_DICTIONARY_BYTES = 48 << 10  # tables keep dictionaries of up to 64 KiB, which includes Arrow's framing
 _PLAIN = (datetime.date, decimal.Decimal, bytes)  # values of these types have the same type when Arrow returns them
 _ZONE_LIBRARIES = ("zoneinfo", "dateutil", "pytz")
+# pandas 2 crashes when it shows an earlier time in a zone with changing offsets, as a number of each unit. With
+# nanoseconds, there is no earlier time.
+_EARLIEST_ZONED = {"s": -9223372037, "ms": -9223372036855, "us": -9223372036854776}
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal("NaN")}
 
 
@@ -226,8 +231,26 @@ def is_identical(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a is b or a == b or a != a and b != b)
 
 
+def check_zoned(column: pa.ChunkedArray) -> None:
+    """Raises SchemaMismatch if pandas would crash while it shows a time of the column."""
+    column_type = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pd.__version__ >= "3" or not pa.types.is_timestamp(column_type) or column_type.tz in (None, "UTC"):
+        return
+    earliest = _EARLIEST_ZONED.get(column_type.unit)
+    for chunk in column.chunks if earliest else ():
+        values = chunk.dictionary if pa.types.is_dictionary(column.type) else chunk
+        first = pc.min(values.cast(pa.int64())).as_py()
+        if first is not None and first < earliest:
+            raise SchemaMismatch(
+                f"the times in the zone {column_type.tz} begin before September 21, 1677, which pandas 2 cannot show: "
+                "upgrade pandas, or read them with polars or as Arrow"
+            )
+
+
 def from_array(column: pa.ChunkedArray, note: Note) -> Any:
     """Returns the pandas or NumPy array that a column and its note describe."""
+    if note.get("as") != "arrow":
+        check_zoned(column)
     if isinstance(column.type, pa.BaseExtensionType) and note.get("as") != "arrow":
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     conversion, inner_note = note.get("as"), note.get("of", {})

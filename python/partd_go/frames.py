@@ -198,7 +198,7 @@ def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
 def _to_pandas(table: pa.Table, nested: bool) -> Any:
     import pandas as pd
 
-    from .columns import from_array, from_text
+    from .columns import check_zoned, from_array, from_text
 
     note, pandas_metadata = json.loads((table.schema.metadata or {}).get(NOTE, b"{}")), pandas_of(table.schema)
     index, described = (
@@ -213,6 +213,8 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
             values[position] = from_array(column, column_note)
             plain_table = plain_table.set_column(position, field.name, pa.nulls(table.num_rows))
             described.get(field.name, {}).update(numpy_type="object", pandas_type="empty")
+        else:
+            check_zoned(column)
     labels = None
     if "labels" in note:
         labels = _to_pandas(from_text(note["labels"]), True).set_index("field")

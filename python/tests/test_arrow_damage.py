@@ -150,3 +150,20 @@ def test_damaged_bytes(library):
 
 if __name__ == "__main__":
     damage(*sys.argv[1:])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_zoned_times_before_1677(plain):
+    """pandas 2 ends the process when it shows such a time. A flipped bit can make one."""
+    times = pa.array([-62135596800, None], pa.int64()).cast(pa.timestamp("s", "Europe/Berlin"))
+    table = pa.table({"a": times if plain else times.dictionary_encode()})
+    decode = "from partd_go import arrow; import sys; repr(arrow.decode(sys.stdin.buffer.read(), 'k', 'pandas'))"
+    child = subprocess.run([sys.executable, "-c", decode], input=bytes(arrow.encode(table)), capture_output=True)
+    if pd.__version__ < "3":
+        assert (
+            child.returncode == 1
+            and b"SchemaMismatch: the times in the zone Europe/Berlin begin before" in child.stderr
+        )
+    else:
+        assert child.returncode == 0, child.stderr
+    assert arrow.decode(bytes(arrow.encode(table)), "k").equals(table)
