@@ -56,7 +56,7 @@ func (a *arrayReader) convert(c byte) byte {
 		return c
 	case a.isClosed && !isSpace:
 		return ']' // The reader of the lines rejects this line.
-	case isSpace, a.depth == 0 && !a.hasValue && c != '[': // the second case is a byte order mark
+	case isSpace, a.depth == 0 && !a.hasValue && c != '[': // the second condition is for a byte order mark
 		return ' '
 	case c == '[' || c == '{':
 		a.depth++

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// Format describes a file format. Programs decide by its fields, never by its name, so a new format needs only a new
+// Format describes a file format. Programs depend on its fields, never on its name, so a new format needs only a new
 // value in [Standard].
 type Format struct {
 	Name            string   // name in flags and requests, and extension of files that are named after their keys

@@ -54,7 +54,7 @@ func Options(o *records.TextOptions) []records.Option {
 	return records.Options(o, "no-header", "row-names", "skip-bad")
 }
 
-// MendedCount counts the records that Ragged of [records.TextOptions] changed, in one or more inputs.
+// MendedCount counts the records of one or more inputs that the option Ragged changed (see [records.TextOptions]).
 type MendedCount struct{ filled, cut atomic.Int64 }
 
 // Add adds counts.

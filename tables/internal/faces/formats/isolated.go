@@ -24,7 +24,7 @@ const decodeKind worker.Kind = "decode"
 
 func init() { worker.Handle(decodeKind, decode) }
 
-// IsolatedReader reads untrusted files in separate processes, whose crashes do no harm.
+// IsolatedReader reads untrusted files in separate processes, so that a damaged file cannot crash this one.
 type IsolatedReader struct {
 	memory int64 // bytes for all processes together
 

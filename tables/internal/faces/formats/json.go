@@ -237,8 +237,8 @@ func (j *jsonReader) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array or the next member of an object. After the last one, it skips the byte
-// end and returns false.
+// more advances to the next element of an array or the next member of an object. After the last one, it skips the
+// closing byte, end, and returns false.
 func (j *jsonReader) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false

@@ -27,12 +27,12 @@ type Fields struct {
 	Time       time.Time          `json:"time,omitzero"`    // the selected time
 	Before     time.Time          `json:"before,omitzero"`  // the nearest earlier time that can be selected
 	After      time.Time          `json:"after,omitzero"`   // the nearest later time that can be selected
-	Name       string             `json:"name,omitempty"`   // a column
+	Name       string             `json:"name,omitempty"`   // name of a column
 	Line       int                `json:"line,omitempty"`   // counted from 1
 	Column     int                `json:"column,omitempty"` // the position in the line, in characters, counted from 1
 	Writes     bool               `json:"writes,omitempty"` // whether the statement writes; the page runs such a statement only with its action exec
-	Size       int64              `json:"size,omitempty"`   // in bytes
-	Limit      int64              `json:"limit,omitempty"`  // in bytes
+	Size       int64              `json:"size,omitempty"`   // size of the message, value or batch, in bytes
+	Limit      int64              `json:"limit,omitempty"`  // the exceeded limit, in bytes
 	Count      int64              `json:"count,omitempty"`  // number of duplicate rows
 	Rows       []string           `json:"rows,omitempty"`   // the first duplicate rows, as text
 	Violations []tables.Violation `json:"violations,omitempty"`

@@ -26,7 +26,7 @@ const (
 	kindString kind = "string"
 )
 
-// value is the value of a point's field. It is in the member for its kind.
+// value is the value of a point's field. Besides kind, only the member for this kind is set.
 type value struct {
 	kind    kind
 	float   float64
@@ -37,8 +37,8 @@ type value struct {
 }
 
 // The bytes that a backslash escapes in a name, a measurement or a string. Before other bytes, a backslash stands for
-// itself. These bytes end the text unless they are escaped. A control character also ends a measurement or a name, such
-// as a tag's key or value.
+// itself. A name (such as a tag's key or value) or a measurement ends before such a byte without a backslash, and before
+// a control character.
 const (
 	escapedInName        = ",= "
 	escapedInMeasurement = ", "
@@ -241,7 +241,7 @@ func parseValue(raw []byte) (v value, err error) {
 	return v, nil
 }
 
-// found describes the next character, for errors.
+// describeNext describes the next character, for errors.
 func (l *lexer) describeNext() string {
 	if l.pos == len(l.body) {
 		return "the end of the body"

@@ -23,7 +23,7 @@ const (
 	// MaxBody is the maximum size of Parse's text, in bytes.
 	MaxBody = 32 << 20
 
-	maxLine         = 1 << 20 // in bytes
+	maxLine         = 1 << 20 // maximum length of a line, in bytes
 	maxMeasurements = 1000
 	maxCells        = 4 << 20  // maximum number of values and nulls in all columns of a body
 	columnCells     = 64       // number of cells that a new column counts as, besides its values
@@ -62,7 +62,7 @@ type Points struct {
 // measurement contains the points of one measurement, by column.
 type measurement struct {
 	name    string
-	times   []int64 // in nanoseconds, or serverTime
+	times   []int64 // times of the points, in nanoseconds or serverTime
 	points  []int   // offsets of the points in the body
 	columns []*column
 	byName  map[string]*column

@@ -103,7 +103,7 @@ type (
 // CopyProgress is one answer in the stream that an operation in this file returns. While the operation runs, it sends
 // an answer each second and for each finding. The answers with Table, Backup or Verified come last.
 type CopyProgress struct {
-	Bytes    int64                `json:"bytes"` // read so far
+	Bytes    int64                `json:"bytes"` // number of bytes read so far
 	Finding  *tables.Finding      `json:"finding,omitempty"`
 	Table    *tables.CopiedTable  `json:"table,omitempty"`
 	Backup   *tables.SnapshotInfo `json:"backup,omitempty"`

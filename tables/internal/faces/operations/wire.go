@@ -38,7 +38,7 @@ const (
 // PutModes maps names to put modes.
 var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
-// Table names a table, and selects one of its versions.
+// Table names a table and selects one of its versions.
 type Table struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name"`

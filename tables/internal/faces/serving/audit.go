@@ -110,8 +110,8 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 	Note(ctx, in.Bucket, in.SQL, names...)
 }
 
-// noteOperation adds a table operation to the line of ctx's call. If nested is true, the operation is part of another
-// one, so its rows do not count.
+// noteOperation adds a table operation to the audit entry of ctx's call. If nested is true, the operation is part of
+// another one, so its rows do not count.
 func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome, nested bool) {
 	Note(ctx, op.Bucket, "", op.Table)
 	e := entryOf(ctx)

@@ -67,7 +67,7 @@ func (l *CallLimit) remove(h *holder) {
 	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == h })
 }
 
-// makeRoom reports whether a call from host may start, and cancels another call for it if necessary. mu must be held.
+// makeRoom reports whether a call from host may start. It cancels another call for it if necessary. mu must be held.
 func (l *CallLimit) makeRoom(host string) bool {
 	ownCalls, cancelable := 0, map[string]int{}
 	for _, h := range l.holders {

@@ -180,7 +180,7 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 		return Caller{}, fmt.Errorf("tokens with the name %q are revoked", c.Subject)
 	}
 	// The name identifies the user, so a new token with the same name does not get new limits. Without a name, the token
-	// does, but not its signature, because one signature has several encodings.
+	// identifies the user, but without its signature, because one signature has several encodings.
 	user := "name " + c.Subject
 	if c.Subject == "" {
 		user = token[:strings.LastIndexByte(token, '.')]

@@ -147,9 +147,9 @@ func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	end(kinds.Unauthenticated.Errorf("%v", err))
 }
 
-// WriteStatus sends the status of a response, before the body (if any). The client then has the time timeout to receive
-// the response, whatever deadlines were set earlier. The time is doubled, because the HTTP server first reads the rest
-// of the request's body, if any, until its read deadline.
+// WriteStatus sends the status of a response, before the body (if any). timeout is the client's time to receive the
+// response, whatever deadlines were set earlier. It is doubled, because the HTTP server first reads the rest of the
+// request's body, if any, until its read deadline.
 func WriteStatus(w http.ResponseWriter, timeout time.Duration, code int) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * timeout)) // fails only if the connection is closed
 	w.WriteHeader(code)

@@ -119,7 +119,7 @@ type Core struct {
 	Memory        *Memory
 	Deadline      atomic.Int64 // when a shutdown ends running calls, in Unix nanoseconds; 0 before the shutdown
 
-	Received, Sent prometheus.Counter // numbers of bytes of rows
+	Received, Sent prometheus.Counter // bytes of rows received from clients and sent to them
 
 	opts        Options
 	store       *tables.Store
