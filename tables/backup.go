@@ -69,7 +69,7 @@ func (c *copier) claimBackups(ctx context.Context) error {
 	}
 	origins = append(origins, c.from.cat.ID())
 	if len(existing) > 0 && !slices.ContainsFunc(existing, func(id string) bool { return slices.Contains(origins, id) }) {
-		return fmt.Errorf("another store's backup %w there: back up to another directory", ErrExists)
+		return fmt.Errorf("a backup of another store %w in %s: back up to another directory", ErrExists, c.to.dir)
 	}
 	return c.to.cat.AddOrigins(ctx, c.from.cat.ID())
 }

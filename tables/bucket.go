@@ -94,7 +94,7 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 	return b.store().infos(ctx, b.Name(), cmp.Or(f, new(Filter)))
 }
 
-// ChangeMetadata changes the bucket's own metadata, and creates the bucket if it is missing.
+// ChangeMetadata changes the bucket's own metadata. It creates the bucket if it is missing.
 func (b *Bucket) ChangeMetadata(ctx context.Context, c MetadataChange) error {
 	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), "", c) })
 }

@@ -94,7 +94,7 @@ type copier struct {
 	damaged       []error // errors of skipped tables, which are damaged or have delete files
 }
 
-// run calls f, and prevents both stores from removing files until f returns.
+// run calls f. Until f returns, neither store removes files.
 func (c *copier) run(op string, f func() error) (err error) {
 	defer func() {
 		if err != nil {

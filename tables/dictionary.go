@@ -92,7 +92,7 @@ func newDictionary(f arrow.Field, valueType arrow.DataType) (*dictionary, error)
 	return d, nil
 }
 
-// encode adds the new values of a to d, and returns a as a dictionary array.
+// encode adds the new values of a to d and returns a as a dictionary array.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	var key []byte
 	appendKey := sorted.OrderKeyAppender(a)

@@ -203,7 +203,7 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 type Changes struct {
 	array.RecordReader
 
-	Version Version // the version to which the changes lead; the next call can start from it
+	Version Version // the table's version after the changes; the next call can start from it
 	UUID    string  // the table's UUID
 }
 
@@ -226,7 +226,7 @@ const (
 	ChangeUpdateAfter  = "update_after"
 )
 
-// Keys in the schema metadata of Changes, for readers that lack the fields Version and UUID.
+// Keys of Version and UUID in the schema metadata of Changes, for code that sees only the RecordReader.
 const (
 	VersionKey = "partd.version"
 	UUIDKey    = "partd.uuid"

@@ -22,8 +22,8 @@ var (
 	// ErrNotEmpty is wrapped by the error from deleting a bucket that still has tables or snapshots.
 	ErrNotEmpty = errors.New("not empty")
 
-	// ErrInUse is wrapped by the error from Open if another Store has the tail open. The message names the process of
-	// that Store, if known.
+	// ErrInUse is wrapped by the error from Open if another Store has the tail open, and from Maintain if another pass
+	// is running. Open's message names the other Store's process, if known.
 	ErrInUse = partd.ErrInUse
 
 	// ErrReadOnly is wrapped by the error from an operation that would change a read-only Store.
@@ -37,7 +37,7 @@ var (
 	ErrClosed = partd.ErrClosed
 
 	// ErrDamaged is wrapped by the error for a table if one of its files is missing or has the wrong content. An
-	// operation on many tables continues with the other tables, and returns the error at the end.
+	// operation on many tables continues with the other tables and returns the error at the end.
 	ErrDamaged = icecat.ErrContent
 
 	// ErrConflict is wrapped by the error from a commit that failed repeatedly because of concurrent commits.

@@ -21,7 +21,7 @@ func checkAllowed(e definition.Evolution, c ColumnChange) error {
 	if rank < 0 {
 		return &ArgumentError{Err: fmt.Errorf("unknown column change %q: use one of %q", c.Op, ops)}
 	}
-	// The number of kinds of change, from the first, that each setting allows. Flexible allows all.
+	// The number of kinds, from the start of ops, that each setting allows. Flexible allows all.
 	numAllowed := map[definition.Evolution]int{definition.Strict: 0, definition.AddOnly: 1, definition.Compatible: 2}
 	if n, ok := numAllowed[e]; ok && rank >= n {
 		return schema.Errorf(c.Column, "the table's evolution setting is %s, which does not allow the change %q", e, c.Op)
@@ -258,13 +258,13 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 }
 
 // Evolve changes the table's columns, in one commit. Existing rows have null in added columns. Older versions keep
-// dropped columns and old names. Widening an integer to float64 rewrites the table's files, and fails if a value cannot
+// dropped columns and old names. Widening an integer to float64 rewrites the table's files and fails if a value cannot
 // be represented exactly. Other changes do not rewrite files.
 func (t *Table) Evolve(ctx context.Context, changes ...ColumnChange) error {
 	return t.update(ctx, "evolve", func(txn *Txn) error { return txn.Evolve(t.Bucket().Name(), t.Name(), changes...) })
 }
 
-// SetEvolution sets which column changes the table allows, and keeps its other settings.
+// SetEvolution sets which column changes the table allows. It does not change other settings.
 func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
 	const op = "set the evolution of"
 	evolution := definition.Evolution(e)

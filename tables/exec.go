@@ -135,7 +135,7 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 	return d, nil
 }
 
-// Query runs one SELECT statement over the store's tables with Options.Engine, and streams its result; see [Engine].
+// Query runs one SELECT statement over the store's tables with Options.Engine and streams its result; see [Engine].
 // Without an Engine, the error wraps errors.ErrUnsupported.
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	s = s.orUnopened()

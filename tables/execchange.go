@@ -19,7 +19,7 @@ import (
 // changed rows are then rewritten without them, and the new rows are written to new files. Values that the statement
 // does not set never pass through SQL, because SQL cannot represent some of them exactly.
 func (x *execution) change(ctx context.Context) (err error) {
-	if applied, err := x.applied(ctx); applied || err != nil {
+	if applied, err := x.wasApplied(ctx); applied || err != nil {
 		return err
 	}
 	e, release, err := x.table.acquire(ctx)
@@ -70,7 +70,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	x.result.Version = w.result.Version
-	_, err = x.applied(ctx) // sets the result if a concurrent statement with the same ID was applied first
+	_, err = x.wasApplied(ctx) // sets the result if a concurrent statement with the same ID was applied first
 	return err
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 func (x *execution) insert(ctx context.Context) error {
-	if applied, err := x.applied(ctx); applied || err != nil {
+	if applied, err := x.wasApplied(ctx); applied || err != nil {
 		return err
 	}
 	query, err := x.insertQuery(ctx, x.st, 0, 1)
@@ -205,13 +205,13 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 	x.result.Rows = counted.Rows
 	if !x.o.DryRun {
 		x.exists = true
-		_, err = x.applied(ctx) // sets the result if a concurrent statement with the same ID was applied first
+		_, err = x.wasApplied(ctx) // sets the result if a concurrent statement with the same ID was applied first
 	}
 	return err
 }
 
 func (x *execution) create(ctx context.Context) error {
-	if applied, err := x.applied(ctx); applied || err != nil {
+	if applied, err := x.wasApplied(ctx); applied || err != nil {
 		return err
 	}
 	mode := PutError

@@ -99,9 +99,9 @@ func (x *execution) hasTable(ctx context.Context, bucket, table string) (bool, e
 	return err == nil, err
 }
 
-// applied reports whether the statement was already applied to the table, judging by its ID. If so, applied sets the
-// result. If the ID belongs to another statement or put, applied returns an error.
-func (x *execution) applied(ctx context.Context) (bool, error) {
+// wasApplied reports whether the statement was already applied to the table, judging by its ID. If so, wasApplied sets
+// the result. If the ID belongs to another statement or put, wasApplied returns an error.
+func (x *execution) wasApplied(ctx context.Context) (bool, error) {
 	if x.o.ID == "" || !x.exists {
 		return false, nil
 	}
@@ -140,7 +140,7 @@ func (x *execution) checksum() string {
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql) // a hash accepts all writes
 	if x.o.Parameters != nil {
-		// Parameters that JSON cannot represent do not count.
+		// If JSON cannot represent the parameters, the hash omits them.
 		if values, err := x.o.Parameters.MarshalJSON(); err == nil {
 			_, _ = h.Write(values)
 		}

@@ -71,7 +71,7 @@ func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyU
 	return swept, err
 }
 
-// expire removes versions that are older than olderThan, except the newest versions. keep is the number of these.
+// expire removes versions that are older than olderThan, except the newest ones. keep is how many of these to keep.
 func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
 	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
@@ -128,11 +128,11 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 // long ago. reason says why it must not expire versions, or is "".
 func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *tableState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
 	keep, age := o.retention(settings)
-	c.expiring = time.Time{}
+	c.expiryCheck = time.Time{}
 	if keep == 0 && age == 0 {
 		return r, "", nil
 	}
-	c.expiring = time.Now()
+	c.expiryCheck = time.Now()
 	props := t.Properties()
 	if !props.GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
 		return r, "the table's property gc.enabled is false", nil
@@ -144,11 +144,11 @@ func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table,
 		return r, "", err
 	}
 	kept := len(t.Metadata().Snapshots()) - n
-	if since := time.Since(c.expired); n < 8+kept/8 && since >= 0 && since < expireEvery {
+	if since := time.Since(c.lastExpiry); n < 8+kept/8 && since >= 0 && since < expireEvery {
 		return r, "", nil
 	}
 	r, err = e.expire(ctx, age, keep)
-	c.expired = time.Now()
+	c.lastExpiry = time.Now()
 	return r, "", err
 }
 
@@ -181,7 +181,7 @@ func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *Maintain
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	k.mu.Lock()
-	k.unused, k.sweepSoon, k.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
+	k.unusedBytes, k.sweepSoon, k.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
 	k.mu.Unlock()
 	if swept.Files > 0 {
 		k.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)

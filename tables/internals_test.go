@@ -126,7 +126,7 @@ func PayingRun(sizes []int64, suffixOnly bool, commit int) (start, n int) {
 
 // RetryMaintenanceAt sets when a table of the default bucket is maintained again after a failure.
 func (s *Store) RetryMaintenanceAt(name string, at time.Time) {
-	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).retry = at
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).nextAttempt = at
 }
 
 // SetClock makes the Store believe that somebody has set the wall clock forward.
@@ -136,12 +136,12 @@ func (s *Store) SetClock(ahead time.Duration) {
 
 // RetryExpiry makes the next pass look for versions of a table of the default bucket to expire.
 func (s *Store) RetryExpiry(name string) {
-	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).seen = ""
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).idleState = ""
 }
 
 // PostponedSince sets since when engines have postponed the compaction of a table of the default bucket.
 func (s *Store) PostponedSince(name string, at time.Time) {
-	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).waiting = at
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).waitingSince = at
 }
 
 func LoadIceberg(ctx context.Context, t *Table) (*table.Table, error) { return t.loadIceberg(ctx, nil) }

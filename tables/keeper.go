@@ -18,27 +18,28 @@ type keeper struct {
 
 	openedWall time.Time // opened, by the wall clock
 
-	mu     sync.Mutex // guards the fields below and the tableStates
-	tables map[tableName]*tableState
-	loads  map[tableName]time.Time // when engines last loaded each table
-	unused map[string]int64        // total bytes of unused files, by path of the table's directory
-	last   time.Time               // end of the last pass
-	err    error                   // error of the last pass
+	mu          sync.Mutex // guards the fields below and the tableStates
+	tables      map[tableName]*tableState
+	lastLoads   map[tableName]time.Time // when engines last loaded each table
+	unusedBytes map[string]int64        // total bytes of unused files, by path of the table's directory
+	passEnd     time.Time               // end of the last pass
+	passErr     error                   // error of the last pass
 
 	sweepSoon bool          // whether to sweep (look for unused files) again soon
 	sweepTime time.Duration // how long the last sweep took
 }
 
-// tableState is the maintenance state of a table. The fields waiting, expired and expiring are used only by the pass.
+// tableState is the maintenance state of a table. The fields waitingSince, lastExpiry and expiryCheck are used only by
+// the pass.
 type tableState struct {
-	seen     string    // metadata location and options when the table last needed nothing
-	last     time.Time // when the table was last compacted, or its versions last expired
-	retry    time.Time // the next attempt must not start before this time; zero means now
-	waiting  time.Time // when engines began to postpone a compaction
-	expired  time.Time // when versions were last expired
-	expiring time.Time // last check for versions to expire; zero if none ever expire
-	failures int       // consecutive failures
-	reason   string    // why the table needs maintenance but does not get it, or ""
+	idleState    string    // metadata location and options when the table last needed no maintenance
+	lastChange   time.Time // when the table was last compacted, or its versions last expired
+	nextAttempt  time.Time // earliest time of the next attempt; zero means now
+	waitingSince time.Time // when engines began to postpone a compaction
+	lastExpiry   time.Time // when versions were last expired
+	expiryCheck  time.Time // when the last check for versions to expire was; zero if none ever expire
+	failures     int       // consecutive failures
+	reason       string    // why the table needs maintenance but does not get it, or ""
 }
 
 // maxLoads is the number of remembered loads above which noteLoad forgets old ones.
@@ -48,7 +49,7 @@ func newKeeper(s *core) *keeper {
 	now := time.Now()
 	return &keeper{
 		core: s, holder: uuid.NewString(), opened: now, openedWall: now.Round(0), tables: map[tableName]*tableState{},
-		loads: map[tableName]time.Time{}, unused: map[string]int64{},
+		lastLoads: map[tableName]time.Time{}, unusedBytes: map[string]int64{},
 	}
 }
 
@@ -88,7 +89,7 @@ func (k *keeper) isDue(n tableName) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := k.tables[n]
-	return c == nil || time.Until(c.retry) <= 0 || time.Until(c.retry) > 2*maxPause
+	return c == nil || time.Until(c.nextAttempt) <= 0 || time.Until(c.nextAttempt) > 2*maxPause
 }
 
 func (k *keeper) state(n tableName) *tableState {
@@ -104,15 +105,15 @@ func (k *keeper) state(n tableName) *tableState {
 func (k *keeper) noteLoad(n tableName) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.loads[n] = time.Now()
-	if len(k.loads) > maxLoads { // without maintenance passes, nothing else removes them
+	k.lastLoads[n] = time.Now()
+	if len(k.lastLoads) > maxLoads { // without maintenance passes, nothing else removes them
 		k.forgetLoads()
 	}
 }
 
 // forgetLoads removes loads that are too old to postpone a compaction. k.mu must be held.
 func (k *keeper) forgetLoads() {
-	maps.DeleteFunc(k.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
+	maps.DeleteFunc(k.lastLoads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
 
 // Durations, names and limits of maintenance.

@@ -47,9 +47,9 @@ type keySet struct {
 
 const (
 	keyChunkBits  = 16
-	keyChunkBytes = 1 << keyChunkBits // a longer record has its own chunk
-	maxKeyChunks  = 1<<(32-keyChunkBits) - 1
-	keyBlockBytes = 1 << 18 // bytes of the temporary file that share a checksum
+	keyChunkBytes = 1 << keyChunkBits        // size of a chunk, but a longer record has its own chunk
+	maxKeyChunks  = 1<<(32-keyChunkBits) - 1 // so that a chunk's index plus 1 fits in a slot
+	keyBlockBytes = 1 << 18                  // bytes of the temporary file that share a checksum
 )
 
 func newKeySet(columns []string, limit int64, nullKeys bool) *keySet {
@@ -218,7 +218,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	return out, err
 }
 
-// eachKey calls visit, in order, for the rows in [from, to) with a key. visit must not keep the key.
+// eachKey calls visit, in order, for the rows in [from, to) whose key can be in the set. visit must not keep the key.
 func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int, hash uint64, key []byte) error) error {
 	var block struct { // the next keys
 		rows, ends [64]int // row number of each key, and its end in keys

@@ -18,7 +18,7 @@ type Lock struct {
 	unlock func() error // nil for the zero Lock
 }
 
-// Lock waits until nobody else holds the lock for the table's name in its bucket, and acquires it. The lock excludes
+// Lock acquires the lock for the table's name in its bucket. It waits until nobody else holds it. The lock excludes
 // other goroutines, other processes on this machine, and clients of servers in those processes. If the tables are in an
 // object store, it excludes only processes that share the catalog's directory or, if the catalog is in PostgreSQL, the
 // CacheDir. Locks are advisory: they do not restrict access to the table, which need not exist. The lock is released by

@@ -40,7 +40,7 @@ func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespace
 	return namespaces, nil
 }
 
-// Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
+// Fold moves rows from the tail (the log of recent appends) into files and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	r, err := s.keeper.maintain(ctx, "fold", o, foldTable)
@@ -209,14 +209,14 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 	m := s.keeper
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	state.UnusedBytes = m.unused[s.cat.TableDir(cur.Location())]
-	if m.err != nil {
-		state.Reason = s.withoutDir(m.err.Error())
+	state.UnusedBytes = m.unusedBytes[s.cat.TableDir(cur.Location())]
+	if m.passErr != nil {
+		state.Reason = s.withoutDir(m.passErr.Error())
 	}
 	if c := m.tables[n]; c != nil {
-		state.Last, state.Reason = c.last, c.reason
+		state.Last, state.Reason = c.lastChange, c.reason
 		if c.failures > 0 {
-			state.Next = c.retry
+			state.Next = c.nextAttempt
 		}
 	}
 	if retry, err := s.commits.FoldFailure(n); err != nil {
@@ -233,13 +233,13 @@ func (s *Store) MaintenanceSummary() (sum MaintenanceSummary) {
 	m := s.orUnopened().keeper
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sum.Last, sum.FailedFolds = m.last, m.commits.FailedFolds()
+	sum.Last, sum.FailedFolds = m.passEnd, m.commits.FailedFolds()
 	for _, c := range m.tables {
 		if c.failures > 0 {
 			sum.Failing++
 		}
 	}
-	for _, n := range m.unused {
+	for _, n := range m.unusedBytes {
 		sum.UnusedBytes += n
 	}
 	return sum

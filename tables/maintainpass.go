@@ -48,7 +48,7 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 	defer func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.last, k.err = time.Now(), err
+		k.passEnd, k.passErr = time.Now(), err
 	}()
 	ctx, release, err := k.takeLease(ctx)
 	if err != nil {
@@ -127,9 +127,9 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 		return r, err
 	}
 	c := k.state(n)
-	seen := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
+	idleState := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
 	k.mu.Lock()
-	isUnchanged := c.seen == seen && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
+	isUnchanged := c.idleState == idleState && (c.expiryCheck.IsZero() || time.Since(c.expiryCheck) < expireEvery)
 	k.mu.Unlock()
 	if isUnchanged {
 		return r, nil
@@ -156,19 +156,19 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c.reason, c.seen, c.retry = reason, "", time.Time{}
+	c.reason, c.idleState, c.nextAttempt = reason, "", time.Time{}
 	switch {
 	case err != nil:
-		c.retry = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
+		c.nextAttempt = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
 		c.failures, c.reason = c.failures+1, k.withoutDir(err.Error())
-		log.Warn("cannot maintain a table", parallel.LogError(err), "failures", c.failures, "retry", c.retry.Format(time.RFC3339))
+		log.Warn("cannot maintain a table", parallel.LogError(err), "failures", c.failures, "retry", c.nextAttempt.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
-		c.failures, c.seen = 0, seen
+		c.failures, c.idleState = 0, idleState
 	default:
 		c.failures = 0
 	}
 	if r != (MaintainResult{}) {
-		c.last = time.Now()
+		c.lastChange = time.Now()
 	}
 	k.sweepSoon = k.sweepSoon || r.Versions > 0
 	return r, err
@@ -237,19 +237,19 @@ func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, 
 			}
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			isLoaded := time.Since(k.loads[e.TableName]) < engineTime
+			isLoaded := time.Since(k.lastLoads[e.TableName]) < engineTime
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
 			case spaceErr == nil && k.localDir == k.dir && free < 2*size+minFreeBytes:
 				reason = "the disk has too little free space to merge files"
-			case isLoaded && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
+			case isLoaded && (c.waitingSince.IsZero() || time.Since(c.waitingSince) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"
-				if c.waiting.IsZero() {
-					c.waiting = time.Now()
+				if c.waitingSince.IsZero() {
+					c.waitingSince = time.Now()
 				}
 			default:
-				c.waiting = time.Time{}
+				c.waitingSince = time.Time{}
 			}
 			return reason == ""
 		})

@@ -101,8 +101,8 @@ func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) 
 	return nil
 }
 
-// Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
-// be a URL such as s3://BUCKET/PREFIX.
+// Open opens a directory of tables. It creates the directory if it is missing. If Options.OpenBucket is set, dir can be
+// a URL such as s3://BUCKET/PREFIX.
 func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 	return openHooked(ctx, dir, o, hooks{FS: vfs.OS{}})
 }
@@ -245,7 +245,7 @@ func (s *core) lock(path string) error {
 	return nil
 }
 
-// lockTailDir locks the tail's directory, if it has one. A rebuild may replace the catalog's files only with this lock.
+// lockTailDir locks the tail's directory, if it has one. A rebuild needs this lock to replace the catalog's files.
 func (s *core) lockTailDir() error {
 	if s.opts.NoTail || s.opts.Tail != nil {
 		return nil
