@@ -184,18 +184,18 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 }
 
 // add records files as the replacement for the files of tasks.
-func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) {
+func (step *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) {
 	for _, task := range tasks {
-		c.result.OldDataFiles = append(c.result.OldDataFiles, task.File)
+		step.result.OldDataFiles = append(step.result.OldDataFiles, task.File)
 	}
-	c.result.NewDataFiles = append(c.result.NewDataFiles, files...)
+	step.result.NewDataFiles = append(step.result.NewDataFiles, files...)
 }
 
-func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
-	if err := c.CheckFresh(cur); err != nil {
+func (step *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+	if err := step.CheckFresh(cur); err != nil {
 		return nil, err
 	}
-	result := c.result
+	result := step.result
 	result.NewDataFiles, err = datafile.WithRowIDs(cur, result.NewDataFiles)
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 	tx := cur.NewTransaction()
 	// Files are ordered by sequence number. The new files get the number of the compacted snapshot, so that rows added
 	// later stay last.
-	replacement := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
+	replacement := tx.NewRewrite(nil).DataSequenceNumber(step.seq)
 	replacement.ApplyResult(result)
 	if err := replacement.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("replace the compacted files: %w", err)

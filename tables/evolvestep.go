@@ -43,8 +43,8 @@ type evolveStep struct {
 	read     map[string]bool // paths of the files that the step has read
 }
 
-func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if err := p.CheckFresh(cur); err != nil {
+func (step *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	if err := step.CheckFresh(cur); err != nil {
 		return nil, err
 	}
 	a.Info.Updated = a.Now
@@ -53,21 +53,21 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	switch {
 	case err != nil:
 		return nil, err
-	case p.caster != nil:
-		return p.replaceFiles(ctx, a, cur, a.Table(meta))
+	case step.caster != nil:
+		return step.replaceFiles(ctx, a, cur, a.Table(meta))
 	}
-	return p.evolveMetadata(meta)
+	return step.evolveMetadata(meta)
 }
 
 // replaceFiles changes a table's columns and replaces its files. cur is the table base after its tail has been folded.
-func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
-	replaced, written, read := p.replaced, p.written, p.read
-	meta, err := p.evolveMetadata(cur.Metadata())
+func (step *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
+	replaced, written, read := step.replaced, step.written, step.read
+	meta, err := step.evolveMetadata(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	files, err := datafile.Files(ctx, cur)
-	if err == nil && p.Allowed != commit.NoDeletions {
+	if err == nil && step.Allowed != commit.NoDeletions {
 		var own []iceberg.DataFile
 		own, err = datafile.Files(ctx, base)
 		read = datafile.Paths(own)
@@ -78,9 +78,9 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 	added := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return read[f.FilePath()] })
 	isMissing := len(files)-len(added) < len(read)
 	switch {
-	case p.Allowed != commit.NoDeletions && isMissing: // folding the tail replaced rows in files
+	case step.Allowed != commit.NoDeletions && isMissing: // folding the tail replaced rows in files
 		return nil, commit.ErrStale
-	case p.Allowed != commit.NoDeletions:
+	case step.Allowed != commit.NoDeletions:
 		replaced = slices.Concat(replaced, added)
 	case isMissing: // files that the step has read were merged in the meantime: rewrite all files again
 		replaced, written, read = files, nil, map[string]bool{}
@@ -89,7 +89,7 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 	}
 	var newFiles []iceberg.DataFile
 	if len(added) > 0 { // files were added after the step read the table: rewrite these files too
-		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, read)
+		newFiles, err = step.rewriteFiles(ctx, cur, meta, a.IO, read)
 	}
 	if err == nil && len(replaced)+len(written) > 0 {
 		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, written, nil)
@@ -102,9 +102,9 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 }
 
 // evolveMetadata returns meta with the new schema and properties, and new column names in the table's settings.
-func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
+func (step *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
-	if err == nil && s.Evolution != p.allowedBy {
+	if err == nil && s.Evolution != step.allowedBy {
 		err = commit.ErrStale
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	oldSchema := meta.CurrentSchema()
 	newName := func(name string) string {
 		if f, ok := oldSchema.FindFieldByName(name); ok {
-			if f, ok := p.shape.Schema.FindFieldByID(f.ID); ok {
+			if f, ok := step.shape.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
@@ -123,12 +123,12 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	for i, name := range s.Keys {
 		s.Keys[i] = newName(name)
 	}
-	evolved, err := definition.Reshape(meta, p.shape)
+	evolved, err := definition.Reshape(meta, step.shape)
 	if err != nil {
 		return nil, err
 	}
-	if p.props != nil { // a migration
-		evolved, err = table.UpdateTableMetadata(evolved, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
+	if step.props != nil { // a migration
+		evolved, err = table.UpdateTableMetadata(evolved, []table.Update{table.NewSetPropertiesUpdate(step.props)}, "")
 		if err == nil {
 			evolved, err = definition.WithReplacement(meta, evolved, false)
 		}
@@ -140,11 +140,11 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 }
 
 // rewriteFiles writes the rows of t's files to new files in newMeta's schema. It omits files whose paths are in skip.
-func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
-	r, err := p.e.reader(ctx, t)
+func (step *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
+	r, err := step.e.reader(ctx, t)
 	isMove := false // whether each row is just moved to a new file; a migration can change the number of rows
 	if err == nil {
-		if p.caster.KeepsRows() {
+		if step.caster.KeepsRows() {
 			plainDef := r.def
 			r.def = r.def.WithLineage(t.Metadata().Version())
 			isMove = r.def != plainDef
@@ -157,7 +157,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta t
 	}
 	rows := batches.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Moved: isMove, Acknowledged: skip != nil})
+	return step.e.Write(ctx, step.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: step.caster, Rules: step.check, Moved: isMove, Acknowledged: skip != nil})
 }
 
 // reshape adds step to the transaction. If caster is not nil, reshape also rewrites the table's files.

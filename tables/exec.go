@@ -23,17 +23,17 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if s.opts.Engine == nil {
 		return result, noEngine("exec")
 	}
-	x := &execution{s: s, sql: sql, o: *cmp.Or(o, new(ExecOptions))}
-	ctx, end := s.opts.begin(ctx, "exec", x.o.Bucket, "")
+	x := &execution{store: s, sql: sql, options: *cmp.Or(o, new(ExecOptions))}
+	ctx, end := s.opts.begin(ctx, "exec", x.options.Bucket, "")
 	defer func() { end(Outcome{Rows: result.Rows, Err: err}) }()
 	defer func() { wrapError(&err, "exec", x.result.Bucket, x.result.Table) }()
-	x.st, err = sqlwrite.Parse(sql)
+	x.statement, err = sqlwrite.Parse(sql)
 	if err != nil {
 		return result, err
 	}
-	longestID := x.o.ID
+	longestID := x.options.ID
 	if longestID != "" && x.isPerRow() {
-		longestID = rowID(longestID, x.o.Parameters.NumRows())
+		longestID = rowID(longestID, x.options.Parameters.NumRows())
 	}
 	if len(longestID) > MaxName {
 		return result, &ArgumentError{Err: fmt.Errorf("option ID, with any row number that is appended to it, is %d bytes long: the limit is %d", len(longestID), MaxName)}
@@ -41,15 +41,15 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	if err := x.locate(ctx); err != nil {
 		return result, err
 	}
-	if x.o.Authorize != nil {
-		if err := x.o.Authorize(x.result); err != nil {
+	if x.options.Authorize != nil {
+		if err := x.options.Authorize(x.result); err != nil {
 			return result, err
 		}
 	}
 	if s.opts.ReadOnly {
 		return result, ErrReadOnly
 	}
-	if x.o.Parameters != nil && x.o.Parameters.NumRows() == 0 {
+	if x.options.Parameters != nil && x.options.Parameters.NumRows() == 0 {
 		return x.result, nil
 	}
 	if !x.isPerRow() {
@@ -64,16 +64,16 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 
 // runPerRow runs the statement once for each row of parameters.
 func (x *execution) runPerRow(ctx context.Context) (total ExecResult, err error) {
-	parameters, id := x.o.Parameters, x.o.ID
+	parameters, id := x.options.Parameters, x.options.ID
 	total = x.result
 	for i := range parameters.NumRows() {
-		x.o.Parameters = parameters.NewSlice(i, i+1)
+		x.options.Parameters = parameters.NewSlice(i, i+1)
 		if id != "" {
-			x.o.ID = rowID(id, i+1)
+			x.options.ID = rowID(id, i+1)
 		}
 		x.result.Rows, x.attempts = 0, 0
 		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
-		x.o.Parameters.Release()
+		x.options.Parameters.Release()
 		if err != nil {
 			return total, fmt.Errorf("row %d of the parameters failed, after %d rows were applied: %w", i+1, i, err)
 		}
@@ -85,13 +85,13 @@ func (x *execution) runPerRow(ctx context.Context) (total ExecResult, err error)
 
 // run runs the statement once. It returns commit.ErrStale if the statement must run again.
 func (x *execution) run(ctx context.Context) error {
-	if !x.exists && x.st.Verb != sqlwrite.CreateTable && x.st.Verb != sqlwrite.CreateBucket {
-		if x.st.IfExists {
+	if !x.exists && x.statement.Verb != sqlwrite.CreateTable && x.statement.Verb != sqlwrite.CreateBucket {
+		if x.statement.IfExists {
 			return nil
 		}
-		return missingTable(ctx, x.s.cat, tableName{Namespace: namespaceOf(x.result.Bucket), Name: x.result.Table})
+		return missingTable(ctx, x.store.cat, tableName{Namespace: namespaceOf(x.result.Bucket), Name: x.result.Table})
 	}
-	switch x.st.Verb {
+	switch x.statement.Verb {
 	case sqlwrite.Insert:
 		return x.insert(ctx)
 	case sqlwrite.CreateTable:
@@ -104,9 +104,9 @@ func (x *execution) run(ctx context.Context) error {
 
 // describeWrite implements Describe for statements that Exec runs.
 func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) (_ *QueryDescription, err error) {
-	x := &execution{s: s, o: ExecOptions{Bucket: o.Bucket}}
+	x := &execution{store: s, options: ExecOptions{Bucket: o.Bucket}}
 	defer func() { wrapError(&err, "describe", x.result.Bucket, x.result.Table) }()
-	x.st, err = sqlwrite.Parse(sql)
+	x.statement, err = sqlwrite.Parse(sql)
 	if err != nil {
 		return nil, err
 	}
@@ -114,14 +114,14 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 		return nil, err
 	}
 	d := &QueryDescription{Parameters: arrow.NewSchema(nil, nil)}
-	switch x.st.Verb {
+	switch x.statement.Verb {
 	case sqlwrite.CreateTable:
-		if x.st.Query != "" {
-			d, err = x.describe(ctx, x.st.Query)
+		if x.statement.Query != "" {
+			d, err = x.describe(ctx, x.statement.Query)
 		}
 	case sqlwrite.Insert:
 		var query string
-		query, err = x.insertQuery(ctx, x.st, 0, 1)
+		query, err = x.insertQuery(ctx, x.statement, 0, 1)
 		if err == nil && !x.needsParts(query) {
 			d, err = x.describe(ctx, query)
 		}

@@ -32,10 +32,10 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { <-e.Changing }()
-	w := &rewrite{e: e, id: x.o.ID, checksum: x.checksum(), attempts: x.attempts}
+	w := &rewrite{e: e, id: x.options.ID, checksum: x.checksum(), attempts: x.attempts}
 	x.attempts++
 	defer w.end()
-	fileIO := x.s.cat.NewIO()
+	fileIO := x.store.cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
 	c := &rowChange{x: x, w: w, replaced: datafile.Deleted{}}
 	begin := func(ctx context.Context) (*ScanPlan, error) {
@@ -43,7 +43,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 			return nil, err
 		}
 		// An append during the statement could add rows that match a row in the source, or duplicate a new row.
-		if x.st.Verb == sqlwrite.Merge || w.def.Order.HasRule() {
+		if x.statement.Verb == sqlwrite.Merge || w.def.Order.HasRule() {
 			w.Allowed = commit.NoChanges
 		}
 		p, err := c.plan(ctx)
@@ -62,7 +62,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	x.result.Rows = c.count
-	if x.o.DryRun {
+	if x.options.DryRun {
 		return nil
 	}
 	w.count = c.count
@@ -76,19 +76,19 @@ func (x *execution) change(ctx context.Context) (err error) {
 
 // deletesAll reports whether the statement deletes all rows.
 func (x *execution) deletesAll() bool {
-	return x.st.Verb == sqlwrite.Truncate || x.st.Verb == sqlwrite.Delete && x.st.From+x.st.Where == ""
+	return x.statement.Verb == sqlwrite.Truncate || x.statement.Verb == sqlwrite.Delete && x.statement.From+x.statement.Where == ""
 }
 
 // changeQuery returns the query for an UPDATE, DELETE or MERGE.
 func (x *execution) changeQuery(ctx context.Context, columns []sqlwrite.Column) (_ *sqlwrite.Change, err error) {
 	var sourceColumns []string
-	if x.st.NeedsSource() {
-		sourceColumns, err = x.resultNames(ctx, x.st.SourceQuery())
+	if x.statement.NeedsSource() {
+		sourceColumns, err = x.resultNames(ctx, x.statement.SourceQuery())
 		if err != nil {
 			return nil, err
 		}
 	}
-	return x.st.ChangeQuery(sqltext.Qualified(TargetSchema, x.result.Table), columns, sourceColumns)
+	return x.statement.ChangeQuery(sqltext.Qualified(TargetSchema, x.result.Table), columns, sourceColumns)
 }
 
 func (x *execution) describeChange(ctx context.Context) (*QueryDescription, error) {
@@ -101,7 +101,7 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 		return nil, err
 	}
 	o := x.queryOptions()
-	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
+	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.statement.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := x.table.ScanPlan(ctx)
 		if err != nil {
 			return p, err
@@ -111,7 +111,7 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 		}
 		return p, nil
 	}}
-	d, err := x.s.opts.Engine.Describe(ctx, x.s, q.SQL, o)
+	d, err := x.store.opts.Engine.Describe(ctx, x.store, q.SQL, o)
 	return d, withoutPosition(err)
 }
 
@@ -171,10 +171,10 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 		return err
 	}
 	o := x.queryOptions()
-	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
+	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.statement.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
 		p, err := begin(ctx)
 		// The query is for other columns if they were changed concurrently.
-		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) {
+		if err == nil && !slices.Equal(columns, x.store.sqlColumns(c.w.def.Logical, c.w.def.Stored)) {
 			p.Close()
 			err = commit.ErrStale
 		}
@@ -190,7 +190,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	if err := c.addRows(ctx, result, deletes); err != nil {
 		return withoutPosition(err)
 	}
-	if x.o.DryRun {
+	if x.options.DryRun {
 		return nil
 	}
 	if err := c.w.remove(ctx, deletes); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // define runs DROP TABLE, ALTER TABLE, CREATE SCHEMA or DROP SCHEMA.
 func (x *execution) define(ctx context.Context) (err error) {
-	b, st := x.s.Bucket(x.result.Bucket), x.st
+	b, st := x.store.Bucket(x.result.Bucket), x.statement
 	var c *ColumnChange
 	switch st.Verb {
 	case sqlwrite.DropTable:
@@ -38,14 +38,14 @@ func (x *execution) define(ctx context.Context) (err error) {
 		}
 	}
 	switch {
-	case x.o.DryRun:
+	case x.options.DryRun:
 	case st.Verb == sqlwrite.CreateBucket:
 		err = b.Create(ctx, nil)
 		if st.IfNotExists && errors.Is(err, ErrExists) {
 			err = nil
 		}
 	case st.Verb == sqlwrite.DropBucket:
-		err = x.s.DeleteBucket(ctx, b.Name(), st.Cascade)
+		err = x.store.DeleteBucket(ctx, b.Name(), st.Cascade)
 	case st.Verb == sqlwrite.DropTable:
 		err = x.table.Delete(ctx)
 	case st.Column == "":
@@ -58,7 +58,7 @@ func (x *execution) define(ctx context.Context) (err error) {
 
 // columnChange returns the change that an ALTER TABLE makes to a column, or nil if it changes none.
 func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
-	st := x.st
+	st := x.statement
 	existing, err := x.table.Schema(ctx)
 	if err != nil || st.Column == "" {
 		return nil, err

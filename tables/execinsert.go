@@ -23,7 +23,7 @@ func (x *execution) insert(ctx context.Context) error {
 	if applied, err := x.wasApplied(ctx); applied || err != nil {
 		return err
 	}
-	query, err := x.insertQuery(ctx, x.st, 0, 1)
+	query, err := x.insertQuery(ctx, x.statement, 0, 1)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 		return nil, err
 	}
 	// DuckDB describes a query with an untyped parameter only as one column, unknown.
-	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters {
+	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.statement.HasParameters {
 		d, err = x.describe(ctx, sqlwrite.NullParameters(query))
 		if err != nil {
 			return nil, err
@@ -82,14 +82,14 @@ const (
 // needsParts reports whether query, the query of an INSERT, is too long and must be split. Only a query without
 // parameters can be split, because the parts could not share them.
 func (x *execution) needsParts(query string) bool {
-	return x.st.Values != nil && !x.st.HasParameters && len(query) > sqlwrite.MaxSQL
+	return x.statement.Values != nil && !x.statement.HasParameters && len(query) > sqlwrite.MaxSQL
 }
 
 // partQuery returns a query for rows [from, to) of VALUES: step rows, or fewer if the query would be too long.
 func (x *execution) partQuery(ctx context.Context, from, step int64) (query string, to int64, err error) {
-	part := *x.st
-	for to = min(from+step, int64(len(x.st.Values))); ; to = from + (to-from)/2 {
-		part.Values = x.st.Values[from:to]
+	part := *x.statement
+	for to = min(from+step, int64(len(x.statement.Values))); ; to = from + (to-from)/2 {
+		part.Values = x.statement.Values[from:to]
 		query, err = x.insertQuery(ctx, &part, 0, 1)
 		if err != nil || len(query) <= sqlwrite.MaxSQL || to-from == 1 {
 			return query, to, err
@@ -99,13 +99,13 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 
 // insertedRows returns an INSERT's rows. query is for one row of parameters. The caller must release the reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
-	parameters, total := x.o.Parameters, int64(len(x.st.Values))
+	parameters, total := x.options.Parameters, int64(len(x.statement.Values))
 	options := x.queryOptions()
 	options.KeepsNanoseconds = slices.ContainsFunc(x.logical.Fields(), func(f arrow.Field) bool {
-		isAssigned := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
+		isAssigned := x.statement.Columns == nil || slices.ContainsFunc(x.statement.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
 		return isAssigned && schema.ContainsType(f.Type, schema.IsZonedNanos)
 	})
-	hasParameterRows := x.st.Query == "" && parameters != nil && parameters.NumRows() > 1
+	hasParameterRows := x.statement.Query == "" && parameters != nil && parameters.NumRows() > 1
 	if hasParameterRows {
 		total = parameters.NumRows()
 	} else if !x.needsParts(query) {
@@ -119,7 +119,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			to = min(from+int64(max(1, min(maxQueryBytes/len(query), maxQueryParameters/max(1, setSize)))), total)
 			o.Parameters = joinSets(parameters.NewSlice(from, to))
 			defer o.Parameters.Release()
-			q, err = x.insertQuery(ctx, x.st, setSize, int(to-from))
+			q, err = x.insertQuery(ctx, x.statement, setSize, int(to-from))
 		} else {
 			q, to, err = x.partQuery(ctx, from, max(1, total*maxQueryBytes/int64(len(query))))
 		}
@@ -188,13 +188,13 @@ func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
 // put puts the rows of an INSERT or a CREATE TABLE, unless the statement is a dry run.
 func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	counted := &batches.Counted{RecordReader: rows}
-	if x.o.DryRun {
+	if x.options.DryRun {
 		for counted.Next() {
 		}
 		err = counted.Err()
 	} else {
-		o.ID = x.o.ID
-		if o.ID != "" && x.st.Values == nil {
+		o.ID = x.options.ID
+		if o.ID != "" && x.statement.Values == nil {
 			o.rows, o.checksum = &counted.Rows, x.checksum()
 		}
 		x.result.Version, err = x.table.Put(ctx, counted, m, o)
@@ -203,7 +203,7 @@ func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode,
 		return withoutPosition(err)
 	}
 	x.result.Rows = counted.Rows
-	if !x.o.DryRun {
+	if !x.options.DryRun {
 		x.exists = true
 		_, err = x.wasApplied(ctx) // sets the result if a concurrent statement with the same ID was applied first
 	}
@@ -216,22 +216,22 @@ func (x *execution) create(ctx context.Context) error {
 	}
 	mode := PutError
 	switch {
-	case x.st.OrReplace:
+	case x.statement.OrReplace:
 		mode = PutReplace
-	case x.exists && x.st.IfNotExists:
+	case x.exists && x.statement.IfNotExists:
 		return nil
 	case x.exists:
 		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
 	}
 	o := &PutOptions{Settings: &Settings{}}
 	switch {
-	case x.exists && x.o.DryRun:
+	case x.exists && x.options.DryRun:
 		info, err := x.table.Info(ctx)
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		x.result.Replaced = info.Rows
-	case x.exists && x.st.Query != "":
+	case x.exists && x.statement.Query != "":
 		var err error
 		o.basis, err = x.foldTarget(ctx)
 		if err != nil {
@@ -244,7 +244,7 @@ func (x *execution) create(ctx context.Context) error {
 	}
 	defer rows.Release()
 	err = x.put(ctx, rows, mode, o)
-	if errors.Is(err, ErrExists) && x.st.IfNotExists { // the table was created concurrently
+	if errors.Is(err, ErrExists) && x.statement.IfNotExists { // the table was created concurrently
 		x.result.Rows, err = 0, nil
 	}
 	return err
@@ -269,8 +269,8 @@ func (x *execution) foldTarget(ctx context.Context) (*table.Table, error) {
 }
 
 func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error) {
-	if x.st.Query != "" {
-		return x.query(ctx, x.st.Query, x.queryOptions())
+	if x.statement.Query != "" {
+		return x.query(ctx, x.statement.Query, x.queryOptions())
 	}
 	columns, err := x.listedColumns(ctx)
 	if err != nil {
@@ -282,11 +282,11 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 // listedColumns returns the columns that the statement lists. It returns an error if SQL would show other types for the
 // table's columns than those listed, because such columns would accept other values.
 func (x *execution) listedColumns(ctx context.Context) (*arrow.Schema, error) {
-	d, err := x.describe(ctx, x.st.TypesQuery())
+	d, err := x.describe(ctx, x.statement.TypesQuery())
 	if err != nil {
 		return nil, err
 	}
-	declared, err := x.typeNames(ctx, x.st)
+	declared, err := x.typeNames(ctx, x.statement)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +301,7 @@ func (x *execution) listedColumns(ctx context.Context) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.s.sqlColumns(schema.WithoutEncodings(columns), stored)})
+	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.store.sqlColumns(schema.WithoutEncodings(columns), stored)})
 	for i, name := range types {
 		if arrayLength.ReplaceAllString(declared[i], "[]") != arrayLength.ReplaceAllString(name, "[]") {
 			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)
@@ -314,7 +314,7 @@ var arrayLength = regexp.MustCompile(`\[\d+\]`) // the length of a fixed-size ar
 
 // typeNames returns DuckDB's names for the column types that a statement lists.
 func (x *execution) typeNames(ctx context.Context, st *sqlwrite.Statement) (names []string, err error) {
-	r, err := x.query(ctx, "DESCRIBE "+st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
+	r, err := x.query(ctx, "DESCRIBE "+st.TypesQuery(), &QueryOptions{Bucket: x.options.Bucket})
 	if err != nil {
 		return nil, err
 	}

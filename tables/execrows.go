@@ -39,12 +39,12 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 		}
 	}, func() {})
 	defer rows.Release()
-	if c.x.o.DryRun || len(c.query.Values) == 0 && c.x.st.Verb == sqlwrite.Delete {
+	if c.x.options.DryRun || len(c.query.Values) == 0 && c.x.statement.Verb == sqlwrite.Delete {
 		for rows.Next() {
 		}
 		return rows.Err()
 	}
-	src, err := datafile.Gather(rows, c.x.s.opts.FoldBytes)
+	src, err := datafile.Gather(rows, c.x.store.opts.FoldBytes)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 				}
 				r.last = p
 				r.count++
-			} else if r.x.st.Verb != sqlwrite.Delete {
+			} else if r.x.statement.Verb != sqlwrite.Delete {
 				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.x.result.Table)
 			}
 			oldRows = append(oldRows, p.row)
@@ -142,7 +142,7 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			r.count += int64(i - from)
 		}
 		kind := r.query.Actions[action].Kind
-		if kind == sqlwrite.Delete || r.x.o.DryRun {
+		if kind == sqlwrite.Delete || r.x.options.DryRun {
 			continue
 		}
 		if err := r.yieldRows(b, from, i, int(action), file, oldRows, yield); err != nil {
@@ -251,4 +251,4 @@ type rowChange struct {
 }
 
 // maxBitmapBytes limits the bitmaps of changed rows. The bitmaps of deleted rows have the same limit.
-func (c *rowChange) maxBitmapBytes() int64 { return c.x.s.opts.Memory / 8 }
+func (c *rowChange) maxBitmapBytes() int64 { return c.x.store.opts.Memory / 8 }

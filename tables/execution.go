@@ -20,15 +20,15 @@ import (
 
 // execution is a running statement.
 type execution struct {
-	s      *Store
-	sql    string
-	st     *sqlwrite.Statement
-	o      ExecOptions
-	result ExecResult
-	table  *Table
-	exists bool // whether the table or bucket exists
+	store     *Store
+	sql       string
+	statement *sqlwrite.Statement
+	options   ExecOptions
+	result    ExecResult
+	table     *Table
+	exists    bool // whether the table or bucket exists
 
-	logical *arrow.Schema // the table's columns, set by columns
+	logical *arrow.Schema // the table's columns in the types that readers see; set by columns
 
 	attempts int // number of calls of change
 }
@@ -38,14 +38,14 @@ func rowID(id string, row int64) string { return id + "#" + strconv.FormatInt(ro
 
 // isPerRow reports whether the statement runs once for each row of parameters.
 func (x *execution) isPerRow() bool {
-	return x.o.Parameters != nil && x.o.Parameters.NumRows() > 1 && x.st.Values == nil
+	return x.options.Parameters != nil && x.options.Parameters.NumRows() > 1 && x.statement.Values == nil
 }
 
 // locate finds the statement's bucket and table. If no table has exactly this name, but exactly one table's name
 // differs only in case, locate chooses that table.
 func (x *execution) locate(ctx context.Context) (err error) {
-	st := x.st
-	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.o.Bucket), Table: st.Table}
+	st := x.statement
+	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.options.Bucket), Table: st.Table}
 	// As in a query, the schema default is the default bucket, unless a bucket called default has the table.
 	if st.Schema == "default" && st.Table != "" {
 		if exists, err := x.hasTable(ctx, "default", st.Table); err != nil {
@@ -54,7 +54,7 @@ func (x *execution) locate(ctx context.Context) (err error) {
 			x.result.Bucket = ""
 		}
 	}
-	b := x.s.Bucket(x.result.Bucket)
+	b := x.store.Bucket(x.result.Bucket)
 	if err := CheckAccess(ctx, b.Name()); err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (x *execution) locate(ctx context.Context) (err error) {
 }
 
 func (x *execution) hasTable(ctx context.Context, bucket, table string) (bool, error) {
-	_, err := x.s.Bucket(bucket).Table(table).Info(ctx)
+	_, err := x.store.Bucket(bucket).Table(table).Info(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
@@ -102,7 +102,7 @@ func (x *execution) hasTable(ctx context.Context, bucket, table string) (bool, e
 // wasApplied reports whether the statement was already applied to the table, judging by its ID. If so, wasApplied sets
 // the result. If the ID belongs to another statement or put, wasApplied returns an error.
 func (x *execution) wasApplied(ctx context.Context) (bool, error) {
-	if x.o.ID == "" || !x.exists {
+	if x.options.ID == "" || !x.exists {
 		return false, nil
 	}
 	e, release, err := x.table.acquire(ctx)
@@ -114,19 +114,19 @@ func (x *execution) wasApplied(ctx context.Context) (bool, error) {
 	if err != nil || t == nil {
 		return false, err
 	}
-	applied, err := e.Applied(ctx, t, x.o.ID)
+	applied, err := e.Applied(ctx, t, x.options.ID)
 	if err != nil || !applied {
 		return false, err
 	}
 	x.result.Version = versionOf(t.Metadata())
-	checksum, rows, err := e.Statement(ctx, t, x.o.ID)
+	checksum, rows, err := e.Statement(ctx, t, x.options.ID)
 	switch {
 	case err != nil:
 		return false, err
-	case checksum == "" && x.st.Values != nil: // INSERT … VALUES records only the ID, because its rows can go to the tail
-		rows = int64(len(x.st.Values)) * x.parameterRows()
-	case x.st.Values != nil || checksum != x.checksum():
-		return false, &ArgumentError{Err: fmt.Errorf("the ID %q belongs to another statement or put, which was applied to this table: use a new ID", x.o.ID)}
+	case checksum == "" && x.statement.Values != nil: // INSERT … VALUES records only the ID, because its rows can go to the tail
+		rows = int64(len(x.statement.Values)) * x.parameterRows()
+	case x.statement.Values != nil || checksum != x.checksum():
+		return false, &ArgumentError{Err: fmt.Errorf("the ID %q belongs to another statement or put, which was applied to this table: use a new ID", x.options.ID)}
 	}
 	x.result.Rows = rows
 	return true, nil
@@ -134,14 +134,14 @@ func (x *execution) wasApplied(ctx context.Context) (bool, error) {
 
 // checksum returns a hash of the statement and its parameters, or "" if the statement has no ID.
 func (x *execution) checksum() string {
-	if x.o.ID == "" {
+	if x.options.ID == "" {
 		return ""
 	}
 	h := sha256.New()
 	_, _ = io.WriteString(h, x.sql) // a hash accepts all writes
-	if x.o.Parameters != nil {
+	if x.options.Parameters != nil {
 		// If JSON cannot represent the parameters, the hash omits them.
-		if values, err := x.o.Parameters.MarshalJSON(); err == nil {
+		if values, err := x.options.Parameters.MarshalJSON(); err == nil {
 			_, _ = h.Write(values)
 		}
 	}
@@ -149,17 +149,17 @@ func (x *execution) checksum() string {
 }
 
 func (x *execution) parameterRows() int64 {
-	if x.o.Parameters == nil {
+	if x.options.Parameters == nil {
 		return 1
 	}
-	return x.o.Parameters.NumRows()
+	return x.options.Parameters.NumRows()
 }
 
 // columns returns the table's columns with their SQL types. It also sets x.logical.
 func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
 	return withView(ctx, x.table.reader(), "exec", func(v *view) ([]sqlwrite.Column, error) {
 		x.logical = v.def.Logical
-		return x.s.sqlColumns(v.def.Logical, v.def.Stored), nil
+		return x.store.sqlColumns(v.def.Logical, v.def.Stored), nil
 	})
 }
 
@@ -175,17 +175,17 @@ func (s *core) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Col
 }
 
 func (x *execution) queryOptions() *QueryOptions {
-	return &QueryOptions{Bucket: x.o.Bucket, Parameters: x.o.Parameters, Memory: x.o.Memory}
+	return &QueryOptions{Bucket: x.options.Bucket, Parameters: x.options.Parameters, Memory: x.options.Memory}
 }
 
 // query runs a query for the statement. Its errors have no position, because the user did not write the query.
 func (x *execution) query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
-	r, err := x.s.opts.Engine.Query(ctx, x.s, sql, o)
+	r, err := x.store.opts.Engine.Query(ctx, x.store, sql, o)
 	return r, withoutPosition(err)
 }
 
 func (x *execution) describe(ctx context.Context, sql string) (*QueryDescription, error) {
-	d, err := x.s.opts.Engine.Describe(ctx, x.s, sql, x.queryOptions())
+	d, err := x.store.opts.Engine.Describe(ctx, x.store, sql, x.queryOptions())
 	return d, withoutPosition(err)
 }
 

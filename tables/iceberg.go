@@ -176,20 +176,20 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 		return nil, &ArgumentError{Err: errors.New("the commit contains two changes to the table: combine them into one")}
 	}
 	e := t.writer(c)
-	p := &foreign.Step{
+	step := &foreign.Step{
 		Entry: e.Entry, Catalog: t.s.cat, Memory: t.s.opts.Memory / 8, Change: change,
 		ReadRows: func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 			return e.readExcept(ctx, t, nil, skip, columns, where, each)
 		},
 		Normalize: func(m map[string]any) (map[string]any, error) { return Metadata(m).normalize() },
 	}
-	if p.IsApplied(c.cur) {
+	if step.IsApplied(c.cur) {
 		return c, nil
 	}
-	if err := p.CheckRequirements(c.cur); err != nil {
+	if err := step.CheckRequirements(c.cur); err != nil {
 		return nil, err
 	}
-	meta, err := p.ApplyUpdates(c.cur)
+	meta, err := step.ApplyUpdates(c.cur)
 	if err != nil {
 		return nil, err
 	}
@@ -204,10 +204,10 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 		c.newLocation = meta.Location()
 		t.hooks = append(t.hooks, icecat.CheckVacant(c.newLocation, n.Namespace))
 	} else {
-		mode = p.TailMode(old.Metadata(), meta)
+		mode = step.TailMode(old.Metadata(), meta)
 	}
-	p.Mode = mode
-	c.Unfolded = mode == commit.Plain && !p.NeedsWholeTable(t.ctx, meta) || mode == commit.Replaces
-	c.Add(mode, nil, p.Apply)
+	step.Mode = mode
+	c.Unfolded = mode == commit.Plain && !step.NeedsWholeTable(t.ctx, meta) || mode == commit.Replaces
+	c.Add(mode, nil, step.Apply)
 	return c, nil
 }
