@@ -34,23 +34,23 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 		return nil, err
 	}
 	current := &tableReader{core: t.core, bucket: t.bucket, name: t.name}
-	selected := *current
+	result := *current
 	a := selectState(selectors...)
 	if a.snapshot != "" {
 		if a.version != nil || !a.time.IsZero() {
 			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
 		}
-		selected.snapshot = a.snapshot
-		l, err := selected.snapshotEntry(ctx)
+		result.snapshot = a.snapshot
+		l, err := result.snapshotEntry(ctx)
 		if err != nil {
 			return nil, err
 		}
-		selected.location = l.Location
+		result.location = l.Location
 		_, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
 		if err != nil {
 			return nil, err
 		}
-		return &selected, nil
+		return &result, nil
 	}
 	cur, err := t.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
@@ -59,7 +59,7 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	if a.version == nil && a.time.IsZero() {
 		return current, nil
 	}
-	selected.uuid = cur.Metadata().TableUUID().String()
+	result.uuid = cur.Metadata().TableUUID().String()
 	var s *table.Snapshot
 	switch {
 	case a.version == nil:
@@ -75,8 +75,8 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	if s == nil {
 		return current, nil
 	}
-	selected.oldVersion, selected.oldSnapshotID = new(Version(s.SequenceNumber)), s.SnapshotID
-	return &selected, nil
+	result.oldVersion, result.oldSnapshotID = new(Version(s.SequenceNumber)), s.SnapshotID
+	return &result, nil
 }
 
 // version returns the snapshot of version v and the table. If some of v's rows are still in the tail (the log of recent
@@ -125,22 +125,22 @@ func (s *core) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*
 		return nil, err
 	}
 	defer e.Release()
-	t, pending, oldest, updated, err := e.FoldUntil(ctx, end.Add(-1))
+	t, isPending, oldest, newest, err := e.FoldUntil(ctx, end.Add(-1))
 	if err != nil {
 		return nil, notFound(ctx, s.cat, n, err)
 	}
-	if pending && s.opts.Catalog != "" {
+	if isPending && s.opts.Catalog != "" {
 		return nil, fmt.Errorf("%w: rows put before that time are not in data files yet: wait until the Store that wrote them moves them there", ErrReadOnly)
 	}
-	if pending && updated.Before(end) {
+	if isPending && newest.Before(end) {
 		return nil, nil
 	}
 	snap, before, after := commit.SnapshotAt(t.Metadata(), moment, oldest)
 	if snap != nil {
 		return snap, nil
 	}
-	if after.IsZero() && pending {
-		after = updated
+	if after.IsZero() && isPending {
+		after = newest
 	}
 	return nil, &MomentError{moment.UTC(), before, after}
 }

@@ -196,10 +196,10 @@ func currentInfo(ctx context.Context, tables *commit.Tables, l icecat.Listed) (T
 func noSlashes(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
 
 func withUpdated(m Metadata, at time.Time) Metadata {
-	updated := Metadata{}
-	maps.Copy(updated, m)
-	updated[UpdatedKey] = icecat.UpdatedText(at)
-	return updated
+	result := Metadata{}
+	maps.Copy(result, m)
+	result[UpdatedKey] = icecat.UpdatedText(at)
+	return result
 }
 
 // info implements Table.Info.

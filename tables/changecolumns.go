@@ -25,9 +25,9 @@ func (d *difference) checkColumns() error {
 	for _, v := range []*view{d.from, d.to} {
 		restores := strings.Fields(v.t.Metadata().Properties()[columnsRestoredProperty])
 		for i, text := range restores {
-			restored, err := strconv.ParseInt(text, 10, 64)
+			restoreVersion, err := strconv.ParseInt(text, 10, 64)
 			isTruncated := i == 0 && len(restores) >= definition.MaxRecords // older restores may no longer be recorded
-			if err == nil && Version(restored) > fromVersion && (isBackward || Version(restored) <= toVersion || isTruncated) {
+			if err == nil && Version(restoreVersion) > fromVersion && (isBackward || Version(restoreVersion) <= toVersion || isTruncated) {
 				return errors.New("a restore brought back dropped columns")
 			}
 		}

@@ -95,7 +95,7 @@ func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prep
 func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
 	step.cleansDeletes = true
 	def := step.Definition
-	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
+	writer, storedSchema := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
 		return e.mergeInOrder(ctx, writer, step)
 	}
@@ -107,15 +107,15 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 		return err
 	}
 	var groups [][]table.FileScanTask
-	merged := map[string]bool{}
+	mergedPaths := map[string]bool{}
 	for _, g := range plan.Groups {
 		groups = append(groups, datafile.InOrder(g.Tasks))
 		for _, task := range g.Tasks {
-			merged[task.File.FilePath()] = true
+			mergedPaths[task.File.FilePath()] = true
 		}
 	}
 	for _, task := range step.tasks {
-		if merged[task.File.FilePath()] {
+		if mergedPaths[task.File.FilePath()] {
 			continue
 		}
 		if stale, err := isStale(ctx, t, task); err != nil {
@@ -125,7 +125,7 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 		}
 	}
 	for _, tasks := range groups {
-		files, err := datafile.Write(ctx, writer, stored, datafile.ReadRows(ctx, t, tasks, nil), cfg.TargetFileSizeBytes)
+		files, err := datafile.Write(ctx, writer, storedSchema, datafile.ReadRows(ctx, t, tasks, nil), cfg.TargetFileSizeBytes)
 		if err != nil {
 			return err
 		}
@@ -146,8 +146,8 @@ func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool
 // widened.
 func hadInt32Columns(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
-		stored, err := schema.StoredSchema(s)
-		return err == nil && schema.ContainsType(arrow.StructOf(stored.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
+		storedSchema, err := schema.StoredSchema(s)
+		return err == nil && schema.ContainsType(arrow.StructOf(storedSchema.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
 	})
 }
 

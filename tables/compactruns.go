@@ -175,11 +175,11 @@ func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table,
 		if run == nil || !canMerge(run) {
 			continue
 		}
-		merged, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.withPauses(ctx))
+		mergedFiles, err := s.Rewrite(ctx, group[len(group)-len(run):], s, sorted.All, p.withPauses(ctx))
 		if err != nil {
 			return err
 		}
-		step.add(run, merged)
+		step.add(run, mergedFiles)
 		return nil
 	}
 	return nil

@@ -59,7 +59,7 @@ func (d *difference) encode(rows batches.Seq, isNew bool) batches.Seq {
 	}
 	fields := append(slices.Clone(d.to.def.Stored.Fields()),
 		arrow.Field{Name: "keys", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "rest", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "new", Type: arrow.FixedWidthTypes.Boolean})
-	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.opts.Memory/4, maxComparedBytes))
+	encodedSchema, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.opts.Memory/4, maxComparedBytes))
 	encodeFrom := func(b arrow.RecordBatch, start int) (_ arrow.RecordBatch, end int, err error) {
 		build := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields[len(isKey):], nil))
 		defer build.Release()
@@ -86,11 +86,11 @@ func (d *difference) encode(rows batches.Seq, isNew bool) batches.Seq {
 			build.Field(1).(*array.BinaryBuilder).Append(rest)
 			build.Field(2).(*array.BooleanBuilder).Append(isNew)
 		}
-		added := build.NewRecordBatch()
-		defer added.Release()
+		addedColumns := build.NewRecordBatch()
+		defer addedColumns.Release()
 		part := b.NewSlice(int64(start), int64(end))
 		defer part.Release()
-		return array.NewRecordBatch(encoded, slices.Concat(part.Columns(), added.Columns()), part.NumRows()), end, nil
+		return array.NewRecordBatch(encodedSchema, slices.Concat(part.Columns(), addedColumns.Columns()), part.NumRows()), end, nil
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
@@ -263,17 +263,17 @@ func (c *comparison) flush() {
 // batches yields the changed rows in their stored types, with the column _change last.
 func (d *difference) batches(ctx context.Context) batches.Seq {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		deleted, inserted, err := d.files(ctx)
+		deletedFiles, insertedFiles, err := d.files(ctx)
 		var rows batches.Seq
 		switch {
 		case err != nil:
 			rows = func(yield func(arrow.RecordBatch, error) bool) { yield(nil, err) }
-		case len(deleted) == 0:
-			rows = d.label(d.read(ctx, d.to, inserted), ChangeInsert)
-		case len(inserted) == 0:
-			rows = d.label(d.read(ctx, d.from, deleted), ChangeDelete)
+		case len(deletedFiles) == 0:
+			rows = d.label(d.read(ctx, d.to, insertedFiles), ChangeInsert)
+		case len(insertedFiles) == 0:
+			rows = d.label(d.read(ctx, d.from, deletedFiles), ChangeDelete)
 		default:
-			rows = d.compare(ctx, d.read(ctx, d.from, deleted), d.read(ctx, d.to, inserted))
+			rows = d.compare(ctx, d.read(ctx, d.from, deletedFiles), d.read(ctx, d.to, insertedFiles))
 		}
 		for b, err := range rows {
 			err = cmp.Or(err, canceled.Err(ctx))

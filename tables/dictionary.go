@@ -71,12 +71,12 @@ type dictionary struct {
 
 // newDictionary returns the dictionary recorded in f, with values converted to valueType, or nil if f records none.
 func newDictionary(f arrow.Field, valueType arrow.DataType) (*dictionary, error) {
-	recorded, err := schema.Dictionary(f)
-	if recorded == nil {
+	recordedValues, err := schema.Dictionary(f)
+	if recordedValues == nil {
 		return nil, err
 	}
-	defer recorded.Release()
-	values, err := schema.ConvertArray(recorded, valueType)
+	defer recordedValues.Release()
+	values, err := schema.ConvertArray(recordedValues, valueType)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func newDictionary(f arrow.Field, valueType arrow.DataType) (*dictionary, error)
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	var key []byte
 	appendKey := sorted.OrderKeyAppender(a)
-	codes, added, err := d.Encode(a, func(row int) ([]byte, error) {
+	codes, newIndices, err := d.Encode(a, func(row int) ([]byte, error) {
 		key = appendKey(key[:0], row)
 		return key, nil
 	}, func(int, []byte) bool { return len(d.Codes) < maxDistinct })
@@ -107,8 +107,8 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	if codes.Len() < a.Len() {
 		return nil, fmt.Errorf("the dictionary has more than %d values: scan without the option Dictionaries", maxDistinct)
 	}
-	if len(added) > 0 {
-		newValues, err := take.Rows(a, added)
+	if len(newIndices) > 0 {
+		newValues, err := take.Rows(a, newIndices)
 		if err != nil {
 			return nil, err
 		}

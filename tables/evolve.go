@@ -86,8 +86,8 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	if err != nil {
 		return nil, err
 	}
-	evolved := iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, ev.icebergFields...)
-	ev.shape, err = schema.ShapeOf(evolved, arrow.NewSchema(ev.putFields, &metadata), meta.LastColumnID())
+	evolvedSchema := iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, ev.icebergFields...)
+	ev.shape, err = schema.ShapeOf(evolvedSchema, arrow.NewSchema(ev.putFields, &metadata), meta.LastColumnID())
 	return ev, err
 }
 
@@ -143,12 +143,12 @@ func (ev *evolvedColumns) checkUnused(cur *iceberg.Schema, c ColumnChange, id in
 }
 
 func (ev *evolvedColumns) add(c ColumnChange) error {
-	f, stored, err := c.column(ev.lastID)
+	f, icebergField, err := c.column(ev.lastID)
 	if err != nil {
 		return err
 	}
-	ev.lastID = max(ev.lastID, highestID(stored))
-	ev.icebergFields, ev.oldIndexes = append(ev.icebergFields, stored), append(ev.oldIndexes, -1)
+	ev.lastID = max(ev.lastID, highestID(icebergField))
+	ev.icebergFields, ev.oldIndexes = append(ev.icebergFields, icebergField), append(ev.oldIndexes, -1)
 	ev.putFields, ev.readFields = append(ev.putFields, f), append(ev.readFields, f)
 	return nil
 }
@@ -168,7 +168,7 @@ func (ev *evolvedColumns) rename(c ColumnChange, i int) error {
 }
 
 func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
-	f, stored, err := c.column(ev.lastID)
+	f, icebergField, err := c.column(ev.lastID)
 	if err != nil {
 		return err
 	}
@@ -178,22 +178,22 @@ func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
 			"floats larger floats, and null any type", from, f.Type)
 	}
 	if from.ID() == arrow.NULL { // Replace the column with a new one, for which existing files have no values.
-		ev.lastID = max(ev.lastID, highestID(stored))
-		ev.icebergFields[i], ev.putFields[i], ev.readFields[i], ev.oldIndexes[i] = stored, f, f, -1
+		ev.lastID = max(ev.lastID, highestID(icebergField))
+		ev.icebergFields[i], ev.putFields[i], ev.readFields[i], ev.oldIndexes[i] = icebergField, f, f, -1
 		return nil
 	}
 	oldType, err := schema.StoredType(from)
 	if err != nil {
 		return err
 	}
-	if arrow.IsInteger(oldType.ID()) && stored.Type.Equals(iceberg.PrimitiveTypes.Float64) {
+	if arrow.IsInteger(oldType.ID()) && icebergField.Type.Equals(iceberg.PrimitiveTypes.Float64) {
 		if spec, ok := definition.SpecOf(ev.specs, ev.icebergFields[i].ID); ok {
 			return schema.Errorf(c.Column, "cannot widen type %s to %s, because the partition spec %d of the table uses the column, and Iceberg allows only larger integers there", from, f.Type, spec)
 		}
 		ev.needsRewrite = true
 	}
 	// Record the Arrow type in Doc, because several Arrow types can share one stored type.
-	ev.icebergFields[i].Type, ev.icebergFields[i].Doc = stored.Type, f.Type.String()
+	ev.icebergFields[i].Type, ev.icebergFields[i].Doc = icebergField.Type, f.Type.String()
 	ev.putFields[i].Type, ev.readFields[i].Type = f.Type, f.Type
 	return nil
 }

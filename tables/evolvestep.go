@@ -35,12 +35,12 @@ type evolveStep struct {
 	// The remaining fields are used only if the step rewrites files.
 
 	// converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
-	caster  *schema.Caster
-	check   *rules.Check // checks the converted rows against the table's rules; can be nil
-	written []iceberg.DataFile
+	caster       *schema.Caster
+	check        *rules.Check // checks the converted rows against the table's rules; can be nil
+	writtenFiles []iceberg.DataFile
 	// the files to replace; not used if Allowed is NoDeletions, because then all files are replaced
-	replaced []iceberg.DataFile
-	read     map[string]bool // paths of the files that the step has read
+	oldFiles  []iceberg.DataFile
+	readPaths map[string]bool // paths of the files that the step has read
 }
 
 func (step *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
@@ -61,7 +61,7 @@ func (step *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table
 
 // replaceFiles changes a table's columns and replaces its files. cur is the table base after its tail has been folded.
 func (step *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
-	replaced, written, read := step.replaced, step.written, step.read
+	oldFiles, writtenFiles, readPaths := step.oldFiles, step.writtenFiles, step.readPaths
 	meta, err := step.evolveMetadata(cur.Metadata())
 	if err != nil {
 		return nil, err
@@ -70,29 +70,29 @@ func (step *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, bas
 	if err == nil && step.Allowed != commit.NoDeletions {
 		var own []iceberg.DataFile
 		own, err = datafile.Files(ctx, base)
-		read = datafile.Paths(own)
+		readPaths = datafile.Paths(own)
 	}
 	if err != nil {
 		return nil, err
 	}
-	added := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return read[f.FilePath()] })
-	isMissing := len(files)-len(added) < len(read)
+	addedFiles := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return readPaths[f.FilePath()] })
+	isMissing := len(files)-len(addedFiles) < len(readPaths)
 	switch {
 	case step.Allowed != commit.NoDeletions && isMissing: // folding the tail replaced rows in files
 		return nil, commit.ErrStale
 	case step.Allowed != commit.NoDeletions:
-		replaced = slices.Concat(replaced, added)
+		oldFiles = slices.Concat(oldFiles, addedFiles)
 	case isMissing: // files that the step has read were merged in the meantime: rewrite all files again
-		replaced, written, read = files, nil, map[string]bool{}
+		oldFiles, writtenFiles, readPaths = files, nil, map[string]bool{}
 	default:
-		replaced = files
+		oldFiles = files
 	}
 	var newFiles []iceberg.DataFile
-	if len(added) > 0 { // files were added after the step read the table: rewrite these files too
-		newFiles, err = step.rewriteFiles(ctx, cur, meta, a.IO, read)
+	if len(addedFiles) > 0 { // files were added after the step read the table: rewrite these files too
+		newFiles, err = step.rewriteFiles(ctx, cur, meta, a.IO, readPaths)
 	}
-	if err == nil && len(replaced)+len(written) > 0 {
-		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, written, nil)
+	if err == nil && len(oldFiles)+len(writtenFiles) > 0 {
+		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), oldFiles, writtenFiles, nil)
 	}
 	// To keep the rows in order, add the files with the newest rows last.
 	if err == nil && len(newFiles) > 0 {
@@ -123,20 +123,20 @@ func (step *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, err
 	for i, name := range s.Keys {
 		s.Keys[i] = newName(name)
 	}
-	evolved, err := definition.Reshape(meta, step.shape)
+	newMeta, err := definition.Reshape(meta, step.shape)
 	if err != nil {
 		return nil, err
 	}
 	if step.props != nil { // a migration
-		evolved, err = table.UpdateTableMetadata(evolved, []table.Update{table.NewSetPropertiesUpdate(step.props)}, "")
+		newMeta, err = table.UpdateTableMetadata(newMeta, []table.Update{table.NewSetPropertiesUpdate(step.props)}, "")
 		if err == nil {
-			evolved, err = definition.WithReplacement(meta, evolved, false)
+			newMeta, err = definition.WithReplacement(meta, newMeta, false)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return definition.WithSettings(evolved, &s)
+	return definition.WithSettings(newMeta, &s)
 }
 
 // rewriteFiles writes the rows of t's files to new files in newMeta's schema. It omits files whose paths are in skip.
@@ -180,8 +180,8 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		if err != nil {
 			return err
 		}
-		step.read = datafile.Paths(files)
-		step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil)
+		step.readPaths = datafile.Paths(files)
+		step.writtenFiles, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil)
 		if err != nil {
 			return err
 		}

@@ -286,25 +286,25 @@ func (x *execution) listedColumns(ctx context.Context) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	declared, err := x.typeNames(ctx, x.statement)
+	declaredTypes, err := x.typeNames(ctx, x.statement)
 	if err != nil {
 		return nil, err
 	}
 	fields := d.Result.Fields()
-	for i, name := range declared {
+	for i, name := range declaredTypes {
 		if name == "UUID" { // in results, UUIDs are strings
 			fields[i].Type = extensions.NewUUIDType()
 		}
 	}
 	columns := arrow.NewSchema(fields, nil)
-	stored, err := schema.Stored(columns)
+	storedSchema, err := schema.Stored(columns)
 	if err != nil {
 		return nil, err
 	}
-	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.store.sqlColumns(schema.WithoutEncodings(columns), stored)})
+	types, err := x.typeNames(ctx, &sqlwrite.Statement{NewColumns: x.store.sqlColumns(schema.WithoutEncodings(columns), storedSchema)})
 	for i, name := range types {
-		if arrayLength.ReplaceAllString(declared[i], "[]") != arrayLength.ReplaceAllString(name, "[]") {
-			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declared[i], name)
+		if arrayLength.ReplaceAllString(declaredTypes[i], "[]") != arrayLength.ReplaceAllString(name, "[]") {
+			return nil, schema.Errorf(fields[i].Name, "tables have no type %s: use another type, such as %s", declaredTypes[i], name)
 		}
 	}
 	return columns, err

@@ -188,11 +188,11 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, file int, o
 				columns[i] = part.Column(i)
 			}
 		}
-		merged := array.NewRecordBatch(def.Stored, columns, n)
+		mergedRows := array.NewRecordBatch(def.Stored, columns, n)
 		old.Release()
 		part.Release()
-		err = emit(merged)
-		merged.Release()
+		err = emit(mergedRows)
+		mergedRows.Release()
 		if err != nil {
 			return err
 		}

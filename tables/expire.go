@@ -41,22 +41,22 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainR
 	if err := k.dropTempSnapshots(ctx, grace); err != nil {
 		return MaintainResult{}, err
 	}
-	used, refsErr := k.cat.References(ctx)
+	usedFiles, refsErr := k.cat.References(ctx)
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
 		return MaintainResult{}, refsErr
 	}
 	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e tableWriter) (MaintainResult, error) {
 		return e.expire(ctx, k.byClock(o.OlderThan), max(1, o.Keep))
 	})
-	failed, ok := errors.AsType[*OpError](err)
-	if ok && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
+	opErr, ok := errors.AsType[*OpError](err)
+	if ok && (opErr.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
 		return r, err
 	}
 	if errors.Is(err, ErrDamaged) || refsErr != nil {
 		return r, &OpError{Op: "expire", Dir: k.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
 	// If tables failed for other reasons, Sweep still finds the files that they need.
-	swept, sweepErr := k.sweep(ctx, icecat.GracePeriods{Unused: grace, Replaced: grace}, used)
+	swept, sweepErr := k.sweep(ctx, icecat.GracePeriods{Unused: grace, Replaced: grace}, usedFiles)
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	return r, errors.Join(err, sweepErr)
 }

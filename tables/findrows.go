@@ -66,26 +66,26 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 // matches returns an error.
 func (k *keySet) matches(sorter *extsort.Sorter, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	rows := datafile.Deleted{}
-	upserted := int64(0) // number of the upserted row with the current key, or 0
+	upsertRow := int64(0) // number of the upserted row with the current key, or 0
 	for block, err := range sorter.Sorted() {
 		if err != nil {
 			return nil, err
 		}
 		for i := range block.Len() {
 			if !block.SameKey(i) {
-				upserted = 0
+				upsertRow = 0
 			}
 			source, n := binary.Uvarint(block.Record(i))
 			row, _ := binary.Uvarint(block.Record(i)[n:])
 			switch {
-			case source > 0 && upserted > 0:
+			case source > 0 && upsertRow > 0:
 				if err := rows.Add(tasks[source-1].File.FilePath(), int64(row), k.limit); err != nil {
 					return nil, err
 				}
-			case source == 0 && upserted > 0:
-				return nil, k.repeatedKeyError(upserted, int64(row), "")
+			case source == 0 && upsertRow > 0:
+				return nil, k.repeatedKeyError(upsertRow, int64(row), "")
 			case source == 0:
-				upserted = int64(row)
+				upsertRow = int64(row)
 			}
 		}
 	}

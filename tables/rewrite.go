@@ -156,7 +156,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 		step.Mode = commit.Exclusive
 	}
 	if p := w.evolveStep; p != nil {
-		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
+		p.Basis, p.oldFiles, p.writtenFiles = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
 	} else if len(w.oldFiles)+len(w.newFiles)+len(w.newVectors) == 0 && w.id == "" {
 		return nil
