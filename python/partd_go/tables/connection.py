@@ -40,10 +40,7 @@ _READS = {
     "partd.rules",
     "partd.snapshots",
 }
-_PROTOCOL = (
-    b"partd-protocol",
-    b"1",
-)  # protocol version; see ProtocolVersion in tables/internal/faces/operations/wire.go
+_PROTOCOL = (b"partd-protocol", b"1")  # header and version; see tables/internal/faces/operations/wire.go
 # Makes calls fail if the server does not answer pings, for example because the network silently loses all packets. The
 # last option permits any number of pings during a call that transfers no data.
 _KEEP_ALIVE = [

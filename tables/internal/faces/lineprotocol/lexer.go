@@ -37,8 +37,8 @@ type value struct {
 }
 
 // The bytes that a backslash escapes in a name, a measurement or a string. Before other bytes, a backslash stands for
-// itself. A name (such as a tag's key or value) or a measurement ends before such a byte without a backslash, and before
-// a control character.
+// itself. A name (such as a tag's key or value) or a measurement ends before such a byte without a backslash, and
+// before a control character.
 const (
 	escapedInName        = ",= "
 	escapedInMeasurement = ", "
