@@ -38,7 +38,7 @@ const (
 	// minFileMemory limits the number of files: if all files share the memory evenly, each has at least this many bytes
 	// for its rows. With less, row groups would be too small.
 	minFileMemory = 512 << 10
-	minFiles      = 16
+	minFiles      = 16       // allowed even if the files then have less memory
 	minPieceBytes = 64 << 10 // minimum average size of a key's rows in a block
 )
 

@@ -44,7 +44,7 @@ type sorting struct {
 	memory         int64
 	distinct       bool
 	rule           sorted.Rule
-	columns, plain *arrow.Schema // schemas of the result and of the same columns without dictionaries
+	columns, plain *arrow.Schema // schema of the result, with and without dictionaries
 	keys           *keys
 	rowsRead       int64
 }

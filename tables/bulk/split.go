@@ -141,14 +141,14 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		// With many columns, batches of few rows take far more memory and time than their values, so group rows by key.
 		rows = sorted.Sort(ctx, sorted.All, sorted.Input{Batches: rows, Keys: s.by, Memory: s.Memory / 4, Size: util.TotalRecordSize})
 	}
-	read, err := s.split(ctx, rows, 0)
-	if written := s.rowsWritten.Load(); err == nil && written != read {
-		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
+	rowsRead, err := s.split(ctx, rows, 0)
+	if written := s.rowsWritten.Load(); err == nil && written != rowsRead {
+		err = fmt.Errorf("%d rows were read, but %d rows were written", rowsRead, written)
 	}
 	if err != nil {
 		return result, errors.Join(err, s.dir.Abort())
 	}
-	result.Rows, result.Files = read, s.dir.Files()
+	result.Rows, result.Files = rowsRead, s.dir.Files()
 	return result, s.dir.Commit()
 }
 
@@ -203,7 +203,7 @@ func (s *splitter) split(ctx context.Context, rows batches.Seq, level int) (n in
 	if err := p.finish(ctx, nil); err != nil {
 		return 0, err
 	}
-	var small, large []int // buckets
+	var small, large []int // indices of buckets
 	for bucket, size := range p.bucketBytes {
 		if size > min(s.Memory/8, maxBlock) {
 			large = append(large, bucket)

@@ -14,7 +14,7 @@ func canCompare(a, b arrow.DataType) bool {
 	return a != nil && b != nil && (arrow.TypeEqual(a, b) || arrowtype.Of(a).IsNumber() && arrowtype.Of(b).IsNumber())
 }
 
-// compareColumns compares the columns a and b exactly, row by row, and stores the outcomes in out.
+// compareColumns compares the columns a and b exactly in each row and stores the outcomes in out.
 func (n *boundNode) compareColumns(out []outcomeSet, a, b arrow.Array) {
 	outcomeByOrder := outcomeOf[n.op]
 	fill := func(compare func(i int) int) {

@@ -139,7 +139,7 @@ func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 	}
 }
 
-// compareSlice is like compareEach, but for columns whose values are stored in a slice.
+// compareSlice does the same as compareEach, for columns whose values are stored in a slice.
 func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomeSet, column []T) {
 	literal := func(v value) T {
 		if arrow.IsFloating(n.typ.ID()) {

@@ -144,8 +144,8 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// diverged reports whether two versions of a table certainly belong to different histories.
-// If r is newer than other, it returns false, because only r's manifest can tell.
+// diverged reports whether r and other, versions of the same table, certainly belong to different histories.
+// If r is newer than other, diverged returns false, because only r's manifest can tell.
 func (r record) diverged(other record) bool {
 	return r.Version > 0 && r.Version <= other.Version && (r.Table != other.Table || r.Version == other.Version && r.Manifest != other.Manifest)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// env is embedded in all parts of a node. Its fields do not change after Open.
+// env holds the values that all parts of a node share. They do not change after Open.
 type env struct {
 	opts    Options
 	disk    *disk

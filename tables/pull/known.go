@@ -99,7 +99,7 @@ func (r *registry) peers(rec record) []peer {
 	key, holding := keyOf(rec.Name), rec.holderValue()
 	for id, n := range r.copy.nodes {
 		switch {
-		case id == r.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.opts.Lease:
+		case id == r.disk.id || n.Address == "" || r.copy.latest.Sub(n.seenAt) > r.opts.Lease:
 		case r.copy.holders[key][id] == holding:
 			holders = append(holders, peer{id, n.Address})
 		default:

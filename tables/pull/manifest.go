@@ -227,8 +227,8 @@ func (m *manifest) interval(from, to time.Time) interval {
 
 func (t interval) overlaps(f dataFile) bool { return f.Max >= t.lo && f.Min <= t.hi }
 
-// rows returns the rows of a time-sorted batch with times in the interval, and releases the
-// batch. column is the index of the time column.
+// rows returns the rows of b with times in the interval. It releases b, which must be sorted by time. column is the
+// index of the time column.
 func (t interval) rows(b arrow.RecordBatch, column int) (arrow.RecordBatch, error) {
 	defer b.Release()
 	times := b.Column(column)

@@ -92,7 +92,7 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite merges the rows of file f with added, the new rows near them, and writes the result as new files.
+// rewrite merges the new rows, added, into the rows of file f and writes the result as new files.
 // saved is the schema of the rows that were passed to Save, without the columns that they lack.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, saved *arrow.Schema) ([]dataFile, error) {
 	var parts []arrow.RecordBatch

@@ -20,7 +20,7 @@ import (
 
 const (
 	bucketName = "partd-pull"
-	maxRecord  = 4 << 10 // maximum size of a value in bytes
+	maxRecord  = 4 << 10 // maximum size of a registry value, in bytes
 	maxAsked   = 64      // maximum number of nodes asked for a table
 )
 
@@ -53,7 +53,7 @@ func openNATS(e *env) (_ *natsBucket, err error) {
 	}
 	r.conn, err = nats.Connect(url, options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the registry: %w", err)
+		return nil, fmt.Errorf("connecting to the registry: %w", err)
 	}
 	return r, nil
 }

@@ -20,7 +20,7 @@ import (
 // The keys of the bucket are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
-//	h.KEY.ID  the number and the manifest of the version of table KEY that directory ID holds
+//	h.KEY.ID  the version number and manifest of table KEY in directory ID
 //	n.ID      the heartbeat of a node, sent three times per Options.Lease
 //	b.ID      the heartbeat of a process that serves nothing
 //
@@ -29,13 +29,13 @@ import (
 // Changes arrive in commit order. So a process that sees its own heartbeat has seen all earlier changes.
 type registry struct {
 	*env
-	audit func(ctx context.Context) // compares this directory with the copy; called for each new copy
+	audit func(ctx context.Context) // called for each new copy, to compare this directory with it
 	nats  *natsBucket
 	start time.Time // creation time; each heartbeat carries the time elapsed since then
 
 	mu   sync.Mutex
 	copy *registryCopy
-	// newest known versions, by table key; only tables about which this process has asked all nodes
+	// newest known version of each table about which this process has asked all nodes, by table key
 	known   map[string]record
 	changed chan struct{} // closed and replaced at each change
 }
@@ -58,7 +58,7 @@ type nodeEntry struct {
 	Process string `json:"process"`
 	At      int64  `json:"at"` // nanoseconds since registry.start of that process
 
-	seen time.Time // time of the heartbeat, by the registry's clock
+	seenAt time.Time // time of the heartbeat, by the registry's clock
 }
 
 func newCopy() *registryCopy {
@@ -173,15 +173,15 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 		}
 		c.holders[parts[1]][parts[2]] = string(e.Value())
 	case (parts[0] == "n" || parts[0] == "b") && len(parts) == 2:
-		n := nodeEntry{seen: e.Created()}
+		n := nodeEntry{seenAt: e.Created()}
 		if deleted || json.Unmarshal(e.Value(), &n) != nil {
 			return
 		}
 		if !validAddress(n.Address, r.opts.TLS != nil) {
 			n.Address = ""
 		}
-		if n.seen.After(c.latest) {
-			c.latest = n.seen
+		if n.seenAt.After(c.latest) {
+			c.latest = n.seenAt
 		}
 		if parts[0] == "n" {
 			c.nodes[parts[1]] = n

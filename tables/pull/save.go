@@ -31,7 +31,7 @@ const (
 	smallRows = 64 << 10 // if the file before new rows has fewer rows than this, Save rewrites it with the new rows
 )
 
-// Save adds rows to a table, and creates the table if it does not exist. The first timestamp or date32 column is the
+// Save adds rows to a table and creates the table if it does not exist. The first timestamp or date32 column is the
 // table's time column. If a new row has the time of an old one, the new row's columns replace the old values, and all
 // other columns keep their values. New columns are null in older rows, and columns that r lacks are null in new rows.
 // Save rejects times that are null or occur twice in r, columns whose type differs from the table's and cannot be

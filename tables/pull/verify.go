@@ -23,7 +23,7 @@ type Finding struct {
 }
 
 // Verify checks all files of the newest versions in this directory against their hashes. It makes the other live nodes
-// do the same, and compares their versions with the registry. It replaces damaged files with intact ones from other
+// do the same and compares their versions with the registry. It replaces damaged files with intact ones from other
 // nodes. Problems are reported as findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	if err := n.checkOpened(); err != nil {

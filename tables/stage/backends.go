@@ -102,40 +102,40 @@ type storedInfo struct {
 	text []byte // JSON text of the info, with an empty Sum
 }
 
-// sum returns the checksum for i and its data.
-func (i storedInfo) sum(data io.Reader) (string, error) {
+// sum returns the checksum of s.text and the data.
+func (s storedInfo) sum(data io.Reader) (string, error) {
 	h := xxh3.New()
-	_, err := io.Copy(h, io.MultiReader(bytes.NewReader(i.text), data))
+	_, err := io.Copy(h, io.MultiReader(bytes.NewReader(s.text), data))
 	return fmt.Sprintf("%x", h.Sum128().Bytes()), err
 }
 
-func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
+func (s *dirBackend) get(ctx context.Context, key string) (stored storedInfo, err error) {
 	values, err := s.Get(ctx, infoKey(key))
 	if errors.Is(err, fs.ErrNotExist) { // the store's namespace has expired with all results in it
-		return i, nil
+		return stored, nil
 	}
 	if err != nil {
-		return i, err
+		return stored, err
 	}
-	i.Info, err = parseInfo(values[0], key)
-	if i.Info != nil && err == nil {
-		err = json.Unmarshal(values[0], &i)
+	stored.Info, err = parseInfo(values[0], key)
+	if stored.Info != nil && err == nil {
+		err = json.Unmarshal(values[0], &stored)
 	}
 	if err != nil {
 		return storedInfo{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	i.text = bytes.Replace(values[0], []byte(i.Sum), nil, 1)
-	return i, nil
+	stored.text = bytes.Replace(values[0], []byte(stored.Sum), nil, 1)
+	return stored, nil
 }
 
 func (s *dirBackend) info(ctx context.Context, key string) (*Info, error) {
-	i, err := s.get(ctx, key)
-	return i.Info, err
+	stored, err := s.get(ctx, key)
+	return stored.Info, err
 }
 
 func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) {
-	i, err := s.get(ctx, key)
-	if err == nil && i.Info == nil {
+	stored, err := s.get(ctx, key)
+	if err == nil && stored.Info == nil {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
@@ -143,8 +143,8 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 	}
 	// Read the data twice, concurrently: computing the checksum would slow down a single read.
 	verifyErr := make(chan error, 1)
-	go func() { verifyErr <- s.verify(ctx, i) }()
-	t, err := readTable(arrowvalue.Read(ctx, s.Partd, i.Data))
+	go func() { verifyErr <- s.verify(ctx, stored) }()
+	t, err := readTable(arrowvalue.Read(ctx, s.Partd, stored.Data))
 	if err := <-verifyErr; err != nil {
 		return nil, err
 	}
@@ -152,11 +152,11 @@ func (s *dirBackend) load(ctx context.Context, key string) (arrow.Table, error) 
 }
 
 // verify returns an error that wraps errDamaged if the data cannot be read or its checksum differs.
-func (s *dirBackend) verify(ctx context.Context, i storedInfo) error {
-	data, err := partd.Open(ctx, s.Partd, i.Data)
+func (s *dirBackend) verify(ctx context.Context, stored storedInfo) error {
+	data, err := partd.Open(ctx, s.Partd, stored.Data)
 	sum := ""
 	if err == nil {
-		sum, err = i.sum(data)
+		sum, err = stored.sum(data)
 		err = errors.Join(err, data.Close())
 	}
 	switch {
@@ -164,7 +164,7 @@ func (s *dirBackend) verify(ctx context.Context, i storedInfo) error {
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", errDamaged, err)
-	case sum != i.Sum:
+	case sum != stored.Sum:
 		return fmt.Errorf("%w: the checksum differs", errDamaged)
 	}
 	return nil
@@ -229,23 +229,23 @@ func (s *dirBackend) list(ctx context.Context) (infos []*Info, err error) {
 		if !isStage || !isInfo {
 			continue
 		}
-		i, err := s.info(ctx, key)
+		info, err := s.info(ctx, key)
 		if err != nil && !errors.Is(err, errDamaged) {
 			return nil, err
 		}
-		if i != nil { // nil if the result is damaged, or another process has just removed it
-			infos = append(infos, i)
+		if info != nil { // nil if the result is damaged, or another process has just removed it
+			infos = append(infos, info)
 		}
 	}
 	return infos, nil
 }
 
 func (s *dirBackend) remove(ctx context.Context, key string) error {
-	i, err := s.get(ctx, key)
-	if i.Info == nil || err != nil {
+	stored, err := s.get(ctx, key)
+	if stored.Info == nil || err != nil {
 		return err
 	}
-	return partd.Delete(ctx, s.Partd, infoKey(key), i.Data)
+	return partd.Delete(ctx, s.Partd, infoKey(key), stored.Data)
 }
 
 func (s *dirBackend) sweep(ctx context.Context) error {
@@ -261,11 +261,11 @@ func (s *dirBackend) sweep(ctx context.Context) error {
 	}
 	for dataKey, key := range resultKeys {
 		isUnreferenced := func() (bool, error) {
-			i, err := s.get(ctx, key)
+			stored, err := s.get(ctx, key)
 			if err != nil && !errors.Is(err, errDamaged) {
 				return false, err
 			}
-			return i.Data != dataKey, nil
+			return stored.Data != dataKey, nil
 		}
 		unreferenced, err := isUnreferenced() // first without the lock, because most data is referenced
 		if err == nil && unreferenced {
@@ -319,15 +319,15 @@ func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error
 }
 
 // put commits the table at once, without the store's tail (its log of recent rows).
-func (t *tableBackend) put(ctx context.Context, i *Info, rows arrow.Table) error {
-	text, err := json.Marshal(i)
+func (t *tableBackend) put(ctx context.Context, info *Info, rows arrow.Table) error {
+	text, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
 	r := array.NewTableReader(rows, batchRows)
 	defer r.Release()
 	return t.store.Update(ctx, func(x *tables.Txn) error {
-		return x.Put(t.bucket.Name(), i.Key, r, tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{infoName: string(text)}})
+		return x.Put(t.bucket.Name(), info.Key, r, tables.PutReplace, &tables.PutOptions{Metadata: tables.Metadata{infoName: string(text)}})
 	})
 }
 
@@ -336,12 +336,12 @@ func (t *tableBackend) list(ctx context.Context) (infos []*Info, err error) {
 		if err != nil {
 			return nil, err
 		}
-		i, err := infoOf(table)
+		info, err := infoOf(table)
 		if err != nil {
 			return nil, err
 		}
-		if i != nil { // the bucket may contain tables that are not results
-			infos = append(infos, i)
+		if info != nil { // the bucket may contain tables that are not results
+			infos = append(infos, info)
 		}
 	}
 	return infos, nil

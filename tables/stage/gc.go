@@ -31,8 +31,8 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 		return result, err
 	}
 	keep, byKey, mayBeCurrent := map[string]bool{}, map[string]*Info{}, map[string]bool{}
-	for _, i := range results {
-		byKey[i.Key] = i
+	for _, info := range results {
+		byKey[info.Key] = info
 	}
 	for _, last := range o.Live {
 		stages, err := r.hashInputs(last.node())
@@ -42,28 +42,28 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 		r.setKnownKeys(stages, byKey)
 		for _, k := range stages {
 			keep[k.key] = true
-			mayBeCurrent[k.name] = mayBeCurrent[k.name] || k.key == ""
+			mayBeCurrent[k.name] = mayBeCurrent[k.name] || k.key == "" // without a key, any result may be current
 		}
 	}
-	isOld := func(i *Info) bool { return i.expired(r.now()) || o.TTL > 0 && r.now().Sub(i.Created) >= o.TTL }
-	for _, i := range results {
-		if keep[i.Key] || mayBeCurrent[i.Stage] || !isOld(i) {
-			keep[i.Key] = true
-			for _, key := range i.Ancestors {
+	isOld := func(info *Info) bool { return info.expired(r.now()) || o.TTL > 0 && r.now().Sub(info.Created) >= o.TTL }
+	for _, info := range results {
+		if keep[info.Key] || mayBeCurrent[info.Stage] || !isOld(info) {
+			keep[info.Key] = true
+			for _, key := range info.Ancestors {
 				keep[key] = true
 			}
 		}
 	}
-	for _, i := range results {
-		if !keep[i.Key] {
-			err := r.ifUnlocked(ctx, i.Key, func() error {
-				current, err := r.backend.info(ctx, i.Key) // another process may have replaced the result
+	for _, info := range results {
+		if !keep[info.Key] {
+			err := r.ifUnlocked(ctx, info.Key, func() error {
+				current, err := r.backend.info(ctx, info.Key) // another process may have replaced the result
 				if err != nil || current == nil || !isOld(current) {
 					return err
 				}
 				return r.ifUnused(ctx, filepath.Base(r.folder(current)), func() error {
 					result.Removed++
-					return r.backend.remove(ctx, i.Key)
+					return r.backend.remove(ctx, info.Key)
 				})
 			})
 			if err != nil {
@@ -111,11 +111,11 @@ func (r *Results) sweepAll(ctx context.Context) error {
 			} else {
 				key := e.Name()[:keyLen]
 				err = r.ifUnlocked(ctx, key, func() error { // Acquiring the lock removes unfinished results.
-					i, err := r.backend.info(ctx, key)
+					info, err := r.backend.info(ctx, key)
 					if errors.Is(err, errDamaged) { // the result will be computed again, in another folder
-						i, err = nil, nil
+						info, err = nil, nil
 					}
-					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
+					if err != nil || dir != filesDir || info != nil && r.folder(info) == path {
 						return err
 					}
 					return r.ifUnused(ctx, e.Name(), func() error {

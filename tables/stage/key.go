@@ -29,22 +29,22 @@ type stageKey struct {
 	ttl          time.Duration // shortest TTL of the stage and of ancestors whose keys are in its key; 0 means none
 }
 
-// withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may have
+// withTTL returns a copy of info that expires as early as k.ttl requires, because a program with a longer TTL may have
 // stored the result.
-func (k *stageKey) withTTL(i *Info) *Info {
-	if i == nil || k.ttl == 0 {
-		return i
+func (k *stageKey) withTTL(info *Info) *Info {
+	if info == nil || k.ttl == 0 {
+		return info
 	}
-	copied := *i
-	copied.Expires = earlier(i.Expires, i.Created.Add(k.ttl))
+	copied := *info
+	copied.Expires = earlier(info.Expires, info.Created.Add(k.ttl))
 	return &copied
 }
 
-// contentOf returns a stage's content: the hash of its result, or its key if the result has no hash. i is nil if the
+// contentOf returns a stage's content: the hash of its result, or its key if the result has no hash. info is nil if the
 // result is not stored.
-func (k *stageKey) contentOf(i *Info) string {
-	if i != nil && i.Content != "" {
-		return i.Content
+func (k *stageKey) contentOf(info *Info) string {
+	if info != nil && info.Content != "" {
+		return info.Content
 	}
 	return k.key
 }
@@ -59,8 +59,8 @@ func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
 			continue
 		}
 		k.setKey(func(a *node) *stageKey { return byNode[a] })
-		if i := k.withTTL(stored[k.key]); !k.cache || i != nil && !i.expired(r.now()) {
-			k.content = k.contentOf(i)
+		if info := k.withTTL(stored[k.key]); !k.cache || info != nil && !info.expired(r.now()) {
+			k.content = k.contentOf(info)
 		}
 	}
 }

@@ -38,10 +38,10 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 		return nil, err
 	}
 	byKey, newest := map[string]*Info{}, map[string]*Info{}
-	for _, i := range results {
-		byKey[i.Key] = i
-		if n := newest[i.Stage]; n == nil || i.Created.After(n.Created) {
-			newest[i.Stage] = i
+	for _, info := range results {
+		byKey[info.Key] = info
+		if n := newest[info.Stage]; n == nil || info.Created.After(n.Created) {
+			newest[info.Stage] = info
 		}
 	}
 	r.setKnownKeys(stages, byKey)
@@ -53,7 +53,7 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	steps := make([]Step, len(stages))
 	for n, k := range slices.Backward(stages) {
 		step := Step{Stage: k.name, Key: k.key, Action: Runs}
-		i := k.withTTL(byKey[k.key])
+		info := k.withTTL(byKey[k.key])
 		switch {
 		case k.key == "":
 			var names []string
@@ -69,8 +69,8 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 			step.Action, step.Why = Skipped, "no stage that runs needs its result"
 		case !k.cache:
 			step.Action, step.Why = needed[k.node], "its result is not cached"
-		case i != nil:
-			step.Why = fmt.Sprintf("its result expired at %s", i.Expires.Format("2006-01-02 15:04:05Z07:00"))
+		case info != nil:
+			step.Why = fmt.Sprintf("its result expired at %s", info.Expires.Format("2006-01-02 15:04:05Z07:00"))
 		case newest[k.name] == nil:
 			step.Why = "it never ran"
 		default:

@@ -124,7 +124,7 @@ type backend interface {
 	// load returns an error that wraps fs.ErrNotExist if no result is stored.
 	load(ctx context.Context, key string) (arrow.Table, error)
 	// put stores a table and replaces an existing one.
-	put(ctx context.Context, i *Info, t arrow.Table) error
+	put(ctx context.Context, info *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
 	// sweep removes data to which no info refers.
@@ -192,26 +192,26 @@ func (r *Results) sweep(key string) error {
 }
 
 // folder returns the path of a result's files. Each computation of a key has its own folder.
-func (r *Results) folder(i *Info) string {
-	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Created.UnixNano(), 10))
+func (r *Results) folder(info *Info) string {
+	return r.path(filesDir, info.Key+"-"+strconv.FormatInt(info.Created.UnixNano(), 10))
 }
 
-func (r *Results) moveToFolder(i *Info, dir string) error {
+func (r *Results) moveToFolder(info *Info, dir string) error {
 	if err := syncTree(dir); err != nil {
 		return err
 	}
-	if err := os.Rename(dir, r.folder(i)); err != nil {
+	if err := os.Rename(dir, r.folder(info)); err != nil {
 		return err
 	}
 	return vfs.OS{}.SyncDir(r.path(filesDir))
 }
 
 // unpack extracts an archive into the folder of a result, unless the folder exists.
-func (r *Results) unpack(i *Info, archive []byte) error {
-	if _, err := os.Stat(r.folder(i)); err == nil {
+func (r *Results) unpack(info *Info, archive []byte) error {
+	if _, err := os.Stat(r.folder(info)); err == nil {
 		return nil
 	}
-	dir, err := r.makeTemp(i.Key)
+	dir, err := r.makeTemp(info.Key)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (r *Results) unpack(i *Info, archive []byte) error {
 	if err != nil {
 		return fmt.Errorf("unpacking the result's files: %w", err)
 	}
-	return r.moveToFolder(i, dir)
+	return r.moveToFolder(info, dir)
 }
 
 func pack(folder string) ([]byte, error) {

@@ -113,7 +113,7 @@ func (r *run) findKey(ctx context.Context, w *work) error {
 	return w.keyErr
 }
 
-// findContent sets the content of a stage, once per attempt. It loads no stored result, and runs the stage only if no
+// findContent sets the content of a stage, once per attempt. It never loads a stored result and runs the stage only if no
 // valid result is stored.
 func (r *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
@@ -174,7 +174,7 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if there is none, or if it has expired.
+// validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if no result is stored or it has expired.
 func (r *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	info, err := r.backend.info(ctx, w.key)
 	if err != nil {
@@ -293,14 +293,14 @@ func (r *run) computeStored(ctx context.Context, w *work) (err error) {
 
 // fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files. If results
 // are stored outside the directory, it unpacks the files. If data or files are missing, the error wraps fs.ErrNotExist.
-func (r *run) fetch(ctx context.Context, w *work, i *Info) error {
+func (r *run) fetch(ctx context.Context, w *work, info *Info) error {
 	if w.result != folderType {
 		err := r.load(ctx, w)
 		w.isLoaded = err == nil
 		return err
 	}
 	if r.local != nil {
-		_, err := os.Stat(r.folder(i))
+		_, err := os.Stat(r.folder(info))
 		return err
 	}
 	t, err := r.backend.load(ctx, w.key)
@@ -311,7 +311,7 @@ func (r *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if err != nil {
 		return err
 	}
-	return r.unpack(i, archive)
+	return r.unpack(info, archive)
 }
 
 // asTable returns the table that the backend stores for a result.

@@ -334,7 +334,7 @@ func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64)
 	return take.Batch(b, GroupRows(numbers, 2)[0].Rows)
 }
 
-// runPart completes the part's inputs and key, and calls f for the part.
+// runPart sets the missing fields of a part and calls f for it.
 func (j *job) runPart(ctx context.Context, p *Part) (err error) {
 	for i := range p.Inputs {
 		in := &p.Inputs[i]
