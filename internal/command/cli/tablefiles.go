@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 )
 
-// tableProgram is the program that reads Parquet and Arrow.
+// tableProgram is the program that reads Parquet and Arrow files.
 const tableProgram = "partd-tables"
 
 func isTableFile(name string) bool {

@@ -83,9 +83,9 @@ type verification struct {
 	Store    string   `json:"store"`
 	OK       bool     `json:"ok"`
 	Keys     int64    `json:"keys"`     // number of keys read
-	Bytes    int64    `json:"bytes"`    // bytes of their values
-	Records  int64    `json:"records"`  // all records ever appended or set
-	Segments int64    `json:"segments"` // complete segments
+	Bytes    int64    `json:"bytes"`    // total size of their values
+	Records  int64    `json:"records"`  // number of records ever appended or set
+	Segments int64    `json:"segments"` // number of complete segments
 	Seconds  float64  `json:"seconds"`
 	Damage   []damage `json:"damage,omitempty"`
 }
@@ -97,8 +97,8 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run makes the store, or its server, check all data. The check continues after damage. run then
-// counts the keys.
+// run makes the store, or its server, check all data, and then counts the keys. The check does not
+// stop at damage.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url, nil)

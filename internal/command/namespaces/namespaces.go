@@ -118,8 +118,8 @@ const removedPrefix = "~"
 const expiredPrefix = "="
 
 var (
-	capital = regexp.MustCompile(`[A-Z]`)
-	encoded = regexp.MustCompile(`\+[a-z]`)
+	capital        = regexp.MustCompile(`[A-Z]`)
+	encodedCapital = regexp.MustCompile(`\+[a-z]`)
 )
 
 // fileName returns the directory name of a namespace. It encodes capital letters, because some file
@@ -129,7 +129,7 @@ func fileName(name string) string {
 }
 
 func namespaceOf(file string) (name string, ok bool) {
-	name = encoded.ReplaceAllStringFunc(file, func(c string) string { return strings.ToUpper(c[1:]) })
+	name = encodedCapital.ReplaceAllStringFunc(file, func(c string) string { return strings.ToUpper(c[1:]) })
 	return name, remote.CheckNamespace(name) == nil && fileName(name) == file
 }
 

@@ -144,7 +144,7 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle. This is the graph's first task, which passes the shuffle to all other tasks, so that two
+    """Returns the shuffle. It is the first task of each graph and passes the shuffle to all other tasks, so that two
     graphs use different keys in the store even if their tasks have the same names."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 

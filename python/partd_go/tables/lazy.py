@@ -44,8 +44,8 @@ class Source:
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the columns in needed, or of all columns if needed is None. It reads only rows that match
-        the filter tree (see pushdown), but also other rows if the server cannot evaluate all of tree."""
+        """Returns a reader of the columns in needed, or of all columns if needed is None. The server leaves out rows
+        that do not match the filter tree (see pushdown), as far as it can evaluate the tree."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
         columns = (
             None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]

@@ -260,7 +260,7 @@ Temporary files are in $TMPDIR and next to the output; if a run is killed, the n
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), rows[0], o)
 			if result.Finished {
-				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has first moved the remaining ones")
+				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has first moved the remaining files")
 			}
 			return err
 		})
@@ -268,7 +268,7 @@ Temporary files are in $TMPDIR and next to the output; if a run is killed, the n
 		case errors.Is(err, bulk.ErrNotEmpty):
 			return cliutil.Advise(err, ": to write there anyway, use --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys")
 		case errors.Is(err, bulk.ErrOtherKeys):
-			return cliutil.Advise(err, ": use --append to add to the files of earlier runs, or --replace to remove those that this run does not write")
+			return cliutil.Advise(err, ": use --append to add to the files of earlier runs, or --replace to remove the files that this run does not write")
 		case err != nil:
 			return err
 		}

@@ -110,13 +110,13 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	case *e.json && !e.explain && e.out.file == "":
 		return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
 	case e.out.force && isDir: // after a run with fewer parts, files of the earlier run would remain
-		return cliutil.Usagef("--force does not apply to a directory: name a new or empty one")
+		return cliutil.Usagef("--force does not apply to a directory: name a new or empty directory")
 	case e.sortBy != "" && isDir:
 		return cliutil.Usagef("--sort-by needs a single output: leave out the slash at the end of -o")
 	case e.sortBy != "" && e.memory.Bytes < 2*minJobMemory:
 		return cliutil.Usagef("--sort-by needs more memory: use a --memory of 128MiB or more")
 	case e.statement == "" && (!isDir || e.explain || e.trust):
-		return cliutil.Usagef("without a statement, each writes the rows of each part to a directory: use -o DIR/, and neither --explain nor --trust")
+		return cliutil.Usagef("without a statement, the rows of each part are written to a directory: use -o DIR/, and neither --explain nor --trust")
 	}
 	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && !e.explain && err == nil && info.Mode().IsRegular() { // fail now, not after the job
 		return suggestForce(&fs.PathError{Op: "create", Path: e.out.file, Err: output.ErrExists})

@@ -69,13 +69,13 @@ func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) (err
 		return cliutil.Usagef("--follow with -o needs --state, so that a later run continues the file")
 	}
 	if out.file != "" && filepath.Clean(out.file) == filepath.Clean(f.state) {
-		return cliutil.Usagef("-o and --state name the same file: name another one in --state")
+		return cliutil.Usagef("-o and --state name the same file: set --state to another file")
 	}
 	out.chosenFormat, err = findFormat("follow with --format", cmp.Or(out.format, "jsonl"), out.a.formats.Growing())
 	return err
 }
 
-// followState is the content of the file --state.
+// followState is the content of the file named by --state.
 type followState struct {
 	Version tables.Version `json:"version"`
 	UUID    string         `json:"uuid"`
@@ -100,7 +100,7 @@ type follower struct {
 	stream  *ipc.Writer   // nil before the first rows of this run
 }
 
-// Write implements io.Writer. It counts the bytes.
+// Write writes to the output and adds the number of bytes to Bytes.
 func (f *follower) Write(p []byte) (int, error) {
 	n, err := f.out.Write(p)
 	f.Bytes += int64(n)
@@ -139,7 +139,7 @@ func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput
 	return following.Follow(ctx, &f.options, f.write)
 }
 
-// readState sets the position from the file --state, if it exists.
+// readState sets the position from the file named by --state, if it exists.
 func (f *follower) readState() error {
 	if f.state == "" {
 		return nil
