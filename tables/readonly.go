@@ -40,10 +40,10 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	if cat.Database == "" {
 		// Copy the log last: commits during the copy only append to it, so the checksums still fit the copied database.
 		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
-		local := s.localDir
+		catalogDir := s.localDir // s.localDir changes below
 		copyCatalog := func() (bool, error) {
-			return copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, local) }, func() error {
-				return copyFiles(dir, local, files)
+			return copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, catalogDir) }, func() error {
+				return copyFiles(dir, catalogDir, files)
 			})
 		}
 		copied, err := copyCatalog()

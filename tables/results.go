@@ -62,7 +62,7 @@ type TableInfo struct {
 // MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
 type MaintainOptions struct {
 	Buckets Buckets
-	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
+	Tables  []string // names of tables, which requires exactly one bucket in Buckets; nil selects all tables
 
 	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. In Maintain, OlderThan and
 	// Keep apply to tables whose settings do not say what to keep; if both are 0, no version of these tables expires.
@@ -82,7 +82,7 @@ type Buckets []string
 
 func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
 
-// MaintainResult counts what Fold, Compact, Expire or Maintain did.
+// MaintainResult counts the changes that Fold, Compact, Expire or Maintain made.
 type MaintainResult struct {
 	Tables       int   // number of tables changed
 	Rows         int64 // number of rows that Fold moved from the tail to files
@@ -163,7 +163,7 @@ type CopiedTable struct {
 // VerifyOptions configures Verify. Nil or the zero value verifies all tables.
 type VerifyOptions struct {
 	Buckets Buckets
-	Tables  []string // table names, which require exactly one bucket in Buckets; nil means all tables
+	Tables  []string // names of tables, which requires exactly one bucket in Buckets; nil selects all tables
 
 	// Repair supplies copies of damaged or missing files. If the size and checksum of a copy match the catalog, the
 	// copy replaces the file atomically.

@@ -89,7 +89,7 @@ func (t *tableReader) start(ctx context.Context, o *ScanOptions) (_ array.Record
 	return out, nil
 }
 
-var errNoLookup = errors.New("the scan must read many rows")
+var errNotSmall = errors.New("the scan must read many rows")
 
 // rowScan is a scan in progress.
 type rowScan struct {
@@ -105,9 +105,9 @@ type rowScan struct {
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // whether to reuse the memory of released batches
-	// If maxLookup is positive, plan returns errNoLookup if more than maxLookup rows in files can match, or if reading
-	// them needs much memory. maxLookup is ignored if the table has an order.
-	maxLookup int64
+	// If maxMatches is positive, plan returns errNotSmall if more than maxMatches rows in files can match, or if
+	// reading them needs much memory. maxMatches is ignored if the table has an order.
+	maxMatches int64
 
 	skipFiles map[string]bool  // paths of files to omit
 	deleted   datafile.Deleted // rows to omit; ignored if series is set
@@ -117,7 +117,7 @@ type rowScan struct {
 
 	// rows in files, merged with the tail's rows if the table has an order; nil if there are no files
 	files        iter.Seq2[arrow.RecordBatch, error]
-	closeFiles   func() // closes the files of a scan that is limited by maxLookup
+	closeFiles   func() // closes the files of a scan that is limited by maxMatches
 	readingFiles bool   // whether storedBatches is yielding rows of files
 }
 
@@ -214,15 +214,15 @@ func (r *rowScan) plan(columns []string) (err error) {
 		files[0].Skip = r.skipInFile
 	}
 	switch {
-	case r.maxLookup == math.MaxInt64:
+	case r.maxMatches == math.MaxInt64:
 		small, err := scan.AreSmall(r.ctx, files)
 		if err != nil || !small {
-			return cmp.Or(err, errNoLookup)
+			return cmp.Or(err, errNotSmall)
 		}
-	case r.maxLookup > 0:
-		r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxLookup)
+	case r.maxMatches > 0:
+		r.files, r.closeFiles, err = scan.ReadFew(r.ctx, files, r.maxMatches)
 		if r.files == nil {
-			return cmp.Or(err, errNoLookup)
+			return cmp.Or(err, errNotSmall)
 		}
 		return nil
 	}

@@ -57,7 +57,7 @@ type ScanPlan struct {
 	NeedsScan bool
 
 	// OnlyDeletes means that NeedsScan is set only because rows are marked as deleted. The caller can then read Files
-	// instead, and omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, they
+	// instead and omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, they
 	// have the same Files with the same deleted rows. DeletesMark is "" if OnlyDeletes is not set.
 	OnlyDeletes bool
 	DeletesMark string
@@ -255,13 +255,13 @@ func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.E
 	}
 	r := v.reader(ctx)
 	r.closeFiles = func() {}
-	r.recycle, r.maxLookup = recycle, maxRows
+	r.recycle, r.maxMatches = recycle, maxRows
 	if where != nil {
 		r.filters = append(r.filters, where)
 	}
 	err := r.plan(columns)
 	switch {
-	case errors.Is(err, errNoLookup):
+	case errors.Is(err, errNotSmall):
 		return nil, nil
 	case err != nil:
 		return nil, p.view.source.error("scan", err)
