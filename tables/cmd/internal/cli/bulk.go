@@ -220,9 +220,10 @@ Only files that split could have written in this format are ever changed.
 
 The files appear only when all of them are complete, and only if they have as many rows as were
 read. A run that fails leaves the directory unchanged. If a run is killed while it moves files to
-the directory, the next run with this directory first moves the remaining files. It then continues
-only with --replace or --force. Otherwise it fails, because it might add the same rows twice.
-Temporary files are in $TMPDIR and next to the output; if a run is killed, the next run removes them.`,
+the directory, the next run with this directory first moves the remaining files. It then
+continues only with --replace or --force. Otherwise it fails, because it might add the same rows
+twice. Temporary files are in $TMPDIR and next to the output; if a run is killed, the next run
+removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
   zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
@@ -281,9 +282,9 @@ func newSort(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sort [flags] [--] FILE…",
 		Short: "Sort the rows of files",
-		Long: `Sort the rows of FILEs by the columns named by --by and write them to standard output or to the file
-named by -o. No table is created. --to-format sets the output format; by default, it is the format of
-the file's extension or, for a pipe, CSV. A file appears only when it is complete.
+		Long: `Sort the rows of FILEs by the columns named by --by and write them to standard output or to the
+file named by -o. No table is created. --to-format sets the output format; by default, it is the
+format of the file's extension or, for a pipe, CSV. A file appears only when it is complete.
 
 Null comes before all values, NaN before all numbers, and text is ordered by its bytes. Rows with
 equal values keep their order. Nested columns, metadata, and all types that the output format

@@ -177,15 +177,15 @@ func newBackup(a *app) *cobra.Command {
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Create a named backup of tables",
 		Long: `Copy the current state of all buckets, or of the bucket given by --bucket, to a backup directory.
-Files in earlier backups are not sent again, unless they are missing there or have another size. To
-check the content of all files in backups, use "partd-tables verify --dir". An interrupted backup has
-no name; the next backup continues it.
+Files in earlier backups are not sent again, unless they are missing there or have another size.
+To check the content of all files in backups, use "partd-tables verify --dir". An interrupted
+backup has no name; the next backup continues it.
 
 The backup directory is itself a directory of tables: a backup is a snapshot of each of its buckets.
 
 With --server, the running server makes the backup, and --to is the name of a directory in the
-server's --backup-dir. This needs an admin token. Clients can write during the backup, which contains
-the state of all tables at a single point in time.`,
+server's --backup-dir. This needs an admin token. Clients can write during the backup, which
+contains the state of all tables at a single point in time.`,
 		Example: `  partd-tables backup --to /mnt/backup --name monday
   partd-tables backups --dir /mnt/backup
   partd-tables backup --server grpc+tls://db:8081 --token-file token --to daily --name monday --rate 50MB`,

@@ -81,8 +81,8 @@ func newReplaceRange(a *app) *cobra.Command {
 		Use:   "replace-range [flags] [--] NAME FILE",
 		Short: "Replace the rows in a time range",
 		Long: `Replace a table's rows in a range of times with the rows of a file, in a single commit. The range
-starts at the time given by --from and ends before the time given by --to. If a row of the file is outside the range,
-the command fails and changes nothing. Times without an offset are UTC.
+starts at the time given by --from and ends before the time given by --to. If a row of the file
+is outside the range, the command fails and changes nothing. Times without an offset are UTC.
 
 For the formats of FILE, see "partd-tables put --help".`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,

@@ -48,9 +48,9 @@ func newEach(a *app) *cobra.Command {
 		Use:   "each [flags] [--] [STATEMENT] NAME=FILE…",
 		Short: "Run SQL on files larger than memory, one part of the keys at a time",
 		Long: `Run STATEMENT, a SELECT in DuckDB's dialect, on files that are larger than memory. The rows are
-divided into parts, so that rows with equal keys (values in the columns named by --by) are in the same
-part, and the statement runs once for each part. Groups, joins and windows of these keys thus need only
-about --memory, however large the files are. No table is created.
+divided into parts, so that rows with equal keys (values in the columns named by --by) are in the
+same part, and the statement runs once for each part. Groups, joins and windows by these
+keys therefore finish within about --memory, however large the files are. No table is created.
 
 The statement sees the rows of FILE as the table NAME. If a NAME has several FILEs, repeat
 NAME=FILE; a directory stands for all files in it and its subdirectories, and - is standard input.
@@ -59,14 +59,15 @@ Without --by, the key is taken from the statement: it consists of the columns th
 and that every GROUP BY, DISTINCT and PARTITION BY contains. NULL is a key, NaN equals NaN, and -0
 equals 0.
 
-Each join must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain them.
-Otherwise the result could depend on the parts: the statement is refused, and the error says why. To
-run it anyway, use --trust.
+Each join must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain
+them. Otherwise the result could depend on the parts: the statement is refused, and the error
+says why. To run it anyway, use --trust.
 
 The result is written to standard output, or to the file named by -o, in the order of the parts;
---sort-by sorts it. If -o ends with a slash, it names a new directory, which gets one file per part. A
-file appears only when it is complete. Without STATEMENT, the rows of each part are written to the files
-DIR/PART/NAME, so that another program can process them. Temporary files are in $TMPDIR.
+--sort-by sorts it. If -o ends with a slash, it names a new directory, which gets one file per
+part. A file appears only when it is complete. Without STATEMENT, the rows of each part are
+written to the files DIR/PART/NAME, so that another program can process them. Temporary files are
+in $TMPDIR.
 
 If the statement needs too much memory for a part, the part is divided, unless --parts is given. If
 a single key has more rows than fit in memory, filters and most joins still work. An operation that

@@ -215,9 +215,9 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Print all settings of a table as JSON, after changing the settings whose flags are given. An empty
-value unsets a setting. Changing the time column, the key columns or the rule for duplicates rewrites
-the table's files in a single commit.`,
+		Long: `Print all settings of a table as JSON, after changing the settings whose flags are given. An
+empty value unsets a setting. Changing the time column, the key columns or the rule for
+duplicates rewrites the table's files in a single commit.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
 	p := readFlags(cmd, tableBucketUsage)

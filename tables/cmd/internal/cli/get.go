@@ -89,9 +89,10 @@ func newHead(a *app) *cobra.Command {
 
 func newTail(a *app) *cobra.Command {
 	return newHeadOrTail(a, &cobra.Command{
-		Use:     "tail [flags] [--] NAME",
-		Short:   "Write the last rows of a table",
-		Long:    `Write the last rows of a table, oldest first. In a table with a time column, these are the latest rows.`,
+		Use:   "tail [flags] [--] NAME",
+		Short: "Write the last rows of a table",
+		Long: `Write the last rows of a table, oldest first. In a table with a time column, these are the latest
+rows.`,
 		Example: "  partd-tables tail trades -n 1 --json",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }

@@ -56,10 +56,11 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of the bucket given by --bucket. Row counts include rows that are
-not yet in files (see "partd-tables fold --help"). In PATTERN, * matches any characters, ? matches one
-character, and [a-z] matches one character in this range. A table that list cannot read is shown as
-damaged. To find all damaged files, use "partd-tables verify": list does not read most files.`,
+		Long: `List the tables of all buckets, or of the bucket given by --bucket. Row counts include rows that
+are not yet in files (see "partd-tables fold --help"). In PATTERN, * matches any characters, ?
+matches one character, and [a-z] matches one character in this range. A table that list cannot
+read is shown as damaged. To find all damaged files, use "partd-tables verify": list does not
+read most files.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
@@ -118,9 +119,10 @@ func newBuckets(a *app) *cobra.Command {
 
 func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "delete [flags] [--] NAME…",
-		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions. If one of the named tables does not exist, no table is deleted.`,
+		Use:   "delete [flags] [--] NAME…",
+		Short: "Delete tables",
+		Long: `Delete tables with all their versions. If one of the named tables does not exist, no table is
+deleted.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -222,8 +224,9 @@ func newVersions(a *app) *cobra.Command {
 		Use:   "versions [flags] [--] NAME",
 		Short: "List the versions of a table",
 		Long: `List the versions of a table, oldest first. Rows that are not yet in files count as one version.
-If a call to a server created the version, the last column is the name in the user's token. Only admins
-see it. It is empty if a version contains small appends of several users (see "partd-tables fold --help").`,
+If a call to a server created the version, the last column is the name in the user's token. Only
+admins see it. It is empty if a version contains small appends of several users (see
+"partd-tables fold --help").`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, tableBucketUsage)

@@ -78,8 +78,8 @@ func newVerify(a *app) *cobra.Command {
 		Short: "Find and repair damaged files",
 		Long: `Read all files of all tables, or of the named tables, in all versions and snapshots. Check them
 against their checksums, and check Parquet files against the row counts and bounds in their
-manifests. If files are damaged or missing, verify lists them and exits with code 1. Files from other
-programs have no checksum: verify reads them and reports them as unverified.
+manifests. If files are damaged or missing, verify lists them and exits with code 1. Files from
+other programs have no checksum: verify reads them and reports them as unverified.
 
 With --repair-from, each damaged file is replaced with its copy from another location of the tables,
 if the copy has the original content.

@@ -121,9 +121,10 @@ missing bucket is created, even without KEY=VALUE.`,
 
 func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "find [flags] [--] KEY=VALUE…",
-		Short:   "Find tables by their metadata",
-		Long:    `List the tables whose metadata contains all these values, in all buckets or in the bucket given by --bucket.`,
+		Use:   "find [flags] [--] KEY=VALUE…",
+		Short: "Find tables by their metadata",
+		Long: `List the tables whose metadata contains all these values, in all buckets or in the bucket given
+by --bucket.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 	}
 	p := readFlags(cmd, allBucketsUsage)

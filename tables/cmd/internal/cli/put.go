@@ -16,16 +16,16 @@ import (
 
 const putHelp = `Put the rows of a file into a table: all rows or, on an error, none.
 
-FILE is %s, according to its extension or --format. A JSON array is
-read as jsonl, and - is standard input. Text compressed with gzip, zstd, bzip2 or lz4 is detected.
-With --mode append, CSV and JSON lines are read with the table's column types. Otherwise, the type of
-each column is inferred from all its values.
+FILE is %s, according to its extension or --format. A
+JSON array is read as jsonl, and - is standard input. Text compressed with gzip, zstd, bzip2 or
+lz4 is detected. With --mode append, CSV and JSON lines are read with the table's column types.
+Otherwise, the type of each column is inferred from all its values.
 
 --mode append creates a missing table; --mode replace replaces the table's rows and columns. A
 second put with the same --id changes nothing, so it is safe to retry a put with an ID.
 
---time, --key, --on-duplicate and --compression are settings for a table that put creates or replaces.
-To change the settings of an existing table, use "partd-tables settings".`
+--time, --key, --on-duplicate and --compression are settings for a table that put creates or
+replaces. To change the settings of an existing table, use "partd-tables settings".`
 
 func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{

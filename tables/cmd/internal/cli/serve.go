@@ -26,18 +26,19 @@ import (
 	"github.com/go-partd/partd/tables/rest"
 )
 
-const serveHelp = `Serve the tables in a directory or cloud bucket over Arrow Flight: to Flight SQL clients (ADBC, JDBC,
-Grafana), to clients of shoots (a Python server), and to any other Flight client. See docs/flight.md.
+const serveHelp = `Serve the tables in a directory or cloud bucket over Arrow Flight: to Flight SQL clients (ADBC,
+JDBC, Grafana), to clients of shoots (a Python server), and to any other Flight client. See
+docs/flight.md.
 
-With --http, the server also serves a web page and its API (docs/http.md). Under the path /iceberg, the
-same address serves an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
-same tokens; --rest serves the catalog at a separate address (docs/rest.md). The paths /write and
-/api/v2/write accept InfluxDB's line protocol (docs/line-protocol.md).
+With --http, the server also serves a web page and its API (docs/http.md). Under the path
+/iceberg, the same address serves an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and
+others, with the same tokens; --rest serves the catalog at a separate address (docs/rest.md). The
+paths /write and /api/v2/write accept InfluxDB's line protocol (docs/line-protocol.md).
 
-With a secret, every call needs a token that is signed with the secret (see "partd-tables token --help"),
-as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because
-anyone on the network could read the tokens. It also refuses to listen on an address that other machines
-can reach if it has neither a secret nor TLS. --insecure allows both.
+With a secret, every call needs a token that is signed with the secret (see "partd-tables token
+--help"), as a bearer token or as the password of any user. The server refuses to use a secret
+without TLS, because anyone on the network could read the tokens. It also refuses to listen on an
+address that other machines can reach if it has neither a secret nor TLS. --insecure allows both.
 
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask is stricter.
@@ -48,16 +49,16 @@ the audit log.
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the
 shutdown action stop it gracefully: it finishes running calls and writes small appends to files.
 
-Every minute, the server maintains the tables: it merges small files if that pays off and removes files
-that have been unused for a day. It expires versions only with --keep-versions, --keep-age or the
-settings of a table (see "partd-tables settings --help"). --maintain=false turns maintenance off, except
-for tables with the setting maintenance=on.
+Every minute, the server maintains the tables: it merges small files if that pays off and removes
+files that have been unused for a day. It expires versions only with --keep-versions, --keep-age
+or the settings of a table (see "partd-tables settings --help"). --maintain=false turns
+maintenance off, except for tables with the setting maintenance=on.
 
-The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
-and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
-SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). If one of them is set, the default directory is
-that of shoots, "buckets". A flag overrides its PARTD_TABLES_ variable, which overrides the variable of
-shoots (in shoots, variables override flags).`
+The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file,
+--key_file and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR,
+SHOOTS_CERT_FILE, SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). If one of them is set,
+the default directory is that of shoots, "buckets". A flag overrides its PARTD_TABLES_ variable,
+which overrides the variable of shoots (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
 	c := &serveConfig{a: a}

@@ -19,17 +19,17 @@ func newSQL(a *app) *cobra.Command {
 aligned columns, to a pipe as CSV, and to a file in the format of its extension, unless --format
 names one. A file appears only when it is complete.
 
-INSERT, UPDATE, DELETE, MERGE, TRUNCATE, CREATE TABLE, ALTER TABLE and DROP TABLE change a table in
-one commit and print how many rows they changed. If a statement with the same --id was already applied,
-it changes nothing and prints the same number. ALTER and DROP ignore --id: a repeated DROP fails, for
-example.
+INSERT, UPDATE, DELETE, MERGE, TRUNCATE, CREATE TABLE, ALTER TABLE and DROP TABLE change a table
+in one commit and print how many rows they changed. If a statement with the same --id was already
+applied, it changes nothing and prints the same number. ALTER and DROP ignore --id: a repeated
+DROP fails, for example.
 
-Table names without a bucket refer to the bucket given by --bucket. To name a table in another bucket,
-write "bucket"."table". A statement can use only tables, not files or settings.
+Table names without a bucket refer to the bucket given by --bucket. To name a table in another
+bucket, write "bucket"."table". A statement can use only tables, not files or settings.
 
-With --since or --since-snapshot, a SELECT can compare with an earlier state: before."bucket"."table" is
-a table in that state, and changes."bucket"."table" has the rows that changed since then, in the form
-that "partd-tables changes" writes.`,
+With --since or --since-snapshot, a SELECT can compare with an earlier state:
+before."bucket"."table" is a table in that state, and changes."bucket"."table" has the rows that
+changed since then, in the form that "partd-tables changes" writes.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3
