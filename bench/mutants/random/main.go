@@ -80,7 +80,7 @@ func measure(root, dir string) (found, total int, err error) {
 	}
 	var suites []*suite
 	for _, d := range append([]string{dir}, strings.FieldsFunc(*tests, func(r rune) bool { return r == ',' })...) {
-		s := &suite{dir: filepath.Join(root, d), planted: planted, binary: filepath.Join(temp, fmt.Sprintf("%d.test", len(suites)))}
+		s := &suite{dir: filepath.Join(root, d), planted: planted, binary: filepath.Join(temp, fmt.Sprint(len(suites)), filepath.Base(d)+".test")}
 		if err := planted.Go(s.dir, "test", "-c", "-vet=off", "-o", s.binary, "."); err != nil {
 			return 0, 0, err
 		}
