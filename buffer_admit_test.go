@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-partd/partd/internal/base/keymap"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -45,6 +46,26 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	if st.Keys != int64(stored+1) || st.Bytes != int64((stored+1)*len(value)) {
 		t.Errorf("the slow store has %d keys with %d bytes, want %d with %d", st.Keys, st.Bytes, stored+1, (stored+1)*len(value))
 	}
+}
+
+// TestBufferFullOfDoubt checks that an Append fails instead of waiting forever if keys in doubt, which no flush moves,
+// fill the buffer.
+func TestBufferFullOfDoubt(t *testing.T) {
+	b, _, slow := newFaultyBuffer(t, 4<<20)
+	value := make([]byte, 50_000)
+	for i := range 50 {
+		must.Do(t, b.Append(ctx, Entry{fmt.Sprint(i), value}))
+	}
+	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
+	must.Fail(t, b.Drop(ctx), ErrUnknownOutcome, "Drop of unknown outcome")
+	slow.set(nil)
+	var batch []Entry
+	for i := range 36 {
+		batch = append(batch, Entry{fmt.Sprint("new ", i), value})
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	must.Fail(t, b.Append(ctx, batch...), errInDoubt, "Append to a buffer full of keys in doubt")
 }
 
 // TestBufferOverFullDict checks that a Buffer with a huge budget uses less than a Dict can hold. If the Dict still

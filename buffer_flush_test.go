@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -321,6 +322,33 @@ func TestBufferMoveLength(t *testing.T) {
 	must.Do(t, b.Append(ctx, Entry{"a", make([]byte, b.mover.moveSize/2)}, Entry{"b", make([]byte, b.mover.moveSize/2)}))
 	if n := b.mover.nextMoveLen([]string{"a", "b", "c"}); n != 1 {
 		t.Errorf("one move takes %d keys, want 1: with their names, two keys are larger than a move", n)
+	}
+}
+
+// TestBufferStaleDataInMoves checks that data which a failed deletion left in the fast store does not count towards the
+// size of the next append to the slow store.
+func TestBufferStaleDataInMoves(t *testing.T) {
+	for _, keys := range [][]string{{"a", "b"}, {"b", "a"}} {
+		b, fast, slow := newFaultyBuffer(t, 1<<20)
+		stale := strings.Repeat("x", b.mover.moveSize/2-1)
+		fast.set(func(op string) (before, after error) {
+			if op == "delete" {
+				before = errDisk
+			}
+			return before, nil
+		})
+		must.Do(t, b.Append(ctx, Entry{"b", []byte(stale)}))
+		must.Fail(t, b.Flush(ctx), errDisk, "Flush while the fast store deletes nothing")
+		fast.set(nil)
+		must.Do(t, b.Append(ctx, Entry{"a", []byte("one")}, Entry{"b", []byte("2")}))
+		appends := 0
+		slow.set(func(string) (error, error) { appends++; return nil, nil })
+		must.Do(t, b.mover.moveKeys(ctx, "flush", keys))
+		if appends != 1 {
+			t.Errorf("four bytes of the keys %q moved in %d appends, want 1", keys, appends)
+		}
+		wantValue(t, slow, "a", "one")
+		wantValue(t, slow, "b", stale+"2")
 	}
 }
 

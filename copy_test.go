@@ -163,6 +163,9 @@ func (b batcher) BatchBytes() int { return b.size }
 func TestCopyToUselessBatcher(t *testing.T) {
 	for _, size := range []int{-1, 0, 1} {
 		target := batcher{partd.NewDict(), size}
+		if got := partd.BatchBytes(target); got <= 0 || (got == size) != (size > 0) {
+			t.Errorf("BatchBytes of a store that recommends %d = %d, want a recommendation above 0", size, got)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		must.Get(partd.Copy(ctx, target, twoKeys(t), nil))(t)
 		cancel()
