@@ -119,7 +119,7 @@ func TestExecMemory(t *testing.T) {
 		must.Do(t, err)
 		used := peak - before
 		t.Logf("%s: %d MiB", sql, used>>20)
-		if used > limit {
+		if used > limit && !procs.RaceEnabled {
 			t.Errorf("%s used %d MiB for %d MiB of rows, want at most %d MiB", sql, used>>20, rowCount*rowBytes>>20, limit>>20)
 		}
 	}
