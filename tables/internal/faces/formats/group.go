@@ -133,8 +133,8 @@ func checkNested(arrays []arrow.Array) error {
 	return nil
 }
 
-// decodedRowBytes returns an upper bound on the average size of a row group's decoded rows. Repeated values take few
-// bytes in the file, but their full size in a batch.
+// decodedRowBytes returns an upper bound on the average size of a row group's decoded rows, without texts outside of
+// dictionaries. Repeated values take few bytes in the file, but their full size in a batch.
 func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (total int64, err error) {
 	g := reader.ParquetReader().RowGroup(group)
 	for c := range g.NumColumns() {
@@ -164,7 +164,7 @@ func decodedRowBytes(f io.ReaderAt, reader *pqarrow.FileReader, group int) (tota
 // part's leaf columns, and the average size of a row.
 func (in *Input) columnParts(reader *pqarrow.FileReader, g *metadata.RowGroupMetaData) (parts [][]int, rowBytes int64, err error) {
 	const (
-		pageBytes   = 2 << 20  // size of a large page and its dictionary
+		pageBytes   = 2 << 20  // size of a large page, and of a large dictionary
 		readerBytes = 16 << 10 // memory of a column's reader besides pages
 	)
 	columns := reader.ParquetReader().MetaData().Schema
@@ -251,7 +251,7 @@ func (in *Input) limitRows(ctx context.Context, r array.RecordReader) array.Reco
 
 // checkRowSize returns an error if a row of the given size is too large for the job's memory.
 func (in *Input) checkRowSize(size int64) error {
-	const share = 4
+	const share = 4 // a row may take a quarter of the memory, because writing it can take eighteen times its size
 	if in.JobMemory == 0 || size <= in.JobMemory/share {
 		return nil
 	}

@@ -72,7 +72,7 @@ const maxDecimalDigits = 38
 // rejects integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
-	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") { // ParseFloat accepts hexadecimal numbers
+	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") { // ParseFloat accepts underscores and hexadecimal numbers
 		return 0, false
 	}
 	return f, !losesInteger(s, f, bits)

@@ -152,8 +152,8 @@ func (p *Points) batches(stored []*arrow.Schema) (_ []arrow.RecordBatch, err err
 	return batches, nil
 }
 
-// missing returns the columns of a table that a measurement's points lack. It rejects a tag or field whose name differs
-// from a column's only in case.
+// missing returns the columns of a table that a measurement's points lack. It rejects names that differ from a column's
+// only in case.
 func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.Field, err error) {
 	if stored == nil {
 		return nil, nil

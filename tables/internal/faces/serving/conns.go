@@ -210,8 +210,8 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 
 // pickVictim returns the connection to close for a new one, or nil. It considers only connections for which canClose
 // returns true. It prefers strangers (clients without a token), then known clients without a running call, and picks a
-// new stranger only as a last resort. Within each class, it picks the longest-idle connection of the host that has the
-// most of them.
+// new stranger only as a last resort. Within each class, it picks the longest-idle connection of the host with the most
+// strangers or, for known clients, the most connections.
 func (c *Connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {

@@ -47,7 +47,7 @@ const (
 // slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call. A
 // free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then to
 // the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user that has
-// more slots. If the waiting call's host or connection has used up its share, only a call there is canceled.
+// more slots. If the waiting call's host or connection is at its limit, only another user's call there is canceled.
 type Limiter struct {
 	name                    string
 	slots, PerHost, perConn int

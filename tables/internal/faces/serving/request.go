@@ -141,7 +141,7 @@ func (q *Request) Follow() error {
 	return nil
 }
 
-// RecordRefused records a request without a valid token in the metrics. Serve must not be called for the request.
+// RecordRefused records a request without a valid token. Serve must not be called for the request.
 func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
 	end(kinds.Unauthenticated.Errorf("%v", err))
