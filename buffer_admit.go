@@ -61,7 +61,7 @@ func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *buf
 // pinBatch pins the keys in a batch, counts its bytes, and returns free = true. There are two
 // exceptions. If another operation has or awaits exclusive use of a key, pinBatch only queues the
 // batch for all such keys and returns false. If a key is too large to grow, pinBatch only sets
-// hasHeavyKey, so that a flush moves the key, and returns large = true. mu must be held.
+// hasHeavyKey, so that a flush moves the key. It then returns large = true. mu must be held.
 func (a *bufferAdmission) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	index := &a.pins.index
 	free = true

@@ -109,7 +109,7 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// CopyValue copies the value of a key to dst if the value fits, and returns the value's length, or 0 if
+// CopyValue copies the value of a key to dst if the value fits. It returns the value's length, or 0 if
 // the key does not exist. If the length exceeds len(dst), dst is unchanged. CopyValue allocates no
 // memory, so a caller that reuses dst is faster than with Get.
 func (d *Dict) CopyValue(ctx context.Context, dst []byte, key string) (length int64, err error) {

@@ -3,7 +3,7 @@
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //
-// The layer compresses every appended value separately, as one piece, and stores each
+// The layer compresses every appended value separately, as one piece. It stores each
 // piece in a frame (package frame). Python's partd reads and writes the same bytes in four
 // of the formats: Snappy, Zlib, BZ2 and Blosc. Small pieces compress badly in any format.
 // To append fewer, larger pieces, put a [partd.Buffer] above the layer.

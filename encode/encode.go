@@ -1,6 +1,6 @@
 // Package encode stores values of a Go type instead of bytes.
 //
-// A [ValueCodec] turns a value into bytes and back, and joins the values that were
+// A [ValueCodec] turns a value into bytes and back. It joins the values that were
 // appended to one key. [New] wraps any store with a codec:
 //
 //	people := encode.New(store, encode.JSON[[]Person]())

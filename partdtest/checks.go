@@ -11,7 +11,7 @@ type check struct {
 
 // checks returns all checks in the order in which they run.
 //
-// Every comparison with the model also calls Has, Keys, Scan and Stat, and checks the order of the
+// Every comparison with the model also calls Has, Keys, Scan and Stat and checks the order of the
 // chunks of a Scan or ScanPart.
 func checks() []check {
 	long := repeat("long key ", partd.MaxKeyLen)

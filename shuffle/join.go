@@ -20,9 +20,9 @@ type JoinKind uint8
 // The kinds of joins.
 const (
 	InnerJoin = JoinKind(mergejoin.Inner) // pairs of records with the same key
-	LeftJoin  = JoinKind(mergejoin.Left)  // pairs, and also left records without a match
-	RightJoin = JoinKind(mergejoin.Right) // pairs, and also right records without a match
-	FullJoin  = JoinKind(mergejoin.Full)  // pairs, and also records of both sides without a match
+	LeftJoin  = JoinKind(mergejoin.Left)  // pairs and also left records without a match
+	RightJoin = JoinKind(mergejoin.Right) // pairs and also right records without a match
+	FullJoin  = JoinKind(mergejoin.Full)  // pairs and also records of both sides without a match
 	SemiJoin  = JoinKind(mergejoin.Semi)  // left records with a match, each once
 	AntiJoin  = JoinKind(mergejoin.Anti)  // left records without a match
 )

@@ -19,7 +19,7 @@ type Feeder[T any] interface {
 }
 
 // FeedAll feeds all records of the sequences, from at most n goroutines; 0 means GOMAXPROCS.
-// Each goroutine opens a [Feed], which needs memory, and reads one sequence after another to
+// Each goroutine opens a [Feed], which needs memory. It reads one sequence after another to
 // its end, so the records of a sequence keep their order.
 //
 // FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or the end of

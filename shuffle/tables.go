@@ -92,7 +92,7 @@ type sharedTable[T any] struct {
 }
 
 // errPanicked is returned by calls that follow a panic in the caller's code.
-var errPanicked = errorf("one of the caller's functions has panicked, and records were lost: start the job again")
+var errPanicked = errorf("one of the caller's functions has panicked, so records were lost: start the job again")
 
 const maxPending = 256
 

@@ -103,7 +103,7 @@ func backupRulesProperty(name string) string { return icecat.RulesProperty + "@"
 
 // RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store, in one commit
 // per bucket. If buckets is empty, RestoreFrom restores all buckets in the backup. It deletes tables that are not in
-// the backup, and keeps tables that are intact and have not changed since. It recreates all other tables, without older
+// the backup and keeps tables that are intact and have not changed since. It recreates all other tables, without older
 // versions, and fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.restoreFrom(ctx, from, name, buckets, nil)

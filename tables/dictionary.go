@@ -22,7 +22,7 @@ import (
 // dictionary is larger, the column is read as plain values.
 const maxDictionaryBytes = 64 << 10
 
-// withDictionaries adds the dictionaries in the first batch of rows to putSchema, the schema of rows, and returns the
+// withDictionaries adds the dictionaries in the first batch of rows to putSchema, the schema of rows. It returns the
 // result. Readers then get the same dictionary values in the same order, even values that no row contains.
 func withDictionaries(putSchema *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)

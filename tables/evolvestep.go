@@ -212,7 +212,7 @@ func schemaVersion(t *table.Table) (int, error) {
 	return n, nil
 }
 
-// Migrate converts a table to a numbered version of its schema, in one commit, and reports whether it converted the
+// Migrate converts a table to a numbered version of its schema, in one commit. It reports whether it converted the
 // table. It does nothing if the table already has this version or a later one.
 //
 // f converts each batch of rows, in the types of Table.Schema, to a batch of new rows. The first batch is empty; f's

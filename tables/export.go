@@ -29,7 +29,7 @@ type ExportOptions struct {
 	Replace bool
 }
 
-// Export writes a consistent state of a table as Parquet, including rows in the tail, and returns the row count. The
+// Export writes a consistent state of a table as Parquet, including rows in the tail. It returns the row count. The
 // file or directory appears only when it is complete. Memory use does not depend on the row count.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))

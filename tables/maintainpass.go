@@ -16,7 +16,7 @@ import (
 )
 
 // Maintain runs one pass of maintenance over the tables that o selects. If it is worthwhile, it merges a table's small
-// files in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
+// files in several commits of limited size and keeps the order of the rows. Every six hours, or sooner after versions
 // have expired, it also removes old put IDs and files that nothing has needed for 30 hours. Replaced metadata, and
 // files of tables whose versions expire, are removed after one hour. o.Grace overrides both times.
 //

@@ -70,7 +70,7 @@ class Channel:
         self.checks = itertools.count(random.getrandbits(31))
 
     def close(self) -> None:
-        """Ends the session, which takes at most two seconds, and closes the connection."""
+        """Ends the session, which takes at most two seconds. Then it closes the connection."""
         if self.link and self.changes:
             with contextlib.suppress(OSError, EOFError, Error):  # if the message is lost, the session expires later
                 self.link.deadline = time.monotonic() + 2

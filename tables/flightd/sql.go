@@ -80,7 +80,7 @@ func newInfo(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte)
 	return i
 }
 
-// produce runs f, which sends chunks, and then closes the channel. If f fails or panics, produce sends the error as the
+// produce runs f, which sends chunks. Then it closes the channel. If f fails or panics, produce sends the error as the
 // last chunk; the receiver must read it.
 func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	defer close(chunks)

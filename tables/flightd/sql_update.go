@@ -98,7 +98,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 // a SELECT's result.
 var changedRowsSchema = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
-// execAndSendCount runs a ticket's statement, which must write, and sends one row with the number of changed rows. A
+// execAndSendCount runs a ticket's statement, which must write. It sends one row with the number of changed rows. A
 // ticket from GetFlightInfo can be used twice: the second call changes nothing and sends the same number. The
 // exceptions are DROP, ALTER and CREATE SCHEMA, which can fail the second time.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.FlightService_DoGetServer) error {

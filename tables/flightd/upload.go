@@ -41,7 +41,7 @@ func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 
 func (u *upload) Schema() *arrow.Schema { return u.schema }
 
-// Next reads and checks the next batch, and waits for the memory that the batch needs.
+// Next reads and checks the next batch. It waits for the memory that the batch needs.
 func (u *upload) Next() bool {
 	u.memory.unreserve(u.extraBytes)
 	u.extraBytes = 0
@@ -112,7 +112,7 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 }
 
 // flightReader returns a reader of the rows in a stream of checked messages. The reader allocates decompressed buffers
-// from m, and returns m's panics as errors. The caller must check the reader's batches with an arrowsafe.Checker.
+// from m and returns m's panics as errors. The caller must check the reader's batches with an arrowsafe.Checker.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {

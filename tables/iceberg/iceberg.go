@@ -47,7 +47,7 @@ type Change struct {
 	Registered    bool           // New is the metadata of a dropped table; it may contain properties reserved for partd
 }
 
-// Commit applies all changes in one commit, or none of them, and returns the changed tables. No two changes may be for
+// Commit applies all changes in one commit, or none of them. It returns the changed tables. No two changes may be for
 // the same table. If a requirement is not met, the error wraps [tables.ErrRequirement]. If a table rejects its change,
 // the error wraps a RuleError, DuplicateError or ArgumentError of package tables.
 func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.Table, error) {

@@ -116,7 +116,7 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 	return e
 }
 
-// detect reads a connection's first byte to determine whether it uses TLS, and passes the connection to Accept. It runs
+// detect reads a connection's first byte to determine whether it uses TLS. It passes the connection to Accept. It runs
 // in a goroutine for each connection; the wrapped listener limits the number of connections.
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16 // first byte from a TLS client

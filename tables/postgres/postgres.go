@@ -106,7 +106,7 @@ func numberPlaceholders(q string) string {
 	}
 }
 
-// lockCatalog waits until no other transaction writes to the catalog, and returns the ID of this transaction.
+// lockCatalog waits until no other transaction writes to the catalog and returns the ID of this transaction.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
 // BeginTx begins a transaction. On a connection for writing, it also acquires the catalog's lock.

@@ -54,7 +54,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	return done, nil
 }
 
-// restoreTable restores a table to saved, the backup's version, and returns the table's resulting
+// restoreTable restores a table to saved, the backup's version. It returns the table's resulting
 // version. It counts the fetched files in done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex

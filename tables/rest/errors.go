@@ -110,7 +110,7 @@ func (q *request) readBody() (b []byte, err error) {
 	return b, err
 }
 
-// readLarge reads the rest of a body that begins with b, and returns the whole body. It fails if the body does not
+// readLarge reads the rest of a body that begins with b and returns the whole body. It fails if the body does not
 // arrive within q.ReadTimeout, because other requests wait for the memory.
 func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	size := int64(maxBody)

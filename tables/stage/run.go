@@ -134,7 +134,7 @@ func (r *run) findContent(ctx context.Context, w *work) error {
 	return w.contentErr
 }
 
-// result loads or computes a stage's result, once per attempt, and returns the work with the result or error.
+// result loads or computes a stage's result, once per attempt. It returns the work with the result or error.
 func (r *run) result(ctx context.Context, n *node) *work {
 	w := r.workOf[n]
 	w.resultOnce.Do(func() {

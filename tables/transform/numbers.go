@@ -19,7 +19,7 @@ type numbers[T number] struct {
 	needsMoments bool        // a function needs the product or the variance (see addMoments)
 	keepsValues  bool        // a function needs all values of the bin
 	kept         []T         // the bin's values, if keepsValues
-	floatTotals  bool        // T is a float type, and only sums and counts are needed
+	floatTotals  bool        // T is a float type and only sums and counts are needed
 	values       []T         // the current batch
 	nulls        arrow.Array // the current batch if it has nulls; otherwise nil
 	binState[T]

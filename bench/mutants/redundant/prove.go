@@ -174,7 +174,7 @@ func (p *proof) run() error {
 	return p.planted.Apply(0)
 }
 
-// judge describes which tests find a mutant. It tries candidates last, and drops a candidate that finds it.
+// judge describes which tests find a mutant. It tries candidates last and drops a candidate that finds it.
 func (p *proof) judge(m *planting.Mutant) string {
 	covering := p.covering[p.blocks[m]]
 	if p.finds(slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return p.candidates[t] })) {

@@ -97,7 +97,7 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run makes the store, or its server, check all data, and then counts the keys. The check does not
+// run makes the store, or its server, check all data. Then it counts the keys. The check does not
 // stop at damage.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)

@@ -93,7 +93,7 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 	return p
 }
 
-// addStep adds a step, unless the program already has it, and returns the index of the step's
+// addStep adds a step, unless the program already has it. It returns the index of the step's
 // first word in the state.
 func (p *Program) addStep(kind stepKind, c Columns) int {
 	for _, s := range p.steps {

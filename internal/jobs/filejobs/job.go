@@ -1,5 +1,5 @@
 // Package filejobs sorts, joins, splits or deduplicates the records of files, or selects the top
-// records, and writes the result to files. Package group implements another Engine for these jobs.
+// records. It writes the result to files. Package group implements another Engine for these jobs.
 package filejobs
 
 import (

@@ -1,4 +1,4 @@
-// Package npy parses the types of NumPy arrays, as spelled by dtype.str, and converts the bytes
+// Package npy parses the types of NumPy arrays, as spelled by dtype.str. It converts the bytes
 // of their elements.
 //
 // NumPy's manual describes the format in "The array interface protocol":

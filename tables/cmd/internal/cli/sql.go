@@ -28,7 +28,7 @@ Table names without a bucket refer to the bucket given by --bucket. To name a ta
 bucket, write "bucket"."table". A statement can use only tables, not files or settings.
 
 With --since or --since-snapshot, a SELECT can compare with an earlier state:
-before."bucket"."table" is a table in that state, and changes."bucket"."table" has the rows that
+before."bucket"."table" is a table in that state; changes."bucket"."table" has the rows that
 changed since then, in the form that "partd-tables changes" writes.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet

@@ -1,5 +1,5 @@
-// Package formats reads and writes tables as files in the formats CSV, JSON lines, Parquet and Arrow,
-// and writes them as text for a terminal. It streams all data in batches. A [Set] contains the formats; commands,
+// Package formats reads and writes tables as files in the formats CSV, JSON lines, Parquet and Arrow.
+// It also writes them as text for a terminal. It streams all data in batches. A [Set] contains the formats; commands,
 // servers and jobs get it as a value. docs/import.md describes how the package chooses the types of CSV and JSON lines.
 package formats
 

@@ -238,7 +238,7 @@ func (j *jsonReader) string(n int) ([]byte, error) {
 }
 
 // more advances to the next element of an array or the next member of an object. After the last one, it skips the
-// closing byte, end, and returns false.
+// closing byte (end) and returns false.
 func (j *jsonReader) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false

@@ -41,7 +41,7 @@ func (s *Core) Ready() error {
 
 func (s *Core) checkDisk(content, advice string, free, size int64, err error) error {
 	if reserve := min(max(size/100, minReserve), maxReserve); err == nil && free < reserve {
-		return fmt.Errorf("%w: the disk of %s has %d MiB free, and writes may need %d MiB: %s", syscall.ENOSPC, content, free>>20, reserve>>20, advice)
+		return fmt.Errorf("%w: the disk of %s has %d MiB free, but writes may need %d MiB: %s", syscall.ENOSPC, content, free>>20, reserve>>20, advice)
 	}
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("the disk of %s: %s", content, s.WithoutPaths(err.Error(), err))

@@ -39,7 +39,7 @@ func WithMeter(ctx context.Context, m *Meter) context.Context {
 	return context.WithValue(ctx, meterKey{}, m)
 }
 
-// Count adds n bytes to the meter of ctx, if it has one, and waits until the meter's limit allows them. It returns an
+// Count adds n bytes to the meter of ctx, if it has one. It waits until the meter's limit allows them. It returns an
 // error if ctx is done.
 func Count(ctx context.Context, n int64) error {
 	m, _ := ctx.Value(meterKey{}).(*Meter)

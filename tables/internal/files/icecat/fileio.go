@@ -147,7 +147,7 @@ func (f *FileIO) create(name string) (iceio.FileWriter, error) {
 	return w, nil
 }
 
-// fail records err, an error from writing a file, and returns it.
+// fail records err, an error from writing a file. It returns err.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -228,7 +228,7 @@ const (
 )
 
 // DecodedCost returns the memory, in bytes, for decoding a client's JSON. It rejects JSON that has too many values or
-// levels: the decoder cannot be interrupted, and reads a nested schema once for each level around it. The error has no
+// levels: the decoder cannot be interrupted and reads a nested schema once for each level around it. The error has no
 // subject; the caller must add one, such as "the body".
 func DecodedCost(b []byte) (int64, error) {
 	level, inString := int64(1), false

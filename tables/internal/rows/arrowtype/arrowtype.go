@@ -1,5 +1,5 @@
 // Package arrowtype is the table of Arrow's types. The table has a row for each type. Code that treats types differently
-// asks the row for the type's kind and properties, and reads and appends values with the row's functions.
+// asks the row for the type's kind and properties. It reads and appends values with the row's functions.
 package arrowtype
 
 import (

@@ -14,7 +14,7 @@ import (
 const mergeRows = 64 << 10
 
 // Rebatch yields a reader's rows in batches of a suitable size. It merges small batches, such as those from query
-// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. A nil
+// engines. It splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. A nil
 // maxBytes means partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
 func Rebatch(r array.RecordReader, maxBytes func() int64) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {

@@ -1,5 +1,5 @@
 // Measures the size of the first view, its loading time over a slow connection, and the memory for a
-// million rows. It prints the times, which depend on the machine, and checks them only if
+// million rows. It prints the times, which depend on the machine. It checks them only if
 // PARTD_PAGE_LARGE is 1.
 import { readdirSync } from "node:fs";
 import type { Page } from "@playwright/test";

@@ -43,7 +43,7 @@ test("a table's page shows the state of its maintenance, and why a table is not 
   await expect(facts).toContainText("the table's setting maintenance is off");
 });
 
-test("restore lists the tables that it will create, change and delete, and ignores Enter in a field", async ({ page }) => {
+test("restore lists the tables that it will create, change and delete; it ignores Enter in a field", async ({ page }) => {
   await page.goto(bucket("b", "&snapshot=then"));
   await page.getByRole("button", { name: "Restore…" }).click();
   const dialog = page.getByRole("dialog");

@@ -18,7 +18,7 @@ async function start(page: Page, sql: string, url = server.url) {
   await page.getByRole("button", { name: "Run", exact: true }).click();
 }
 
-// change runs a statement, and checks what the page says before and after it.
+// change runs a statement and checks what the page says before and after it.
 async function change(page: Page, sql: string, verb: string, rows: string) {
   await start(page, sql);
   await expect(dialog(page).getByText(`${verb} changes ${rows}`)).toBeVisible({ timeout: 60_000 });
