@@ -181,18 +181,18 @@ func withoutIndices[T any](s []T, indices []int) (rest []T) {
 	return rest
 }
 
-// split writes rows to files and returns their number. At level 0, these are all rows; at level n, they are the rows
-// of one bucket of level n-1.
+// split writes rows to files and returns the number of rows. Level 0 gets all rows; level n gets the rows of one bucket
+// of level n-1.
 func (s *splitter) split(ctx context.Context, rows batches.Seq, level int) (n int64, err error) {
 	p := s.newPartition(level)
 	defer func() { err = errors.Join(err, p.buckets.Close()) }()
 	for block, err := range batches.Ahead(batches.Blocks(rows, p.blockBytes.Load), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
-		}
-		if err == nil {
-			n += block.NumRows()
-			err = p.add(ctx, block)
+			if err == nil {
+				n += block.NumRows()
+				err = p.add(ctx, block)
+			}
 			block.Release()
 			p.blockBytes.Store(p.chooseBlockBytes())
 		}
@@ -263,9 +263,9 @@ func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	for sample, err := range s.encode(rows) { // the first batch is enough
 		if err == nil {
 			s.layout, err = s.format.Layout(sample, false)
-		}
-		if err == nil {
-			s.smallLayout, err = s.format.Layout(sample, true)
+			if err == nil {
+				s.smallLayout, err = s.format.Layout(sample, true)
+			}
 			sample.Release()
 		}
 		return err
@@ -356,7 +356,7 @@ func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 	})
 }
 
-// create creates the file for the key of rows and sets f.writer. If an earlier run wrote a file for the key, create
+// create creates the file for the key of rows and sets f.writer. To append to a file of an earlier run, create first
 // copies its rows. isComplete means that this run has no other rows for the file.
 func (s *splitter) create(ctx context.Context, f *file, rows arrow.RecordBatch, isComplete bool) error {
 	const smallRows = 1000

@@ -1,7 +1,9 @@
 package bulk_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
 // TestFullDictionaries checks rows of batches that together have more values than one dictionary can hold.
@@ -133,4 +136,26 @@ func numbers(mem memory.Allocator, rows, size int, made func()) array.RecordRead
 			}
 		}
 	})
+}
+
+// TestLayoutFails checks that Split releases all rows if the format cannot choose a layout.
+func TestLayoutFails(t *testing.T) {
+	format, broken := formats.Parquet(), errors.New("broken")
+	for _, failsFor := range []bool{false, true} {
+		f, layout := *format, format.Layout
+		f.Layout = func(sample arrow.RecordBatch, isSmall bool) (func(io.Writer) (formats.Writer, error), error) {
+			if isSmall == failsFor {
+				return nil, broken
+			}
+			return layout(sample, isSmall)
+		}
+		allocated := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		r := numbers(allocated, 10, 10, nil)
+		o := &bulk.SplitOptions{By: []string{"k"}, Dir: filepath.Join(t.TempDir(), "out")}
+		o.UseFormats(formats.Set{&f})
+		if _, err := bulk.Split(t.Context(), r, o); !errors.Is(err, broken) {
+			t.Errorf("error %v, want %v", err, broken)
+		}
+		allocated.AssertSize(t, 0)
+	}
 }
