@@ -68,7 +68,7 @@ func (j *eachJob) options(o *EachOptions) *parted.Options {
 func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOptions) error {
 	memory := cmp.Or(o.Memory, DefaultEachMemory)
 	if memory < 64<<20 {
-		return fmt.Errorf("the limit of memory is %d bytes: use at least %d", memory, 64<<20)
+		return fmt.Errorf("the memory limit is %d bytes: use at least %d", memory, 64<<20)
 	}
 	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
 	rows, keyed := make([]parted.Input, len(inputs)), make([]database.KeyedInput, len(inputs))
