@@ -39,7 +39,7 @@ const (
 	// for its rows. With less, row groups would be too small.
 	minFileMemory = 512 << 10
 	minFiles      = 16       // allowed even if the files then have less memory
-	minPieceBytes = 64 << 10 // minimum average size of a key's rows in a block
+	minPieceBytes = 64 << 10 // average size of a key's rows in a block if there are few keys
 )
 
 var maxBlock int64 = parted.MaxBlock // tests use less

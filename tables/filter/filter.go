@@ -115,7 +115,7 @@ func (e *Expr) String() string {
 	return e.text
 }
 
-// MarshalText returns the expression's text. It returns an error if the expression was built from an invalid value.
+// MarshalText returns the expression's text. It returns an error if the expression was built from an invalid argument.
 func (e *Expr) MarshalText() ([]byte, error) { return []byte(e.text), e.err }
 
 // UnmarshalText parses an expression, unless text is empty. Its error is a [*SyntaxError].

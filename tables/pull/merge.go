@@ -63,8 +63,8 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 	return next, nil
 }
 
-// joinColumns returns the columns of m, followed by the columns that only added has. It returns an
-// error if added lacks the table's time column or has a column of another type.
+// joinColumns returns the columns of m, followed by the columns that only added has. It returns an error
+// if added lacks the table's time column, or has a column whose type cannot be widened to the table's.
 func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	s := added.batch.Schema()
 	if !s.HasField(m.Time) {

@@ -162,8 +162,8 @@ func (r *natsBucket) delete(ctx context.Context, key string) error {
 // localPort is the port of this machine's NATS server, used if Options.Registry is empty. Tests change it.
 var localPort = 4289
 
-// startLocal starts a NATS server in this process, unless one is running on this machine. A new server does not have
-// the content of a previous process's server; the nodes report their tables to it again.
+// startLocal starts a NATS server in this process, unless one is running on this machine. If a process with another
+// directory ran the previous server, the new one lacks its content, and the nodes report their tables again.
 func (r *natsBucket) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

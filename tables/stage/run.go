@@ -113,8 +113,8 @@ func (r *run) findKey(ctx context.Context, w *work) error {
 	return w.keyErr
 }
 
-// findContent sets the content of a stage, once per attempt. It never loads a stored result and runs the stage only if no
-// valid result is stored.
+// findContent sets the content of a stage, once per attempt. It reads only the info of a stored result. It runs the
+// stage only if the stage is cached and no valid result is stored.
 func (r *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
 		err := r.findKey(ctx, w)

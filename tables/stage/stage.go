@@ -1,7 +1,7 @@
 // Package stage builds pipelines that cache their results.
 //
 // A stage is a named function of raw files, parameters and the results of other stages. Running the
-// last stage runs all stages whose results are missing: each of them once, and independent ones concurrently.
+// last stage runs the stages whose results are needed but not stored: each once, and independent ones concurrently.
 // The result of a stage with [Spec].Cache is stored under a key and computed again only when the key
 // changes. The key is a hash of the stage's code, its parameters, the content of its files, the results
 // of its ancestors, and the storage format. So after a change of a stage's code, later stages run only if the
