@@ -134,7 +134,7 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 	return nil
 }
 
-// isStale reports whether a file must be rewritten: it has delete files, or stores a widened column with 32 bits.
+// isStale reports whether a file must be rewritten: it has delete files, or may store a widened column with 32 bits.
 func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	if datafile.HasDeletes(task) || !hadInt32Columns(t.Metadata()) {
 		return datafile.HasDeletes(task), nil

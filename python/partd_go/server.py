@@ -146,7 +146,7 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the first line of the server's output, and whether all of it arrived before the deadline."""
+        """Returns the server's output up to the first newline or its end, and whether that came before the deadline."""
         line = b""
         while not line.endswith(b"\n"):
             data = self._read(deadline)

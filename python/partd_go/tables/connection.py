@@ -177,7 +177,7 @@ class Connection:
 
     def _was_killed(self, connections_before: int) -> bool:
         """Reports whether the server was killed, or has been restarted since there were connections_before connections.
-        It waits for _KILL_TIME, because connections to a killed server may break before the process exits."""
+        It waits up to _KILL_TIME, because connections to a killed server may break before the process exits."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
             if len(self._flights) > connections_before or self._server.ended():

@@ -23,8 +23,8 @@ with extra("dagster"):
 
 
 class TablesIOManager(ConfigurableIOManager):  # type: ignore[misc]
-    """Stores each asset in a table. The last part of the asset's key names the table, and the parts before it name the
-    bucket, as in BUCKET.PART.
+    """Stores each asset in a table. The last part of the asset's key names the table. The parts before it, joined by
+    dots, name the bucket.
 
     A time partition is a time range of the table. The time column is named by "time_col" in the asset's metadata; the
     default is the table's first column with times. Any other partition is a separate table, ASSET.PARTITION.
