@@ -12,8 +12,8 @@ import (
 
 // SchemaError is an error about one column, such as a column of a put or a scan that does not fit the table.
 type SchemaError struct {
-	Column string
-	Err    error // the problem; its text does not name the column
+	Column string // "" for a put without columns
+	Err    error  // the problem
 }
 
 func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }

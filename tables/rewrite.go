@@ -209,8 +209,8 @@ func (w *rewrite) keepsArrivalOrder() bool {
 	return w.def.Order != nil && !w.def.Order.HasRule()
 }
 
-// checkArrivalOrder returns commit.ErrStale if w.newFiles, which come after all other files, contain rows with the same
-// times as newer rows: those added to cur after the rewrite read the table.
+// checkArrivalOrder returns commit.ErrStale if the times in w.newFiles, which come after all other files, overlap the
+// times of newer rows: those added to cur after the rewrite read the table.
 func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
 	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
 		return nil

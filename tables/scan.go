@@ -106,7 +106,7 @@ type rowScan struct {
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // whether to reuse the memory of released batches
 	// If maxMatches is positive, plan returns errNotSmall if more than maxMatches rows in files can match, or if
-	// reading them needs much memory. maxMatches is ignored if the table has an order.
+	// reading them needs much memory. maxMatches is ignored if series is set.
 	maxMatches int64
 
 	skipFiles map[string]bool  // paths of files to omit
@@ -115,7 +115,7 @@ type rowScan struct {
 	firstFile, endFile int
 	skipInFile         int64 // number of rows to skip in the first file
 
-	// rows in files, merged with the tail's rows if the table has an order; nil if there are no files
+	// rows in files, merged with the tail's rows if series is set; nil if there are no files
 	files        iter.Seq2[arrow.RecordBatch, error]
 	closeFiles   func() // closes the files of a scan that is limited by maxMatches
 	readingFiles bool   // whether storedBatches is yielding rows of files

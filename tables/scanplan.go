@@ -245,9 +245,9 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 
 // Select returns a reader of the rows that satisfy the condition where; nil selects all rows. The reader has the named
 // columns, with the types in Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan
-// is set. Unless maxRows is 0, Select is for small reads: it returns nil and no error if more than maxRows rows in
-// Files or too many files can match, or if reading them needs much memory. For recycle, see ScanOptions. The caller
-// must release the reader before Close. Select ignores KeyColumns and must not be used for a plan from ChangesPlan.
+// is set. Unless maxRows is 0, Select returns nil and no error if reading needs much memory, or if more than maxRows
+// rows or too many files can match; math.MaxInt64 allows any number. For recycle, see ScanOptions. The caller must
+// release the reader before Close. Select ignores KeyColumns and must not be used for a plan from ChangesPlan.
 func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {
 	v := *p.view
 	if !p.NeedsScan {

@@ -94,7 +94,7 @@ const (
 type Compression string
 
 // Kinds of Compression. "" means CompressFast, which chooses for each column: no compression if it would save little,
-// zstd if it saves much more than Snappy, and otherwise Snappy.
+// zstd if only zstd saves enough or if it saves much more than Snappy, and otherwise Snappy.
 const (
 	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column

@@ -50,7 +50,7 @@ func withJSON[In any](run func(*Server, context.Context, *In) (any, error)) func
 	}
 }
 
-// ListActions lists the actions for clients of shoots and those of Flight SQL.
+// ListActions lists the actions in the variable actions and those of Flight SQL.
 func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
 	for _, name := range slices.Sorted(maps.Keys(actions)) {
 		if err := st.Send(&flight.ActionType{Type: name, Description: actions[name].description}); err != nil {

@@ -26,13 +26,13 @@ type unsentLimit struct {
 	calls []*call // the calls with unsent bytes, in order of their first unsent messages
 }
 
-// answer is a message to a client. It counts towards call.pending until it is sent.
+// answer is a message to a client. Unless it is small, it counts towards call.pending until it is sent.
 type answer struct {
 	message any
 	call    *call
 }
 
-// answerCodec encodes Flight's messages. It counts the bytes of each answer until the answer is sent.
+// answerCodec encodes Flight's messages. It counts the bytes of each large answer until the answer is sent.
 type answerCodec struct {
 	encoding.CodecV2
 	unsent *unsentLimit

@@ -201,7 +201,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 	if err != nil && q.hasBody {
 		h.rememberFailure(q.id, err)
-		panic(http.ErrAbortHandler) // breaks the connection, so that the client notices that rows are missing
+		panic(http.ErrAbortHandler) // breaks off the response, so that the client notices that rows are missing
 	} else if err != nil {
 		e.fail(w, err)
 	}

@@ -226,7 +226,7 @@ func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET 
 // memory for all rows up to the page. So pageSQL finds a range of the first sort key that includes the page, and the
 // statement sorts only the rows in that range.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	const maxFromEnd = 10_000 // number of rows before or after the page up to which endCondition is used
+	const maxFromEnd = 10_000 // if more rows are both before and after the page, middleSQL is tried first
 	rowsAfter := total - offset - n
 	if len(v.keys) == 0 || n == 0 {
 		return v.rowsSQL("") + limitClause(n, offset), nil
