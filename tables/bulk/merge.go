@@ -29,7 +29,7 @@ const mergeCost = 8 << 20 // approximate memory per input, in bytes
 // release the inputs only afterwards.
 //
 // Merge reads all inputs at the same time. It needs temporary files only if the inputs, which take 8 MiB each, do not
-// fit in the memory, or if they are more than half of the files that the process may open.
+// fit in five eighths of the memory, or if they are more than half of the files that the process may open.
 func Merge(ctx context.Context, inputs []MergeInput, o *SortOptions) (array.RecordReader, error) {
 	if len(inputs) == 0 {
 		return nil, errors.New("bulk: merge: there are no inputs")
