@@ -142,8 +142,8 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count towards the limits. At a limit, it first closes a stranger or an idle
-// connection. The server must report idle connections with SetState (HTTP), or use c as its stats.Handler (gRPC).
+// Listener wraps l so that its connections count towards the limits. At a limit, it first closes another connection, if
+// possible a stranger or an idle one. Servers report idleness with SetState (HTTP) or use c as stats.Handler (gRPC).
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {
