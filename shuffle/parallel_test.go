@@ -3,12 +3,14 @@ package shuffle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -220,6 +222,22 @@ func TestForEachIsParallel(t *testing.T) {
 	}
 }
 
+// TestForEachOfOneGoroutine checks that ForEach with one goroutine does not process two groups at the same time.
+func TestForEachOfOneGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running atomic.Int64
+		g := newGroups(t, randomRecs(11, manyRecords), minMemory[rec](t))
+		must.Do(t, g.ForEach(t.Context(), 1, func(context.Context, shuffle.Group[string, rec]) error {
+			if running.Add(1) > 1 {
+				return errors.New("two groups are processed at the same time")
+			}
+			time.Sleep(time.Nanosecond) // ends when all goroutines wait
+			running.Add(-1)
+			return nil
+		}))
+	})
+}
+
 // TestForEachFails checks that ForEach stops all goroutines after an error, a cancellation or a panic, and detects
 // missing data.
 func TestForEachFails(t *testing.T) {
@@ -239,14 +257,16 @@ func TestForEachFails(t *testing.T) {
 		t.Errorf("ForEach() error = %v after %d calls, of which %d waited; want %v, 3 and 2", err, calls.Load(), waited.Load(), errBrokenGroup)
 	}
 
-	ctx, cancel := context.WithCancelCause(t.Context())
 	errEnough := errors.New("enough")
-	err = newGroups(t, in, minMemory[rec](t)).ForEach(ctx, 2, func(context.Context, shuffle.Group[string, rec]) error {
-		cancel(errEnough)
-		return nil
-	})
-	if !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("ForEach() error = %v, want %v and %v in one line", err, errEnough, context.Canceled)
+	for _, returned := range []error{nil, fmt.Errorf("a group: %w", context.Canceled)} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		err = newGroups(t, in, minMemory[rec](t)).ForEach(ctx, 2, func(context.Context, shuffle.Group[string, rec]) error {
+			cancel(errEnough)
+			return returned
+		})
+		if !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("ForEach() error = %v, want %v and %v in one line", err, errEnough, context.Canceled)
+		}
 	}
 
 	got := func() (p any) {
