@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,7 +102,8 @@ func TestNamespaces(t *testing.T) {
 	c.send("POST", "namespaces/a/properties", `{"removals": ["k", "x"], "updates": {"m": "n"}}`, 200, `"removed":["k"]`, `"missing":["x"]`, `"updated":["m"]`)
 	c.send("POST", "namespaces/a/properties", `{"removals": ["m"], "updates": {"m": "n"}}`, 422)
 	c.send("POST", "namespaces/b/properties", `{}`, 404)
-	c.send("GET", "namespaces/a", nil, 200, `"properties":{"m":"n"}`)
+	must.Do(t, c.store.Bucket("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"number": 1}}))
+	c.send("GET", "namespaces/a", nil, 200, `"properties":{"m":"n","number":"1"}`)
 	c.create("a", "t")
 	c.send("POST", "namespaces/a/tables", `{"name": "", "schema": `+schemaN+`}`, 400)
 	c.send("POST", "namespaces/a/tables", `{"name": "t", "schema": `+schemaN+`}`, 409, "AlreadyExistsException")
@@ -151,6 +154,22 @@ func TestCommit(t *testing.T) {
 	}
 	c.send("POST", "namespaces/ns/tables/t", `"`+strings.Repeat("x", maxBody)+`"`, 413)
 	c.send("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
+}
+
+// TestReportsAreLogged checks that the server logs an engine's reports, but at most one per second.
+func TestReportsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	c := serve(t, t.TempDir(), flightd.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, Options{})
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	begin := time.Now().Unix()
+	for range 20 {
+		c.send("POST", "namespaces/ns/tables/t/metrics", object{"report-type": "scan-report", "snapshot-id": 1, "metrics": object{"a": 1}}, 204)
+	}
+	seconds := int(time.Now().Unix() - begin + 1)
+	if n := strings.Count(log.String(), "an engine's report"); n == 0 || n > seconds {
+		t.Errorf("in %d seconds, the server logged %d reports, want 1 to %d:\n%s", seconds, n, seconds, log.String())
+	}
 }
 
 // TestForeignCommitKeepsTail checks that another program's commit neither loses nor duplicates rows in the tail,
