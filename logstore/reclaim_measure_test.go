@@ -118,6 +118,29 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	must.Do(t, s.Close())
 }
 
+// TestReclaimAfterOpen checks that a store frees space that an earlier process made dead.
+func TestReclaimAfterOpen(t *testing.T) {
+	mem := vfstest.NewMem()
+	h := reclaimHooks
+	h.fs, h.reclaimSlack = mem, 1<<20 // too much for the store to reclaim the space by itself
+	s := opener(t, "/s", reclaimOpts, h)()
+	for i := range 100 {
+		mustAppend(t, s, fmt.Sprint(i%10), strings.Repeat("v", 500))
+	}
+	must.Do(t, s.Delete(t.Context(), "0", "1", "2", "3", "4", "5", "6", "7", "8"))
+	must.Do(t, s.Flush(t.Context()))
+	settle(t, s)
+	before := dataBytesOf(t, mem, s)
+	must.Do(t, s.Close())
+	h.reclaimSlack = reclaimHooks.reclaimSlack
+	s = opener(t, "/s", reclaimOpts, h)()
+	settle(t, s)
+	if n := dataBytesOf(t, mem, s); n > before/2 {
+		t.Errorf("after Open, data files use %d of %d bytes, want at most half", n, before)
+	}
+	must.Do(t, s.Close())
+}
+
 // TestReclaimAfterFullDisk deletes keys while a full disk prevents flushing. Their space must be freed later.
 func TestReclaimAfterFullDisk(t *testing.T) {
 	var full atomic.Bool
