@@ -66,6 +66,25 @@ func requireWithin(t testing.TB, d time.Duration, label string, f func() error) 
 	}
 }
 
+// TestQuotasForgetTenants checks that a tenant is known as long as it holds something, and no longer.
+func TestQuotasForgetTenants(t *testing.T) {
+	t.Parallel()
+	var q quotas
+	q.init(&ServerOptions{})
+	tenant := q.acquire("a tenant")
+	q.add(tenant, openHandles, 2)
+	q.release(tenant)
+	q.add(tenant, openHandles, -1)
+	if q.acquire("a tenant") != tenant {
+		t.Error("a tenant with a handle was forgotten")
+	}
+	q.release(tenant)
+	q.add(tenant, openHandles, -1)
+	if len(q.tenants) > 0 {
+		t.Error("a tenant that holds nothing and has no connection is still known")
+	}
+}
+
 // TestConnectionShares checks that other peers are admitted although one peer has all connections, and that this
 // peer gets another connection once some of its connections are idle.
 func TestConnectionShares(t *testing.T) {

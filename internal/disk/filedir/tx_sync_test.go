@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -206,4 +207,23 @@ func TestFileSyncOfARecreatedDirectory(t *testing.T) {
 	must.Do(t, mem.SyncDir("/"))
 	fileAppend(t, f, "b", "2")
 	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"b": "2"})
+}
+
+// TestFileSyncOfNewDirectories checks that Sync covers only directories that have a new name. The process may not open
+// the others.
+func TestFileSyncOfNewDirectories(t *testing.T) {
+	mem := vfstest.NewMem()
+	must.Do(t, mem.MkdirAll("/old", 0o777))
+	synced := map[string]bool{}
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpSyncDir {
+			synced[filepath.ToSlash(name)] = true
+		}
+		return nil
+	}), "/old/new/store", nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	must.Do(t, f.Sync(t.Context()))
+	if want := map[string]bool{"/old": true, "/old/new": true, "/old/new/store": true}; !maps.Equal(synced, want) {
+		t.Errorf("Sync covers the directories %v, want %v", synced, want)
+	}
 }
