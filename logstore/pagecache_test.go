@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +162,21 @@ func TestScarceCache(t *testing.T) {
 	fill(4)
 	if n, _ := c.pages(s, "write back"); n != written {
 		t.Errorf("after the cache had grown, %d pages were written back", n-written)
+	}
+}
+
+// TestEvictingWriter checks that each write is written to the disk at once, and that the bytes before it leave the cache.
+func TestEvictingWriter(t *testing.T) {
+	c := &cacheFS{FS: vfstest.NewMem(), touched: map[string]map[int64]bool{}, hints: map[string]map[int64]bool{}}
+	f := must.Get(c.OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666))(t)
+	defer f.Close()
+	w := evictingWriter{f, f.(vfs.Cacher)}
+	piece := make([]byte, evictLen/2)
+	for i := range 4 {
+		must.Get(w.WriteAt(piece, int64(i*len(piece))))(t)
+		if written, evicted := len(c.hints["write back /f"]), len(c.hints["evict /f"]); written != (i+1)*len(piece)/pageLen || evicted != i*len(piece)/pageLen {
+			t.Errorf("after %d writes of %d pages, %d were written back and %d evicted, want all and those of earlier writes", i+1, len(piece)/pageLen, written, evicted)
+		}
 	}
 }
 
