@@ -204,6 +204,27 @@ func TestFileReplayTornRecord(t *testing.T) {
 	}
 }
 
+// TestFileJournalRemoved checks that an append records how to undo it in a new journal if another process has removed the
+// old one, as Python's drop does.
+func TestFileJournalRemoved(t *testing.T) {
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	journal := fileMemDir + "/" + names.Journal
+	must.Do(t, mem.Remove(journal))
+	checked := false
+	f.Hooks.AfterWrite = func() {
+		if info := must.Get(mem.Info(journal))(t); info.Size == 0 {
+			t.Error("the append wrote data while the journal was empty")
+		}
+		checked = true
+	}
+	fileAppend(t, f, "a", "2")
+	if !checked {
+		t.Error("the append wrote no data")
+	}
+}
+
 // TestFileReplayByReader checks that a reader undoes an interrupted operation before it reads.
 func TestFileReplayByReader(t *testing.T) {
 	dir := t.TempDir()
