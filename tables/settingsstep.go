@@ -120,9 +120,9 @@ func (r *PartitionResult) setPeriods(c *series.Cutter) {
 	r.Partition, r.Why = Partition(periods), why
 }
 
-// Partition sets the time periods that divide a table's rows into files and divides existing files, all in one commit. It
-// rewrites a file that lies within one period only if the file is small or overlaps another file. If by is "", it keeps
-// the current setting. With [PartitionAuto], each put, fold and compaction chooses the periods from the data.
+// Partition sets the time periods that divide a table's rows into files. In the same commit, it divides existing files.
+// It rewrites a file that lies within one period only if the file is small or overlaps another file. If by is "", it
+// keeps the current setting. With [PartitionAuto], each put, fold and compaction chooses the periods from the data.
 func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", t.Bucket().Name(), t.Name())
 	e, release, err := t.acquire(ctx)
