@@ -20,7 +20,7 @@ from .errors import convert_error
 
 T = TypeVar("T")
 
-CONCURRENT = 4  # maximum number of concurrent calls by call_each; by default, a server permits no more on one connection
+CONCURRENT = 4  # maximum number of concurrent calls by call_each; by default, a server permits no more per connection
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
 _CANCEL_WINDOW = 10.0  # how long, in seconds, cancel repeats its request
 _GRACE = 0.5  # how long, in seconds, wait lets Flight report a timeout itself
