@@ -246,7 +246,7 @@ func TestRevokedRights(t *testing.T) {
 	t.Parallel()
 	u := &users{rights: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
 	log := &procs.Output{}
-	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
 	reconnected := dial(t, url, &ClientOptions{Token: "first"})
 	session := must.Get(first.NewSession(ctx))(t)
@@ -260,7 +260,7 @@ func TestRevokedRights(t *testing.T) {
 	u.mu.Unlock()
 	must.Fail(t, first.Append(ctx, entry("k", "v")), fs.ErrPermission, "Append without the revoked right")
 	must.Fail(t, must.Err(Dial(ctx, url, &ClientOptions{Token: "wrong"})), fs.ErrPermission, "Dial with a wrong token")
-	time.Sleep(50 * time.Millisecond)
+	must.Eventually(t, time.Minute, "the refused client's connection is still open", func() bool { return s.connCount() == 3 })
 	if n := strings.Count(log.String(), "\n"); n != 3 || strings.Count(log.String(), "msg=refused") != 2 {
 		t.Errorf("the log has %d lines for a wrong session and 2 refusals, want 3:\n%s", n, log)
 	}

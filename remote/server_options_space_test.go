@@ -144,11 +144,7 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- c.Drop(ctx) }()
-	for store.drops.Load() == 0 {
-		if time.Sleep(time.Millisecond); len(done) > 0 {
-			t.Fatal(<-done)
-		}
-	}
+	must.Eventually(t, time.Minute, "no drop has reached the store", func() bool { return store.drops.Load() > 0 })
 	p.Cut()
 	must.Fail(t, <-done, partd.ErrUnknownOutcome, "Drop over a broken connection")
 	close(store.wait)

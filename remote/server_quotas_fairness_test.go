@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -55,74 +56,58 @@ func TestTurnsOfPeers(t *testing.T) {
 // TestMemoryForSmallPeer checks that a peer that holds no memory is served promptly, even while
 // another peer takes all it can.
 func TestMemoryForSmallPeer(t *testing.T) {
-	q := newQuotas(64 << 20)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	greedy := q.acquire("greedy")
-	for range 100 {
-		a := q.newAccount(greedy, time.Minute, func() {})
-		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
-	}
-	for {
-		q.mu.Lock()
-		total := q.used[memory]>>20 + int64(q.queue.waiting)
-		q.mu.Unlock()
-		if total == 100 {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas(64 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		greedy := q.acquire("greedy")
+		for range 100 {
+			a := q.newAccount(greedy, time.Minute, func() {})
+			go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
 		}
-		time.Sleep(time.Millisecond)
-	}
-	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
-	defer stop()
-	must.Do(t, q.newAccount(q.acquire("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+		synctest.Wait()
+		shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+		defer stop()
+		must.Do(t, q.newAccount(q.acquire("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+	})
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
 // a time, so that the next free memory goes to another connection of the same peer.
 func TestOneAnswerPerConnectionWaits(t *testing.T) {
-	q := newQuotas(8 << 20)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	sender := q.acquire("peer")
-	open := func() *account { return q.newAccount(sender, time.Minute, func() {}) }
-	holder := open()
-	must.Do(t, holder.take(ctx, 6<<20, admission))
-	startAnswers := func(a *account, n int) (granted chan struct{}) {
-		granted = make(chan struct{}, n)
-		for range n {
-			go func() {
-				share := &allowance{account: a, ctx: ctx, minFirstRaise: 6 << 20}
-				if share.raise(1<<20) == nil {
-					granted <- struct{}{}
-				}
-			}()
-		}
-		return granted
-	}
-	awaitWaiting := func(n int) {
-		for {
-			q.mu.Lock()
-			waiting := q.queue.waiting
-			q.mu.Unlock()
-			if waiting >= n {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas(8 << 20)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		sender := q.acquire("peer")
+		open := func() *account { return q.newAccount(sender, time.Minute, func() {}) }
+		holder := open()
+		must.Do(t, holder.take(ctx, 6<<20, admission))
+		startAnswers := func(a *account, n int) (granted chan struct{}) {
+			granted = make(chan struct{}, n)
+			for range n {
+				go func() {
+					share := &allowance{account: a, ctx: ctx, minFirstRaise: 6 << 20}
+					if share.raise(1<<20) == nil {
+						granted <- struct{}{}
+					}
+				}()
 			}
-			time.Sleep(time.Millisecond)
+			return granted
 		}
-	}
-	firstGranted := startAnswers(open(), 8)
-	awaitWaiting(1)
-	time.Sleep(50 * time.Millisecond) // if the limit did not work, further answers of this connection would queue now
-	secondGranted := startAnswers(open(), 1)
-	awaitWaiting(2)
-	holder.give(6 << 20)
-	<-firstGranted
-	q.mu.Lock()
-	q.addMemory(sender, -6<<20) // the first answer is finished
-	q.mu.Unlock()
-	select {
-	case <-secondGranted:
-	case <-firstGranted:
-		t.Error("a connection got memory again while another connection of its peer waited")
-	}
+		firstGranted := startAnswers(open(), 8)
+		synctest.Wait() // if the limit did not work, further answers of this connection would be queued now
+		secondGranted := startAnswers(open(), 1)
+		synctest.Wait()
+		holder.give(6 << 20)
+		<-firstGranted
+		q.mu.Lock()
+		q.addMemory(sender, -6<<20) // the first answer is finished
+		q.mu.Unlock()
+		select {
+		case <-secondGranted:
+		case <-firstGranted:
+			t.Error("a connection got memory again while another connection of its peer waited")
+		}
+	})
 }

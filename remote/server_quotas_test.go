@@ -89,17 +89,20 @@ func TestQuotasForgetTenants(t *testing.T) {
 // peer gets another connection once some of its connections are idle.
 func TestConnectionShares(t *testing.T) {
 	t.Parallel()
-	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
+	s, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)
 	must.Do(t, worker.Append(ctx, entry("k", "1")))
 	first := currentLink(worker)
-	for range 25 {
+	for range 19 {
+		go openPeer(t, url).Write(message("syn"))
+	}
+	must.Eventually(t, time.Minute, "the peer has not filled the server", func() bool { return s.connCount() == 20 })
+	for range 6 {
 		p := rawPeer(t, url)
 		go p.Write(joinBytes(greeting(), ready("DEALER"), message("syn")))
 	}
-	time.Sleep(50 * time.Millisecond)
-	requireWithin(t, 5*time.Second, "an append by another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
-	requireWithin(t, 10*time.Second, "an append on a new connection from the same address", func() error {
+	requireWithin(t, 30*time.Second, "an append by another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
+	requireWithin(t, 30*time.Second, "an append on a new connection from the same address", func() error {
 		for {
 			c, err := Dial(ctx, url, nil)
 			if err != nil {
@@ -181,7 +184,7 @@ func TestHandleShares(t *testing.T) {
 	if n := descriptors(t) - before; n > 100*scanFiles+50 {
 		t.Errorf("100 handles use %d file descriptors, want at most %d", n, 100*scanFiles+50)
 	}
-	requireWithin(t, 2*time.Second, "reading by another peer", func() error {
+	requireWithin(t, 10*time.Second, "reading by another peer", func() error {
 		r, err := honest.Open(ctx, "large")
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -182,7 +181,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
 		done <- err
 	}()
-	time.Sleep(100 * time.Millisecond) // the operation is being applied
+	store.waitBlocked(t)
 	s.sessions.mu.Lock()
 	s.sessions.remove(s.sessions.table[session])
 	s.sessions.mu.Unlock()
