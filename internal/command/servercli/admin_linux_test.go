@@ -45,12 +45,10 @@ func TestAdmin(t *testing.T) {
 	}
 	const failedRequestLine = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
 	var body string
-	for range 1000 { // the server counts a request only after it has sent the answer
-		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, failedRequestLine+"\n") {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	must.Eventually(t, time.Minute, "the failed request is not counted", func() bool { // the server counts it after it has sent the answer
+		_, body = httpGet(t, admin+"/metrics")
+		return strings.Contains(body, failedRequestLine+"\n")
+	})
 	for _, line := range []string{
 		`partd_requests_total{protocol="go",operation="append",result="ok"} 3`,
 		`partd_requests_total{protocol="python",operation="append",result="ok"} 1`,
@@ -205,7 +203,7 @@ func TestAlerts(t *testing.T) {
 		for range n {
 			conn := must.Get(net.Dial(network, address))(t)
 			_, _ = io.WriteString(conn, text)
-			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 			_, _ = conn.Read(make([]byte, 100))
 			_ = conn.Close()
 		}
@@ -260,13 +258,27 @@ func TestAlerts(t *testing.T) {
 	})
 	t.Run("too many connections", func(t *testing.T) {
 		p := start(t, "--store", "mem:", "--http", "127.0.0.1:0", "--max-connections", "4")
+		url := adminURL(t, p) + "/metrics" // later, the log may have forgotten the address
 		check(t, p, func() {
 			network, address := p.Address()
-			for range 12 {
-				conn := must.Get(net.Dial(network, address))(t)
-				defer conn.Close()
+			waitFor := func(metric string, count int) {
+				t.Helper()
+				must.Eventually(t, time.Minute, "the server has not counted the connections", func() bool {
+					_, text := httpGet(t, url)
+					return strings.Contains(text, fmt.Sprintf("\n%s %d\n", metric, count))
+				})
 			}
-			time.Sleep(300 * time.Millisecond)
+			for round := range 5 { // enough for the alert even if a busy machine needs 20 seconds
+				var conns []net.Conn
+				for range 12 {
+					conns = append(conns, must.Get(net.Dial(network, address))(t))
+				}
+				waitFor("partd_connections_refused_total", 8*(round+1))
+				for _, conn := range conns {
+					_ = conn.Close()
+				}
+				waitFor("partd_connections_faulty_total", 4*(round+1))
+			}
 		}, "PartdConnectionsRefused", "PartdFaultyConnections")
 	})
 }

@@ -122,14 +122,12 @@ func checkExpressions(t *testing.T, files ...string) {
 func adminURL(t testing.TB, p *procs.Server) string {
 	t.Helper()
 	addressRE := regexp.MustCompile(`address="?(http://[^"\s]+)`)
-	for range 500 {
-		if m := addressRE.FindStringSubmatch(p.Stderr()); m != nil {
-			return m[1]
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("the log lacks the HTTP address: %s", p.Stderr())
-	return ""
+	var m []string
+	must.Eventually(t, time.Minute, "the log lacks the HTTP address", func() bool {
+		m = addressRE.FindStringSubmatch(p.Stderr())
+		return m != nil
+	})
+	return m[1]
 }
 
 func httpGet(t testing.TB, url string) (code int, body string) {

@@ -145,12 +145,12 @@ func TestPythonAfterRestart(t *testing.T) {
 	nextStep()
 	expectLine("123")
 	must.Do(t, server.Signal(syscall.SIGSTOP))
-	must.Eventually(t, 10*time.Second, "the server runs despite SIGSTOP", func() bool {
+	must.Eventually(t, time.Minute, "the server runs despite SIGSTOP", func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
 		return err != nil || strings.Contains(string(stat), ") T ") // or this system does not show its state
 	})
 	nextStep()
-	time.Sleep(500 * time.Millisecond) // wait until the client has sent the request
+	procs.WaitIdle(t, client.Process.Pid) // the client has sent the request
 	server.Kill()
 	startAgain()
 	expectLine("no answer")

@@ -136,10 +136,13 @@ func TestBackupUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(300 * time.Millisecond)
-	mu.Lock()
-	ackedBefore := acked
-	mu.Unlock()
+	var ackedBefore [writers]int
+	must.Eventually(t, time.Minute, "some writers have not appended 50 pieces", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		ackedBefore = acked
+		return slices.Min(acked[:]) >= 50
+	})
 	source := dial()
 	copied, err := partd.Copy(ctx, target, source, nil)
 	stopWriting()
