@@ -67,12 +67,10 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		firstDone := startAppend("one", largeValue)
 		<-syncing
 		secondDone := startAppend("two", []byte("v"))
-		for s.nextRecord() < before+2 { // wait until the second append waits for the sync
-			time.Sleep(time.Millisecond)
-		}
+		must.Eventually(t, time.Minute, "the second append does not wait for the sync", func() bool { return s.nextRecord() >= before+2 })
 		flushed := make(chan error, 1)
 		go func() { flushed <- s.Flush(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // wait until Flush also syncs
+		time.Sleep(50 * time.Millisecond) // Flush also waits for the sync, but the test passes if it begins later
 		close(proceed)
 		if err := <-firstDone; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: Append: error %v, want EIO and ErrUnknownOutcome", file, err)
@@ -187,7 +185,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
 		<-blocked
 		go func() { synced <- s.Sync(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // wait until Sync syncs the existing files
+		time.Sleep(50 * time.Millisecond) // Sync begins to sync, but the test passes if it begins later
 		close(proceed)
 		must.Do(t, <-synced)
 		wantValue(t, afterPowerLoss(t, mem, nil), "a", "v")

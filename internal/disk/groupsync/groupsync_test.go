@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -68,23 +69,25 @@ func expectWaiting(t *testing.T, outcome chan error) {
 
 // TestFailure checks that exactly the writes that a failed sync covers return its error.
 func TestFailure(t *testing.T) {
-	d := newDisk()
-	pos := d.written.Add(2)
-	firstErr, secondErr := make(chan error, 1), make(chan error, 1)
-	go func() { firstErr <- d.Wait(t.Context(), pos-1, d.sync) }()
-	d.awaitSync(t)
-	go func() { secondErr <- d.Wait(t.Context(), pos, d.sync) }()
-	time.Sleep(20 * time.Millisecond) // wait until the second caller waits for the running sync
-	later := d.write(t.Context())
-	time.Sleep(20 * time.Millisecond)
-	d.outcome <- errDisk
-	if a, b := <-firstErr, <-secondErr; !errors.Is(a, errDisk) || !errors.Is(b, errDisk) {
-		t.Fatalf("Wait = %v and %v, want %v", a, b, errDisk)
-	}
-	d.awaitSync(t)
-	expectWaiting(t, later)
-	d.outcome <- nil
-	must.Do(t, <-later)
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		pos := d.written.Add(2)
+		firstErr, secondErr := make(chan error, 1), make(chan error, 1)
+		go func() { firstErr <- d.Wait(t.Context(), pos-1, d.sync) }()
+		d.awaitSync(t)
+		go func() { secondErr <- d.Wait(t.Context(), pos, d.sync) }()
+		synctest.Wait() // the second caller waits for the running sync
+		later := d.write(t.Context())
+		synctest.Wait()
+		d.outcome <- errDisk
+		if a, b := <-firstErr, <-secondErr; !errors.Is(a, errDisk) || !errors.Is(b, errDisk) {
+			t.Fatalf("Wait = %v and %v, want %v", a, b, errDisk)
+		}
+		d.awaitSync(t)
+		expectWaiting(t, later)
+		d.outcome <- nil
+		must.Do(t, <-later)
+	})
 }
 
 // TestContextEnds checks that if one caller's context ends, only that caller fails, even if it is syncing for others.
