@@ -248,7 +248,7 @@ func TestBufferCloseAfterEndedFlush(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	must.Fail(t, Close(ended, b), errDisk, "Close with an ended context of a Buffer whose slow store cannot flush")
+	must.Fail(t, Close(ended, b), errDisk, "Close with a canceled context, of a Buffer whose slow store cannot flush")
 }
 
 // keptOpen has no Close, so that a test can read the store afterwards.

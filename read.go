@@ -105,9 +105,9 @@ type PartScanner interface {
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
-// ScanPart yields the keys in one part of a store with their whole values, so that several readers can share a scan;
-// see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all parts add up to the whole
-// store's.
+// ScanPart yields the chunks of all values in one part of a store, so that several readers can share a scan; see
+// [PartScanner]. To read records, see [Values]. The numbers of keys and bytes, and the checksums (see [Sum]), of all
+// parts add up to those of the whole store.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts. If it
 // cannot scan at all, ScanPart lists the keys and opens only the part's keys. In both cases, a key
@@ -121,7 +121,7 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 		return filterPart(ctx, store, part, parts)
 	}
 	return unlessUnsupported(s.ScanPart(ctx, part, parts), func(yield func(Chunk, error) bool) {
-		filterPart(ctx, store, part, parts)(yield) // only now, because it may call s.Scan
+		filterPart(ctx, store, part, parts)(yield) // not called earlier, because it may call s.Scan
 	})
 }
 
@@ -166,8 +166,8 @@ func unlessUnsupported(chunks, fallback iter.Seq2[Chunk, error]) iter.Seq2[Chunk
 
 // keyPart returns the number of the part that a key is in, for stores without their own ScanPart.
 // The function must never change, because processes of different versions can share a store. The
-// hash is 64-bit FNV-1a, followed by a mixing step: hashPart uses the first bits, and in FNV-1a,
-// these hardly differ between short keys.
+// hash is 64-bit FNV-1a, followed by a mixing step: hashPart uses the high bits, which in FNV-1a
+// hardly vary between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {

@@ -59,7 +59,7 @@ func (s *Store) SegmentCount() int {
 	return len(s.segments.list)
 }
 
-const maxFindings = 100
+const maxErrors = 100
 
 type checker struct {
 	s      *Store
@@ -71,9 +71,9 @@ type checker struct {
 func (c *checker) report(err error) {
 	switch {
 	case err == nil:
-	case len(c.errs) < maxFindings:
+	case len(c.errs) < maxErrors:
 		c.errs = append(c.errs, err)
-	case len(c.errs) == maxFindings:
+	case len(c.errs) == maxErrors:
 		c.errs = append(c.errs, errors.New("there are more errors"))
 	}
 }
@@ -92,7 +92,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (segmen
 				return wrongRangeError(e.Key)
 			}
 			if segment.FindHot(seg.Hot, hash, e.Key) != nil {
-				return fmt.Errorf("key %s has a hot run, but is also in a range", storekit.QuoteKey(string(e.Key)))
+				return fmt.Errorf("key %s has a run of its own, but is also in a hash range", storekit.QuoteKey(string(e.Key)))
 			}
 			return nil
 		}, &l)
@@ -128,7 +128,7 @@ func (c *checker) checkHotRun(seg *storedSegment, i int, l *segment.Ledger) erro
 		return err
 	}
 	if k.valueLen != h.Bytes || k.resets != h.Resets || k.deleted != h.Deleted {
-		return fmt.Errorf("the footer describes the run of key %s as %d bytes, resets %t, deleted %t; but it has %d bytes, resets %t, deleted %t",
+		return fmt.Errorf("the footer does not match the run of key %s: the footer has %d bytes, resets %t, deleted %t; the run has %d bytes, resets %t, deleted %t",
 			name, h.Bytes, h.Resets, h.Deleted, k.valueLen, k.resets, k.deleted)
 	}
 	return nil

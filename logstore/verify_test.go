@@ -31,15 +31,15 @@ func TestVerifyHotRuns(t *testing.T) {
 		},
 		"too few bytes": {
 			change: func(seg *storedSegment) { seg.Hot[0].Bytes-- },
-			verify: "199999 bytes, resets false, deleted false; but it has 200000 bytes",
+			verify: "199999 bytes, resets false, deleted false; the run has 200000 bytes",
 		},
 		"wrong reset flag": {
 			change: func(seg *storedSegment) { seg.Hot[0].Resets = true },
-			verify: "200000 bytes, resets true, deleted false; but it has 200000 bytes, resets false",
+			verify: "200000 bytes, resets true, deleted false; the run has 200000 bytes, resets false",
 		},
 		"wrong deleted flag": {
 			change: func(seg *storedSegment) { seg.Hot[0].Deleted = true },
-			verify: "resets false, deleted true; but it has 200000 bytes, resets false, deleted false",
+			verify: "resets false, deleted true; the run has 200000 bytes, resets false, deleted false",
 		},
 		"wrong hash": {
 			change: func(seg *storedSegment) { seg.Hot[0].Hash++ },

@@ -49,8 +49,8 @@ func opsAfterClose(e *env) {
 	sessionOps := e.sessionOps()
 	e.withTimeout("Close", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true
-	isClosed := func(err error) bool { return errors.Is(err, partd.ErrClosed) }
-	e.expectFailures("on a closed store must fail with ErrClosed", isClosed, append(sessionOps, []operation{
+	isErrClosed := func(err error) bool { return errors.Is(err, partd.ErrClosed) }
+	e.expectFailures("on a closed store must fail with ErrClosed", isErrClosed, append(sessionOps, []operation{
 		{"Append", func() error { return e.store.Append(e.ctx, entry("a", "2")) }},
 		{"Get", func() error { _, err := e.store.Get(e.ctx, "a"); return err }},
 		{"Drop", func() error { return e.store.Drop(e.ctx) }},
@@ -67,7 +67,7 @@ func opsAfterClose(e *env) {
 	}...))
 	e.withTimeout("a second Close", func() error {
 		for _, err := range []error{e.store.(io.Closer).Close(), partd.Close(e.ctx, e.store)} {
-			if err != nil && !isClosed(err) {
+			if err != nil && !isErrClosed(err) {
 				return err
 			}
 		}
@@ -80,13 +80,13 @@ func closeUnused(e *env) {
 	e.closed = true
 }
 
-// closeCancelled checks that, with an ended context, Close still closes the store and reports data that it
-// could not flush.
+// closeCancelled checks that Close closes the store even if its context is canceled, and that no data is lost
+// if the store can be opened again.
 func closeCancelled(e *env) {
 	e.fill(30)
 	ctx, cancel := context.WithCancel(e.ctx)
 	cancel()
-	e.withTimeout("Close with an ended context", func() error {
+	e.withTimeout("Close with a canceled context", func() error {
 		if err := partd.Close(ctx, e.store); !errors.Is(err, context.Canceled) {
 			return err
 		}
@@ -94,11 +94,11 @@ func closeCancelled(e *env) {
 	})
 	e.closed = true
 	if err := e.store.Append(e.ctx, entry("a", "1")); !errors.Is(err, partd.ErrClosed) {
-		e.Fatalf("Append after Close with an ended context: error %v, want ErrClosed", err)
+		e.Fatalf("Append after Close with a canceled context: error %v, want ErrClosed", err)
 	}
 	if e.reopen() {
 		e.closed = false
-		e.check("after Close with an ended context, and reopening")
+		e.check("after Close with a canceled context and reopening")
 	}
 }
 
@@ -125,10 +125,10 @@ func reopenRepeatedly(e *env) {
 	e.drop()
 	e.append(entry("after", "1"))
 	e.reopen()
-	e.check("an append after Drop, and reopening")
+	e.check("after a Drop, an append and reopening")
 	e.drop()
 	e.reopen()
-	e.check("Drop, and reopening")
+	e.check("after a Drop and reopening")
 }
 
 // reopenAfterClose checks that Options.Reopen also works after Close.

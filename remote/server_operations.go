@@ -9,10 +9,10 @@ import (
 
 // service describes how the server performs an operation of the Go client's protocol.
 type service struct {
-	// needs is a set of rights, of which the user must have at least one. Only hello needs none.
-	needs Rights
+	// anyOf is a set of rights, of which the user must have at least one. Only hello needs none.
+	anyOf Rights
 	cost  cost
-	// anySession permits requests for a session that is not open on the connection.
+	// anySession allows requests that name a session that is not open on the connection.
 	anySession bool
 	// prepare decodes the request and returns the function that answers it. Requests are
 	// prepared in order of arrival.
@@ -64,10 +64,10 @@ var services = [lastOperation + 1]service{
 // service returns the service for an operation. For an unknown operation, it returns a service
 // whose prepare function fails.
 func (op operation) service() service {
-	if op <= lastOperation && services[op].needs != 0 || op == opHello {
+	if op <= lastOperation && services[op].anyOf != 0 || op == opHello {
 		return services[op]
 	}
-	return service{needs: AllRights, prepare: func(*conn, request, *decoder) (answerFunc, error) {
+	return service{anyOf: AllRights, prepare: func(*conn, request, *decoder) (answerFunc, error) {
 		return nil, fmt.Errorf("%w: unknown operation %s", ErrBadRequest, op)
 	}}
 }

@@ -9,8 +9,8 @@ import (
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
 		s := op.service()
-		if (s.needs == 0) != (op == opHello) {
-			t.Errorf("%s needs the rights %q, want some for every operation except hello", op, s.needs)
+		if (s.anyOf == 0) != (op == opHello) {
+			t.Errorf("%s needs the rights %q, want some for every operation except hello", op, s.anyOf)
 		}
 		_, err := s.prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
 		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && op != 23

@@ -25,7 +25,7 @@ func (c *conn) request(frames [][]byte) error {
 	r.received, r.keys = int64(len(frames[0])), r.op.keysIn(body)
 	s := r.op.service()
 	if r.op != opHello {
-		err := errors.Join(c.bindDefault(), c.requireRights(s.needs, r.op.String()))
+		err := errors.Join(c.bindDefault(), c.requireRights(s.anyOf, r.op.String()))
 		r.user, r.namespace = c.user.User, c.namespace
 		if err != nil {
 			return c.fail(r, err)

@@ -154,9 +154,9 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// storeError converts err to an error as [objstore.Bucket] specifies, with the object's path. status is the
+// toStoreError converts err to an error as [objstore.Bucket] specifies, with the object's path. status is the
 // response's status. After a transient error or status 409, it is unknown whether the object exists.
-func (r *remote) storeError(err error, name string, status int) error {
+func (r *remote) toStoreError(err error, name string, status int) error {
 	path := r.url + "/" + name
 	switch {
 	case status == http.StatusPreconditionFailed:

@@ -64,7 +64,7 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 }
 
 func (b *gcs) authorize(ctx context.Context) error {
-	// Tokens must be fetched even after ctx has ended, as long as the bucket is open.
+	// It must be possible to fetch tokens even after ctx has ended, as long as the bucket is open.
 	ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: b.transport, Timeout: time.Minute})
 	creds, err := google.FindDefaultCredentials(ctx, scopePrefix+"devstorage.full_control", scopePrefix+"cloud-platform")
 	if err != nil {
@@ -106,7 +106,7 @@ func (b *gcs) send(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
-	defer resp.Body.Close() //nolint:errcheck // the end of the body is not needed
+	defer resp.Body.Close() //nolint:errcheck // an error is harmless: the rest of the body is not used
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
 		return nil, err
@@ -137,15 +137,15 @@ func (b *gcs) request(ctx context.Context, method, name string, query url.Values
 	return b.send(r)
 }
 
-// storeError converts an error as [objstore.Bucket] requires.
-func (b *gcs) storeError(err error, name string) error {
+// toStoreError converts an error as [objstore.Bucket] requires.
+func (b *gcs) toStoreError(err error, name string) error {
 	if e, ok := errors.AsType[*gcsError](err); ok {
-		return b.remote.storeError(err, name, e.code)
+		return b.remote.toStoreError(err, name, e.code)
 	}
 	return err
 }
 
-// Create creates an object if it does not exist (has generation 0). The server verifies the checksum
+// Create creates an object unless it exists (generation 0 means that it does not). The server verifies the checksum
 // in the request.
 func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": checksum(data)})
@@ -184,7 +184,7 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	r.Header.Set("Content-Type", "multipart/related; boundary="+writer.Boundary())
 	resp, err := b.send(r)
 	if err != nil {
-		return b.storeError(err, name)
+		return b.toStoreError(err, name)
 	}
 	return finish(resp)
 }
@@ -214,7 +214,7 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	case b.hasStatus(err, http.StatusNotFound):
 		return nil, fmt.Errorf("%v/%s: %w", b, name, fs.ErrNotExist)
 	case err != nil:
-		return nil, b.storeError(err, name)
+		return nil, b.toStoreError(err, name)
 	case resp.StatusCode != status:
 		_ = resp.Body.Close() // the body was not read
 		return nil, fmt.Errorf("%v/%s: the server answered %s instead of sending the requested range", b, name, resp.Status)
@@ -239,7 +239,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 				NextPageToken string
 			}
 			if err := b.readPage(ctx, query, &page); err != nil {
-				yield(objstore.Object{}, b.storeError(err, prefix))
+				yield(objstore.Object{}, b.toStoreError(err, prefix))
 				return
 			}
 			for _, o := range page.Items {
@@ -268,7 +268,7 @@ func (b *gcs) Delete(ctx context.Context, name string) error {
 		return nil
 	}
 	if err != nil {
-		return b.storeError(err, name)
+		return b.toStoreError(err, name)
 	}
 	return finish(resp)
 }

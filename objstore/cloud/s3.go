@@ -70,7 +70,7 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	body := &borrowedReader{r: bytes.NewReader(data)}
 	defer body.release()
 	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+name, body, int64(len(data)), opts)
-	return b.storeError(err, name)
+	return b.toStoreError(err, name)
 }
 
 // borrowedReader reads a request's body from memory that the caller reuses after release. A closing
@@ -95,8 +95,8 @@ func (b *borrowedReader) release() {
 	b.mu.Unlock()
 }
 
-// storeError converts an error as [objstore.Bucket] requires.
-func (b *s3) storeError(err error, name string) error {
+// toStoreError converts an error as [objstore.Bucket] requires.
+func (b *s3) toStoreError(err error, name string) error {
 	var r minio.ErrorResponse
 	switch {
 	case err == nil, !errors.As(err, &r), r.Code == "RequestTimeout", r.Code == "BadDigest":
@@ -104,7 +104,7 @@ func (b *s3) storeError(err error, name string) error {
 	case r.Code == minio.NoSuchKey:
 		return fmt.Errorf("%v/%s: %w", b, name, fs.ErrNotExist)
 	}
-	return b.remote.storeError(err, name, r.StatusCode)
+	return b.remote.toStoreError(err, name, r.StatusCode)
 }
 
 // ReadRange reads a part of an object.
@@ -126,7 +126,7 @@ func (b *s3) ReadRange(ctx context.Context, name string, offset, length int64) (
 	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return http.NoBody, nil // the object ends before offset
 	}
-	return r, b.storeError(err, name)
+	return r, b.toStoreError(err, name)
 }
 
 // List lists objects, up to a thousand per request.
@@ -140,7 +140,7 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 		}
 		for o := range b.client.ListObjectsIter(ctx, b.bucket, opts) {
 			if o.Err != nil {
-				yield(objstore.Object{}, b.storeError(o.Err, prefix))
+				yield(objstore.Object{}, b.toStoreError(o.Err, prefix))
 				return
 			}
 			if !yield(objstore.Object{Name: strings.TrimPrefix(o.Key, b.prefix), Size: o.Size, Modified: o.LastModified}, nil) {
@@ -153,7 +153,7 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 // Delete removes an object. It ignores status 404, which some gateways return if another client
 // deletes the object at the same time.
 func (b *s3) Delete(ctx context.Context, name string) error {
-	err := b.storeError(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
+	err := b.toStoreError(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -303,7 +303,7 @@ def test_files(tables, tmp_path):
             call(sep=";")
         with pytest.raises(TypeError, match=r"unexpected keyword argument 'seb' \(did you mean sep\?\)"):
             call(seb=";")
-    with pytest.raises(ValueError, match="no unquoted field can have this text"):
+    with pytest.raises(ValueError, match="an unquoted field cannot contain"):
         tables.put("nulls", tmp_path / "nulls.csv", "replace", null="a,b")
     with pytest.raises(FileNotFoundError):
         tables.put("none", tmp_path / "none.csv")

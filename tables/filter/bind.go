@@ -122,7 +122,7 @@ func kindOf(t arrow.DataType) (kind where.Kind, name string) {
 func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 	want, name := kindOf(t)
 	if b.typ == nil || name == "" {
-		return fmt.Errorf("filter: position %d: column %q has type %s, which supports only is null and is not null", n.Offset+1, n.Column, t)
+		return fmt.Errorf("filter: position %d: column %q has type %s, which supports only \"is null\" and \"is not null\"", n.Offset+1, n.Column, t)
 	}
 	if n.Op == where.Like {
 		if err := b.bindLike(n.Values); err != nil {

@@ -37,11 +37,11 @@ func (h *handler) listTables(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	all := make([]identifier, len(names))
+	identifiers := make([]identifier, len(names))
 	for i, name := range names {
-		all[i] = identifier{[]string{b.Namespace()}, name}
+		identifiers[i] = identifier{[]string{b.Namespace()}, name}
 	}
-	return q.reply(http.StatusOK, map[string]any{"identifiers": all, "next-page-token": p.next(names)})
+	return q.reply(http.StatusOK, map[string]any{"identifiers": identifiers, "next-page-token": p.next(names)})
 }
 
 func (h *handler) createTable(q *request, b *tables.Bucket) error {
@@ -49,7 +49,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		Name       string                        `json:"name"`
 		Location   string                        `json:"location"`
 		Schema     *iceberg.Schema               `json:"schema"`
-		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // not yet bound to the schema, because clients may number columns from 0
+		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // unbound, because clients may number columns from 0, and the catalog renumbers them
 		Order      *table.UnboundSortOrder       `json:"write-order"`
 		Stage      bool                          `json:"stage-create"`
 		Properties iceberg.Properties            `json:"properties"`
@@ -120,7 +120,7 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	return h.commit(q, b, partdiceberg.Change{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
-// charge counts n bytes for decoded JSON until the request ends. It ignores small requests.
+// charge reserves n bytes of the server's memory for decoded JSON until the request ends, unless n is small.
 func (q *request) charge(n int64) error {
 	if n < icecat.CostPerByte*largeBody {
 		return nil
@@ -128,11 +128,11 @@ func (q *request) charge(n int64) error {
 	return q.Charge(n)
 }
 
-// chargeTables counts the memory for the parsed body and the metadata of tables. If mayCreate is true, it ignores
+// chargeTables reserves memory for the parsed body and the metadata of tables. If mayCreate is true, it ignores
 // tables that do not exist.
-func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
+func (q *request) chargeTables(mayCreate bool, names ...tableName) error {
 	cost := q.cost
-	for _, t := range all {
+	for _, t := range names {
 		n, err := t.bucket.Table(t.name).MetadataSize(q.Ctx)
 		if err != nil && !(mayCreate && errors.Is(err, tables.ErrNotFound)) {
 			return err
@@ -142,14 +142,14 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable responds with a table's metadata. If the request lacks fold=false, loadTable first folds the table (see
+// loadTable responds with a table's metadata. Unless the request has fold=false, loadTable first folds the table (see
 // Options.FoldEvery).
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
-	refs := false
+	refsOnly := false
 	switch v.Get("snapshots") {
 	case "refs":
-		refs = true
+		refsOnly = true
 	case "", "all":
 	default:
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
@@ -162,11 +162,11 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	tag := etag(t.MetadataLocation(), refs)
+	tag := etag(t.MetadataLocation(), refsOnly)
 	q.W.Header().Set("ETag", tag)
 	for _, tags := range q.Header.Values("If-None-Match") {
-		for t := range strings.SplitSeq(tags, ",") {
-			if strings.TrimPrefix(strings.TrimSpace(t), "W/") == tag {
+		for known := range strings.SplitSeq(tags, ",") {
+			if strings.TrimPrefix(strings.TrimSpace(known), "W/") == tag {
 				return q.reply(http.StatusNotModified, nil)
 			}
 		}
@@ -178,7 +178,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 			return err
 		}
 	}
-	if refs {
+	if refsOnly {
 		return h.replyTable(q, b, t.MetadataLocation(), t.Location(), onlyRefs(meta))
 	}
 	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), meta)

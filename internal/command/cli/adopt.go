@@ -27,7 +27,7 @@ was mounted.`,
 	}
 	url := storeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		err := setOf(cmd.Context()).Adopt(cmd.Context(), *url, args[0])
+		err := storeSet(cmd.Context()).Adopt(cmd.Context(), *url, args[0])
 		if errors.As(err, new(*stores.URLError)) {
 			return cliutil.UsageError{Err: err}
 		}

@@ -25,7 +25,7 @@ func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
-	ctx = context.WithValue(ctx, setKey{}, set)
+	ctx = context.WithValue(ctx, storeSetKey{}, set)
 	return execute(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 

@@ -57,7 +57,7 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 // completeScheme completes the prefixes and the scheme of a URL, except mem:.
 func completeScheme(ctx context.Context, prefix string) []string {
 	layers := prefix[:strings.LastIndexByte(prefix, '+')+1]
-	schemes, prefixes := setOf(ctx).Parts()
+	schemes, prefixes := storeSet(ctx).Parts()
 	var completions []string
 	for _, p := range append(schemes, prefixes...) {
 		if p.Name != "mem:" && strings.HasPrefix(layers+p.Name, prefix) {

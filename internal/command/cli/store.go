@@ -34,7 +34,7 @@ func storeArgument(url string) string {
 
 // storeExists reports whether the store that a flag names exists. An invalid URL is a usage error.
 func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
-	exists, err := setOf(ctx).Exists(rawURL)
+	exists, err := storeSet(ctx).Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, cliutil.UsageError{Err: err}
 	}
@@ -51,11 +51,11 @@ func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 // warningsKey is the context key of the logger for warnings.
 type warningsKey struct{}
 
-// setKey is the context key of the stores.Set that commands use.
-type setKey struct{}
+// storeSetKey is the context key of the stores.Set that commands use.
+type storeSetKey struct{}
 
-func setOf(ctx context.Context) *stores.Set {
-	set, _ := ctx.Value(setKey{}).(*stores.Set)
+func storeSet(ctx context.Context) *stores.Set {
+	set, _ := ctx.Value(storeSetKey{}).(*stores.Set)
 	if set == nil {
 		set = stores.NewSet()
 	}
@@ -68,7 +68,7 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 	if err := checkKind(ctx, rawURL); err != nil {
 		return nil, err
 	}
-	store, err := setOf(ctx).Open(ctx, rawURL, options)
+	store, err := storeSet(ctx).Open(ctx, rawURL, options)
 	if inner, ok := errors.AsType[*partd.Error](err); ok && inner.Path != "" {
 		return nil, inner // omit the URL, because this error names the path
 	}
@@ -109,14 +109,14 @@ func requireStore(ctx context.Context, rawURL string) error {
 
 // checkKind returns an error if the directory contains a store of a kind that the URL does not name.
 func checkKind(ctx context.Context, rawURL string) error {
-	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
+	if exists, err := storeSet(ctx).Exists(rawURL); err != nil || exists {
 		return nil // opening the store returns a better error
 	}
 	scheme, location := cliutil.SplitURL(rawURL)
 	for _, other := range []string{"log", "file"} {
 		url := other + ":" + pathInURL.Replace(location)
-		if exists, err := setOf(ctx).Exists(url); other != scheme && err == nil && exists {
-			return fmt.Errorf("%s has a store of another kind: use --store %s", location, textfmt.ShellQuote(url))
+		if exists, err := storeSet(ctx).Exists(url); other != scheme && err == nil && exists {
+			return fmt.Errorf("%s contains a store of another kind: use --store %s", location, textfmt.ShellQuote(url))
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ func (t *Table) Drain(handle func(Group) error) error {
 		if err := handle(Group{key, t.count(pos), t.state(pos), t.states}); err != nil {
 			return t.fail(err)
 		}
-		pos += t.size(len(key))
+		pos += t.entryWords(len(key))
 	}
 	t.reset()
 	t.recordsOut = t.inputTotals.Records

@@ -83,7 +83,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 				return false
 			}
 		}
-		pos += t.size(len(key))
+		pos += t.entryWords(len(key))
 	}
 	return true
 }
@@ -161,7 +161,7 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 		}
 		for pos := 0; pos < used[i]; {
 			n := 0
-			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
+			for ; pos < used[i] && n < batchSize; pos += o.entryWords(len(o.key(pos))) {
 				hash := maphash.Bytes(o.seed, o.key(pos))
 				if ownerOf(hash, len(tables)) == t.tableIndex {
 					hashes[n], positions[n] = hash, pos
@@ -190,7 +190,7 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	pos := t.find(hash, key)
 	isNew := pos < 0
 	if isNew {
-		if !t.hasRoom(t.size(len(key)), t.mustGrow()) {
+		if !t.hasRoom(t.entryWords(len(key)), t.mustGrow()) {
 			return false
 		}
 		var err error
@@ -230,7 +230,7 @@ func (a *Aggregator) mergeStates() (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			pos += o.size(len(key))
+			pos += o.entryWords(len(key))
 		}
 		o.reset()
 	}

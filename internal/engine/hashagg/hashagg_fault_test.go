@@ -84,7 +84,7 @@ func TestNotVerified(t *testing.T) {
 	for name, damage := range map[string]func(table *Table){
 		"wrong count":   func(table *Table) { table.addCount(0, 1) },
 		"wrong key":     func(table *Table) { table.key(0)[0]++ },
-		"missing group": func(table *Table) { table.usedWords -= table.size(4) },
+		"missing group": func(table *Table) { table.usedWords -= table.entryWords(4) },
 	} {
 		a := newTestAggregator(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
 		table := must.Get(a.Table())(t)

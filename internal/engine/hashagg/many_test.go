@@ -27,12 +27,12 @@ func TestGetManyStaysInTable(t *testing.T) {
 		must.Do(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
 	}
 	for i := uint64(0); ; i++ {
-		free := len(table.words) - table.usedWords - table.size(0)
+		free := len(table.words) - table.usedWords - table.entryWords(0)
 		if free == 0 {
 			break
 		}
-		words := min(free-table.size(0), table.MaxKey()/8)
-		if rest := free - table.size(words*8); rest > 0 && rest <= table.size(8) {
+		words := min(free-table.entryWords(0), table.MaxKey()/8)
+		if rest := free - table.entryWords(words*8); rest > 0 && rest <= table.entryWords(8) {
 			words -= 4 // leaves room for the next entry
 		}
 		add(binary.LittleEndian.AppendUint64(bytes.Repeat([]byte{'k'}, 8*words-8), i))

@@ -99,7 +99,7 @@ func (t *Table) entriesByPartition() []uint64 {
 			ends[p+1]++
 			n++
 		}
-		pos += t.size(len(key))
+		pos += t.entryWords(len(key))
 	}
 	unordered, order = unordered[:n], order[:n]
 	for p := range numPartitions {

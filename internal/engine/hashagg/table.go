@@ -192,18 +192,18 @@ func (t *Table) key(pos int) []byte {
 
 // MaxKey returns the maximum length of a key in bytes.
 func (t *Table) MaxKey() int {
-	return int(min(maxKeyLen, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
+	return int(min(maxKeyLen, tableBudget(t.a.minShare)/16-8*int64(t.entryWords(0)))) &^ 7
 }
 
-// size returns the number of words in an entry with a key of n bytes.
-func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
+// entryWords returns the number of words in an entry with a key of n bytes.
+func (t *Table) entryWords(n int) int { return headWords + t.stateLen + (n+7)/8 }
 
 // insert creates an entry for a new key. If the table is full, insert first empties it.
 func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
-	size := t.size(len(key))
+	size := t.entryWords(len(key))
 	if maxLen := t.MaxKey(); len(key) > maxLen {
 		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKeyLen&^7))
 	}
@@ -212,7 +212,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	isFutile := t.entryCount >= t.bypassAt && int64(t.entryCount) >= (t.inputTotals.Records-t.recordsOut)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.entryCount == 0 {
-			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
+			return 0, t.fail(fmt.Errorf("%w: a single group does not fit in memory", ErrTooLarge))
 		}
 		if isFutile {
 			t.startBypass()

@@ -97,10 +97,10 @@ func (j *join) run() error {
 		case j.Kind.Pairs():
 			err = j.emitPairs()
 		default:
-			var matched int64
-			err = j.consumeKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) })
+			var ignored int64
+			err = j.consumeKey(j.left, j.Kind == Semi, &ignored, func(r []byte) error { return j.emitRow(r, nil) })
 			if err == nil {
-				err = j.consumeKey(j.right, false, &matched, nil)
+				err = j.consumeKey(j.right, false, &ignored, nil)
 			}
 		}
 		if err != nil {
@@ -124,13 +124,13 @@ func (j *join) compare() int {
 	return bytes.Compare(j.left.key, j.right.key)
 }
 
-// consumeKey counts the records of one side with the current key. If emits is set, it calls row for
-// each of them.
-func (j *join) consumeKey(c *cursor, emits bool, count *int64, row func([]byte) error) error {
+// consumeKey counts the records of one side with the current key. If mustEmit is set, it calls emit
+// for each of them.
+func (j *join) consumeKey(c *cursor, mustEmit bool, count *int64, emit func([]byte) error) error {
 	for {
 		*count++
-		if emits {
-			if err := row(c.record); err != nil {
+		if mustEmit {
+			if err := emit(c.record); err != nil {
 				return err
 			}
 		}
@@ -151,12 +151,12 @@ func (j *join) emitRow(left, right []byte) error {
 
 func (j *join) emitPairs() error {
 	oldRows := j.stats.Rows
-	leftRemaining, leftCount, err := j.holdLeft()
+	hasMoreLeft, leftCount, err := j.holdLeft()
 	if err != nil {
 		return err
 	}
 	var rightCount int64
-	if !leftRemaining {
+	if !hasMoreLeft {
 		for unfinished := true; unfinished; {
 			rightCount++
 			if err := j.pairWithHeld(j.right.record); err != nil {
@@ -176,11 +176,11 @@ func (j *join) emitPairs() error {
 			if err := j.pairSpilled(); err != nil {
 				return err
 			}
-			if !leftRemaining {
+			if !hasMoreLeft {
 				break
 			}
 			var n int64
-			leftRemaining, n, err = j.holdLeft()
+			hasMoreLeft, n, err = j.holdLeft()
 			if err != nil {
 				return err
 			}

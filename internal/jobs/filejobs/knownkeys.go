@@ -90,14 +90,14 @@ func (j *Job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]
 	if disabled {
 		return list, nil
 	}
-	tables, err := j.NewAggregator(ctx, hashagg.Options{
+	aggregator, err := j.NewAggregator(ctx, hashagg.Options{
 		Memory: max(memory, hashagg.MinMemory*int64(j.Threads)), Threads: j.Threads, Words: stateWords, Merge: func(dst, src []uint64) {},
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range list {
-		s.table, err = tables.Table()
+		s.table, err = aggregator.Table()
 		if err != nil {
 			return nil, err
 		}

@@ -92,7 +92,7 @@ func TestProofOfGroups(t *testing.T) {
 	for _, lossySpec := range []int{0, 1, -1} { // index of the spec that lacks a value, or -1
 		r := &rowBuilder{
 			engine: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
-			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
+			modes: make([]modeFinder, 1), quantiles: make([]quantile, 2),
 		}
 		c := must.Get(newNumberColumn(r, 1<<20))(t)
 		defer c.close()

@@ -10,11 +10,11 @@ import (
 
 // sortKey returns the sorter's key for a part of a group's data: the group's key and, if the parts
 // are sorted by kind (see aggregatedPart), the kind.
-func (g *engine) sortKey(buf, key []byte, part byte) []byte {
+func (g *engine) sortKey(buf, key []byte, kind byte) []byte {
 	if !g.sortsParts() {
 		return key
 	}
-	return append(extsort.AppendText(buf[:0], key), part)
+	return append(extsort.AppendText(buf[:0], key), kind)
 }
 
 // sendValues passes a record's values in storedColumns and modeColumns to the sorter.
@@ -43,8 +43,8 @@ func (w *worker) sendValues(key []byte, values [][]byte, bare []bool) error {
 	return nil
 }
 
-// countedColumn finds the most frequent value of a column. Equal values must be adjacent.
-type countedColumn struct {
+// modeFinder finds the most frequent value of a column. Equal values must be adjacent.
+type modeFinder struct {
 	valueCount uint64       // number of values so far
 	runLen     uint64       // number of values in the current run of equal values
 	maxRunLen  uint64       // largest runLen so far
@@ -53,8 +53,8 @@ type countedColumn struct {
 	mode       output.Value // the most frequent value so far
 }
 
-// checkCount compares values, the number of values that aggregate i received from the sorter, with
-// the number that the hash table counted.
+// checkCount returns an error unless aggregate i received as many values from the sorter as the hash
+// table counted.
 func (r *rowBuilder) checkCount(i int, values uint64) error {
 	if want := r.engine.program.Values(i, r.words); values != want {
 		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.engine.specs[i].Text, values, want)
@@ -83,8 +83,8 @@ func (r *rowBuilder) addModeValue(rec []byte, sameKey bool) error {
 }
 
 // count counts a value and makes it the mode if it is now more frequent than all earlier
-// values. In JSON, 1 and "1" are the same value; the mode keeps the form that came first.
-func (c *countedColumn) count(v output.Value, sameKey bool) {
+// values. The JSON values 1 and "1" count as the same; the mode keeps the form that came first.
+func (c *modeFinder) count(v output.Value, sameKey bool) {
 	c.valueCount++
 	if !sameKey {
 		c.runLen, c.isMode, c.isJSON = 0, false, v.JSON

@@ -30,7 +30,7 @@ type rowBuilder struct {
 	distinct  []uint64
 	texts     []storedText // one for each spec
 	lists     []*spool     // one for each spec, nil unless the spec is a list
-	modes     []countedColumn
+	modes     []modeFinder
 	numbers   []*numberColumn
 	quantiles []quantile     // one for each spec
 	partWords []uint64       // the state that addAggregated is adding
@@ -58,7 +58,7 @@ func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 		engine: g, rows: rows, isJSON: j.To.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinctColumns)),
 		texts: make([]storedText, len(g.specs)), lists: make([]*spool, len(g.specs)),
-		modes: make([]countedColumn, len(g.modeColumns)), quantiles: make([]quantile, len(g.specs)),
+		modes: make([]modeFinder, len(g.modeColumns)), quantiles: make([]quantile, len(g.specs)),
 		partWords: make([]uint64, g.program.Words),
 		values:    make([]output.Value, g.valueCount), row: make([]output.Value, g.keyCount+len(g.specs)),
 	}
@@ -167,7 +167,7 @@ func (r *rowBuilder) addAggregated(key, rec []byte) error {
 	r.records, r.complete = records, true
 	copy(r.words, r.partWords)
 	for i := range r.modes {
-		r.modes[i] = countedColumn{mode: output.Value{Text: r.modes[i].mode.Text[:0], Missing: true}}
+		r.modes[i] = modeFinder{mode: output.Value{Text: r.modes[i].mode.Text[:0], Missing: true}}
 	}
 	return nil
 }

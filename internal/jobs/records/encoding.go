@@ -34,7 +34,8 @@ var byteOrderMarks = []struct{ bytes, encoding string }{
 	{"\xff\xfe\x00\x00", "UTF-32"}, {"\x00\x00\xfe\xff", "UTF-32"}, {"\xff\xfe", "utf-16le"}, {"\xfe\xff", "utf-16be"}, {ByteOrderMark, "utf-8"},
 }
 
-func markOf(head []byte) string {
+// markedEncoding returns the encoding that the byte order mark at the beginning of head stands for, or "".
+func markedEncoding(head []byte) string {
 	for _, mark := range byteOrderMarks {
 		if bytes.HasPrefix(head, []byte(mark.bytes)) {
 			return mark.encoding
@@ -43,19 +44,18 @@ func markOf(head []byte) string {
 	return ""
 }
 
-// Decode returns a reader that converts a file to UTF-8, with the byte FF in place of invalid text, and the file's
-// encoding. If the file needs no conversion, Decode returns r and "".
+// Decode returns a reader that converts a file to UTF-8, and the file's encoding. The byte FF replaces invalid text. If the file needs no conversion, Decode returns r and "".
 func Decode(r *bufio.Reader, encoding string) (*bufio.Reader, string, error) {
 	head, _ := r.Peek(4) // reading returns the error, if there is one
-	mark := markOf(head)
-	isUTF16 := mark == "utf-16le" || mark == "utf-16be"
+	marked := markedEncoding(head)
+	isUTF16 := marked == "utf-16le" || marked == "utf-16be"
 	switch {
 	case isUTF16 && (encoding == "" || encoding == "utf-16"):
-		encoding = mark
+		encoding = marked
 	case encoding == "" || len(head) == 0:
 		return r, "", nil
-	case mark != "" && mark != encoding:
-		return nil, "", fmt.Errorf("the encoding is set to %s, but the file has the byte order mark of %s", encoding, mark)
+	case marked != "" && marked != encoding:
+		return nil, "", fmt.Errorf("the encoding is set to %s, but the file has the byte order mark of %s", encoding, marked)
 	case encoding == "utf-16":
 		return nil, "", errors.New("the file has no byte order mark: set the encoding to utf-16le or utf-16be")
 	}
@@ -76,24 +76,24 @@ var decoders = map[string]func([]byte) (c rune, size int){
 	},
 }
 
-func decodeUTF16(in []byte, unit func([]byte) uint16) (rune, int) {
+func decodeUTF16(in []byte, readUnit func([]byte) uint16) (rune, int) {
 	if len(in) < 2 {
 		return 0, 0
 	}
-	c := rune(unit(in))
+	c := rune(readUnit(in))
 	if !utf16.IsSurrogate(c) {
 		return c, 2
 	}
 	if len(in) < 4 {
 		return 0, 0
 	}
-	if pair := utf16.DecodeRune(c, rune(unit(in[2:]))); pair != unicode.ReplacementChar {
-		return pair, 4
+	if decoded := utf16.DecodeRune(c, rune(readUnit(in[2:]))); decoded != unicode.ReplacementChar {
+		return decoded, 4
 	}
 	return -1, 2
 }
 
-// decoder is a reader of the characters that next decodes from r.
+// decoder is a reader that decodes r with next and returns UTF-8.
 type decoder struct {
 	r    *bufio.Reader
 	next func([]byte) (rune, int)

@@ -95,7 +95,7 @@ func CheckEncoding(head []byte) error {
 // wideEncoding returns the form of UTF-16 or UTF-32 that a byte order mark or the positions of NUL bytes suggest, or "".
 // In most languages, many characters have a code below 256, so that their other bytes are NUL.
 func wideEncoding(head []byte) string {
-	if mark := markOf(head); mark == "UTF-32" {
+	if mark := markedEncoding(head); mark == "UTF-32" {
 		return mark
 	}
 	var nuls [4]int // numbers of NUL bytes, by their index modulo 4

@@ -15,11 +15,11 @@ type Values struct {
 	Thousands string   `json:"thousands,omitempty"` // character between groups of three digits; "" means none
 }
 
-// Check returns an error if a value of a flag is invalid. sep is the separator of the fields.
+// Check returns an error if a flag's value is invalid. sep is the field separator.
 func (v *Values) Check(sep string) error {
 	for _, text := range v.Nulls {
 		if strings.ContainsAny(text, sep+"\"\r\n") || !utf8.ValidString(text) {
-			return fmt.Errorf("--null %q: no unquoted field can have this text, because it has a quote, a separator, a line ending or invalid UTF-8", text)
+			return fmt.Errorf("--null %q: an unquoted field cannot contain a quote, a separator, a line ending or invalid UTF-8", text)
 		}
 	}
 	if v.Decimal != "" && v.Decimal != "," && v.Decimal != "." {
@@ -35,14 +35,14 @@ func (v *Values) Check(sep string) error {
 // isSet reports whether v differs from the default.
 func (v *Values) isSet() bool { return len(v.Nulls) > 0 || v.Decimal != "" || v.Thousands != "" }
 
-// ReadsNumbers reports whether the form of numbers differs from the default. v can be nil.
+// ReadsNumbers reports whether the number format differs from the default, so that numbers must be converted. v can be nil.
 func (v *Values) ReadsNumbers() bool { return v != nil && (v.Decimal == "," || v.Thousands != "") }
 
 // wrongMark is appended to a number with a point if the decimal mark is a comma, so that nobody reads it as a number.
 const wrongMark = " (wrong decimal mark)"
 
-// AppendNumber appends a field to dst. A number gets a decimal point and loses the separators of thousands. Other fields
-// stay unchanged, except that wrongMark is appended to a number with the wrong decimal mark.
+// AppendNumber appends a field to dst. In a number, it replaces the decimal mark by a point and omits thousands separators.
+// It appends other fields unchanged, but adds wrongMark to a number with the wrong decimal mark.
 func (v *Values) AppendNumber(dst, field []byte) []byte {
 	start := len(dst)
 	rest := bytes.Trim(field, " ")
@@ -61,16 +61,16 @@ func (v *Values) AppendNumber(dst, field []byte) []byte {
 		count += n
 		dst, rest = append(append(dst, '.'), after[:n]...), after[n:]
 	}
-	exponent := 0 // length of the exponent
+	exponentLen := 0
 	if len(rest) > 1 && rest[0]|0x20 == 'e' {
-		exponent = 1
+		exponentLen = 1
 		if rest[1] == '-' || rest[1] == '+' {
-			exponent = 2
+			exponentLen = 2
 		}
-		n = Digits(rest[exponent:])
-		exponent = min(n, 1) * (exponent + n)
+		n = Digits(rest[exponentLen:])
+		exponentLen = min(n, 1) * (exponentLen + n)
 	}
-	dst, rest = append(dst, rest[:exponent]...), rest[exponent:]
+	dst, rest = append(dst, rest[:exponentLen]...), rest[exponentLen:]
 	if count > 0 && len(rest) == 0 {
 		return dst
 	}
@@ -94,8 +94,8 @@ func (v *Values) IsNull(field []byte) bool {
 	return false
 }
 
-// readValues applies Layout.Values to the values of the fields s.readFields. mayBeQuoted reports whether s.Quoted is
-// valid.
+// readValues converts the values of the fields in s.readFields as Layout.Values says. mayBeQuoted reports whether s.Quoted
+// is valid; if not, no value is quoted.
 func (s *Splitter) readValues(mayBeQuoted bool) Kind {
 	first := len(s.Values) - len(s.fields)
 	for _, i := range s.readFields {

@@ -64,20 +64,20 @@ def split(
     that it could not have written. New files appear only when all are complete; after an error, dir is unchanged.
 
     Args:
-        data: A pandas, polars or pyarrow table; a pyarrow reader, dataset or scanner, a polars LazyFrame or a dask
-            DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths,
-            which partd-tables reads itself.
+        data: The rows to split: a pandas, polars or pyarrow table, or a source that is read batch by batch (a pyarrow
+            reader, dataset or scanner, a polars LazyFrame or a dask DataFrame). A path of a file or directory, or a
+            list of paths, is read by partd-tables itself.
         by: The names of the key columns.
         dir: The directory for the files, which are named dir/VALUE.parquet.
         hive: Name the files dir/COLUMN=VALUE/data.parquet, and leave out the key columns.
         append: Add to the files of earlier runs, which must have the same columns. With hive, this adds files such as
             data-2.parquet.
         replace: Replace the files of earlier runs, and remove the files for keys that this run does not have.
-        force: Replace files of the same names. Raises Exists if files of other keys would remain.
+        force: Replace files that have the same names. Raises Exists if files for other keys would remain.
         format: The format of the files, as in the flag --to-format of `partd-tables split`, such as "csv".
-        memory: About how much memory the program uses, in bytes or as "1GiB". The default is 256 MiB, which led to up
-            to 404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
-        text_options: Options for reading paths of CSV and TSV files, such as sep, as in put().
+        memory: The approximate memory limit, in bytes or as text such as "1GiB". With the default of 256 MiB, the
+            program used up to 404 MiB in benchmarks. Rows beyond it go to temporary files next to dir and in $TMPDIR.
+        text_options: Options for reading CSV and TSV files, such as sep, as in put(); only if data consists of paths.
     """
     flags = {"by": comma_separated(arguments.names(by, "by")), "output": absolute(dir), "to-format": format}
     if memory is not None:

@@ -13,6 +13,6 @@ import (
 func init() {
 	isServer := func(flag string) bool { return strings.HasPrefix(flag, "--server") }
 	if len(os.Args) > 1 && os.Args[1] == "sql" && os.Getenv("PARTD_TABLES_SERVER") == "" && !slices.ContainsFunc(os.Args, isServer) {
-		database.OpenEarly() // while another core initializes the other packages and opens the store
+		database.OpenEarly() // in the background, while the other packages are initialized and the store is opened
 	}
 }

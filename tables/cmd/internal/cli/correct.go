@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-type rewriteLine struct {
+type rewriteOutput struct {
 	Table  string `json:"table"`
 	Bucket string `json:"bucket"`
 	tables.RewriteResult
 }
 
-func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
+func (a *app) printRewrite(loc location, asJSON bool, name string, r tables.RewriteResult) error {
 	r.TimeColumn = "" // only for callers of the API; omitted from the command's JSON
-	return a.printResult(asJSON, rewriteLine{name, *p.bucket, r}, "%s: %d rows deleted, %d written, version %d\n",
+	return a.printResult(asJSON, rewriteOutput{name, *loc.bucket, r}, "%s: %d rows deleted, %d written, version %d\n",
 		displayName(name), r.Deleted, r.Written, r.Version)
 }
 

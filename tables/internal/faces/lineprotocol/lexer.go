@@ -157,7 +157,7 @@ func (l *lexer) field() (key []byte, v value, isLast bool, err error) {
 	return key, v, !l.skip(','), nil
 }
 
-// timestamp returns a point's timestamp, or an empty text if the point has none. It then skips the line break.
+// timestamp returns a point's timestamp, which is empty if the point has none. It also skips the line break.
 func (l *lexer) timestamp() (text []byte, err error) {
 	if l.skipSpaces() {
 		text = l.text("", endsTimestamp)
@@ -169,23 +169,23 @@ func (l *lexer) timestamp() (text []byte, err error) {
 	return text, nil
 }
 
-// key returns the key of a tag or field and skips the equals sign. owner is "tag" or "field".
-func (l *lexer) key(owner string) ([]byte, error) {
+// key returns the key of a tag or field and skips the equals sign. kind is "tag" or "field".
+func (l *lexer) key(kind string) ([]byte, error) {
 	start := l.pos
 	key := l.text(escapedInName, endsName)
 	if len(key) == 0 {
-		return nil, l.errorAt(start, "expected the key of a %s, found %s", owner, l.describeNext())
+		return nil, l.errorAt(start, "expected the key of a %s, found %s", kind, l.describeNext())
 	}
 	if !l.skip('=') {
-		return nil, l.errorAt(l.pos, "expected '=' after the key %.100q of a %s, found %s", key, owner, l.describeNext())
+		return nil, l.errorAt(l.pos, "expected '=' after the key %.100q of a %s, found %s", key, kind, l.describeNext())
 	}
 	return key, nil
 }
 
-// text reads up to the first unescaped byte in ends. It returns the bytes without the backslashes that escape others.
-func (l *lexer) text(escaped string, ends *byteSet) []byte {
+// text reads up to the first unescaped byte that is in ends. It returns the text without the backslashes that escape bytes in escapable.
+func (l *lexer) text(escapable string, ends *byteSet) []byte {
 	isEscape := func(i int) bool { // i is the offset of a backslash
-		return i+1 < len(l.body) && strings.IndexByte(escaped, l.body[i+1]) >= 0
+		return i+1 < len(l.body) && strings.IndexByte(escapable, l.body[i+1]) >= 0
 	}
 	start, hasEscapes := l.pos, false
 	for ; l.pos < len(l.body); l.pos++ {

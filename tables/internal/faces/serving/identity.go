@@ -33,7 +33,7 @@ type Caller struct {
 	Buckets []string  // buckets that the token covers; nil means all
 	Expires time.Time // when the token expires; zero without a token
 	Name    string    // the token's name; may be ""
-	user    string    // the name or, without one, the token without its signature; limits apply per user
+	user    string    // whom limits apply to: the token's name or, if it has none, the token without its signature
 
 	readOnly bool // whether the server rejects changes, whatever the rights are
 }
@@ -57,8 +57,8 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	return nil
 }
 
-// claims is the content of a token, which is a JSON Web Token. It has the fields of tokens for shoots, another table
-// server.
+// claims is the content of a token, which is a JSON Web Token. Its fields are those of the tokens of shoots,
+// another table server.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -85,7 +85,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// NewNamedToken is like NewToken, but the token has a name, which logs show. All tokens with the same name share limits
+// NewNamedToken is like NewToken, but gives the token a name, which appears in logs. All tokens with the same name share limits
 // and are revoked together.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if err := CheckName(name); err != nil {

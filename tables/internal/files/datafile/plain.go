@@ -72,7 +72,7 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, stored []storedVal
 	return p
 }
 
-// openPage loads the values of the current page. It returns false if the page has another format.
+// openPage loads the values of the current page. It returns false if openPage does not support the page's format.
 func (p *plain) openPage() bool {
 	page, ok := p.pages.Page().(pqfile.DataPage)
 	if !ok || parquet.Encoding(page.Encoding()) != parquet.Encodings.Plain {
@@ -159,11 +159,11 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 		values = memory.NewBufferBytes(memory.DefaultAllocator.Allocate(size))
 	}
 	defer values.Release()
-	if free := values.Bytes(); p.file != nil {
-		if !p.readStored(int64(size), free) {
+	if dst := values.Bytes(); p.file != nil {
+		if !p.readStored(int64(size), dst) {
 			return nil
 		}
-	} else if !p.take(rows, func(part []byte) { free = free[copy(free, part):] }) {
+	} else if !p.take(rows, func(part []byte) { dst = dst[copy(dst, part):] }) {
 		return nil
 	}
 	return take.NewArray(p.dataType, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)

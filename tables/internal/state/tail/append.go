@@ -87,8 +87,8 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 	return Receipt{l, e, l.pos}, nil
 }
 
-// Sync waits until the append is durable, if the tail was opened with syncs. If the sync fails, the append's outcome is
-// unknown.
+// Sync waits until the append is durable. It returns at once if the tail was opened without syncing. If the sync fails,
+// the append's outcome is unknown.
 func (a Receipt) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
@@ -100,10 +100,10 @@ func (a Receipt) Sync(ctx context.Context) error {
 	a.log.mu.Lock()
 	defer a.log.mu.Unlock()
 	a.epoch.stale, a.log.hasUnknown = true, true
-	return asUnknown(err)
+	return withUnknownOutcome(err)
 }
 
-// waitDurable waits until the appends numbered up to pos are durable, if the tail was opened with syncs.
+// waitDurable waits until all appends up to number pos are durable. It returns at once if the tail does not sync.
 func (s *Store) waitDurable(ctx context.Context, pos uint64) error {
 	if !s.sync {
 		return nil
@@ -124,12 +124,12 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.hasID(id) {
 		return false, nil
 	}
-	return true, asUnknown(l.s.waitDurable(ctx, l.pos)) // the append's own sync may still be running or have failed
+	return true, withUnknownOutcome(l.s.waitDurable(ctx, l.pos)) // the append's own sync may still be running or have failed
 }
 
-// asUnknown adds ErrUnknownOutcome to a sync's error, because a power failure can lose appends that readers already
+// withUnknownOutcome adds ErrUnknownOutcome to a sync's error, because a power failure can lose appends that readers already
 // see.
-func asUnknown(err error) error {
+func withUnknownOutcome(err error) error {
 	if err == nil {
 		return nil
 	}

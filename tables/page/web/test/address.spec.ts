@@ -19,7 +19,7 @@ test("the address contains a table's filter, order, profile and chart, so that B
   await page.keyboard.press("Enter");
   await expect(cells.first()).toHaveText("3");
   await page.getByRole("grid").focus();
-  // Press three keys before the next rendering: none may be lost.
+  // Press three keys before the next render. None of them may be lost.
   await page.evaluate(() => {
     for (const key of ["Enter", "Enter", "p"]) document.activeElement!.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   });
