@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,17 +53,17 @@ func TestUncertainUploads(t *testing.T) {
 	b := &faultyBucket{}
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(1, 1))
-	failed := 0
+	var failed atomic.Int64
 	b.create = func(_ string, upload func() error) error {
 		mu.Lock()
 		n := rnd.IntN(4)
 		mu.Unlock()
 		switch n {
 		case 0:
-			failed++
+			failed.Add(1)
 			return tabletest.ErrShaky
 		case 1:
-			failed++
+			failed.Add(1)
 			_ = upload()
 			return tabletest.ErrShaky
 		}
@@ -73,8 +74,8 @@ func TestUncertainUploads(t *testing.T) {
 		tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, n)
 	}
 	tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, 10)...)
-	if failed < 10 {
-		t.Fatalf("only %d uploads failed, want at least 10", failed)
+	if n := failed.Load(); n < 10 {
+		t.Fatalf("only %d uploads failed, want at least 10", n)
 	}
 }
 
