@@ -324,18 +324,24 @@ func TestFileReplayKeepsChangedFile(t *testing.T) {
 // TestFileReplayKeepsEqualBytes appends the bytes of an interrupted append again, as another process would, before or
 // after recovery removes the interrupted append. Recovery must keep the new bytes, even if it is killed and repeated.
 func TestFileReplayKeepsEqualBytes(t *testing.T) {
+	for key, old := range map[string]string{"a": "1", "ab": ""} { // ab is a new key
+		fileKeepsEqualBytes(t, key, old)
+	}
+}
+
+func fileKeepsEqualBytes(t *testing.T, key, old string) {
 	const added = "twenty-six bytes to append"
 	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *storetest.Dir) error {
-		return f.Append(ctx, fileEntries("a", added, "c", added)...)
+		return f.Append(ctx, fileEntries(key, added, "c", added)...)
 	}, func(cut *vfstest.Mem, n int) {
 		info := must.Get(cut.Info(fileMemDir + "/c"))(t)
 		recovered := fileOpen(t, cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
-		if v, err := recovered.Get(t.Context(), "a"); err != nil || string(v[0]) != "1" || info.Size == int64(len(fileLarge)) {
+		if v, err := recovered.Get(t.Context(), key); err != nil || string(v[0]) != old || info.Size == int64(len(fileLarge)) {
 			return // the append has not reached its last file, or is complete
 		}
 		for _, beforeRecovery := range []bool{false, true} {
 			mem := cut.KillClone()
-			if beforeRecovery && fileForeignAppend(t, mem, "a", added) != int64(1+len(added)) {
+			if beforeRecovery && fileForeignAppend(t, mem, key, added) != int64(len(old+added)) {
 				continue
 			}
 			enabled := true
@@ -344,18 +350,23 @@ func TestFileReplayKeepsEqualBytes(t *testing.T) {
 					return nil
 				}
 				killed := mem.KillClone()
-				want := "1" + added
+				want := old + added
 				if !beforeRecovery {
 					// Wait until the append to c, the last file, is undone.
 					info, err := killed.Info(fileMemDir + "/c")
-					if err != nil || info.Size > int64(len(fileLarge)) || fileForeignAppend(t, killed, "a", added) != 1 {
+					if err != nil || info.Size > int64(len(fileLarge)) {
 						return err
+					}
+					file := must.Get(killed.OpenFile(fileMemDir+"/"+key, os.O_RDWR|os.O_CREATE, 0o666))(t)
+					must.Do(t, file.Close())
+					if fileForeignAppend(t, killed, key, added) != int64(len(old)) {
+						return nil
 					}
 				}
 				g := fileOpen(t, killed, fileMemDir, nil, fileNoKeptLock)
-				got, err := g.Get(t.Context(), "a")
+				got, err := g.Get(t.Context(), key)
 				if err != nil || string(got[0]) != want {
-					t.Fatalf("killed before call %d and during recovery: Get = %q, %v, want %q", n, got, err, want)
+					t.Fatalf("killed before call %d and during recovery: Get(%q) = %q, %v, want %q", n, key, got, err, want)
 				}
 				g.Close()
 				return nil
