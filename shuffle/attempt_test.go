@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -287,6 +288,44 @@ func sumOf(pairs ...string) string {
 		}
 	}
 	return hex.EncodeToString(b)
+}
+
+// openingStore is a Dict that counts readers.
+type openingStore struct {
+	*partd.Dict
+	opened, closed int
+	closeErr       error
+}
+
+type countedReader struct {
+	io.ReadCloser
+	store *openingStore
+}
+
+func (s *openingStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	r, err := partd.Open(ctx, s.Dict, key)
+	s.opened++
+	return countedReader{r, s}, err
+}
+
+func (r countedReader) Close() error {
+	r.store.closed++
+	return errors.Join(r.ReadCloser.Close(), r.store.closeErr)
+}
+
+// TestReadersAreClosed checks that every reader of a store is closed, and that an error from Close is returned.
+func TestReadersAreClosed(t *testing.T) {
+	s := &openingStore{Dict: partd.NewDict()}
+	w := mustBegin(t, s, "task", "1")
+	mustAppend(t, w, "a", "1")
+	mustCommit(t, w)
+	must.Fail(t, must.Err(Begin(t.Context(), s, "task", "2")), ErrCommitted, "Begin after a commit")
+	wantPieces(t, mustReadCommitted(t, s), map[string]string{"a": "1;"})
+	if s.opened == 0 || s.closed != s.opened {
+		t.Errorf("%d readers were opened and %d closed", s.opened, s.closed)
+	}
+	s.closeErr = errors.New("the reader cannot be closed")
+	must.Fail(t, must.Err(ReadCommitted(t.Context(), s)), s.closeErr, "ReadCommitted of a reader that cannot be closed")
 }
 
 // TestValuesOfManyTasks checks that Values does not allocate memory for each task in every call.

@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -44,7 +46,8 @@ func TestCredentialVending(t *testing.T) {
 		}
 		return map[string]string{"s3.access-key-id": fmt.Sprint(strings.Contains(location, "/data/"), write)}, nil
 	}
-	c = serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
+	var log bytes.Buffer
+	c = serve(t, t.TempDir(), flightd.Options{Secret: secret, Logger: slog.New(slog.NewTextHandler(&log, nil))}, o)
 	c.put("ns", "t", nil, 1)
 	c.withToken(flightd.Read).send("GET", "config", nil, 200, "/credentials")
 	get(c.withToken(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
@@ -58,6 +61,9 @@ func TestCredentialVending(t *testing.T) {
 	fail = true
 	if a := get(c.withToken(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
 		t.Errorf("the error reveals the server's secret: %v", a)
+	}
+	if !strings.Contains(log.String(), "a message with the server's secret") {
+		t.Errorf("the server's log lacks the cause: %s", log.String())
 	}
 }
 
