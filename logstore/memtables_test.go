@@ -38,6 +38,15 @@ func TestLentMemory(t *testing.T) {
 		}
 		return n, int64(len(list)), s.tables.lent
 	}
+	s.mu.Lock()
+	for _, c := range []struct{ slowReaders, spares int }{{1, 0}, {0, 1}, {1, 1}} {
+		s.tables.slowReaders, s.tables.spares = c.slowReaders, c.spares
+		if n := s.tables.lend(0); n > 0 {
+			t.Errorf("lend() = %d with %d slow readers and %d spare tables, want 0", n, c.slowReaders, c.spares)
+		}
+	}
+	s.tables.slowReaders, s.tables.spares = 0, 0
+	s.mu.Unlock()
 	full, _, _ := arenas()
 	const count = 8000
 	appendKeys(count)
