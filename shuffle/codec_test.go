@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -27,6 +28,16 @@ type nested struct {
 	Units  [3]struct{}
 	hidden bool
 }
+
+// onlyMarshaler and onlyUnmarshaler have one of the methods that a type needs to define its encoding.
+type (
+	onlyMarshaler   struct{ Text string }
+	onlyUnmarshaler struct{ Text string }
+)
+
+func (onlyMarshaler) MarshalBinary() ([]byte, error) { return nil, errors.ErrUnsupported }
+
+func (*onlyUnmarshaler) UnmarshalBinary([]byte) error { return errors.ErrUnsupported }
 
 // checkRoundTrip encodes and decodes a value, and decodes every prefix of its encoding.
 func checkRoundTrip[T any](t *testing.T, v T) {
@@ -71,6 +82,8 @@ func TestDefaultCodec(t *testing.T) {
 	checkRoundTrip(t, gapped{1, 2, 3})
 	checkRoundTrip(t, [2]gapped{{1, 2, 3}, {4, 5, 6}})
 	checkRoundTrip(t, time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC))
+	checkRoundTrip(t, onlyMarshaler{"text"})
+	checkRoundTrip(t, onlyUnmarshaler{"text"})
 	checkRoundTrip(t, nested{})
 	checkRoundTrip(t, nested{
 		Name: "n", at: time.Unix(1, 2).UTC(), Array: [2]string{"", "z"},
@@ -123,6 +136,14 @@ func TestKeyCodec(t *testing.T) {
 		b, errB := c.Encode(nil, pair[1])
 		if errA != nil || errB != nil || !bytes.Equal(a, b) {
 			t.Errorf("%v and %v have different encodings, or errors: %v, %v", pair[0], pair[1], errA, errB)
+		}
+		n := 0
+		for _, err := range Distinct(t.Context(), Values(pair[:]...), nil) {
+			must.Do(t, err)
+			n++
+		}
+		if n != 1 {
+			t.Errorf("Distinct yields %d of the equal records %v and %v, want 1", n, pair[0], pair[1])
 		}
 	}
 }
