@@ -24,7 +24,7 @@ import (
 type app struct {
 	name          string // name or path of the program for messages; "" means partd
 	in            *os.File
-	out, err      io.Writer
+	out, errOut   io.Writer
 	open          func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
 	program       cliutil.Program
 	extraCommands []*cobra.Command // additional commands on stores

@@ -26,12 +26,12 @@ func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
 	ctx = context.WithValue(ctx, storeSetKey{}, set)
-	return execute(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return execute(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, errOut: os.Stderr, open: openStore})
 }
 
 func execute(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
-	ctx = context.WithValue(ctx, warningsKey{}, cliutil.NewWarnings(root.Name(), a.err))
+	ctx = context.WithValue(ctx, warningsKey{}, cliutil.NewWarnings(root.Name(), a.errOut))
 	type result struct {
 		cmd *cobra.Command
 		err error
@@ -53,9 +53,9 @@ func execute(ctx context.Context, args []string, a *app) int {
 	case r := <-done:
 		return a.report(ctx, r.cmd, r.err)
 	case <-time.After(grace):
-		fmt.Fprintln(a.err, "partd: interrupted, without waiting for work in progress: its output may be incomplete")
+		fmt.Fprintln(a.errOut, "partd: interrupted, without waiting for work in progress: its output may be incomplete")
 		if advice := a.abandoned.Load(); advice != nil && *advice != "" {
-			fmt.Fprintln(a.err, textfmt.RedactURLs(*advice))
+			fmt.Fprintln(a.errOut, textfmt.RedactURLs(*advice))
 		}
 		return cliutil.ExitInterrupted
 	}
@@ -104,7 +104,7 @@ func newRoot(a *app) *cobra.Command {
 	add("stores", "Work on stores:", a.extraCommands...)
 	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")
-	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
+	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.errOut}
 	a.program.Sibling.Name = tableProgram
 	a.program.Sibling.Commands = []string{"backup", "convert", "each", "import", "list", "pull", "put", "restore", "serve", "snapshot", "sql", "upsert"}
 	return a.program.Root(root)

@@ -67,7 +67,7 @@ func programErrs(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buf
 // runHere runs partd in this process. Its --store is the given store or, if that is nil, the store of the URL.
 func runHere(ctx context.Context, store partd.Partd, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	a := &app{in: os.Stdin, out: &out, err: &errs, open: openStore}
+	a := &app{in: os.Stdin, out: &out, errOut: &errs, open: openStore}
 	if store != nil {
 		a.open = func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }
 	}

@@ -46,8 +46,8 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 	}
 	var urls []string
 	for _, e := range entries {
-		matches := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
-		if matches && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
+		isCandidate := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
+		if isCandidate && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
@@ -56,12 +56,12 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 
 // completeScheme completes the prefixes and the scheme of a URL, except mem:.
 func completeScheme(ctx context.Context, prefix string) []string {
-	layers := prefix[:strings.LastIndexByte(prefix, '+')+1]
+	typedPrefixes := prefix[:strings.LastIndexByte(prefix, '+')+1]
 	schemes, prefixes := storeSet(ctx).Parts()
 	var completions []string
 	for _, p := range append(schemes, prefixes...) {
-		if p.Name != "mem:" && strings.HasPrefix(layers+p.Name, prefix) {
-			completions = append(completions, layers+p.Name+"\t"+p.Help)
+		if p.Name != "mem:" && strings.HasPrefix(typedPrefixes+p.Name, prefix) {
+			completions = append(completions, typedPrefixes+p.Name+"\t"+p.Help)
 		}
 	}
 	return completions

@@ -133,7 +133,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 }
 
 func (c *copyRun) fillTarget(ctx context.Context, to, from partd.Partd) (err error) {
-	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
+	c.bar = progress.Start(c.app.errOut, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.errOut))
 	defer c.bar.Stop()
 	start := time.Now()
 	c.bar.Wait("checking both stores", nil)

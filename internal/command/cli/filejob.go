@@ -86,7 +86,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, from records.Layout, i
 	if out.toStdout() {
 		a.catchBrokenPipe()
 	}
-	bar := progress.Start(a.err, in.showsProgress(a))
+	bar := progress.Start(a.errOut, in.showsProgress(a))
 	defer bar.Stop()
 	result, err := filejobs.Run(cmd.Context(), &filejobs.Options{
 		Files: names, Output: *out.output, Force: *out.force, In: a.in, Out: a.out, From: from, To: to, SkipBad: in.text.SkipBad, Where: *in.where, Columns: *in.columns,
@@ -111,21 +111,21 @@ type fileSummary struct {
 
 func (s *fileSummary) write() error {
 	if !*s.in.quiet {
-		writeNotes(s.app.err, s.Notes)
+		writeNotes(s.app.errOut, s.Notes)
 	}
 	if !*s.out.stats && !*s.in.asJSON {
 		if text := s.Tally.Mended.String(); text != "" && !*s.in.quiet {
-			fmt.Fprintln(s.app.err, "partd:", text)
+			fmt.Fprintln(s.app.errOut, "partd:", text)
 		}
 		if s.Tally.FirstBadErr == nil || *s.in.quiet {
 			return nil
 		}
-		_, err := fmt.Fprintf(s.app.err, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBadErr)
+		_, err := fmt.Fprintf(s.app.errOut, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBadErr)
 		return err
 	}
 	destination := s.app.out
 	if s.out.toStdout() { // keep the summary separate from the data
-		destination = s.app.err
+		destination = s.app.errOut
 	}
 	if *s.in.quiet && !*s.in.asJSON {
 		return nil

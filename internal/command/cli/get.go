@@ -31,7 +31,7 @@ error: its value is empty, and a note says so.`,
 				return err
 			}
 			if n == 0 {
-				fmt.Fprintf(a.err, "partd: note: the store has no value for the key %q\n", key)
+				fmt.Fprintf(a.errOut, "partd: note: the store has no value for the key %q\n", key)
 			}
 		}
 		return nil

@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/jobs/group"
 )
 
-const groupHelp = `Read files and write one row for each value of the field F, or of several
-fields separated by commas. Each row contains these fields and the aggregates of
-all records with the same values. Rows are sorted by the fields, compared as
-bytes. The number of groups is not limited: data that does not fit in memory goes
-to temporary files.
+const groupHelp = `Read files and write one row for each distinct value of the field F, or for each
+combination of values if --by names several fields. Each row contains these
+fields and the aggregates of all records with these values. Rows are sorted by
+the fields, compared as bytes. The number of groups is not limited: data that
+does not fit in memory goes to temporary files.
 
-Aggregates are separated by commas; x and y are names or numbers of fields.
-A name in double quotes is always the name of a column, never an expression such
-as before(x, '/'). Quote names that contain a comma, as in sum("a, b"). "as NAME"
+Separate aggregates with commas; x and y are field names or field numbers.
+A name in double quotes is always a field name, never an expression such as
+before(x, '/'). Quote names that contain a comma, as in sum("a, b"). "as NAME"
 names the result, as in sum(x) as total, or sum(x) as "the total".
 
 Counts
@@ -45,9 +45,9 @@ Pairs of numbers (records that lack one of them are skipped)
   corr(y,x)    correlation
   covar(y,x)   sample covariance; also covar_samp
   covar_pop(y,x)   covariance of a population
-  regr_slope(y,x) regr_intercept(y,x) regr_r2(y,x)   of the line that predicts y
-               from x by least squares
-True and false (also t, yes, y, on, 1 and f, no, n, off, 0, in any case)
+  regr_slope(y,x) regr_intercept(y,x) regr_r2(y,x)   slope, intercept and R² of
+               the least-squares line that predicts y from x
+Booleans (true, t, yes, y, on, 1; false, f, no, n, off, 0; upper or lower case)
   bool_and(x)  whether all values are true; also every(x)
   bool_or(x)   whether at least one value is true
 Values
@@ -92,7 +92,7 @@ func newGroup(a *app) *cobra.Command {
 	}
 	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names or numbers (1 is the first field, -1 the last)")
 	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
-	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
+	topN := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
 	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` (default: the first of --agg); add :asc to select the smallest values")
 	sortBy := cmd.Flags().String("sort-by", "", "sort the groups by this `AGGREGATE` of --agg (default: by the fields of --by)")
 	desc := cmd.Flags().Bool("desc", false, "sort by --sort-by in descending order")
@@ -100,18 +100,18 @@ func newGroup(a *app) *cobra.Command {
 		if *by == "" {
 			return nil, cliutil.Usagef("--by is missing: set it to the fields to group by")
 		}
-		top := group.Top{N: *n, By: cmp.Or(*topBy, *sortBy), Desc: *desc}
+		ranking := group.Top{N: *topN, By: cmp.Or(*topBy, *sortBy), Desc: *desc}
 		switch {
-		case *sortBy != "" && *n > 0:
+		case *sortBy != "" && *topN > 0:
 			return nil, cliutil.Usagef("--sort-by and --top cannot be used together: --top sorts by --top-by")
 		case *desc && *sortBy == "":
 			return nil, cliutil.Usagef("--desc needs --sort-by, the aggregate to sort by")
-		case *topBy != "" && *n == 0:
+		case *topBy != "" && *topN == 0:
 			return nil, cliutil.Usagef("--top-by needs --top N, the number of groups")
-		case cmd.Flags().Changed("top") && *n < 1 || *n > filejobs.MaxTop:
-			return nil, cliutil.Usagef("--top must be from 1 to %d, not %d; omit it to write all groups", filejobs.MaxTop, *n)
+		case cmd.Flags().Changed("top") && *topN < 1 || *topN > filejobs.MaxTop:
+			return nil, cliutil.Usagef("--top must be from 1 to %d, not %d; omit it to write all groups", filejobs.MaxTop, *topN)
 		}
-		return group.New(*by, *aggregates, top), nil
+		return group.New(*by, *aggregates, ranking), nil
 	})
 	completeAggregates(cmd, in)
 	return cmd

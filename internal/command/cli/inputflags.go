@@ -62,7 +62,7 @@ func (f *inputFlags) check() error {
 }
 
 func (f *inputFlags) showsProgress(a *app) bool {
-	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.err)
+	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.errOut)
 }
 
 // layout determines the layout of files from the flags and the file extensions. It ignores

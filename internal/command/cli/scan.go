@@ -51,14 +51,14 @@ func newScan(a *app) *cobra.Command {
 			return err
 		}
 		// On a terminal, progress and output would overwrite each other.
-		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
+		show := cliutil.ShowsProgress(*when, a.errOut) && (*when == "always" || !progress.IsTerminal(a.out))
 		return withReading(cmd.Context(), *url, func(store partd.Partd) error {
 			w := bufio.NewWriterSize(a.out, 64<<10)
 			write := (&lineWriter{enc: cliutil.NewEncoder(w), data: make([]byte, 0, 64<<10)}).add
 			if *values {
 				write = func(c partd.Chunk) error { _, err := w.Write(c.Data); return err }
 			}
-			if err := scan(cmd.Context(), store, part, parts, progress.Start(a.err, show), show, write); err != nil {
+			if err := scan(cmd.Context(), store, part, parts, progress.Start(a.errOut, show), show, write); err != nil {
 				return err
 			}
 			return w.Flush()

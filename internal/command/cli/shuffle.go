@@ -136,7 +136,7 @@ type summaryRecord struct {
 
 func (j *shuffleRun) summary() error {
 	if !*j.flags.quiet {
-		writeNotes(j.app.err, j.notes())
+		writeNotes(j.app.errOut, j.notes())
 	} else if !*j.flags.asJSON {
 		return nil
 	}

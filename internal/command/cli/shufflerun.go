@@ -108,7 +108,7 @@ func (j *shuffleRun) withStoreState(err error) error {
 }
 
 func (j *shuffleRun) fillStore(ctx context.Context, cfg records.Config) (err error) {
-	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
+	j.bar = progress.Start(j.app.errOut, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
 	start := time.Now()
 	if err := j.prepare(ctx, j.bar, j.store, j.store, func() error { return nil }); err != nil {

@@ -50,7 +50,7 @@ func newVerify(a *app) *cobra.Command {
 		}
 		start := time.Now()
 		v := verification{Store: *url}
-		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))
+		bar := progress.Start(a.errOut, cliutil.ShowsProgress(*when, a.errOut))
 		err := v.run(cmd.Context(), *url, bar)
 		bar.Stop()
 		v.Seconds = time.Since(start).Seconds()

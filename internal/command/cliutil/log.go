@@ -38,27 +38,27 @@ func newBucket() *bucket { return &bucket{limiter: rate.NewLimiter(perSecond, ma
 // NewLog returns a server's logger, which writes text or JSON to w.
 func NewLog(format string, w io.Writer) *slog.Logger {
 	if format == "json" {
-		return slog.New(limitWarnings(slog.NewJSONHandler(w, nil)))
+		return slog.New(limitRate(slog.NewJSONHandler(w, nil)))
 	}
-	return slog.New(limitWarnings(slog.NewTextHandler(w, nil)))
+	return slog.New(limitRate(slog.NewTextHandler(w, nil)))
 }
 
-// warnings is the log handler for a command that is not a server. It writes warnings and errors to
-// w, as lines for people.
-type warnings struct {
+// warningHandler is the log handler for a command that is not a server. It writes warnings and errors
+// to w as human-readable lines.
+type warningHandler struct {
 	slog.Handler
 	program string
 	w       io.Writer
 }
 
-// NewWarnings returns a logger that writes warnings and errors to w, after the program's name.
+// NewWarnings returns a logger that writes each warning or error to w after the program's name.
 func NewWarnings(program string, w io.Writer) *slog.Logger {
-	return slog.New(warnings{slog.DiscardHandler, program, w})
+	return slog.New(warningHandler{slog.DiscardHandler, program, w})
 }
 
-func (warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (warningHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
 
-func (h warnings) Handle(_ context.Context, r slog.Record) error {
+func (h warningHandler) Handle(_ context.Context, r slog.Record) error {
 	text := r.Message
 	r.Attrs(func(a slog.Attr) bool {
 		text += fmt.Sprintf(", %s %v", a.Key, a.Value)
@@ -79,7 +79,7 @@ func WarnTorn(log *slog.Logger, store partd.Partd) {
 	}
 }
 
-func limitWarnings(h slog.Handler) slog.Handler {
+func limitRate(h slog.Handler) slog.Handler {
 	return rateLimited{h, newBucket(), newBucket()}
 }
 

@@ -48,9 +48,9 @@ func (o *helpOutput) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Execute runs a root command, which [Program.Root] must have completed, with args. It returns the
-// command that ran. If help or the version could not be written, Execute returns that error, which is
-// not a usage error.
+// Execute runs root with args. [Program.Root] must have set up root. Execute returns the command that
+// ran. If help or the version could not be written, Execute returns that error, which is not a usage
+// error.
 func (p *Program) Execute(ctx context.Context, root *cobra.Command, args []string) (*cobra.Command, error) {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -78,8 +78,8 @@ func explainMissing(cmd *cobra.Command, err error) error {
 	return Usagef("--%s %s is missing: %s", m[1], value, usage)
 }
 
-// Root completes a program's root command, which must already have its flags and subcommands. A
-// root command without RunE shows its help.
+// Root sets up a program's root command, which must already have its flags and subcommands. A root
+// command without RunE shows its help.
 func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 

@@ -19,10 +19,10 @@ import (
 
 // app is the state that the commands share.
 type app struct {
-	in       *os.File
-	out, err io.Writer
-	program  cliutil.Program
-	formats  formats.Set // nil means the standard formats
+	in          *os.File
+	out, errOut io.Writer
+	program     cliutil.Program
+	formats     formats.Set // nil means the standard formats
 }
 
 // env sets flags from environment variables. The prefix is not PARTD_, which belongs to the program partd.
@@ -63,9 +63,9 @@ func count[N int | int64](n N, noun string) string {
 	return fmt.Sprint(n, " ", noun)
 }
 
-// report writes what a command has done to standard error.
+// report tells the user on standard error what a command has done.
 func (a *app) report(format string, args ...any) error {
-	_, err := fmt.Fprintf(a.err, format, args...)
+	_, err := fmt.Fprintf(a.errOut, format, args...)
 	return err
 }
 
@@ -77,9 +77,9 @@ func (a *app) printResult(asJSON bool, result any, format string, args ...any) e
 	return a.report(format, args...)
 }
 
-// printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. printRecords calls
-// write, which must pass each record to the function record.
-func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
+// printRecords prints records as JSON lines, or in columns headed by the fields' JSON names. It calls write, which must
+// call emit once for each record.
+func printRecords[T any](out io.Writer, asJSON bool, write func(emit func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
 		e := cliutil.NewEncoder(buffered)
@@ -110,9 +110,9 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 
 // printList prints a record for each item; see printRecords. toLine converts an item to a record.
 func printList[T, Line any](out io.Writer, asJSON bool, items []T, toLine func(T) Line) error {
-	return printRecords(out, asJSON, func(record func(Line) error) error {
+	return printRecords(out, asJSON, func(emit func(Line) error) error {
 		for _, v := range items {
-			if err := record(toLine(v)); err != nil {
+			if err := emit(toLine(v)); err != nil {
 				return err
 			}
 		}

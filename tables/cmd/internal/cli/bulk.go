@@ -94,7 +94,7 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 		return err
 	}
 	var done atomic.Int64
-	bar := progress.Start(b.a.err, cliutil.ShowsProgress(*b.progress, b.a.err))
+	bar := progress.Start(b.a.errOut, cliutil.ShowsProgress(*b.progress, b.a.errOut))
 	defer bar.Stop()
 	bar.Count(total, done.Load)
 	rows := make([]array.RecordReader, len(files))
@@ -261,7 +261,7 @@ removes them.`,
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), rows[0], o)
 			if result.Finished {
-				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has first moved the remaining files")
+				_, _ = fmt.Fprintln(a.errOut, "an earlier run was stopped while it moved its files; this run has first moved the remaining files")
 			}
 			return err
 		})

@@ -44,7 +44,7 @@ func TestPipeTwice(t *testing.T) {
 	pipe := fmt.Sprintf("/dev/fd/%d", r.Fd())
 	for _, args := range [][]string{{pipe, pipe}, {"-", pipe}} {
 		var stderr bytes.Buffer
-		code := runCommand(t.Context(), append([]string{"sort", "--by", "k", "--from", "csv"}, args...), &app{in: r, out: &bytes.Buffer{}, err: &stderr})
+		code := runCommand(t.Context(), append([]string{"sort", "--by", "k", "--from", "csv"}, args...), &app{in: r, out: &bytes.Buffer{}, errOut: &stderr})
 		if want := args[0] + " and " + pipe + " are the same pipe"; code != cliutil.ExitUsage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("sort of %q: exit code %d, %s, want %d, %s", args, code, stderr.String(), cliutil.ExitUsage, want)
 		}

@@ -102,7 +102,7 @@ appends into files. With --state FILE, a later run continues where this run ende
 				return err
 			}
 			if *asJSON {
-				return json.NewEncoder(a.err).Encode(map[string]any{"version": r.Version, "uuid": r.UUID})
+				return json.NewEncoder(a.errOut).Encode(map[string]any{"version": r.Version, "uuid": r.UUID})
 			}
 			return a.report("The changes lead to version %d.\n", r.Version)
 		})

@@ -18,7 +18,7 @@ import (
 func Main(args []string) int {
 	ctx, stop := cliutil.SignalContext()
 	defer stop()
-	return runCommand(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	return runCommand(ctx, args, &app{in: os.Stdin, out: os.Stdout, errOut: os.Stderr})
 }
 
 func runCommand(ctx context.Context, args []string, a *app) int {
@@ -71,7 +71,7 @@ func newRoot(a *app) *cobra.Command {
 		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
 		newResample(a), newCombine(a), newClean(a),
 		newFold(a), newCompact(a), newExpire(a), newVerify(a), newCopy(a), newBackup(a), newBackups(a), newRestore(a), newImport(a), newExport(a), newServe(a), newPull(a), newToken(a), cliutil.NewHealth(a.out, "partd-tables", "health", "http"), completion, cliutil.NewVersion(a.out, "partd-tables"))
-	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err, Details: addDetails}
+	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.errOut, Details: addDetails}
 	return a.program.Root(root)
 }
 

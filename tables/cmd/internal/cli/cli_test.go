@@ -37,7 +37,7 @@ func command(t testing.TB, stdin string, args ...string) (stdout, stderr string,
 	must.Do(t, err)
 	defer in.Close()
 	var out, e bytes.Buffer
-	code = runCommand(t.Context(), args, &app{in: in, out: &out, err: &e})
+	code = runCommand(t.Context(), args, &app{in: in, out: &out, errOut: &e})
 	return out.String(), e.String(), code
 }
 
@@ -310,7 +310,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, stderr bytes.Buffer
-	if code := runCommand(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
+	if code := runCommand(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, errOut: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
 		t.Errorf("interrupted put: exit code %d, stderr %q, want ExitInterrupted and the message interrupted", code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {

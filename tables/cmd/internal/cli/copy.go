@@ -60,7 +60,7 @@ func newCopyFlags(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *c
 func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copyFlags, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
 	copyLocation := in.Location()
 	var read atomic.Int64
-	bar := progress.Start(c.a.err, progress.IsTerminal(c.a.err))
+	bar := progress.Start(c.a.errOut, progress.IsTerminal(c.a.errOut))
 	defer bar.Stop()
 	bar.Count(-1, read.Load)
 	each := func(s backend) error {

@@ -374,7 +374,7 @@ func TestServerBackupDir(t *testing.T) {
 		dir: "must neither contain", root: "must neither contain", filepath.Join(dir, "data"): "must neither contain", link: "must neither contain", filepath.Join(root, "typo"): "typo",
 	} {
 		var stderr strings.Builder
-		if code := runCommand(ctx, []string{"serve", "--listen", "grpc://localhost:0", "--dir", dir, "--backup-dir", backups}, &app{in: os.Stdin, out: &strings.Builder{}, err: &stderr}); code != cliutil.ExitFailed || !strings.Contains(stderr.String(), want) {
+		if code := runCommand(ctx, []string{"serve", "--listen", "grpc://localhost:0", "--dir", dir, "--backup-dir", backups}, &app{in: os.Stdin, out: &strings.Builder{}, errOut: &stderr}); code != cliutil.ExitFailed || !strings.Contains(stderr.String(), want) {
 			t.Errorf("serve --backup-dir %s: exit code %d, stderr %s, want an error with %q", backups, code, stderr.String(), want)
 		}
 	}

@@ -253,7 +253,7 @@ func (e *eachCommand) findKeys(ctx context.Context) error {
 	}
 	for i, in := range plan.Inputs {
 		e.inputs[i].by = in.By
-		fmt.Fprintf(e.a.err, "%s: key %s, from the statement\n", in.Name, strings.Join(in.By, ", "))
+		fmt.Fprintf(e.a.errOut, "%s: key %s, from the statement\n", in.Name, strings.Join(in.By, ", "))
 	}
 	return nil
 }

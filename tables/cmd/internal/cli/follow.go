@@ -46,7 +46,7 @@ func addFollowFlags(cmd *cobra.Command) *followFlags {
 }
 
 // check returns an error for flags that cannot be combined.
-func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) (err error) {
+func (f *followFlags) check(cmd *cobra.Command, p location, output *rowOutput) (err error) {
 	fl := cmd.Flags()
 	switch {
 	case !f.follow && (fl.Changed("state") || fl.Changed("every")):
@@ -57,21 +57,21 @@ func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) (err
 		return cliutil.Usagef("--every is %s: use at least 10ms", f.every)
 	case fl.Changed("version") || fl.Changed("at") || fl.Changed("snapshot"):
 		return cliutil.Usagef("--follow writes the newest versions: leave out --version, --at and --snapshot")
-	case out.force:
+	case output.force:
 		return cliutil.Usagef("--follow appends to a file: leave out --force")
 	case *p.server == "" && !strings.HasPrefix(*p.catalog, "postgres"):
 		return cliutil.Usagef("--follow would lock other programs out of the directory: use --server, or a catalog in PostgreSQL")
 	}
-	if out.file == "-" {
-		out.file = ""
+	if output.file == "-" {
+		output.file = ""
 	}
-	if out.file != "" && f.state == "" {
+	if output.file != "" && f.state == "" {
 		return cliutil.Usagef("--follow with -o needs --state, so that a later run continues the file")
 	}
-	if out.file != "" && filepath.Clean(out.file) == filepath.Clean(f.state) {
+	if output.file != "" && filepath.Clean(output.file) == filepath.Clean(f.state) {
 		return cliutil.Usagef("-o and --state name the same file: set --state to another file")
 	}
-	out.chosenFormat, err = findFormat("follow with --format", cmp.Or(out.format, "jsonl"), out.a.formats.Growing())
+	output.chosenFormat, err = findFormat("follow with --format", cmp.Or(output.format, "jsonl"), output.a.formats.Growing())
 	return err
 }
 
@@ -85,13 +85,13 @@ type followState struct {
 	Writing *uint64 `json:"writing,omitempty"`
 }
 
-// follower writes the changes of a table and keeps its position in a file.
+// follower writes the changes to a table and saves its position in a file.
 type follower struct {
 	*followFlags
 	followState
 	options   following.Options
 	output    *rowOutput    // has a format of formats.Set.Growing
-	out       *bufio.Writer // writes to file or to standard output
+	buffered  *bufio.Writer // writes to file or to standard output
 	file      *os.File      // nil for standard output
 	inode     uint64        // inode number of file
 	onWritten func() error  // called after each version
@@ -102,14 +102,14 @@ type follower struct {
 
 // Write writes to the output and adds the number of bytes to Bytes.
 func (f *follower) Write(p []byte) (int, error) {
-	n, err := f.out.Write(p)
+	n, err := f.buffered.Write(p)
 	f.Bytes += int64(n)
 	return n, err
 }
 
-// run writes the changes of a table until ctx is canceled.
-func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput, bucket, name string, since tables.At, o *tables.ChangesOptions, asJSON bool) (err error) {
-	f := &follower{followFlags: l, output: out, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
+// run writes the changes to a table until ctx is canceled.
+func (l *followFlags) run(ctx context.Context, a *app, s backend, output *rowOutput, bucket, name string, since tables.At, o *tables.ChangesOptions, asJSON bool) (err error) {
+	f := &follower{followFlags: l, output: output, buffered: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
 	f.options = following.Options{
 		Since: since, UUID: o.UUID, Every: l.every, Idle: func() error { return nil },
 		Info: func(ctx context.Context) (tables.TableInfo, error) {
@@ -122,17 +122,17 @@ func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput
 	}
 	if asJSON {
 		f.onWritten = func() error {
-			return json.NewEncoder(a.err).Encode(map[string]any{"version": f.Version, "uuid": f.UUID})
+			return json.NewEncoder(a.errOut).Encode(map[string]any{"version": f.Version, "uuid": f.UUID})
 		}
 	}
 	if err := f.readState(); err != nil {
 		return err
 	}
-	if out.file == "" {
+	if output.file == "" {
 		f.Bytes = 0 // counts only this run's output
 		return following.Follow(ctx, &f.options, f.write)
 	}
-	if err := f.openFile(out.file); err != nil {
+	if err := f.openFile(output.file); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.file.Close()) }()
@@ -161,7 +161,7 @@ func (f *follower) readState() error {
 	d.DisallowUnknownFields()
 	err = d.Decode(&f.followState)
 	if err != nil || f.Version < 0 || f.Bytes < 0 || f.UUID == "" && (f.End == "" || f.Bytes > 0) {
-		return fmt.Errorf("%s is not a state file of changes --follow: name another file in --state", f.state)
+		return fmt.Errorf("%s is not a state file that changes --follow wrote: set --state to another file", f.state)
 	}
 	if f.UUID != "" {
 		f.options.Since, f.options.UUID = tables.AtVersion(f.Version), f.UUID
@@ -186,7 +186,7 @@ func (f *follower) openFile(path string) error {
 	case err == nil && info.Size > 0 && f.End == "":
 		err = fmt.Errorf("%s has rows, but %s does not say where they end: use another output file, or the state file that belongs to this one", path, f.state)
 	case err == nil:
-		f.file, f.out = file, bufio.NewWriterSize(file, 1<<16)
+		f.file, f.buffered = file, bufio.NewWriterSize(file, 1<<16)
 		err = f.rewind(path, info)
 	}
 	if err != nil {
@@ -253,7 +253,7 @@ func (f *follower) write(c *tables.Changes) error {
 			return err
 		}
 	}
-	err := errors.Join(write(r), f.out.Flush())
+	err := errors.Join(write(r), f.buffered.Flush())
 	if err == nil && f.file != nil {
 		err = f.file.Sync()
 	}

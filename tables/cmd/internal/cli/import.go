@@ -56,7 +56,7 @@ different rows is an error.`,
 			return err
 		}
 		var bytesRead atomic.Int64
-		bar := progress.Start(a.err, cliutil.ShowsProgress(*progressMode, a.err))
+		bar := progress.Start(a.errOut, cliutil.ShowsProgress(*progressMode, a.errOut))
 		defer bar.Stop()
 		bar.Count(-1, bytesRead.Load)
 		ctx := cmd.Context()

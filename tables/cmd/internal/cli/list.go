@@ -83,8 +83,8 @@ read most files.`,
 func (a *app) list(cmd *cobra.Command, p location, filter tables.Filter, asJSON bool) error {
 	ctx := cmd.Context()
 	return p.withBackend(ctx, false, func(s backend) error {
-		return printRecords(a.out, asJSON, func(record func(tableLine) error) error {
-			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return record(newTableLine(i)) })
+		return printRecords(a.out, asJSON, func(emit func(tableLine) error) error {
+			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return emit(newTableLine(i)) })
 		})
 	})
 }

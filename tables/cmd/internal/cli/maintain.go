@@ -100,13 +100,13 @@ With --server, the running server verifies its tables. This needs an admin token
 			in.Buckets, in.Tables = tables.Buckets{*c.p.bucket}, args
 		}
 		var v tables.VerifyResult
-		err := printRecords(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
+		err := printRecords(a.out, *asJSON, func(emit func(tables.Finding) error) (err error) {
 			return runCopying(cmd.Context(), c, operations.Verify, in, func(r operations.CopyProgress) error {
 				if r.Verified != nil {
 					v = *r.Verified
 				}
 				if r.Finding != nil {
-					return record(*r.Finding)
+					return emit(*r.Finding)
 				}
 				return nil
 			})
@@ -117,7 +117,7 @@ With --server, the running server verifies its tables. This needs an admin token
 		if v.Damaged > 0 {
 			err = fmt.Errorf("%s damaged", map[bool]string{true: "1 file is", false: fmt.Sprint(v.Damaged, " files are")}[v.Damaged == 1])
 		}
-		fmt.Fprintf(a.err, "%s, %s read (%s): %d damaged, %d repaired, %d unverified\n", count(v.Tables, "table"), count(v.Files, "file"), count(v.Bytes, "byte"), v.Damaged, v.Repaired, v.Unverified)
+		fmt.Fprintf(a.errOut, "%s, %s read (%s): %d damaged, %d repaired, %d unverified\n", count(v.Tables, "table"), count(v.Files, "file"), count(v.Bytes, "byte"), v.Damaged, v.Repaired, v.Unverified)
 		return err
 	}
 	return cmd

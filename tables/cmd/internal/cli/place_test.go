@@ -308,7 +308,7 @@ func runIn(t *testing.T, input string, args ...string) string {
 	must.Do(t, err)
 	defer f.Close()
 	var out, errs strings.Builder
-	if code := runCommand(context.Background(), args, &app{in: f, out: &out, err: &errs}); code != 0 {
+	if code := runCommand(context.Background(), args, &app{in: f, out: &out, errOut: &errs}); code != 0 {
 		t.Fatalf("%q: stderr %s", args, errs.String())
 	}
 	return out.String()
@@ -349,7 +349,7 @@ func TestWarehouse(t *testing.T) {
 		t.Errorf("list = %s, want table x", got)
 	}
 	var errs strings.Builder
-	if code := runCommand(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {
+	if code := runCommand(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, errOut: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {
 		t.Errorf("list without --catalog: exit code %d, stderr %q, want an error about the catalog", code, errs.String())
 	}
 }

@@ -90,7 +90,7 @@ func newPullServe(a *app, run runner) *cobra.Command {
 prints the line "ready URL".`,
 		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
 	}
-	c := &pullConfig{options: pull.Options{Logger: cliutil.NewLog("text", a.err)}}
+	c := &pullConfig{options: pull.Options{Logger: cliutil.NewLog("text", a.errOut)}}
 	fs := cmd.Flags()
 	fs.StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
 	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this node (default: the address of --listen)")
@@ -174,7 +174,7 @@ func newPullGet(a *app) *cobra.Command {
 		if err != nil || !*stats {
 			return err
 		}
-		return cliutil.NewEncoder(a.err).Encode(n.Stats())
+		return cliutil.NewEncoder(a.errOut).Encode(n.Stats())
 	})
 }
 

@@ -30,7 +30,7 @@ func TestPullShare(t *testing.T) {
 	out, stdout := io.Pipe()
 	exitCode := make(chan int, 1)
 	go func() {
-		exitCode <- runCommand(t.Context(), []string{"pull", "serve", "--dir", inDir("node"), "--listen", "localhost:0", "--share", inDir("s")}, &app{in: os.Stdin, out: stdout, err: io.Discard})
+		exitCode <- runCommand(t.Context(), []string{"pull", "serve", "--dir", inDir("node"), "--listen", "localhost:0", "--share", inDir("s")}, &app{in: os.Stdin, out: stdout, errOut: io.Discard})
 		_ = stdout.Close()
 	}()
 	ready, err := bufio.NewReader(out).ReadString('\n')
@@ -156,7 +156,7 @@ func TestPullBackupsMissingDirectory(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "typo")
 	var out, errs strings.Builder
-	if code := runCommand(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
+	if code := runCommand(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, errOut: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
 		t.Errorf("pull backups: exit code %d, stdout %q, stderr %q, want an error with the missing path", code, out.String(), errs.String())
 	}
 	if _, err := os.Stat(missing); err == nil {

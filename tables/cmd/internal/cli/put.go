@@ -65,7 +65,7 @@ func newPut(a *app) *cobra.Command {
 		}
 		var bytesRead atomic.Int64
 		in.Count = func(n int) { bytesRead.Add(int64(n)) }
-		bar := progress.Start(a.err, cliutil.ShowsProgress(*progressMode, a.err))
+		bar := progress.Start(a.errOut, cliutil.ShowsProgress(*progressMode, a.errOut))
 		defer bar.Stop()
 		bar.Count(total, bytesRead.Load)
 		ctx := cmd.Context()

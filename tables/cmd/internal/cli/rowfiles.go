@@ -178,7 +178,7 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	}
 	names := schema.Names(columns)
 	if i := records.DataInHeader(names, isNumeric, make([]bool, len(names))); i >= 0 {
-		fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
+		fmt.Fprintf(a.errOut, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
 	}
 }
 

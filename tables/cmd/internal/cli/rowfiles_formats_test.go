@@ -65,7 +65,7 @@ func TestAnotherFormat(t *testing.T) {
 	run := func(want string, args ...string) {
 		t.Helper()
 		var out, stderr bytes.Buffer
-		code := runCommand(t.Context(), args, &app{in: must.Get(os.Open(os.DevNull))(t), out: &out, err: &stderr, formats: set})
+		code := runCommand(t.Context(), args, &app{in: must.Get(os.Open(os.DevNull))(t), out: &out, errOut: &stderr, formats: set})
 		if got := fmt.Sprint(code, " ", out.String(), stderr.String()); !strings.HasPrefix(got, want) {
 			t.Errorf("%q: exit code and output are %q, want %q", args, got, want)
 		}

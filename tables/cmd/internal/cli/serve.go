@@ -178,7 +178,7 @@ func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangu
 	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
 	if r.auditFile != "" {
-		r.audit, err = audit.Open(r.auditFile, r.a.err, r.options.Logger)
+		r.audit, err = audit.Open(r.auditFile, r.a.errOut, r.options.Logger)
 		if err != nil {
 			return cliutil.Usagef("--audit-log: %w", err)
 		}

@@ -57,7 +57,7 @@ func (c *serveConfig) checkLog() error {
 	if c.logFormat != "text" && c.logFormat != "json" {
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 	}
-	c.options.Logger = cliutil.NewLog(c.logFormat, c.a.err)
+	c.options.Logger = cliutil.NewLog(c.logFormat, c.a.errOut)
 	return nil
 }
 

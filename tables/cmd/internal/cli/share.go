@@ -139,7 +139,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn, run runner) {
 		return
 	}
 	var stderr strings.Builder
-	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
+	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, errOut: &stderr})
 	if code != 0 && ctx.Err() != nil {
 		_ = output.Close() // send no reply, because the call was canceled
 		return

@@ -42,6 +42,6 @@ func (t *textFlags) apply(in *formats.Input) error {
 // report writes how many records --ragged changed, if any.
 func (t *textFlags) report() {
 	if text := t.mended.Total().String(); text != "" {
-		fmt.Fprintln(t.a.err, "partd-tables:", text)
+		fmt.Fprintln(t.a.errOut, "partd-tables:", text)
 	}
 }
