@@ -21,29 +21,29 @@ import (
 const maxThreads = 256
 
 type inputFlags struct {
-	format, progress *string
-	text             *records.TextOptions
-	where, columns   *string
-	asJSON, quiet    *bool
-	memory           *cliutil.Size
-	threads          *int
-	manyFormats      string // advice for the error about files of different formats
+	format, progress  *string
+	text              *records.TextOptions
+	where, columns    *string
+	asJSON, quiet     *bool
+	memory            *cliutil.Size
+	threads           *int
+	manyFormatsAdvice string // advice for the error about files of different formats
 }
 
 // newInputFlags adds the input flags to a command, without the text options named by except.
-func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string, except ...string) inputFlags {
+func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormatsAdvice string, except ...string) inputFlags {
 	fs := cmd.Flags()
 	f := inputFlags{
-		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
-		text:        new(records.TextOptions),
-		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
-		columns:     fs.String("columns", "", "write only these `COLUMNS`, separated by commas, in the given order"),
-		memory:      memoryFlag(fs),
-		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
-		progress:    cliutil.ProgressFlag(cmd),
-		quiet:       fs.BoolP("quiet", "q", false, "show no progress and no summary"),
-		asJSON:      jsonFlag(cmd, jsonUsage),
-		manyFormats: manyFormats,
+		format:            fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
+		text:              new(records.TextOptions),
+		where:             fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
+		columns:           fs.String("columns", "", "write only these `COLUMNS`, separated by commas, in the given order"),
+		memory:            memoryFlag(fs),
+		threads:           fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
+		progress:          cliutil.ProgressFlag(cmd),
+		quiet:             fs.BoolP("quiet", "q", false, "show no progress and no summary"),
+		asJSON:            jsonFlag(cmd, jsonUsage),
+		manyFormatsAdvice: manyFormatsAdvice,
 	}
 	for _, o := range records.Options(f.text, except...) {
 		cliutil.AddFlag(cmd, o.Value, o.Name, o.Usage, o.Suggestions)
@@ -85,12 +85,12 @@ func (f *inputFlags) layout(files []string) (l records.Layout, err error) {
 		if file == filejobs.Stdin {
 			return l, cliutil.Usagef("standard input (-) needs --format: use one of %s", records.FormatNames)
 		}
-		named := records.FormatOf(zfile.TrimName(file))
-		if i > 0 && named != format {
+		fileFormat := records.FormatOf(zfile.TrimName(file))
+		if i > 0 && fileFormat != format {
 			return l, cliutil.Usagef("%s looks like %s, but %s looks like %s: set --format%s",
-				files[0], format, file, named, f.manyFormats)
+				files[0], format, file, fileFormat, f.manyFormatsAdvice)
 		}
-		format = named
+		format = fileFormat
 	}
 	l, err = f.text.Layout(format)
 	if err != nil {
@@ -104,22 +104,22 @@ func (f *inputFlags) layout(files []string) (l records.Layout, err error) {
 // both files.
 func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, err error) {
 	both := [2]inputFlags{*f, *f}
-	named := [2]records.Format{}
+	fileFormats := [2]records.Format{}
 	for i, file := range files {
-		named[i] = records.FormatOf(zfile.TrimName(file))
+		fileFormats[i] = records.FormatOf(zfile.TrimName(file))
 	}
 	for i := range files {
 		text := *f.text
 		both[i].text = &text
-		if named[i] == records.JSONL && named[1-i] != records.JSONL {
+		if fileFormats[i] == records.JSONL && fileFormats[1-i] != records.JSONL {
 			text.Ragged = records.RefuseRagged
 		}
-		if named[i] == records.Text || named[1-i] != records.Text || *f.format == "" {
+		if fileFormats[i] == records.Text || fileFormats[1-i] != records.Text || *f.format == "" {
 			continue
 		}
 		both[i].format = new(string)
-		text.NoHeader = text.NoHeader && named[i] != records.JSONL
-		if named[i] != records.CSV {
+		text.NoHeader = text.NoHeader && fileFormats[i] != records.JSONL
+		if fileFormats[i] != records.CSV {
 			text.Sep = ""
 		}
 	}

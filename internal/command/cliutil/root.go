@@ -36,7 +36,7 @@ type Program struct {
 }
 
 // helpOutput writes help and the version to w. It keeps the first error, because cobra ignores
-// errors of writing help.
+// errors from writing help.
 type helpOutput struct {
 	w   io.Writer
 	err error

@@ -99,7 +99,7 @@ For the formats of FILE, see "partd-tables put --help".`,
 			return err
 		}
 		if from.IsZero() && to.IsZero() {
-			return cliutil.Usagef("--from, --to or both are required")
+			return cliutil.Usagef("the range is missing: set --from, --to or both")
 		}
 		return a.rewriteFrom(cmd.Context(), p, *asJSON, args[0], args[1], *format, func(s backend, r array.RecordReader) (tables.RewriteResult, error) {
 			return s.ReplaceRange(cmd.Context(), *p.bucket, args[0], from, to, r, &tables.RangeOptions{TimeColumn: *column})

@@ -21,7 +21,7 @@ func TestCorrect(t *testing.T) {
 		{"replace-range series " + better + " --bucket b --from 2026-01-01 --to 2026-01-02", "series: 1 rows deleted, 1 written, version 3\n"},
 		{"replace-range series " + better + " --bucket b --from 2026-01-02 --to 2026-01-03", "column \"at\": row 1 has the value 2026-01-01T03:00:00"},
 		{"replace-range series " + better + " --bucket b --from yesterday", "'yesterday' is not a date or time"},
-		{"replace-range series " + better + " --bucket b", "--from, --to or both are required"},
+		{"replace-range series " + better + " --bucket b", "set --from, --to or both"},
 		{"replace-range nothing " + better + " --from 2026-01-01", "does not exist"},
 		{"upsert series " + upserts + " --bucket b --key at,sym --json", `{"table":"series","bucket":"b","version":4,"deleted":1,"written":2,"files":1}` + "\n"},
 		{"upsert series " + twice + " --bucket b --key sym", "rows 1 and 2 have the same key"},

@@ -45,7 +45,7 @@ func addFollowFlags(cmd *cobra.Command) *followFlags {
 	return f
 }
 
-// check returns an error for flags that cannot be combined.
+// check returns an error if the flags cannot be combined. It also chooses the format of the output.
 func (f *followFlags) check(cmd *cobra.Command, p location, output *rowOutput) (err error) {
 	fl := cmd.Flags()
 	switch {
@@ -204,7 +204,7 @@ func (f *follower) rewind(path string, info vfs.Info) error {
 	case err == io.EOF || err == nil && f.End != "" && end != f.End:
 		return fmt.Errorf("%s is not the file to which %s belongs: name the right one, or remove both and start again", path, f.state)
 	case err == nil && info.Size > f.Bytes && (f.Writing == nil || *f.Writing != info.Ino):
-		return fmt.Errorf("%s has %d bytes, but %s describes only %d of them, and no killed run that added the others: name another file, or truncate this one to %[4]d bytes", path, info.Size, f.state, f.Bytes)
+		return fmt.Errorf("%s has %d bytes, but %s describes only %d of them and records no killed run that added the rest: name another file, or truncate this one to %[4]d bytes", path, info.Size, f.state, f.Bytes)
 	}
 	if err == nil {
 		err = f.file.Truncate(f.Bytes)
@@ -231,7 +231,7 @@ func (f *follower) saveState() error {
 	return vfs.Replace(f.state, filepath.Dir(f.state), "."+filepath.Base(f.state)+"-*", append(text, '\n'))
 }
 
-// hashEnd returns a hash of up to 4 KiB of the file that end at its size in the state.
+// hashEnd returns a hash of the last bytes (up to 4 KiB) before the file's size in the state.
 func (f *follower) hashEnd() (string, error) {
 	last := make([]byte, min(f.Bytes, 4096))
 	_, err := f.file.ReadAt(last, f.Bytes-int64(len(last)))
@@ -296,24 +296,24 @@ func (f *follower) columnsError() error {
 
 // beginStream sets columns and stream. If the file already has rows, the stream continues the stream in the file.
 func (f *follower) beginStream(columns *arrow.Schema) error {
-	var begin bytes.Buffer
-	if err := ipc.NewWriter(&begin, ipc.WithSchema(columns)).Close(); err != nil {
+	var header bytes.Buffer
+	if err := ipc.NewWriter(&header, ipc.WithSchema(columns)).Close(); err != nil {
 		return err
 	}
 	const endLen = 8 // length of the end-of-stream marker
-	begin.Truncate(begin.Len() - endLen)
+	header.Truncate(header.Len() - endLen)
 	f.columns, f.stream = columns, ipc.NewWriter(f, ipc.WithSchema(columns))
 	if f.Bytes == 0 {
 		return nil
 	}
-	stored := make([]byte, begin.Len())
-	_, err := f.file.ReadAt(stored, 0)
-	if err == nil && !bytes.Equal(stored, begin.Bytes()) || err == io.EOF {
+	storedHeader := make([]byte, header.Len())
+	_, err := f.file.ReadAt(storedHeader, 0)
+	if err == nil && !bytes.Equal(storedHeader, header.Bytes()) || err == io.EOF {
 		return f.columnsError()
 	}
 	if err != nil {
 		return err
 	}
-	f.stream = ipc.NewWriter(&formats.Skipper{Writer: f, N: begin.Len()}, ipc.WithSchema(columns))
+	f.stream = ipc.NewWriter(&formats.Skipper{Writer: f, N: header.Len()}, ipc.WithSchema(columns))
 	return nil
 }

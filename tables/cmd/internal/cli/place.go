@@ -42,7 +42,7 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// serverFlags adds the flags for a server. --server replaces the flag called dir.
+// serverFlags adds the flags for a server. dir is the name of the flag that --server replaces.
 func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	fs := cmd.Flags()
 	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH")
