@@ -99,7 +99,7 @@ def totals(tables: list[Array]) -> Array:
 # The jobs. Each function returns the results of count_rows for all output partitions.
 
 
-def run_dask(job: Job, place: str) -> list[Array]:
+def run_dask(job: Job, backend: str) -> list[Array]:
     import dask
     import dask.dataframe as dd
     import pandas as pd
@@ -111,7 +111,7 @@ def run_dask(job: Job, place: str) -> list[Array]:
     def count(df: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(count_rows(df.to_numpy(np.uint64)), columns=["group", "rows", "low", "high"])
 
-    # Settings for workers that die.
+    # Make dask retry soon after a worker dies.
     settings = {"scheduler.allowed-failures": TRIES, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(
@@ -119,19 +119,19 @@ def run_dask(job: Job, place: str) -> list[Array]:
         )
         cluster = LocalCluster(WORKERS, threads_per_worker=1, dashboard_address=None, local_directory=job["directory"])
         stack.enter_context(Client(stack.enter_context(cluster)))
-        if place not in ("p2p", "disk"):
+        if backend not in ("p2p", "disk"):
             import partd_go.dask
 
             stack.enter_context(partd_go.dask.use(job["url"]))
-            place = "partd"
+            backend = "partd"
         Path(job["out"], "begun").touch()
         shuffled = dd.from_map(make, range(job["tasks"]), meta=make(0, 1)).shuffle(
-            "c0", npartitions=job["tasks"], shuffle_method=place
+            "c0", npartitions=job["tasks"], shuffle_method=backend
         )
         return [shuffled.map_partitions(count, meta=count(make(0, 1))).compute(retries=job["retries"]).to_numpy()]
 
 
-def run_ray(job: Job, place: str) -> list[Array]:
+def run_ray(job: Job, backend: str) -> list[Array]:
     import ray
 
     ray.init(
@@ -143,7 +143,7 @@ def run_ray(job: Job, place: str) -> list[Array]:
         object_store_memory=int(min(max(80e6, job["bytes"] / 4), 4e9)),
     )
     Path(job["out"], "begun").touch()
-    remote = functools.partial(ray.remote, max_retries=TRIES, retry_exceptions=bool(job["retries"]) or place != "own")
+    remote = functools.partial(ray.remote, max_retries=TRIES, retry_exceptions=bool(job["retries"]) or backend != "own")
 
     def split(task: int) -> list[Array]:
         rows = make_rows(task, job["rows"])
@@ -152,7 +152,7 @@ def run_ray(job: Job, place: str) -> list[Array]:
             rows[np.argsort(parts, kind="stable")], np.cumsum(np.bincount(parts, minlength=job["tasks"]))[:-1]
         )
 
-    if place == "own":
+    if backend == "own":
         pieces = [remote(num_returns=job["tasks"])(split).remote(task) for task in range(job["tasks"])]
         merge = remote()(lambda *pieces: count_rows(np.concatenate(pieces)))
         return ray.get([merge.remote(*column) for column in zip(*pieces, strict=True)])
@@ -239,8 +239,8 @@ class Program:
         self.start()
 
 
-def start_servers(place: str, directory: str) -> tuple[str | None, list[Program]]:
-    if place == "bucket":
+def start_servers(backend: str, directory: str) -> tuple[str | None, list[Program]]:
+    if backend == "bucket":
         os.mkdir(f"{directory}/bucket")
         os.environ |= {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
         command = "versitygw --port ADDRESS --access user --secret secretsecret --quiet --keep-alive posix"
@@ -249,7 +249,7 @@ def start_servers(place: str, directory: str) -> tuple[str | None, list[Program]
     flags = ("--listen", "tcp://ADDRESS", "--memory=256MiB")
     servers = [
         Program("partd-server", "--store", f"log:{directory}/{i}", *flags)
-        for i in range({"server": 1, "shards": 3}.get(place, 0))
+        for i in range({"server": 1, "shards": 3}.get(backend, 0))
     ]
     return "tcp://" + ",".join(server.address for server in servers) if servers else None, servers
 
@@ -317,7 +317,7 @@ def fault_injector(
 
 
 def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array, base: str) -> Job:
-    runner, place = method.split("-")
+    runner, backend = method.split("-")
     disk, out, scratch = (
         tempfile.mkdtemp(dir=base),
         tempfile.mkdtemp(dir=base),
@@ -333,7 +333,7 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
             stack.callback(subprocess.run, ["umount", "--lazy", disk], check=True)
         stack.callback(end_all)
         os.mkdir(directory)
-        url, servers = start_servers(place, directory)
+        url, servers = start_servers(backend, directory)
         job = vars(flags) | {"directory": directory, "scratch": scratch, "out": out, "url": url}
         python = sys.executable if runner == "plain" else str(PEERS / runner / "bin" / "python")
         with open(f"{out}/log", "wb") as log:
@@ -410,8 +410,8 @@ def main() -> None:
         run_task(job, flags.task[0], int(flags.task[1]))
         return
     if flags.one:
-        runner, place = flags.one.split("-")
-        Path(job["out"], "result").write_bytes(pickle.dumps(globals()[f"run_{runner}"](job, place)))
+        runner, backend = flags.one.split("-")
+        Path(job["out"], "result").write_bytes(pickle.dumps(globals()[f"run_{runner}"](job, backend)))
         return
     flags.bytes = int(flags.bytes)
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, for end_all

@@ -1,8 +1,8 @@
-"""Compares how partd_go.tables and pyarrow's Flight client put and get a DataFrame, on the same server.
+"""Compares how fast partd_go.tables and pyarrow's Flight client put and get a DataFrame on the same server.
 
     python python/bench/tables.py --megabytes 1000 --rounds 3
 
-The clients take turns. It prints the best rate of each client in MB/s, and the ratio of the rates.
+The clients take turns. The program prints the best rate of each client in MB/s, and the ratio of the rates.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
                         pd.testing.assert_frame_equal(result, frame)
                     del result  # free its memory before the next call
     for operation in ("put", "get"):
-        rates = {library: options.megabytes / best[operation, library] for library in ("pyarrow", "partd_go")}
+        rates = {name: options.megabytes / best[operation, name] for name in ("pyarrow", "partd_go")}
         print(
             f"{operation}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio "
             f"{rates['partd_go'] / rates['pyarrow']:.2f}"

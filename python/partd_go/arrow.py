@@ -45,8 +45,8 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Decodes data, one IPC stream for each appended piece, into a single table. kind is the library of the table; the
-    default is the library of the first piece."""
+    """Decodes data, which holds an IPC stream for each appended piece, into a single table. kind is the library whose
+    table type is returned ("pyarrow", "pandas" or "polars"); the default is the library of the first piece."""
     try:
         return _decode(pa.BufferReader(data), key, kind)
     except (Error, ImportError, MemoryError):
@@ -82,7 +82,7 @@ def _convert(table: pa.Table, kind: str) -> Any:
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
     """Concatenates tables. A column that a table lacks is null in that table's rows."""
     schema = pieces[0].schema
-    _check_values([piece.schema for piece in pieces], key)
+    _check_value_kinds([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
         joined = pa.concat_tables(pieces)
     else:
@@ -96,7 +96,7 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
     return joined.unify_dictionaries()
 
 
-def _check_values(schemas: list[pa.Schema], key: Key) -> None:
+def _check_value_kinds(schemas: list[pa.Schema], key: Key) -> None:
     """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and of
     months. Both have the same Arrow type, so the field's metadata records the kind."""
     known: dict[str, str] = {}

@@ -175,20 +175,20 @@ class Channel:
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
         """Sends a change, and resends it until the server replies. The server applies it only once."""
         check = next(self.checks) & 0xFFFFFFFF
-        sent: list[NumberedSession] = []  # the session that each send used
+        sessions: list[NumberedSession] = []  # the session that each send used
 
         def attempt(link: Link) -> None:
-            if sent and self.changes is not sent[0]:
-                raise self._unknown(op, "the server was restarted, and its store does not keep sessions")
+            if sessions and self.changes is not sessions[0]:
+                raise self._unknown_outcome(op, "the server was restarted, and its store does not keep sessions")
             try:
-                changes = self._ready(link)
+                changes = self._ready_session(link)
             except Error as error:
-                if op == wire.DROP and not sent and error.codes & {NO_SPACE, QUOTA}:
+                if op == wire.DROP and not sessions and error.codes & {NO_SPACE, QUOTA}:
                     # The disk is too full for a new session, but a drop frees space: send it once, without a session.
                     self._drop_unnumbered(link)
                     return
                 raise
-            sent.append(changes)
+            sessions.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
             # Increment before anything else: otherwise, after an interrupt, the number could be reused.
             changes.next += 1
@@ -197,35 +197,35 @@ class Channel:
             try:
                 self.repeat(op, attempt)
             except BaseException as error:
-                if not self._should_resend(op, error, sent):
+                if not self._should_resend(op, error, sessions):
                     raise
-                sent.clear()
+                sessions.clear()
             else:
                 return
-        raise self._unknown(op, "the server repeatedly lost the client's session")
+        raise self._unknown_outcome(op, "the server repeatedly lost the client's session")
 
-    def _should_resend(self, op: int, error: BaseException, sent: list[NumberedSession]) -> bool:
+    def _should_resend(self, op: int, error: BaseException, sessions: list[NumberedSession]) -> bool:
         """Records the outcome of a failed change and reports whether to send it again."""
-        if not sent:
+        if not sessions:
             return False
         if not isinstance(error, Error) or not error.codes:
-            sent[-1].has_abandoned = True
-            if isinstance(error, (TimedOut, ConnectionFailed)) or isinstance(error, TooLarge) and len(sent) > 1:
-                raise self._unknown(op, str(error)) from error
+            sessions[-1].has_abandoned = True
+            if isinstance(error, (TimedOut, ConnectionFailed)) or isinstance(error, TooLarge) and len(sessions) > 1:
+                raise self._unknown_outcome(op, str(error)) from error
             return False
         if error.codes & {UNKNOWN, SESSION_GAP, SESSION_EXPIRED, SESSION_REUSED}:
             self.changes = None  # the server no longer accepts this session's numbers: begin a new session
         if UNKNOWN in error.codes:
             return False
         # The server did not apply the last send. If the session expired, the server may have applied an earlier send.
-        return SESSION_GAP in error.codes or SESSION_EXPIRED in error.codes and len(sent) == 1
+        return SESSION_GAP in error.codes or SESSION_EXPIRED in error.codes and len(sessions) == 1
 
-    def _unknown(self, op: int, cause: str) -> Error:
+    def _unknown_outcome(self, op: int, cause: str) -> Error:
         return failure(
             UnknownOutcome, wire.NAMES[op], self.settings.url, cause, "read the keys to see whether it was applied"
         )
 
-    def _ready(self, link: Link) -> NumberedSession:
+    def _ready_session(self, link: Link) -> NumberedSession:
         """Returns the session, after opening one if necessary. It also tells the server which pops have ended, so that
         the server can discard their results."""
         if self.changes is None:
@@ -240,7 +240,7 @@ class Channel:
 
     def _finish_abandoned(self, link: Link, changes: NumberedSession) -> None:
         """Sends an empty change with the abandoned change's number, so that the server can no longer apply the
-        abandoned one. A server that has already applied it replies SESSION_REUSED."""
+        abandoned change. If the server has already applied that change, it replies SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -256,7 +256,7 @@ class Channel:
             link.ask(wire.DROP)
         except (OSError, EOFError) as error:
             self.hang_up()
-            raise self._unknown(wire.DROP, f"the connection broke ({error})") from error
+            raise self._unknown_outcome(wire.DROP, f"the connection broke ({error})") from error
 
     def get(self, keys: list[wire.Key]) -> list[bytes]:
         """Returns the value of each key, in the order of keys."""
@@ -286,20 +286,20 @@ class Channel:
     def pop(self, keys: list[wire.Key]) -> list[bytes]:
         """Returns the values of keys and removes the keys, in one atomic step."""
         body = wire.keys(keys)
-        sent: list[Any] = []  # after the first send: the session, the pop's number, and the server's instance
+        first_send: list[Any] = []  # after the first send: the session, the pop's number, and the server's instance
 
         def attempt(link: Link) -> list[bytes]:
-            changes = self._ready(link)
-            if not sent:
+            changes = self._ready_session(link)
+            if not first_send:
                 changes.pops += 1
-                sent[:] = changes, changes.pops, link.instance
+                first_send[:] = changes, changes.pops, link.instance
                 resent = 0
-            elif changes is not sent[0]:
-                raise self._unknown(wire.POP, "the server was restarted")
+            elif changes is not first_send[0]:
+                raise self._unknown_outcome(wire.POP, "the server was restarted")
             else:
                 resent = wire.RESENT
             header = {"session": changes.session.id, "seq": changes.pops}
-            reply = link.ask(wire.POP, [wire.U64.pack(sent[2]), body], flags=resent, **header)
+            reply = link.ask(wire.POP, [wire.U64.pack(first_send[2]), body], flags=resent, **header)
             pages, size = [reply.body], len(reply.body)
             while reply.has_more:
                 reply = link.ask(wire.POP_READ, [wire.U64.pack(size)], **header)
@@ -312,15 +312,15 @@ class Channel:
                 result = self.repeat(wire.POP, attempt)
                 break
             except BaseException as error:
-                if sent:
-                    sent[0].received_pops.append(sent[1])
+                if first_send:
+                    first_send[0].received_pops.append(first_send[1])
                 if isinstance(error, Error) and SESSION_EXPIRED in error.codes and not is_retry:
-                    self.changes, sent[:] = None, []
+                    self.changes, first_send[:] = None, []
                     continue
-                if sent and isinstance(error, (TimedOut, ConnectionFailed)):
-                    raise self._unknown(wire.POP, str(error)) from error
+                if first_send and isinstance(error, (TimedOut, ConnectionFailed)):
+                    raise self._unknown_outcome(wire.POP, str(error)) from error
                 raise
-        sent[0].received_pops.append(sent[1])
+        first_send[0].received_pops.append(first_send[1])
         with contextlib.suppress(OSError, EOFError, Error):  # if POP_DONE cannot be sent now, the next change sends it
-            self._ready(self.connected())
+            self._ready_session(self.connected())
         return result

@@ -56,10 +56,10 @@ class Conflict(Error):
     """Another node saved the table at the same time. Nothing was saved: save again."""
 
 
-AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # aliases: pullframe's names of these errors
+AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # the names in the package pullframe
 
 _ERRORS: dict[str, type[Error]] = {"sync_failed": SyncFailed, "conflict": Conflict, "not_found": NotFound}
-_KINDS = {**KINDS, **{kind: (error, "") for kind, error in _ERRORS.items()}}
+_ERRORS_BY_KIND = {**KINDS, **{kind: (error, "") for kind, error in _ERRORS.items()}}
 
 
 class PullFrame(SharedProcess, Shown):
@@ -91,7 +91,7 @@ class PullFrame(SharedProcess, Shown):
         self._flags = ["--dir", self.directory, f"--sync-timeout={float(sync_timeout):f}s"]
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags
-        self._serve = [
+        self._serve_command = [
             self._program,
             "pull",
             "serve",
@@ -101,7 +101,7 @@ class PullFrame(SharedProcess, Shown):
         ]
         working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
         digest = hashlib.sha256(
-            json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()
+            json.dumps([*self._serve_command, working_directory, os.uname().nodename]).encode()
         ).hexdigest()[:16]
         super().__init__(directory, f"node-{os.getuid()}-{digest}")
         self._connect_or_start()
@@ -110,13 +110,13 @@ class PullFrame(SharedProcess, Shown):
         return self
 
     def _command(self, socket_directory: str) -> list[str]:
-        return self._serve
+        return self._serve_command
 
     def save(self, name: str, df: Any) -> None:
         """Saves a DataFrame with a DatetimeIndex under a name. If there is already a table of this name, the frame is
-        merged into it: at times that the table already has, the frame's values replace the table's, except in columns
-        that the frame lacks. New columns are null in rows that existed before. Raises Conflict if another node saved
-        the table at the same time."""
+        merged into it: for timestamps that are already in the table, the frame's values replace the table's, except in
+        columns that the frame lacks. New columns are null in rows that existed before. Raises Conflict if another
+        node saved the table at the same time."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
@@ -189,7 +189,7 @@ class PullFrame(SharedProcess, Shown):
                 raise failure(error_class, op, self.directory, "the node was killed during the call", "repeat the call")
             if reply:
                 details, cause = parse_output(reply)
-                kind, advice = meaning(details["kinds"], _KINDS) or (Error, "")
+                kind, advice = meaning(details["kinds"], _ERRORS_BY_KIND) or (Error, "")
                 raise failure(kind, op, self.directory, cause, advice)
         except BaseException:
             out.close()

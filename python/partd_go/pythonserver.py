@@ -135,7 +135,7 @@ class PythonChannel(Channel):
                 problem = (
                     "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
                 )
-                raise self._unknown(op, problem) from error
+                raise self._unknown_outcome(op, problem) from error
 
         self.repeat(op, attempt)
 

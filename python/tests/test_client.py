@@ -290,7 +290,7 @@ def test_wrong_options(url):
         ("import partd_go.pull", "pyarrow", "tables"),
         ("import partd_go.pystore", "pandas", "pystore"),
         ("import partd_go.dask", "dask", "dask"),
-        ("import partd_go.stage; partd_go.stage.formats.methods('csv')", "pandas", "stage"),
+        ("import partd_go.stage; partd_go.stage.formats.pandas_functions('csv')", "pandas", "stage"),
     ],
 )
 def test_missing_package_names_the_extra(code, package, extra):

@@ -590,11 +590,11 @@ def test_failed_restart(tmp_path, name, monkeypatch):
         one.save(name, prices())
         program = socket_of(one).parent
         os.killpg(one._process.pid, signal.SIGKILL)
-        command = one._serve
-        one._serve = [one._program, "pull", "serve", "--no-such-flag"]
+        command = one._serve_command
+        one._serve_command = [one._program, "pull", "serve", "--no-such-flag"]
         with pytest.raises(partd_go.errors.NoServer, match="no-such-flag"):
             one.load(name)
-        one._serve = command
+        one._serve_command = command
         assert_equal(one.load(name), prices(), check_freq=False)
         assert socket_of(one).parent != program
 

@@ -131,7 +131,7 @@ async def coroutine():
 
 def test_refused_functions():
     for function, message in (
-        (functools.partial(generator), "define one with def, and pass arguments when you call the stage"),
+        (functools.partial(generator), "define one with def, and pass its arguments when you call the stage"),
         (Model().fit, "Model.fit is a method.*outside the class"),
         (Model.fit, "Model.fit is a method"),
     ):

@@ -163,5 +163,5 @@ def test_package_without_init(text):
 
 
 def test_without_a_name():
-    with pytest.raises(TypeError, match="a function with a name"):
+    with pytest.raises(TypeError, match="a named function"):
         load("one_ = stage(functools.partial(f, 1))", 1)

@@ -10,8 +10,8 @@ from ..tables import NotFound, Tables
 from .exceptions import TransactionError
 
 
-class Bucket(Protocol):
-    """The attributes of a Collection that a lock uses."""
+class CollectionLike(Protocol):
+    """The part of a Collection that a lock uses."""
 
     collection: str
 
@@ -22,7 +22,7 @@ class Bucket(Protocol):
 class CollectionLock:
     """A named lock on the server. A thread renews it while it is held. If the process ends, the lock expires."""
 
-    def __init__(self, collection: Bucket, lock_name: str = "collection", wait: float = 30.0):
+    def __init__(self, collection: CollectionLike, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait
         self._lease = ""
         self._stop_renewing = threading.Event()

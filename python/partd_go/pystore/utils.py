@@ -58,8 +58,8 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     key = os.getpid(), os.fspath(datastore)
     check_not_forked(key[1])
     with _lock:
-        if (connection_ := _find_open(key)) is not None:
-            return connection_
+        if (store_tables := _find_open(key)) is not None:
+            return store_tables
         # --no-tail commits each put immediately, so that other processes can use the store too.
         _open[key] = tables.connect(datastore, flags=("--no-tail",))
         return _open[key]
@@ -79,17 +79,17 @@ def connection_at(datastore: str, url: str) -> Tables:
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
     """Returns the open connection, or None if no connection is open or its server was killed."""
-    connection_ = _open.get(key)
-    if connection_ is not None and connection_.ended():
+    store_tables = _open.get(key)
+    if store_tables is not None and store_tables.ended():
         del _open[key]
         with contextlib.suppress(NoServer):  # the server was killed
-            connection_.close()
+            store_tables.close()
         return None
-    return connection_
+    return store_tables
 
 
 def release(matches: Any = lambda store: True) -> None:
-    """Stops the server of each store if matches(store) is true; by default, of all stores."""
+    """Stops the server of each store for which matches(store) is true; by default, of all stores."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
     for _, store_tables in closing:

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar, overload
 from ..errors import Misuse
 from ..shown import Summary, Shown
 from .files import Directory, Kept
-from .formats import methods
+from .formats import pandas_functions
 from .raw import RawFiles
 from .run import Run, Step
 from .sources import record_sources
@@ -64,8 +64,8 @@ class Stage(Shown, Generic[R]):
     ):
         if not hasattr(function, "__qualname__"):
             raise Misuse(
-                f"stage must decorate a function with a name, not {function!r}: define one with def, and pass "
-                "arguments when you call the stage"
+                f"stage must decorate a named function, not {function!r}: define one with def, and pass its arguments "
+                "when you call the stage"
             )
         functools.update_wrapper(self, function)
         self.function = function
@@ -77,15 +77,15 @@ class Stage(Shown, Generic[R]):
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
             raise Misuse(f"{self.name}: the argument ttl is {ttl}: pass at least 0")
-        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, or 300 years and more, means forever
+        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, or 300 years or more, means forever
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
             if name not in self.files and name not in self.ancestors:
-                raise Misuse(f"{self.name}: {name} has type {type(value).__name__}: pass the path of a file or a stage")
+                raise Misuse(f"{self.name}: {name} has type {type(value).__name__}: pass a stage or the path of a file")
         if cache and format not in (None, "parquet"):
-            methods(format)
-        self._parameters, self.signature = _signatures(function, inputs)
+            pandas_functions(format)
+        self._function_signature, self.signature = _signatures(function, inputs)
         if isinstance(function, FunctionType):
             record_sources(function.__code__.co_filename)  # record them now: the file may change later
 
@@ -94,19 +94,19 @@ class Stage(Shown, Generic[R]):
         return f"{self.function.__module__}.{self.function.__qualname__}".replace("/", "_")
 
     def _summary(self) -> Summary:
-        kept = "not kept"
+        storage_text = "not kept"
         if self.cache:
             try:
                 local, storage = storage_of(self.directory)
                 format, where = (
                     ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
                 )
-                kept = f"kept as {self.format or format} in {where}"
+                storage_text = f"kept as {self.format or format} in {where}"
             except Misuse as error:
-                kept = str(error)
+                storage_text = str(error)
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
         inputs += [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
-        return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
+        return f"Stage {self.name}{self.signature}, {storage_text}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
         """Returns the key of the result: a hash of everything that it depends on, which is the code, the format, the
@@ -116,26 +116,28 @@ class Stage(Shown, Generic[R]):
         return run.repeat(lambda: run.key(self))
 
     def explain(self, *args: Any, **options: Any) -> list[Step]:
-        """Returns a step for each ancestor and then for the stage: what a call would do with it. Runs no stage."""
+        """Returns what a call would do: a step for each ancestor, then one for the stage itself. Runs no stage."""
         return Run(self, self._bind(args, options)).explain()
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
-        """Binds the arguments of a call and fills in defaults. Raw files and ancestors' results are not among them."""
+        """Binds the arguments of a call, without raw files and ancestors' results, and fills in defaults."""
         try:
-            bound = self.signature.bind(*args, **options)
+            bound_call = self.signature.bind(*args, **options)
         except TypeError as error:
             inputs = ", ".join([*self.files, *self.ancestors])
             note = f" (the stage itself passes {inputs})" if inputs else ""
             raise Misuse(f"{self.name}{self.signature}: {error}{note}") from None
-        bound.apply_defaults()
-        return bound
+        bound_call.apply_defaults()
+        return bound_call
 
-    def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
-        """Calls the function with the arguments bound in call, and with each input as a keyword argument."""
-        bound, names = self._parameters.bind_partial(), _named_parameters(self._parameters)
-        bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
+    def _call(self, bound_call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
+        """Calls the function with the arguments of bound_call, and with each input as a keyword argument."""
+        full_call, names = self._function_signature.bind_partial(), _named_parameters(self._function_signature)
+        full_call.arguments.update(
+            bound_call.arguments | {name: value for name, value in inputs.items() if name in names}
+        )
         return self.function(
-            *bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names}
+            *full_call.args, **full_call.kwargs, **{name: value for name, value in inputs.items() if name not in names}
         )
 
     def _stage_inputs(self, raw: RawFiles) -> Any:

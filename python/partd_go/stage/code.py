@@ -99,9 +99,9 @@ class Code:
         elif isinstance(v, functools.cached_property):
             self.value("", v.func)
         else:
-            self.other(name, v)
+            self.object(name, v)
 
-    def other(self, name: str, v: Any) -> None:
+    def object(self, name: str, v: Any) -> None:
         """Hashes an object: its pickle, the code of its class, and the code of functions that it refers to."""
         pickler = _Pickler(pickled := io.BytesIO(), 4)
         try:
@@ -162,9 +162,9 @@ class Code:
         variables = global_names(code)
         if source and source.uses_eval():
             texts = [c for part in nested_codes(code) for c in part.co_consts if isinstance(c, str)]
-            in_texts = {name for text in texts for name in re.findall(r"\w+", text)}
-            names |= in_texts
-            variables |= in_texts
+            names_in_strings = {name for text in texts for name in re.findall(r"\w+", text)}
+            names |= names_in_strings
+            variables |= names_in_strings
         if _is_user_module(f.__globals__.get("__name__")):
             self.value("attributes", vars(f))
         else:
@@ -188,8 +188,8 @@ class Code:
 
 
 def _is_user_code(v: types.FunctionType | type) -> bool:
-    """Reports whether a function or class is user code, by its __module__ or, because functools.wraps changes that, its
-    globals."""
+    """Reports whether a function or class is user code, according to its __module__. The module of a function's globals
+    counts too, because functools.wraps changes __module__."""
     return (
         _is_user_module(v.__module__)
         or isinstance(v, types.FunctionType)

@@ -49,11 +49,11 @@ class Directory:
         self.base = base
 
     def find(self, stage: str, key: str) -> Kept | None:
-        results = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _parse(path)))
-        return max(results, key=lambda kept: (kept.made, not kept.removed), default=None)
+        results = (entry for path in (self.base / stage).glob(f"{key}*") if (entry := _parse(path)))
+        return max(results, key=lambda entry: (entry.made, not entry.removed), default=None)
 
-    def read(self, kept: Kept, format: str | None) -> Any:
-        path: Path = kept.at
+    def read(self, entry: Kept, format: str | None) -> Any:
+        path: Path = entry.at
         name = _RESULT.fullmatch(path.name)
         if not name or path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
             raise FileNotFoundError(path)
@@ -65,9 +65,9 @@ class Directory:
                     and os.name == "posix"
                     and os.fstat(file.fileno()).st_uid not in (0, os.getuid())
                 ):
-                    problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
+                    problem = f"{entry.stage}: {path} belongs to another user, and reading it may run their code"
                     raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
-                if name[3] != _checksum(file, kept.key):
+                if name[3] != _checksum(file, entry.key):
                     raise Damaged
                 file.seek(0)
                 return read(file if path.suffix == ".pickle" else path, path.suffix[1:])
@@ -76,35 +76,35 @@ class Directory:
                 raise Damaged from error
             raise
 
-    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
-        with open(written, "rb") as file:
-            path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
+    def put(self, stage: str, key: str, expires: float, result_path: Path, value_hash: str) -> None:
+        with open(result_path, "rb") as file:
+            path = self._path(stage, key, expires, f".{_checksum(file, key)}", value_hash, result_path.suffix)
         # This machine's clock decides about expiry; a file server may have set the time by another clock.
-        os.utime(written, (now := time.time(), now))
-        os.replace(written, path)
+        os.utime(result_path, (now := time.time(), now))
+        os.replace(result_path, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
                 old_path.unlink(missing_ok=True)
         sync(path.parent)
 
-    def _path(self, stage: str, key: str, expires: float, checksum: str, content: str, suffix: str) -> Path:
+    def _path(self, stage: str, key: str, expires: float, checksum: str, value_hash: str, suffix: str) -> Path:
         expiry = f"-{math.floor(expires * 1000)}" if expires < math.inf else ""
-        return self.base / stage / f"{key}{expiry}{checksum}{content and '.'}{content}{suffix}"
+        return self.base / stage / f"{key}{expiry}{checksum}{value_hash and '.'}{value_hash}{suffix}"
 
     def all(self) -> Iterator[Kept]:
-        return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
+        return (entry for path in self.base.glob("*/*") if (entry := _parse(path)))
 
-    def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
+    def remove(self, entry: Kept, keep_hash: bool = False) -> bool:
         """Removes a result unless it has been replaced. Reports whether it was removed. The key's lock must be held."""
-        if _parse(kept.at) != kept:
+        if _parse(entry.at) != entry:
             return False
         if keep_hash:
-            path = self._path(kept.stage, kept.key, kept.expires, "", kept.content, _REMOVED)
-            with tempfile.TemporaryDirectory(prefix=f".{kept.key}-", dir=path.parent) as temp_directory:
-                (empty := Path(temp_directory, kept.key)).touch()
-                os.utime(empty, (kept.made, kept.made))
+            path = self._path(entry.stage, entry.key, entry.expires, "", entry.content, _REMOVED)
+            with tempfile.TemporaryDirectory(prefix=f".{entry.key}-", dir=path.parent) as temp_directory:
+                (empty := Path(temp_directory, entry.key)).touch()
+                os.utime(empty, (entry.made, entry.made))
                 os.replace(empty, path)
-        os.unlink(kept.at)
+        os.unlink(entry.at)
         return True
 
     def sweep(self, stage: str, key: str) -> list[Kept]:

@@ -19,12 +19,12 @@ _WRITE_OPTIONS: dict[str, dict[str, Any]] = {
     "xml": {"index": False},
 }
 # The index is the first column, and only "" is a missing value.
-_TEXT: dict[str, Any] = {"index_col": 0, "keep_default_na": False, "na_values": [""]}
-_READ_OPTIONS = {"csv": _TEXT, "excel": _TEXT}
+_TEXT_READ_OPTIONS: dict[str, Any] = {"index_col": 0, "keep_default_na": False, "na_values": [""]}
+_READ_OPTIONS = {"csv": _TEXT_READ_OPTIONS, "excel": _TEXT_READ_OPTIONS}
 
 
-def digest(words: Any) -> str:
-    return hashlib.sha256(repr(words).encode()).hexdigest()
+def digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def result_hash(format: str, checksum: str) -> str:
@@ -32,7 +32,7 @@ def result_hash(format: str, checksum: str) -> str:
     return digest([format, checksum]) if format in CODE_FREE_FORMATS else ""
 
 
-def methods(format: str) -> tuple[Any, Any]:
+def pandas_functions(format: str) -> tuple[Any, Any]:
     """Returns the pandas functions that write and read a format."""
     with extra("stage"):
         import pandas
@@ -48,14 +48,14 @@ def write(name: str, result: Any, path: Path, format: str | None) -> tuple[Path,
     the file, which equals the result."""
     path = path.with_suffix(f".{format or 'parquet'}")
     try:
-        back = _write(name, result, path)
+        reloaded = _write(name, result, path)
     except (ImportError, NotImplementedError, TypeError, ValueError):
         if format:
             raise
         path = path.with_suffix(".pickle")
-        back = _write(name, result, path)
+        reloaded = _write(name, result, path)
     sync(path)
-    return path, back
+    return path, reloaded
 
 
 def _write(name: str, result: Any, path: Path) -> Any:
@@ -79,11 +79,11 @@ def _write(name: str, result: Any, path: Path) -> Any:
 
             pyarrow.parquet.write_table(to_arrow(result, keep_dictionaries=False), path)
         else:
-            methods(format)[0](result, path, **_WRITE_OPTIONS.get(format, {}))
-        back = read(path, format)
-        if format != "pickle" and (difference := _difference(back, result, format)):
-            raise ValueError(f"it comes back changed: {difference}")
-        return back
+            pandas_functions(format)[0](result, path, **_WRITE_OPTIONS.get(format, {}))
+        reloaded = read(path, format)
+        if format != "pickle" and (difference := _difference(reloaded, result, format)):
+            raise ValueError(f"the value read back differs from the result: {difference}")
+        return reloaded
     except (ImportError, MemoryError, OSError):
         raise
     except Exception as error:
@@ -97,14 +97,14 @@ def _write(name: str, result: Any, path: Path) -> Any:
         raise Misuse(f"{name}: its result cannot be kept as {format} ({problem}): use {advice}") from error
 
 
-def _difference(back: Any, result: Any, format: str) -> str:
-    """Describes how types or values that were read back differ from the result, or returns "" if they are equal."""
+def _difference(reloaded: Any, result: Any, format: str) -> str:
+    """Describes how the reloaded value differs from the result, or returns "" if they are equal."""
     import pandas
 
     from ..columns import is_identical
 
-    if type(back) is not type(result):
-        return f"it has type {type(back).__name__}"
+    if type(reloaded) is not type(result):
+        return f"it has type {type(reloaded).__name__}"
     assert_equal = (
         pandas.testing.assert_frame_equal
         if isinstance(result, pandas.DataFrame)
@@ -113,16 +113,17 @@ def _difference(back: Any, result: Any, format: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns that later versions will compare differently
-            assert_equal(back, result, check_exact=True)
+            assert_equal(reloaded, result, check_exact=True)
     except AssertionError as error:
         return str(error)
-    for back_column, column in zip(_objects(back), _objects(result)):  # pandas ignores the types of objects
-        back_values, values = back_column.tolist(), column.tolist()
-        if [*map(type, back_values)] != [*map(type, values)]:
+    for reloaded_column, column in zip(_objects(reloaded), _objects(result)):  # pandas ignores the types of objects
+        reloaded_values, values = reloaded_column.tolist(), column.tolist()
+        if [*map(type, reloaded_values)] != [*map(type, values)]:
             return f"values of {column.name} have other types, or None and NaN are mixed up"
-        if format != "parquet" and not is_identical(back_values, values):  # to_arrow has checked Parquet
+        if format != "parquet" and not is_identical(reloaded_values, values):  # to_arrow has checked Parquet
             return f"a value of {column.name} differs"
-    return "" if is_identical(back.attrs, result.attrs) and back.flags == result.flags else "its attrs or flags differ"
+    is_same = is_identical(reloaded.attrs, result.attrs) and reloaded.flags == result.flags
+    return "" if is_same else "its attrs or flags differ"
 
 
 def _objects(rows: Any) -> list[Any]:
@@ -147,7 +148,7 @@ def read(file: Any, format: str) -> Any:
     options = _READ_OPTIONS.get(format, {})
     if format == "csv" and int(pandas.__version__.partition(".")[0]) < 3:  # pandas 3 always reads exact floats
         options = {**options, "float_precision": "round_trip"}
-    return methods(format)[1](file, **options)
+    return pandas_functions(format)[1](file, **options)
 
 
 def sync(path: Path) -> None:

@@ -129,8 +129,8 @@ class Run:
         if s not in self.result_ids:
             if not s.cache or s.format not in (None, *CODE_FREE_FORMATS):
                 self.result_ids[s] = self.key(s)
-            elif kept := self.find(s):
-                self.result_ids[s] = kept.content or self.key(s)
+            elif entry := self.find(s):
+                self.result_ids[s] = entry.content or self.key(s)
             else:
                 self.value(s)  # records the ID
         return self.result_ids[s]
@@ -148,11 +148,11 @@ class Run:
 
     def find(self, s: Runnable) -> Kept | None:
         """Returns the description of the stage's valid result, or None. gc may have removed the result itself."""
-        kept = storage_of(s.directory)[1].find(s.name, self.key(s))
-        return kept if kept and self.expiry(s, kept) > time.time() else None
+        entry = storage_of(s.directory)[1].find(s.name, self.key(s))
+        return entry if entry and self.expiry(s, entry) > time.time() else None
 
-    def expiry(self, s: Runnable, kept: Kept) -> float:
-        return min(kept.expires, kept.made + self.ttls[s])
+    def expiry(self, s: Runnable, entry: Kept) -> float:
+        return min(entry.expires, entry.made + self.ttls[s])
 
     def explain(self) -> list[Step]:
         unknown: set[Runnable] = set()  # stages whose keys or results are unknown until they or their ancestors run
@@ -163,11 +163,11 @@ class Run:
                 steps[s] = Step(s.name, "may run", f"if the result of {' or '.join(names)} differs")
                 unknown.add(s)
                 continue
-            kept = self.find(s) if s.cache else None
-            if kept and not kept.removed:
+            entry = self.find(s) if s.cache else None
+            if entry and not entry.removed:
                 steps[s] = Step(s.name, "kept", "its inputs have not changed")
-            elif kept or not s.cache:
-                steps[s] = Step(s.name, "skipped", "its result was removed" if kept else "its result is not kept")
+            elif entry or not s.cache:
+                steps[s] = Step(s.name, "skipped", "its result was removed" if entry else "its result is not kept")
             else:
                 steps[s] = Step(s.name, "runs", self.why(s))
                 unknown.update([s] if s.format in (None, *CODE_FREE_FORMATS) else [])
@@ -188,13 +188,13 @@ class Run:
         arguments."""
         key = self.key(s)
         same = [
-            kept
-            for kept in storage_of(s.directory)[1].all()
-            if kept.stage == s.name and kept.key[:IDENTITY] == key[:IDENTITY]
+            entry
+            for entry in storage_of(s.directory)[1].all()
+            if entry.stage == s.name and entry.key[:IDENTITY] == key[:IDENTITY]
         ]
         if not same:
             return "it never ran"
-        old = max(same, key=lambda kept: (kept.key == key, kept.made)).key
+        old = max(same, key=lambda entry: (entry.key == key, entry.made)).key
         parts = "its code", "a raw file", "an ancestor's result"
         ends = IDENTITY, IDENTITY + PART, IDENTITY + 2 * PART, len(key)
         changed = [part for part, start, end in zip(parts, ends, ends[1:]) if old[start:end] != key[start:end]]
@@ -252,14 +252,14 @@ class Run:
             if not self.load(storage, s, locked=True):
                 result = self.compute(s)
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
-                    written, self.results[s] = write(
+                    result_path, self.results[s] = write(
                         s.name,
                         result,
                         Path(temp_directory, key),
                         s.format if storage is local else s.format or "parquet",
                     )
-                    value_hash = result_hash(written.suffix[1:], content_hash(written))
-                    storage.put(s.name, key, self.expires[s], written, value_hash)
+                    value_hash = result_hash(result_path.suffix[1:], content_hash(result_path))
+                    storage.put(s.name, key, self.expires[s], result_path, value_hash)
                     self.record_result_id(s, value_hash)
         return self.results[s]
 
@@ -267,21 +267,21 @@ class Run:
         """Reads the kept result of s into self.results. Returns False if there is no usable result, for example because
         it has expired, was removed or is damaged. If locked is true, the caller must hold the key's lock, and a damaged
         result is removed, with a warning."""
-        stored = self.find(s)
-        if stored is None or stored.removed:
+        entry = self.find(s)
+        if entry is None or entry.removed:
             return False
         try:
-            self.results[s], self.expires[s] = storage.read(stored, s.format), self.expiry(s, stored)
+            self.results[s], self.expires[s] = storage.read(entry, s.format), self.expiry(s, entry)
         except FileNotFoundError:  # removed in the meantime
             return False
         except Damaged:
             if locked:
-                storage.remove(stored)  # before the warning, because a warning filter may raise it as an exception
+                storage.remove(entry)  # before the warning, because a warning filter may raise it as an exception
                 warnings.warn(
-                    f"{s.name}: the kept result {stored.at} was damaged: it has been removed, and is computed again",
+                    f"{s.name}: the kept result {entry.at} was damaged: it has been removed, and is computed again",
                     RuntimeWarning,
                     stacklevel=2,
                 )
             return False
-        self.record_result_id(s, stored.content)
+        self.record_result_id(s, entry.content)
         return True

@@ -15,7 +15,7 @@ from .files import Directory, Kept
 if TYPE_CHECKING:
     from ..client import Client
     from ..tables import Tables
-    from .shared import InStore, InTables
+    from .shared import ServerStorage, TableStorage
 
 # The first IDENTITY digits of a key depend only on the stage's name, input names and arguments. The next PART digits
 # depend only on the code, and the PART digits after them only on the contents of the raw files.
@@ -24,7 +24,7 @@ PART = 8
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
-_shared: InTables | InStore | None = None
+_shared: TableStorage | ServerStorage | None = None
 
 
 def set_directory(
@@ -46,16 +46,16 @@ def set_directory(
         raise Misuse("pass either tables or store, not both")
     _directory, _shared = None if path is None else Path(path), None
     if tables is not None:
-        from .shared import InTables
+        from .shared import TableStorage
 
-        _shared = InTables(tables, bucket)
+        _shared = TableStorage(tables, bucket)
     elif store is not None:
-        from .shared import InStore
+        from .shared import ServerStorage
 
-        _shared = InStore(store)
+        _shared = ServerStorage(store)
 
 
-def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
+def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | TableStorage | ServerStorage]:
     """Returns a directory on this machine, and the storage for results: either this directory or shared storage."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
@@ -78,18 +78,18 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
     removed: list[Kept] = []
     newest: dict[tuple[str, str], Kept] = {}
     total, now, (local, storage) = 0, time.time(), storage_of(directory)
-    for kept in sorted(storage.all(), key=lambda kept: (kept.made, not kept.removed), reverse=True):
-        first = newest.setdefault((kept.stage, kept.key[:IDENTITY]), kept)
+    for entry in sorted(storage.all(), key=lambda entry: (entry.made, not entry.removed), reverse=True):
+        first = newest.setdefault((entry.stage, entry.key[:IDENTITY]), entry)
         # The hash of a removed result is not superseded by the result itself: a killed gc can leave both.
-        is_superseded = first is not kept and not (kept.removed and first.key == kept.key)
-        reason = "expired" if kept.expires <= now else "superseded" if is_superseded else ""
+        is_superseded = first is not entry and not (entry.removed and first.key == entry.key)
+        reason = "expired" if entry.expires <= now else "superseded" if is_superseded else ""
         if keep_hash := not reason:
-            total += kept.bytes
-            reason = "over max_bytes" if total > max_bytes and not kept.removed else ""
+            total += entry.bytes
+            reason = "over max_bytes" if total > max_bytes and not entry.removed else ""
         if reason:
-            with storage.locked(kept.stage, kept.key, wait=False) as acquired:
-                if acquired and storage.remove(kept, keep_hash) and not kept.removed:
-                    removed.append(kept._replace(why=reason))
+            with storage.locked(entry.stage, entry.key, wait=False) as acquired:
+                if acquired and storage.remove(entry, keep_hash) and not entry.removed:
+                    removed.append(entry._replace(why=reason))
     for stage, key in {
         (path.parent.name, match[1]) for path in local.base.glob("*/.*") if (match := _UNFINISHED.fullmatch(path.name))
     }:

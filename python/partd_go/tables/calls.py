@@ -32,8 +32,8 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
-                f"{op}: {key} has type {type(value).__name__}: pass a string, and other arguments by name, such as "
-                "columns= and params="
+                f"{op}: {key} must be a string, not {type(value).__name__}: pass other arguments by name, such as "
+                "columns= or params="
             )
     try:
         return json.dumps(call, allow_nan=False, default=_numpy_to_python).encode()
@@ -56,7 +56,7 @@ def _numpy_to_python(value: Any) -> Any:
 
 
 def _is_numpy(value: Any) -> bool:
-    """Reports whether value is a NumPy value, except a time or a duration: their tolist may return an int."""
+    """Reports whether value is a NumPy value other than a time or a duration, whose tolist may return an int."""
     dtype = getattr(value, "dtype", None)
     return type(value).__module__ == "numpy" and dtype is not None and dtype.kind not in "mM"
 
@@ -69,7 +69,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(part, f"{name}[{key!r}]" if name else str(key))
 
 
-_current = threading.local()  # its attribute call is the Call whose work this thread runs
+_current = threading.local()  # _current.call is the Call that this thread is working on
 
 
 class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
@@ -80,9 +80,9 @@ class Middleware(flight.ClientMiddlewareFactory):  # type: ignore[misc]
 
 
 class Call(flight.ClientMiddleware):  # type: ignore[misc]
-    """A call to a server. In its with block, Flight's errors become errors of partd_go. If another exception, such as
-    KeyboardInterrupt, ends the block, the call is cancelled on the server. For advice_if_unknown, see convert_error.
-    """
+    """A call to a server. Its with block converts Flight's errors to partd_go's. If another exception, such as
+    KeyboardInterrupt, ends the block, the call is cancelled on the server. For unknown_outcome_advice, see
+    convert_error."""
 
     def __init__(
         self,
@@ -91,18 +91,18 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
         url: str,
         headers: Sequence[tuple[bytes, bytes]],
         timeout: float | None,
-        advice_if_unknown: str,
+        unknown_outcome_advice: str,
     ):
         self.client = client
         self._op = op
         self._url = url
         self._headers = headers
         self._timeout = timeout
-        self._advice_if_unknown = advice_if_unknown
+        self._unknown_outcome_advice = unknown_outcome_advice
         self._id = secrets.token_hex(16)
         self.details: dict[str, Any] | None = None  # the details that the server sent about an error
         self.abandoned = False
-        self._running = 0
+        self._thread_count = 0  # number of threads that still do work for wait
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
 
@@ -111,7 +111,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            arguments = self._op, self._url, self._advice_if_unknown, self._timeout, self.details
+            arguments = self._op, self._url, self._unknown_outcome_advice, self._timeout, self.details
             raise convert_error(error, *arguments) from error
         if error is not None:
             self.cancel()
@@ -135,10 +135,10 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
                     results.append(self._run(work, *args))
             except BaseException as error:
                 errors.append(error)
-            self._running -= 1
+            self._thread_count -= 1
             done.set()
 
-        self._running += 1
+        self._thread_count += 1
         threading.Thread(target=run, name=self._op, daemon=True).start()
         if not done.wait(None if self._deadline is None else max(0, self._deadline - time.monotonic())):
             self.cancel()
@@ -174,7 +174,7 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
                         for answer in self.client.do_action(request, options)
                     ):
                         return
-                if not self._running:
+                if not self._thread_count:
                     return
                 time.sleep(0.05)
 

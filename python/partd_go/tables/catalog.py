@@ -28,11 +28,11 @@ class Catalog(Connection):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:
-        """Returns the names of the tables in a bucket, sorted. It selects only the tables that match pattern, such as
-        "AA*", that have the given keys and values in their metadata, and that are in the snapshot, if these are
-        given."""
-        filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
-        return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
+        """Returns the sorted names of the tables in a bucket. If pattern, metadata or snapshot is given, it returns
+        only tables whose names match the pattern, such as "AA*", whose metadata contains these keys and values, and
+        that are in the snapshot."""
+        table_filter = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
+        return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=table_filter)]
 
     def describe(
         self,

@@ -136,7 +136,7 @@ class Connection:
             with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
                 return call.wait(lambda: [*call.client.do_action(action, call.options)])
 
-        return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
+        return [json.loads(answer.body.to_pybytes()) for answer in self._retry(ask)]
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -155,13 +155,13 @@ class Connection:
                     self._connect()
         return self._flights[-1]
 
-    def _call(self, op: str, timeout: float | None, advice_if_unknown: str = "") -> Call:
+    def _call(self, op: str, timeout: float | None, unknown_outcome_advice: str = "") -> Call:
         timeout = self._timeout if timeout is None else timeout
-        return Call(self._live_client(), op, self.url, self._headers, timeout, advice_if_unknown)
+        return Call(self._live_client(), op, self.url, self._headers, timeout, unknown_outcome_advice)
 
-    def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
-        """Runs call. If a directory's server was killed during the call, _repeat runs call again, which restarts the
-        server. If call may already have changed data, it is run again only if is_idempotent is true: then the server
+    def _retry(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
+        """Runs call. If a directory's server was killed during the call, _retry runs call again, which restarts the
+        server. If call may already have changed data, _retry does this only if is_idempotent is true: then the server
         does not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
             connections_before = len(self._flights)
@@ -176,8 +176,8 @@ class Connection:
         return call()
 
     def _was_killed(self, connections_before: int) -> bool:
-        """Reports whether the server was killed, or has been restarted since there were connections_before connections.
-        It waits up to _KILL_TIME, because connections to a killed server may break before the process exits."""
+        """Reports whether the server was killed, or was restarted after the first connections_before connections. It
+        waits up to _KILL_TIME, because connections to a killed server may break before the process exits."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
             if len(self._flights) > connections_before or self._server.ended():
@@ -196,20 +196,20 @@ class Connection:
         op: str,
         timeout: float | None,
         total: int | None = None,
-        advice_if_unknown: str = "",
+        unknown_outcome_advice: str = "",
         is_idempotent: bool = False,
     ) -> pa.RecordBatchReader:
         """Returns a reader of the batches that ticket selects. ticket is a Flight ticket, or a dict that is sent as
-        JSON. total is the number of rows for the progress bar, or None if it is unknown. For advice_if_unknown, see
-        convert_error; for is_idempotent, see _repeat."""
+        JSON. total is the number of rows for the progress bar, or None if it is unknown. For unknown_outcome_advice,
+        see convert_error; for is_idempotent, see _retry."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
 
         def start() -> tuple[Call, Any, pa.Schema]:
-            with self._call(op, timeout, advice_if_unknown) as call:
+            with self._call(op, timeout, unknown_outcome_advice) as call:
                 reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
                 return call, reader, reader.schema
 
-        call, reader, schema = self._repeat(start, is_idempotent)
+        call, reader, schema = self._retry(start, is_idempotent)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with call:

@@ -114,14 +114,15 @@ def convert_error(
     error: Exception,
     op: str,
     url: str,
-    advice_if_unknown: str = "",
+    unknown_outcome_advice: str = "",
     timeout: float | None = None,
     details: dict[str, Any] | None = None,
 ) -> Error:
     """Converts a Flight error to an error of this package.
 
     op and url are for the message. details is the error's JSON object from the server, or None if it sent none. For a
-    call that changes data, advice_if_unknown says what to do if the outcome is unknown; "" means the call only reads.
+    call that changes data, unknown_outcome_advice says what to do if the outcome is unknown; "" means the call only
+    reads.
     """
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
@@ -133,8 +134,12 @@ def convert_error(
         problem, advice = f"no answer within {seconds(timeout)}", "pass a longer timeout"
     if error_class is Exists and op.startswith(_OPS_WITH_MODE):
         advice = _MODE_ADVICE
-    if advice_if_unknown and details.get("retry", "id") == "id" and (error_class in _UNCERTAIN or kind == "preempted"):
-        error_class, advice = UnknownOutcome, advice_if_unknown
+    if (
+        unknown_outcome_advice
+        and details.get("retry", "id") == "id"
+        and (error_class in _UNCERTAIN or kind == "preempted")
+    ):
+        error_class, advice = UnknownOutcome, unknown_outcome_advice
     converted = failure(error_class, op, url, problem, advice)
     if isinstance(converted, MomentError):
         for name in ("before", "after"):

@@ -46,7 +46,7 @@ class Source:
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
         """Returns a reader of the columns in needed, or of all columns if needed is None. The server leaves out rows
         that do not match the filter tree (see pushdown), as far as it can evaluate the tree."""
-        texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
+        texts = [f"({text})" for text in (self.where, pushdown.to_filter(tree, self.schema)) if text]
         columns = (
             None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
         )
@@ -64,7 +64,7 @@ def scan_polars(source: Source) -> polars.LazyFrame:
     ) -> Iterator[polars.DataFrame]:
         tree: pushdown.Tree = None
         if predicate is not None:
-            tree, predicate = pushdown.of_polars(predicate)
+            tree, predicate = pushdown.parse_polars(predicate)
         needed = None if columns is None else {*columns, *([] if predicate is None else predicate.meta.root_names())}
         # polars applies n_rows before the predicate, but the server applies a limit after a filter. If n_rows is given,
         # the server therefore gets the limit without the predicate.
@@ -93,9 +93,9 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
 
     def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> dataset.Scanner:
         """Returns a scanner of the rows that match filter. columns is a list of names or a dict of expressions."""
-        tree, filter_columns = (None, set()) if filter is None else pushdown.of_arrow(filter)
+        tree, filter_columns = (None, set()) if filter is None else pushdown.parse_arrow(filter)
         needed = (
-            [filter_columns, *(pushdown.of_arrow(expression)[1] for expression in columns.values())]
+            [filter_columns, *(pushdown.parse_arrow(expression)[1] for expression in columns.values())]
             if isinstance(columns, dict)
             else [filter_columns, columns]
         )

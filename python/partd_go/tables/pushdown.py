@@ -1,8 +1,8 @@
 """Converts polars and pyarrow filters to the server's text, as far as the server can evaluate them.
 
 A filter becomes a tree of tuples: ("and" or "or", [trees]), ("null" or "valid", column), (comparison, column, value)
-and ("in", column, [values]), with pyarrow scalars as values. None stands for any other expression. text() returns a
-filter that matches every row that the tree matches, and perhaps more, so the caller must apply the original filter
+and ("in", column, [values]), with pyarrow scalars as values. None stands for any other expression. to_filter() returns
+a filter that matches every row that the tree matches, and perhaps more, so the caller must apply the original filter
 again.
 """
 
@@ -53,19 +53,19 @@ _POLARS_OPS = {
 _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "None": (">", "<")}
 
 
-def text(tree: Tree, schema: pa.Schema) -> str | None:
+def to_filter(tree: Tree, schema: pa.Schema) -> str | None:
     """Returns the filter for the server, or None (all rows) if tree cannot be converted or the filter would be too
     long."""
-    server_filter = _text(tree, schema)
+    server_filter = _to_filter(tree, schema)
     return server_filter if server_filter is not None and len(server_filter.encode()) <= _MAX_BYTES else None
 
 
-def _text(tree: Tree, schema: pa.Schema) -> str | None:
+def _to_filter(tree: Tree, schema: pa.Schema) -> str | None:
     if tree is None:
         return None
     op, *operands = tree
     if op in ("and", "or"):
-        parts = [_text(part, schema) for part in operands[0]]
+        parts = [_to_filter(part, schema) for part in operands[0]]
         convertible = [f"({part})" for part in parts if part is not None]
         return f" {op} ".join(convertible) or None if op == "and" or len(convertible) == len(parts) else None
     position = schema.get_field_index(operands[0])  # -1 if no column or several columns have the name
@@ -90,7 +90,8 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
 
 
 def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
-    """Returns the value in a column's type, or None if it does not fit or the server would compare it differently."""
+    """Returns the value converted to a column's type, or None if it does not fit or if the server would compare it
+    differently."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(data_type)
@@ -134,7 +135,8 @@ def _comparison(op: str, left: Tree, right: Tree) -> Tree:
     # A time and the same time in the coarser unit differ by less than one such unit. So bounds one unit below and above
     # the value keep all matching rows. The operator = needs both bounds, and the others need one.
     lower, upper = (pa.scalar(value.value + offset, value.type) for offset in (-1, 1))
-    return "and", [(sign, name, bound) for sign, bound in ((">=", lower), ("<=", upper)) if op[0] in ("=", sign[0])]
+    bounds = (">=", lower), ("<=", upper)
+    return "and", [(bound_op, name, bound) for bound_op, bound in bounds if op[0] in ("=", bound_op[0])]
 
 
 def _combine(op: str, parts: list[Tree]) -> Tree:
@@ -146,9 +148,10 @@ def _combine(op: str, parts: list[Tree]) -> Tree:
     return _comparison(op, *parts) if len(parts) == 2 else None
 
 
-def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
-    """Returns a pyarrow expression's tree and the set of its columns; each is None if unknown. An expression can be
-    inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the calls in order."""
+def parse_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
+    """Returns a pyarrow expression's tree and the names of its columns; each is None if unknown. An expression can be
+    inspected only through its pickle, which is a record batch: the columns hold the literals, and the schema's metadata
+    lists the calls in order."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
         schema_text = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
@@ -195,20 +198,23 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     return _combine(_ARROW_OPS[word], parts)
 
 
-def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """Returns a polars expression's tree, and the expression without conditions that only polars can evaluate."""
+def parse_polars(predicate: Any) -> tuple[Tree, Any]:
+    """Returns a polars expression's tree, and the expression without polars' dynamic predicates, which only a running
+    polars query can evaluate."""
     import polars
 
     tree = json.loads(predicate.meta.serialize(format="json"))
     parts = _conjuncts(tree)
-    kept = [part for part in parts if not str(part.get("Display", {}).get("fmt_str", "")).startswith("dynamic_pred")]
-    if len(kept) < len(parts):
+    static_parts = [
+        part for part in parts if not str(part.get("Display", {}).get("fmt_str", "")).startswith("dynamic_pred")
+    ]
+    if len(static_parts) < len(parts):
         combined: Any = None
-        for part in kept:
+        for part in static_parts:
             combined = part if combined is None else {"BinaryExpr": {"left": combined, "op": "And", "right": part}}
         predicate = None if combined is None else _expression(combined)
     trees = []
-    for part in kept:
+    for part in static_parts:
         try:
             trees.append(_from_polars(part))
         except (polars.exceptions.PolarsError, AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -247,7 +253,7 @@ def _from_polars(tree: dict[str, Any]) -> Tree:
     ((name, options),) = function.items()
     if name == "IsBetween":
         ends = [_from_polars(end) for end in body["input"][1:]]
-        return "and", [_comparison(sign, column, end) for sign, end in zip(_BETWEEN[options["closed"]], ends)]
+        return "and", [_comparison(op, column, end) for op, end in zip(_BETWEEN[options["closed"]], ends)]
     if name == "IsIn" and column and column[0] == "column" and not options["nulls_equal"]:
         return "in", column[1], [value for value in _values(body["input"][1]) if value.is_valid]
     return None

@@ -113,7 +113,7 @@ class Reads(Catalog):
         put as a Series is returned as a Series."""
         arguments.check_options("get", scan_options, Read)
         return from_arrow(
-            self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **scan_options).read_all()), as_
+            self._retry(lambda: self.scan(name, bucket, index=as_ == "pandas", **scan_options).read_all()), as_
         )
 
     @overload
@@ -180,7 +180,7 @@ class Reads(Catalog):
         }
         if keys is not None:
             call["keys"] = arguments.names(keys, "keys")
-        rows = self._repeat(lambda: self._rows(call, f"changes of {name!r}", timeout).read_all())
+        rows = self._retry(lambda: self._rows(call, f"changes of {name!r}", timeout).read_all())
         metadata = rows.schema.metadata or {}
         return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 

@@ -95,9 +95,9 @@ class Statements(Connection):
         if params is not None and (row := arguments.parameters(params)):
             call["parameters"] = row
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
-        advice_if_unknown = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
-        rows = self._repeat(
-            lambda: self._rows(ticket, "sql", timeout, None, advice_if_unknown, bool(id)).read_all(), bool(id)
+        unknown_outcome_advice = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
+        rows = self._retry(
+            lambda: self._rows(ticket, "sql", timeout, None, unknown_outcome_advice, bool(id)).read_all(), bool(id)
         )
         if _CHANGED_ROWS in (rows.schema.metadata or ()):
             return rows[0][0].as_py()

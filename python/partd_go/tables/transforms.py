@@ -51,7 +51,7 @@ class Transforms(Connection):
             columns: Names of the columns to aggregate; by default, all. Cannot be combined with functions that name a
                 column, such as "max(high)".
             by: Names of the columns to group by; by default, the table's keys. [] means no grouping.
-            sql: A SELECT statement whose rows are written instead.
+            sql: A SELECT statement whose rows are written instead of aggregated rows.
             mode: As in put().
             target_bucket: The bucket of target; by default, the bucket of source.
         """
@@ -118,7 +118,7 @@ class Transforms(Connection):
             "Source": {"Bucket": bucket, "Name": source},
             **_resample_body(rule, time_col, how, columns, by),
         }
-        return from_arrow(self._repeat(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
+        return from_arrow(self._retry(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
 
     def combine(
         self,

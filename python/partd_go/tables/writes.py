@@ -98,7 +98,7 @@ class Writes(Catalog):
         call.update(
             {key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None}
         )
-        advice_if_unknown = (
+        unknown_outcome_advice = (
             REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
         )
         is_upsert = upsert is not None
@@ -107,7 +107,7 @@ class Writes(Catalog):
             call,
             data,
             timeout,
-            advice_if_unknown,
+            unknown_outcome_advice,
             is_typed=is_upsert or mode == "append",
             is_idempotent=is_upsert or bool(id),
             text_flags=text_flags,
@@ -159,15 +159,15 @@ class Writes(Catalog):
         call: dict[str, Any],
         data: Data,
         timeout: float | None,
-        advice_if_unknown: str,
+        unknown_outcome_advice: str,
         *,
         is_typed: bool,
         is_idempotent: bool,
         text_flags: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Sends rows with call, the command for a put. Returns the server's reply. If is_typed is true, a text file is
-        read with the types of the table's columns. For advice_if_unknown, see convert_error; for is_idempotent, see
-        _repeat."""
+        read with the types of the table's columns. For unknown_outcome_advice, see convert_error; for is_idempotent,
+        see _retry."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
@@ -180,14 +180,14 @@ class Writes(Catalog):
         source_errors: list[BaseException] = []
 
         def attempt() -> pa.Buffer | None:
-            with self._call(op, timeout, advice_if_unknown) as flight_call:
+            with self._call(op, timeout, unknown_outcome_advice) as flight_call:
                 pieces = record_errors(_pieces(rows, flight_call), source_errors)
                 if self._shows_progress():
                     pieces = progress.with_bar(pieces, op, rows.num_rows if isinstance(rows, pa.Table) else None)
                 return flight_call.wait(_send, flight_call, command, rows.schema, pieces)
 
         try:
-            reply = self._repeat(attempt, is_idempotent) if isinstance(rows, pa.Table) else attempt()
+            reply = self._retry(attempt, is_idempotent) if isinstance(rows, pa.Table) else attempt()
         except Error:
             if source_errors:
                 raise source_errors[0] from None
@@ -218,7 +218,7 @@ class Writes(Catalog):
 
 
 def _pieces(rows: pa.Table | pa.RecordBatchReader, call: Call) -> Iterator[pa.RecordBatch]:
-    """Yields the rows in batches of about _MESSAGE_BYTES. It raises an error once the call was abandoned."""
+    """Yields the rows in batches of about _MESSAGE_BYTES. Raises InterruptedError once the call is abandoned."""
     for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
         for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
             call.check()
