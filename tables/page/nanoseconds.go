@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds in timestamps with a time zone, although SQL rounds them. It sets
+// keepNanoseconds makes a view keep the nanoseconds in timestamps with a time zone, although SQL truncates them. It sets
 // v.source to a subquery that has two columns for each column of such timestamps. The first has the column's name and
 // its SQL type, for use in conditions. The second has another name and no time zone, and its values stay exact because
 // of QueryOptions.Nanoseconds.

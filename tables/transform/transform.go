@@ -114,25 +114,25 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return s.Field(index), nil
 }
 
-// isZonedNanos reports whether SQL would round a column's times, because DuckDB has no type for nanoseconds with a time
+// isZonedNanos reports whether SQL would truncate a column's times, because DuckDB has no type for nanoseconds with a time
 // zone.
 func isZonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
-// checkExact returns an error that names the first column whose values SQL would round.
+// checkExact returns an error that names the first column whose values SQL would truncate.
 func checkExact(fields ...arrow.Field) error {
 	for _, f := range fields {
-		rounds := isZonedNanos(f)
+		truncates := isZonedNanos(f)
 		if nested, ok := f.Type.(arrow.NestedType); ok {
-			rounds = checkExact(nested.Fields()...) != nil
+			truncates = checkExact(nested.Fields()...) != nil
 		}
-		if rounds {
-			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("values of type %s would be rounded to microseconds: put them in microseconds", f.Type)}
+		if truncates {
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("values of type %s would be truncated to microseconds: put them in microseconds", f.Type)}
 		}
 	}
 	return nil
 }
 
-// inspect returns a table's columns and number of rows. It returns an error if SQL would round values.
+// inspect returns a table's columns and number of rows. It returns an error if SQL would truncate values.
 func inspect(ctx context.Context, table *tables.Table) (*arrow.Schema, int64, error) {
 	columns, err := table.Schema(ctx)
 	if err == nil {
