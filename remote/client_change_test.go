@@ -69,3 +69,10 @@ func TestRefusedChangeKeepsNoMemory(t *testing.T) {
 		t.Errorf("after a refused append of 2^20 entries, the heap has %d MiB more", growth>>20)
 	}
 }
+
+// TestPopOfTooFewValues checks that a reply to Pop must have a value for each key.
+func TestPopOfTooFewValues(t *testing.T) {
+	if values, err := parsePopped(make([]byte, 4), 1); err == nil {
+		t.Errorf("a reply without values for one key was parsed as %q", values)
+	}
+}

@@ -192,3 +192,22 @@ func TestAccumulators(t *testing.T) {
 		t.Errorf("the merged accumulator is %v with size %d, want [1 2 3] with size %d", got, l.totalSize, 8*3)
 	}
 }
+
+func isInline[A any](t *testing.T, size func(*A) int) bool {
+	t.Helper()
+	acc := Accumulator[int, A]{Add: func(*A, int) {}, Merge: func(_, _ *A) {}, Size: size}
+	a := must.Get(NewAggregator(t.Context(), func(int) int { return 0 }, acc, nil))(t)
+	must.Do(t, a.Close())
+	return a.inline
+}
+
+// TestInlineAccumulators checks that the hash table contains only small accumulators without pointers.
+func TestInlineAccumulators(t *testing.T) {
+	got := []bool{
+		isInline[[maxInlineWords]uint64](t, nil), isInline[[maxInlineWords + 1]uint64](t, nil),
+		isInline[string](t, nil), isInline(t, func(*int) int { return 8 }),
+	}
+	if want := []bool{true, false, false, false}; !slices.Equal(got, want) {
+		t.Errorf("accumulators are inline: %v, want %v", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package filedir_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestFileTuples checks that Go reads and writes the tuple keys that Python's File stores as paths.
@@ -146,5 +148,24 @@ func TestFileTuplesKilled(t *testing.T) {
 		fileWantContent(t, f, map[string]string{"b": "1"})
 		fileAppend(t, f, "a", "2")
 		fileWantContent(t, f, map[string]string{"b": "1", "a": "2"})
+	}
+}
+
+// TestFileTuplesDropped checks that a listing skips a directory of tuples that Python's drop removes meanwhile.
+func TestFileTuplesDropped(t *testing.T) {
+	f := fileOpen(t, vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if op == vfstest.OpReadDir && filepath.Base(name) == "a" {
+			return fs.ErrNotExist
+		}
+		return nil
+	}), fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a-|-1", "x", "b", "y")
+	var keys []string
+	must.Do(t, f.Keys(t.Context(), func(key string, _ int64) bool {
+		keys = append(keys, key)
+		return true
+	}))
+	if len(keys) != 1 || keys[0] != "b" {
+		t.Errorf("Keys lists %q, want only b", keys)
 	}
 }
