@@ -133,8 +133,8 @@ func TestSQLCancel(t *testing.T) {
 		if err == nil {
 			t.Error("the query ended without being canceled")
 		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("the canceled query still runs after 5 seconds")
+	case <-time.After(time.Minute):
+		t.Fatal("the canceled query still runs after a minute")
 	}
 	for r.Next() {
 	}
