@@ -293,13 +293,13 @@ class Channel:
             if not first_send:
                 changes.pops += 1
                 first_send[:] = changes, changes.pops, link.instance
-                resent = 0
+                flags = 0
             elif changes is not first_send[0]:
                 raise self._unknown_outcome(wire.POP, "the server was restarted")
             else:
-                resent = wire.RESENT
+                flags = wire.RESENT
             header = {"session": changes.session.id, "seq": changes.pops}
-            reply = link.ask(wire.POP, [wire.U64.pack(first_send[2]), body], flags=resent, **header)
+            reply = link.ask(wire.POP, [wire.U64.pack(first_send[2]), body], flags=flags, **header)
             pages, size = [reply.body], len(reply.body)
             while reply.has_more:
                 reply = link.ask(wire.POP_READ, [wire.U64.pack(size)], **header)

@@ -28,9 +28,9 @@ _client: distributed.Client | None = None
 
 _lock = threading.Lock()
 # By process ID and store; a forked process must not use its parent's connections.
-_open: dict[tuple[int, str], Tables] = {}
+_open_tables: dict[tuple[int, str], Tables] = {}
 # Connections to servers that other processes started, by process ID and URL.
-_remote: dict[tuple[int, str], Tables] = {}
+_remote_tables: dict[tuple[int, str], Tables] = {}
 
 
 def get_path(*args: str) -> Path:
@@ -61,8 +61,8 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
         if (store_tables := _find_open(key)) is not None:
             return store_tables
         # --no-tail commits each put immediately, so that other processes can use the store too.
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))
-        return _open[key]
+        _open_tables[key] = tables.connect(datastore, flags=("--no-tail",))
+        return _open_tables[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
@@ -72,16 +72,16 @@ def connection_at(datastore: str, url: str) -> Tables:
         if known := _find_open((os.getpid(), datastore)):
             return known
         key = os.getpid(), url
-        if key not in _remote:
-            _remote[key] = Tables(url)
-        return _remote[key]
+        if key not in _remote_tables:
+            _remote_tables[key] = Tables(url)
+        return _remote_tables[key]
 
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
     """Returns the open connection, or None if no connection is open or its server was killed."""
-    store_tables = _open.get(key)
+    store_tables = _open_tables.get(key)
     if store_tables is not None and store_tables.ended():
-        del _open[key]
+        del _open_tables[key]
         with contextlib.suppress(NoServer):  # the server was killed
             store_tables.close()
         return None
@@ -91,7 +91,9 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 def release(matches: Any = lambda store: True) -> None:
     """Stops the server of each store for which matches(store) is true; by default, of all stores."""
     with _lock:
-        closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and matches(key[1])]
+        closing = [
+            (key, _open_tables.pop(key)) for key in list(_open_tables) if key[0] == os.getpid() and matches(key[1])
+        ]
     for _, store_tables in closing:
         store_tables.close()
 

@@ -164,8 +164,8 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
     owner = name.rpartition(".")[0]
-    first = next(iter(signature.parameters), "")
-    if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
+    receiver = next(iter(signature.parameters), "")
+    if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and receiver in ("self", "cls"):
         raise Misuse(
             f"{name} is a method, which cannot be a stage: define a function outside the class, and pass it the "
             "values that it needs"

@@ -23,19 +23,19 @@ from ..errors import Misuse
 from .raw import RawFiles
 from .sources import Source, global_names, nested_codes, source_of
 
-_PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
-_LIBRARIES = tuple(
+_PLAIN_TYPES = (type(None), type(...), bool, int, float, complex, str, bytes)
+_LIBRARY_DIRS = tuple(
     {
         os.path.join(p, "")
         for n, p in sysconfig.get_paths().items()
         if n in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
-_OWN = __name__.partition(".")[0]  # this package, whose code counts as a library
+_OWN_PACKAGE = __name__.partition(".")[0]  # this package, whose code counts as a library
 # Names that Python sets in modules.
-_INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}
+_INTERNAL_NAMES = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}
 # A function that uses one of these can reach any name in its module.
-_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}
+_NAMESPACE_FUNCTIONS = {"globals", "__globals__", "f_globals", "getmodule"}
 
 
 class Code:
@@ -59,7 +59,7 @@ class Code:
 
     def value(self, name: str, v: Any, names: frozenset[str] | None = None) -> None:
         """Hashes a variable's value. names are the names that the code may look up in a module (None: all names)."""
-        if type(v) in _PLAIN:
+        if type(v) in _PLAIN_TYPES:
             return self.add(name, type(v).__name__, repr(v))
         if isinstance(v, types.ModuleType):
             return self.module(name, v, names)
@@ -127,7 +127,7 @@ class Code:
             names = None
         if (id(v), names) not in self.modules:
             self.modules.add((id(v), names))
-            used = vars(v).keys() - _INTERNAL if names is None else (names | {"__getattr__"}) & vars(v).keys()
+            used = vars(v).keys() - _INTERNAL_NAMES if names is None else (names | {"__getattr__"}) & vars(v).keys()
             for key in sorted(used):
                 self.value(f"{v.__name__}.{key}" if names is None else key, vars(v)[key], names)
 
@@ -198,18 +198,18 @@ def _is_user_code(v: types.FunctionType | type) -> bool:
 
 
 def _is_user_module(module: str | None) -> bool:
-    spec = sys.modules.get(module or "")
-    file = getattr(spec, "__file__", None) or next(
-        iter(getattr(spec, "__path__", ())), None
+    loaded = sys.modules.get(module or "")
+    file = getattr(loaded, "__file__", None) or next(
+        iter(getattr(loaded, "__path__", ())), None
     )  # a namespace package has only a path
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
-    return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != _OWN
+    return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != _OWN_PACKAGE
 
 
 def _is_library_file(file: str) -> bool:
     """Reports whether a file belongs to Python or to an installed package, even in another environment."""
-    return file.startswith(_LIBRARIES) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
+    return file.startswith(_LIBRARY_DIRS) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
 
 
 def _modules_used_whole(
@@ -218,7 +218,7 @@ def _modules_used_whole(
     """Yields modules in which a function may use any name, because it passes them on, stores them, or looks them up by
     name. names are all names in the function's code; variables are the names of its global variables."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
-    if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
+    if own and (not names.isdisjoint(_NAMESPACE_FUNCTIONS) or names >= {"modules", "__name__"}):
         yield own
     roots = [(name, f.__globals__[name]) for name in variables if name in f.__globals__]
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
@@ -242,7 +242,8 @@ def _modules_used_whole(
 
 
 def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
-    """Yields the user's modules that a function imports when it runs."""
+    """Yields the user's modules that a function imports when it runs. In the bytecode, the two instructions before an
+    IMPORT_NAME load the level of a relative import and the imported names."""
     for part in nested_codes(f.__code__):
         steps = [step for step in dis.get_instructions(part) if step.opname != "EXTENDED_ARG"]
         for level, names, step in zip(steps, steps[1:], steps[2:]):

@@ -117,14 +117,14 @@ class Call(flight.ClientMiddleware):  # type: ignore[misc]
             self.cancel()
 
     def check(self) -> None:
-        """Raises InterruptedError if the call was abandoned. The call's thread then does not complete a change."""
+        """Raises InterruptedError if the call was abandoned, so that its thread does not complete a change."""
         if self.abandoned:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work and returns its result. In two cases, work runs in another thread. The main thread must not block
-        in Flight, because it handles signals. If the call has a timeout, wait must end at the timeout, but Flight does
-        not end a put at its timeout if the server reads nothing."""
+        """Runs work and returns its result. Work runs in another thread in two cases: if the caller is the main thread,
+        which handles signals and so must not block in Flight; and if the call has a timeout, because Flight does not
+        end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return self._run(work, *args)
         done, results, errors = threading.Event(), [], []

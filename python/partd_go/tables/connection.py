@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
-_READS = {
+_REPEATABLE_ACTIONS = {
     "partd.lock",
     "partd.tables",
     "partd.describe",
@@ -49,7 +49,7 @@ _KEEP_ALIVE = [
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for a server to exit after its connection broke
 _GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
 _GROUP_TIME = 0.03  # after this time, in seconds, _read_batches returns the batches so far
@@ -73,7 +73,7 @@ class Connection:
     ):
         check_not_forked(url)
         parts = urllib.parse.urlsplit(url)
-        if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL:
+        if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL_HOSTS:
             raise failure(
                 Refused,
                 "connect",
@@ -91,7 +91,7 @@ class Connection:
         self._flights: list[Any] = []  # connections to the current server, and to earlier servers that were killed
         self._finalizer = weakref.finalize(self, _finish, self._flights, server, os.getpid())
         self._connect()
-        _connected.add(self)
+        _all_connections.add(self)
 
     def _connect(self) -> None:
         try:
@@ -108,7 +108,7 @@ class Connection:
             self._server.arguments if self._server else None,
         )
         numbers = itertools.count()  # distinguishes this process's connections with the same arguments
-        while _connections.setdefault(numbered_arguments := (*arguments, next(numbers)), self) is not self:
+        while _by_arguments.setdefault(numbered_arguments := (*arguments, next(numbers)), self) is not self:
             pass
         self._arguments = numbered_arguments
 
@@ -133,7 +133,7 @@ class Connection:
         action = flight.Action(kind, to_json(body, kind))
 
         def ask() -> list[Any]:
-            with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
+            with self._call(kind, timeout, "" if kind in _REPEATABLE_ACTIONS else CHECK) as call:
                 return call.wait(lambda: [*call.client.do_action(action, call.options)])
 
         return [json.loads(answer.body.to_pybytes()) for answer in self._retry(ask)]
@@ -252,13 +252,13 @@ def _finish(connections: list[Any], server: Server | SharedServer | None, proces
         server.shutdown()
 
 
-_connected: weakref.WeakSet[Connection] = weakref.WeakSet()
-_connections: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()  # by their arguments
+_all_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_by_arguments: weakref.WeakValueDictionary[Any, Connection] = weakref.WeakValueDictionary()
 
 
 def _reconnect(kind: Any, arguments: Any) -> Connection:
     """Returns this process's connection with these arguments, or a new connection of the class kind."""
-    connection = _connections.get(arguments)
+    connection = _by_arguments.get(arguments)
     if connection is None or not connection._finalizer.alive:
         connection = _reopen(kind, arguments)
         if not connection._finalizer.alive:  # _reopen returned a cached connection that has been closed
@@ -281,7 +281,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 def _leave_to_parent() -> None:
     """Keeps connections open in a forked process: closing them would wait for threads that only the parent has."""
-    for tables in _connected:
+    for tables in _all_connections:
         for connection in tables._flights:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
