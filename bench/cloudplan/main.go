@@ -19,5 +19,5 @@ func main() {
 		fmt.Print(simulation())
 		return
 	}
-	fmt.Print(page())
+	fmt.Print(cloudPlanPage())
 }

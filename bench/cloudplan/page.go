@@ -8,22 +8,21 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// page returns the content of docs/cloud-plan.md.
-func page() string {
+// cloudPlanPage returns the content of docs/cloud-plan.md.
+func cloudPlanPage() string {
 	var b strings.Builder
-	b.WriteString(`# The cost of a store in a cloud bucket, computed
+	b.WriteString(`# Estimated cost of a store in a cloud bucket
 
-How many requests, seconds and dollars does a shuffle through a bucket take? Nobody has measured one of this size: ` + "`objstore.Job`" + `
-computes them, also for your own job. The table,
-which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
+What does a shuffle through a bucket cost in requests, time and money? We have measured none of this size: ` + "`objstore.Job`" + `
+computes the figures, also for your own job. The table, printed by ` + "`go run -C bench ./cloudplan`" + `, assumes:
 
-- Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.
+- Entries have 100 bytes and are spread evenly over the keys. All writers flush once, simultaneously. Then as many readers read one part each.
 - Segments are as large as memory allows (option ` + "`segment`" + `). Readers use a disk (option ` + "`disk`" + `).
-- Dollars are list prices for S3 Standard in us-east-1, without machines, and without storage (0.77 a day per TB). Traffic within a region is free.
+- Dollars are list prices for S3 Standard in us-east-1, without machines and storage ($0.77 per TB and day). Traffic within a region is free.
 - Seconds follow from S3's limits: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, 0.15 s until the first byte, and 256 prefixes.
   A writer uses two connections, and a reader 8 to 32.
 
-| writers | data | memory | disk of a reader | upload s | commit s | read s | GET | requests $ |
+| writers | data | memory | disk per reader | upload (s) | commit (s) | read (s) | GETs | requests ($) |
 |---|---|---|---|---|---|---|---|---|
 `)
 	for _, size := range []int64{1e12, 1e13} {
@@ -35,16 +34,16 @@ which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 					panic(err)
 				}
 				fmt.Fprintf(&b, "| %d | %g TB | %d GiB | %s | %.0f | %.0f | %.0f | %d | %.2f |\n",
-					n, float64(size)/1e12, memory>>30, gib(p.DiskBytes), p.Upload, p.Commit, p.Read, p.Requests.Get, p.RequestDollars)
+					n, float64(size)/1e12, memory>>30, formatGiB(p.DiskBytes), p.Upload, p.Commit, p.Read, p.Requests.Get, p.RequestDollars)
 			}
 		}
 	}
 	b.WriteString(`
 ## Limits of scaling
 
-- *With a disk, the number of GETs is segments × readers*. A reader uses no disk if all data fits in memory, or if
-  its requests would read at least 1 MiB.
-- *Without a disk, it is segments × passes of all readers*, which grows with the square of the data: 10 TB cost thousands of dollars.
+- *With a disk, the number of GETs is segments × readers*. A reader uses no disk if its data fits in memory, or if
+  its average request would read at least 1 MiB.
+- *Without a disk, the number is segments × passes of all readers.* It grows with the square of the data: 10 TB costs thousands of dollars.
 - *A reader's disk holds its part of the data.* With 512 MiB of memory, a part larger than about 15 GB is read from disk several times;
   the limit grows with the square of the memory.
 - *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. Avoid many small flushes.
@@ -53,7 +52,7 @@ which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 	return b.String()
 }
 
-func gib(n int64) string {
+func formatGiB(n int64) string {
 	if n == 0 {
 		return "none"
 	}
