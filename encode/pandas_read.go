@@ -160,30 +160,30 @@ func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, err
 	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// decodeCategorical returns codes with their categories. details is (ordered, index). Many headers
-// can share one index, so each copy of the index and of the codes counts against r.remaining.
-func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err error) {
-	t, _ := details.(PyTuple)
+// decodeCategorical returns a categorical column. The index in orderedAndIndex holds its categories. Many
+// columns can share an index, so each decoded copy of it and of the codes counts against r.remaining.
+func (r *blocksReader) decodeCategorical(codes, orderedAndIndex any) (c Categorical, err error) {
+	t, _ := orderedAndIndex.(PyTuple)
 	if len(t) != 2 {
-		return c, errors.New("it has no categories")
+		return c, errors.New("the categories are missing")
 	}
 	index, err := parseIndex(t[1])
 	if err != nil {
 		return c, fmt.Errorf("categories: %w", err)
 	}
-	n := 16 * int64(min(lengthOf(index.Values), maxFrameBytes))
+	categoryBytes := 16 * int64(min(lengthOf(index.Values), maxFrameBytes))
 	texts, _ := index.Values.(Texts)
 	for _, text := range texts.Values {
-		n += int64(len(text))
+		categoryBytes += int64(len(text))
 	}
-	r.remaining -= n
+	r.remaining -= categoryBytes
 	if r.remaining < 0 {
-		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
+		return c, fmt.Errorf("categories of %d bytes are over the limit", categoryBytes)
 	} else if texts.Null != nil {
 		return c, errors.New("a category is a missing value")
 	}
-	if numbers, ok := index.Values.(Range); ok {
-		index.Values, err = numbers.numbers()
+	if labels, ok := index.Values.(Range); ok {
+		index.Values, err = labels.numbers()
 	}
 	c.Ordered, c.Categories = t[0] == true, index.Values
 	if err != nil {
@@ -207,7 +207,7 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	return c, nil
 }
 
-// readIndex reads an index of length labels. If length is negative, it may have any length.
+// readIndex reads an index of the given length, or of any length if length is negative.
 func (r *blocksReader) readIndex(header any, data []byte, length int) (c Column, err error) {
 	if header == nil {
 		v, err := unpickle(data)
@@ -218,7 +218,7 @@ func (r *blocksReader) readIndex(header any, data []byte, length int) (c Column,
 	}
 	t, _ := header.(PyTuple)
 	if len(t) != 4 || t[3] != nil {
-		return c, errors.New("its header is not (class, attributes, dtype, None)")
+		return c, errors.New("the header of an index is not (class, attributes, dtype, None)")
 	}
 	attributes, _ := t[1].(PyDict)
 	c.Name, _ = attributes.Get("name")

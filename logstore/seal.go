@@ -112,12 +112,12 @@ func (j *journal) seal(t *memtable, edit func(m *manifest), done chan struct{}) 
 // flush writes all records of the tables to segments. mu must be held; it is released
 // during the wait.
 func (j *journal) flush(ctx context.Context) error {
-	target := j.seq
+	targetSeq := j.seq
 	for {
 		if j.tables.active == nil { // the disk was full at Open, or a Drop could not begin a write-ahead file
 			return j.checkWritable()
 		}
-		if j.tables.frozen == nil && j.tables.active.firstSeq >= target {
+		if j.tables.frozen == nil && j.tables.active.firstSeq >= targetSeq {
 			return nil
 		}
 		if err := j.checkWritable(); err != nil {

@@ -52,11 +52,11 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	defer release()
 	sc := &scanner{view: current, closed: &s.closed, budget: min(reserved, maxArena), groups: groups{format: s.format}}
 	for len(refs) > 0 {
-		n, iv, size, loadedSize := sc.firstInterval(refs)
+		n, iv, storedSize, loadedSize := sc.firstInterval(refs)
 		if loadedSize > sc.budget {
-			err = sc.getStreamed(ctx, keys, refs[:n], values)
+			err = sc.getByStreaming(ctx, keys, refs[:n], values)
 		} else {
-			err = sc.getLoaded(ctx, keys, refs[:n], values, iv, size)
+			err = sc.getByLoading(ctx, keys, refs[:n], values, iv, storedSize)
 		}
 		if err != nil {
 			return nil, err
@@ -66,31 +66,31 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// firstInterval returns an interval of hashes that includes the first n refs, which are sorted by
-// hash, and its weight. The interval includes more than the first ref only if it fits into the
-// budget, and if reading it at once loads at most twice as many bytes as reading each key
-// separately. The estimate assumes that each key needs as many bytes as the first.
-func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval, size, loadedSize int64) {
+// firstInterval returns the interval of the first n refs' hashes, its stored size, and the memory
+// that loading it can need. refs must be sorted by hash. n is above 1 only if the interval fits into
+// the budget, and if reading it at once loads at most twice as many bytes as reading the keys one by
+// one. The estimate assumes that each key needs as many bytes as the first.
+func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval, storedSize, loadedSize int64) {
 	iv = interval{refs[0].hash, refs[0].hash}
-	size, loadedSize = sc.view.weight(iv)
-	singleSize := size
+	storedSize, loadedSize = sc.view.weight(iv)
+	singleSize := storedSize
 	for n = 1; n < len(refs) && loadedSize <= sc.budget; n++ {
 		wider := interval{iv.lo, refs[n].hash}
-		newSize, newLoadedSize := sc.view.weight(wider)
-		if newSize > 2*singleSize*int64(n+1) || newLoadedSize > sc.budget {
+		newStoredSize, newLoadedSize := sc.view.weight(wider)
+		if newStoredSize > 2*singleSize*int64(n+1) || newLoadedSize > sc.budget {
 			break
 		}
-		iv, size, loadedSize = wider, newSize, newLoadedSize
+		iv, storedSize, loadedSize = wider, newStoredSize, newLoadedSize
 	}
-	return n, iv, size, loadedSize
+	return n, iv, storedSize, loadedSize
 }
 
-// getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is the
-// number of stored bytes to load.
-func (sc *scanner) getLoaded(
-	ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64,
+// getByLoading reads keys whose hashes are in iv, by loading the whole interval into memory.
+// storedSize is the number of stored bytes to load.
+func (sc *scanner) getByLoading(
+	ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, storedSize int64,
 ) error {
-	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
+	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, storedSize)
 	defer l.release()
 	if l.err != nil {
 		return l.err
@@ -117,8 +117,8 @@ func (sc *scanner) getLoaded(
 	return nil
 }
 
-// getStreamed reads keys one by one, without loading their hash ranges, which do not fit in memory.
-func (sc *scanner) getStreamed(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
+// getByStreaming reads keys one by one, without loading their hash ranges, which do not fit in memory.
+func (sc *scanner) getByStreaming(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
 	for _, ref := range refs {
 		var value []byte
 		err := sc.streamKey(ctx, sc.eachEntry, []byte(keys[ref.index]), func(c partd.Chunk, _ error) bool {

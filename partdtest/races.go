@@ -17,31 +17,31 @@ import (
 // concurrentDrop drops while other goroutines append. After a Drop, all appends that returned before
 // the Drop began must be gone. No append that began after the Drop may be missing.
 func concurrentDrop(e *env) {
-	const appendsPerDrop, drops, keys = 40, 8, 3
+	const appendsPerDrop, numDrops, numKeys = 40, 8, 3
 	var acked [writers]atomic.Int64 // number of appends of each writer that have returned
 	var allowed atomic.Int64        // number of appends that each writer may make before the next Drop
 	var stopped atomic.Bool         // set after the last Drop, or after a failure
 	allowed.Store(appendsPerDrop)
-	check := func(minNumbers [writers]int64) error {
-		values, err := e.store.Get(e.ctx, numberedKeys(keys)...)
+	check := func(minPieceNumbers [writers]int64) error {
+		values, err := e.store.Get(e.ctx, numberedKeys(numKeys)...)
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
 		}
 		for i, v := range values {
 			pieces, err := parsePart(v)
 			if err != nil {
-				return fmt.Errorf("key %q, during appends and Drops: %w", numberedKeys(keys)[i], err)
+				return fmt.Errorf("key %q, during appends and Drops: %w", numberedKeys(numKeys)[i], err)
 			}
 			for _, p := range pieces {
-				if int64(p.number) < minNumbers[p.writer] {
-					return fmt.Errorf("key %q still holds append %d of writer %d, which a Drop should have removed", numberedKeys(keys)[i], p.number, p.writer)
+				if int64(p.number) < minPieceNumbers[p.writer] {
+					return fmt.Errorf("key %q still holds append %d of writer %d, which a Drop should have removed", numberedKeys(numKeys)[i], p.number, p.writer)
 				}
 			}
 		}
 		return nil
 	}
 	batch := func(w, n int) (entries []partd.Entry) {
-		for _, k := range numberedKeys(keys) {
+		for _, k := range numberedKeys(numKeys) {
 			entries = append(entries, piece{w, n}.entry(k))
 		}
 		return entries
@@ -61,34 +61,34 @@ func concurrentDrop(e *env) {
 		}
 		return nil
 	})
-	var minNumbers [writers]int64
+	var minPieceNumbers [writers]int64
 	e.concurrently(append(appenders, func() error {
 		defer stopped.Store(true)
-		for range drops {
+		for range numDrops {
 			for w := range writers {
 				for acked[w].Load() < allowed.Load()-appendsPerDrop/2 && !stopped.Load() {
 					time.Sleep(20 * time.Microsecond)
 				}
-				minNumbers[w] = acked[w].Load()
+				minPieceNumbers[w] = acked[w].Load()
 			}
 			allowed.Add(appendsPerDrop) // appends continue during Drop
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}
 			for range 3 {
-				if err := check(minNumbers); err != nil {
+				if err := check(minPieceNumbers); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})...)
-	e.must("after the last Drop", check(minNumbers))
-	// Another append by each writer shows whether its previous append is missing.
+	e.must("after the last Drop", check(minPieceNumbers))
+	// Let each writer append once more: parsePart then finds a gap if the writer's previous append is missing.
 	for w := range writers {
 		e.append(batch(w, int(acked[w].Load()))...)
 	}
-	e.must("after the last Drop and another append", check(minNumbers))
+	e.must("after the last Drop and another append", check(minPieceNumbers))
 }
 
 func concurrentSetOnce(e *env) {

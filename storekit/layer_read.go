@@ -182,7 +182,7 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 		value, err = r.ReadAll()
 		return value, s.check(err)
 	}
-	value = make([]byte, 0, len(stored)+1) // the spare byte lets fill find the end of a value of the same size
+	value = make([]byte, 0, len(stored)+1) // the spare byte lets fill reach EOF without growing a value as long as stored
 	for {
 		value, err = s.fill(value)
 		if err == io.EOF {

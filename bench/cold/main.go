@@ -169,7 +169,7 @@ const exitSkipped = 3 // exit code of a child that printed why it was skipped
 // runChild runs a job in the current directory.
 func (f *flags) runChild() error {
 	if err := appendload.LimitMemory(appendload.LimitName(f.child), f.limit); err != nil {
-		skip("skipped: %v", err)
+		exitWithoutResult("skipped: %v", err)
 	}
 	gb, err := strconv.ParseFloat(f.gigabytes, 64)
 	if err != nil {

@@ -23,19 +23,19 @@ var partdProgram string
 
 // runPeer runs the Python program of a peer in the current directory and copies its result to stdout.
 func (f *flags) runPeer(entries uint64) error {
-	command, module, text, keys := f.duckdb, "duckdb", duckdbProgram, f.keys
+	command, module, source, keys := f.duckdb, "duckdb", duckdbProgram, f.keys
 	if f.child == "python-partd" {
-		command, module, text = program.DebianPython, "partd", partdProgram
+		command, module, source = program.DebianPython, "partd", partdProgram
 		entries, keys = entries/100, max(keys/100, 1)
 	}
 	if err := exec.Command(command, "-c", "import "+module).Run(); err != nil {
-		skip("skipped: %s cannot import %s", command, module)
+		exitWithoutResult("skipped: %s cannot import %s", command, module)
 	}
-	cmd := exec.Command(command, "-c", text, fmt.Sprint(entries), fmt.Sprint(keys), f.dists, fmt.Sprint(int64(f.limit)/2))
+	cmd := exec.Command(command, "-c", source, fmt.Sprint(entries), fmt.Sprint(keys), f.dists, fmt.Sprint(int64(f.limit)/2))
 	out, err := cmd.Output()
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		lines := strings.Split(strings.TrimSpace(string(e.Stderr)), "\n")
-		skip("failed: %v: %.100s", err, lines[len(lines)-1])
+		exitWithoutResult("failed: %v: %.100s", err, lines[len(lines)-1])
 	}
 	if err != nil {
 		return err
@@ -44,8 +44,8 @@ func (f *flags) runPeer(entries uint64) error {
 	return err
 }
 
-// skip prints why the job has no result and ends the process.
-func skip(format string, args ...any) {
+// exitWithoutResult prints why the job has no result and ends the process.
+func exitWithoutResult(format string, args ...any) {
 	fmt.Printf(format+"\n", args...)
 	os.Exit(exitSkipped)
 }

@@ -77,7 +77,7 @@ func (d *Decoder) AppendContext(ctx context.Context, dst, src []byte) ([]byte, e
 func (d *Decoder) decodeBlock(dst, src []byte, h header, i int64, scratch *[]byte) error {
 	start := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
 	if start < HeaderLen+4*h.blocks() || start > int64(len(src)) {
-		return corruptError("block %d has the offset %d, outside the blocks of a container of %d bytes", i, start, len(src))
+		return corruptError("block %d starts at offset %d, outside the block data of the %d-byte container", i, start, len(src))
 	}
 	isByteShuffled := h.flags&flagShuffle != 0 && h.typeSize > 1
 	isBitShuffled := !isByteShuffled && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize

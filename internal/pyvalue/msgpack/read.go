@@ -101,7 +101,7 @@ func (r *reader) value(levelsLeft int) (v any, err error) {
 		isNew := false
 		v, isNew = r.texts.Of(b)
 		if isNew && !utf8.Valid(b) {
-			return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
+			return nil, fmt.Errorf("invalid UTF-8 in a str: %.40q", b)
 		}
 	case msgp.BinType:
 		v, remaining, err = msgp.ReadBytesBytes(remaining, []byte{})

@@ -87,8 +87,8 @@ var refusedOpcodes = map[byte]string{
 }
 
 func refusedError(op byte) error {
-	if name, isListed := refusedOpcodes[op]; isListed {
-		return fmt.Errorf("instruction %s: only plain values can be read", name)
+	if description, isListed := refusedOpcodes[op]; isListed {
+		return fmt.Errorf("instruction %s: only plain values can be read", description)
 	}
 	return fmt.Errorf("%#02x is not a pickle instruction in protocol 4 or 5", op)
 }
@@ -141,7 +141,7 @@ func (r *reader) readText(op byte) (any, error) {
 	}
 	s, isNew := r.texts.Of(b)
 	if isNew && !pyvalue.ValidText(s.(string)) {
-		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
+		return nil, fmt.Errorf("invalid UTF-8 in a str: %.40q", b)
 	}
 	return s, nil
 }

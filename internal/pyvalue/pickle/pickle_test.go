@@ -81,8 +81,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"\x94.", "the stack has no element to put into the memo"},
 		{"N.N", "1 bytes follow the pickle"},
 		// Invalid values.
-		{"\x8c\x01\xff.", "not UTF-8"},
-		{"\x8c\x03\xed\x9f\xff.", "not UTF-8"},
+		{"\x8c\x01\xff.", "invalid UTF-8"},
+		{"\x8c\x03\xed\x9f\xff.", "invalid UTF-8"},
 		{"}]Ns.", "a list cannot be a key"},
 		{"}(]]tNs.", "a list cannot be a key"},
 		{"\x8f(}\x90.", "a dict cannot be a key"},
