@@ -224,10 +224,10 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 		renameInPartdTables = `UPDATE partd_tables SET namespace=?, name=? WHERE namespace=? AND name=?`
 	)
 	return c.inTx(ctx, func(t *transaction) {
-		if len(t.strings(find, to.Namespace, to.Name)) > 0 {
+		if len(t.queryStrings(find, to.Namespace, to.Name)) > 0 {
 			t.err = ErrExists
 		}
-		meta := t.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, from.Namespace, from.Name)
+		meta := t.queryStrings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, from.Namespace, from.Name)
 		t.reindex(from, "null")
 		if n := t.exec(rename, to.Namespace, to.Name, from.Namespace, from.Name); t.err == nil && n == 0 {
 			t.err = ErrNotFound
@@ -249,7 +249,7 @@ func CheckVacant(location, namespace string) TxHook {
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
 	return func(t *transaction) {
 		// "0" follows "/" in ASCII.
-		if len(t.strings(q, location+"/", location+"0", namespace)) > 0 {
+		if len(t.queryStrings(q, location+"/", location+"0", namespace)) > 0 {
 			t.err = fmt.Errorf("a table at location %s %w", location, ErrExists)
 		}
 	}

@@ -38,9 +38,9 @@ func (existsError) Unwrap() error { return fs.ErrExist }
 
 // database is the catalog's database, with a pool of a single connection for writing.
 type database struct {
-	writes, reads      *sql.DB
-	postgres, readOnly bool
-	committing         func(done bool) // see Options.Committing
+	writePool, readPool  *sql.DB
+	isPostgres, readOnly bool
+	committing           func(done bool) // see Options.Committing
 	sealer
 }
 
@@ -54,26 +54,26 @@ type transaction struct {
 
 // openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for
 // reading.
-func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
+func openSQLite(dir string) (writePool, readPool *sql.DB, lookupCache *answers, err error) {
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	// A snapshot of 10,000 tables changes 900 pages. This cache keeps the pages in memory until the commit. Pages are
-	// moved from the log to catalog.db only by the method checkpoint and by the last Close.
-	writes, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)")
+	// A snapshot of 10,000 tables changes 900 pages: cache_size keeps them in memory until the commit. Because of
+	// wal_autocheckpoint(0), only the method checkpoint and the last Close move pages from the log to catalog.db.
+	writePool, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)")
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	reads, err = sql.Open(sqliteDriver, dsn)
+	readPool, err = sql.Open(sqliteDriver, dsn)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, writes.Close())
+		return nil, nil, nil, errors.Join(err, writePool.Close())
 	}
-	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
+	return writePool, readPool, &answers{driver: readPool.Driver(), dsn: dsn}, nil
 }
 
 // OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is
 // true, both reject changes. Package tables/postgres sets this variable, so that only programs that import it link the
 // client.
-var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
+var OpenPostgres = func(url string, readOnly bool) (writePool, readPool *sql.DB, err error) {
 	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
 }
 
@@ -89,7 +89,7 @@ func (t *transaction) exec(q string, args ...any) (rows int64) {
 	return rows
 }
 
-func (t *transaction) strings(q string, args ...any) (column []string) {
+func (t *transaction) queryStrings(q string, args ...any) (column []string) {
 	if t.err == nil {
 		column, t.err = stringsOf(t.ctx, t.tx, q, args...)
 		if t.err != nil {
@@ -106,7 +106,7 @@ func (d *database) begin(ctx context.Context) (*sql.Tx, error) {
 	if d.readOnly {
 		return nil, ErrReadOnly
 	}
-	return d.writes.BeginTx(ctx, nil)
+	return d.writePool.BeginTx(ctx, nil)
 }
 
 // inTx runs f in a transaction and commits the transaction unless a statement fails.
@@ -173,13 +173,13 @@ func explain(ctx context.Context, err error) error {
 	return err
 }
 
-func (d *database) strings(ctx context.Context, q string, args ...any) ([]string, error) {
-	return stringsOf(ctx, d.reads, q, args...)
+func (d *database) queryStrings(ctx context.Context, q string, args ...any) ([]string, error) {
+	return stringsOf(ctx, d.readPool, q, args...)
 }
 
 // firstString returns the first string in a query's result, or "" if the result is empty.
 func (d *database) firstString(ctx context.Context, q string, args ...any) (string, error) {
-	column, err := d.strings(ctx, q, args...)
+	column, err := d.queryStrings(ctx, q, args...)
 	if err != nil || len(column) == 0 {
 		return "", err
 	}

@@ -20,7 +20,7 @@ import (
 func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
-	err := r.reads.QueryRowContext(ctx, `SELECT size, xxh3 FROM partd_files WHERE path=?`, location).Scan(&w.Size, &hash)
+	err := r.readPool.QueryRowContext(ctx, `SELECT size, xxh3 FROM partd_files WHERE path=?`, location).Scan(&w.Size, &hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return w, false, nil
 	}
@@ -38,7 +38,7 @@ func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, boo
 // exist.
 func (r *records) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
-	return r.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
+	return r.queryStrings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
 // RecordFiles adds records of the files that f has written, although these files are not committed yet.

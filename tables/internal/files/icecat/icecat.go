@@ -132,12 +132,12 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	}
 	insp := inspection{}
 	if o.Database != "" {
-		c.postgres = true
-		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
+		c.isPostgres = true
+		c.writePool, c.readPool, err = OpenPostgres(o.Database, o.ReadOnly)
 	} else {
 		insp, err = c.openFiles(o)
 		if err == nil {
-			c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+			c.writePool, c.readPool, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
 		}
 	}
 	if err != nil && c.files != nil {
@@ -146,9 +146,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.writes.SetMaxOpenConns(1)
-	c.reads.SetMaxOpenConns(4)
-	c.reads.SetMaxIdleConns(4)
+	c.writePool.SetMaxOpenConns(1)
+	c.readPool.SetMaxOpenConns(4)
+	c.readPool.SetMaxIdleConns(4)
 	err = c.prepare(ctx)
 	if err == nil {
 		err = c.startSealing(ctx, insp)
@@ -168,9 +168,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 // prepare creates the database's tables if they do not exist. Several processes can call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = explain(ctx, err) }()
-	db, isReader := c.writes, c.database.readOnly && c.postgres
+	db, isReader := c.writePool, c.database.readOnly && c.isPostgres
 	if isReader {
-		db = c.reads // a transaction on the connection for writing would block other processes
+		db = c.readPool // a transaction on the connection for writing would block other processes
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -178,7 +178,7 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	}
 	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
 	missing := slices.Concat(schema, sqliteTriggers)
-	if c.postgres {
+	if c.isPostgres {
 		missing, err = postgresSchema(ctx, tx)
 		if err != nil {
 			return err
@@ -192,8 +192,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		t.exec(q)
 	}
 	location := cmp.Or(c.root, c.dir)
-	lacksTables := c.postgres && len(missing) > 0 // another process may have created them since
-	if lacksTables && len(t.strings(`SELECT value FROM partd_info WHERE key='id'`)) == 0 && t.err == nil {
+	lacksTables := c.isPostgres && len(missing) > 0 // another process may have created them since
+	if lacksTables && len(t.queryStrings(`SELECT value FROM partd_info WHERE key='id'`)) == 0 && t.err == nil {
 		var hasFiles bool
 		hasFiles, t.err = c.hasFiles(ctx)
 		if hasFiles {
@@ -208,12 +208,12 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	}
 	var format string
 	for key, value := range map[string]*string{"format": &format, "made-in": &c.originalDir, "id": &c.id} {
-		*value = strings.Join(t.strings(`SELECT value FROM partd_info WHERE key=?`, key), "")
+		*value = strings.Join(t.queryStrings(`SELECT value FROM partd_info WHERE key=?`, key), "")
 	}
 	if t.err != nil {
 		return t.err
 	}
-	if (c.root != "" || c.postgres) && c.originalDir != location {
+	if (c.root != "" || c.isPostgres) && c.originalDir != location {
 		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, "+
 			"or a separate schema with search_path, for each warehouse", c.originalDir, location)
 	}
@@ -223,10 +223,10 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	if c.postgres {
+	if c.isPostgres {
 		return nil
 	}
-	c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	c.lookup, err = c.readPool.PrepareContext(ctx, selectLocation)
 	if err != nil {
 		return err
 	}
@@ -249,7 +249,7 @@ func (c *Catalog) ID() string { return c.id }
 // storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
-	d := &database{writes: db, reads: db, postgres: true, committing: func(bool) {}, sealer: sealer{damage: storeerror.ErrNotOpened}}
+	d := &database{writePool: db, readPool: db, isPostgres: true, committing: func(bool) {}, sealer: sealer{damage: storeerror.ErrNotOpened}}
 	return newCatalog(d, &warehouse{fs: vfs.OS{}}, 0)
 })
 

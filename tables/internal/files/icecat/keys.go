@@ -73,7 +73,7 @@ func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error
 		return nil, nil
 	}
 	k := &Key{ID: id}
-	err := d.reads.QueryRowContext(ctx, selectKey, id, fingerprint).Scan(&k.Fingerprint, &k.Scope, &k.Status, &k.Answer, &k.UUID, &k.Location)
+	err := d.readPool.QueryRowContext(ctx, selectKey, id, fingerprint).Scan(&k.Fingerprint, &k.Scope, &k.Status, &k.Answer, &k.UUID, &k.Location)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

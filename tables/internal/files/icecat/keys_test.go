@@ -40,7 +40,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("a second key f: %v, want ErrKeyExists", err)
 	}
 	for id, age := range map[string]time.Duration{"c": KeyLifetime, "d": 2 * KeyLifetime} {
-		must.Get(c.writes.ExecContext(t.Context(), `UPDATE partd_keys SET at_ms=? WHERE id=?`, time.Now().Add(-age).UnixMilli(), id))(t)
+		must.Get(c.writePool.ExecContext(t.Context(), `UPDATE partd_keys SET at_ms=? WHERE id=?`, time.Now().Add(-age).UnixMilli(), id))(t)
 	}
 	must.Do(t, add("h", "two"))
 	if got := known("c", "d", "e", "f", "g", "h"); got != "cefgh" {
@@ -74,7 +74,7 @@ func TestExpiredKeys(t *testing.T) {
 	}))
 	for i, want := range []int{151, 52, 3, 4} {
 		must.Do(t, c.AddKey(WithKey(t.Context(), &Key{ID: fmt.Sprint("new", i)})))
-		if ids, err := c.strings(t.Context(), `SELECT id FROM partd_keys`); len(ids) != want || err != nil {
+		if ids, err := c.queryStrings(t.Context(), `SELECT id FROM partd_keys`); len(ids) != want || err != nil {
 			t.Errorf("after insertion %d, there are %d keys, error %v, want %d", i+1, len(ids), err, want)
 		}
 	}

@@ -14,7 +14,7 @@ func (d *database) TakeLease(ctx context.Context, name, holder string, duration 
 		now := time.Now()
 		var other string
 		var end int64
-		for _, v := range t.strings(`SELECT value FROM partd_info WHERE key=?`, "lease "+name) {
+		for _, v := range t.queryStrings(`SELECT value FROM partd_info WHERE key=?`, "lease "+name) {
 			if _, err := fmt.Sscan(v, &end, &other); err != nil {
 				other = "" // a later version may have another format
 			}
@@ -55,7 +55,7 @@ func (d *database) SetMoment(ctx context.Context, name string, timestamp time.Ti
 // Origins returns the IDs of the catalogs from which this catalog has received all tables, by copies, backups or a
 // restore.
 func (d *database) Origins(ctx context.Context) ([]string, error) {
-	return d.strings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)
+	return d.queryStrings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)
 }
 
 // AddOrigins adds IDs to Origins.

@@ -115,7 +115,7 @@ func (ls *listings) queryOne(ctx context.Context, q string, args ...any) (Listed
 func (ls *listings) selectListed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
 	var outdated []int // indices of tables that another engine has changed
-	err := query(ctx, ls.reads, func(rows *sql.Rows) (err error) {
+	err := query(ctx, ls.readPool, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, location, meta sql.NullString
 		var numbers [5]sql.NullInt64
@@ -164,7 +164,7 @@ func (ls *listings) selectListed(ctx context.Context, q string, args ...any) ([]
 
 // ByUUID returns the name that the catalog has recorded for the table with the given UUID.
 func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
-	err = ls.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
+	err = ls.readPool.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -179,7 +179,7 @@ func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]Ta
 		for i, uuid := range chunk {
 			args[i] = uuid
 		}
-		err := query(ctx, ls.reads, func(rows *sql.Rows) error {
+		err := query(ctx, ls.readPool, func(rows *sql.Rows) error {
 			var uuid string
 			var n TableName
 			err := rows.Scan(&uuid, &n.Namespace, &n.Name)
@@ -256,7 +256,7 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 		args = append(args, namespace, k, hashOf(meta[k]))
 	}
 	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
-	names, err := ls.strings(ctx, q.String(), append(args, namespace)...)
+	names, err := ls.queryStrings(ctx, q.String(), append(args, namespace)...)
 	if err != nil {
 		return err
 	}
@@ -282,11 +282,11 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 // Unlisted returns the names of tables in a namespace that other engines have created or renamed. The tables may no
 // longer exist.
 func (ls *listings) Unlisted(ctx context.Context, namespace string) ([]string, error) {
-	return ls.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
+	return ls.queryStrings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
 
 // Names returns the names of tables in a namespace, sorted: at most limit names, all after the given one.
 func (ls *listings) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
-	return ls.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=?
+	return ls.queryStrings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=?
 		AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }

@@ -38,8 +38,8 @@ func (l *loader) Lookup(ctx context.Context, namespace, name string) (location, 
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if l.postgres { // the PostgreSQL client prepares statements itself
-		result, err := scanAnswer(l.reads.QueryRowContext(ctx, selectLocation, namespace, name))
+	if l.isPostgres { // the PostgreSQL client prepares statements itself
+		result, err := scanAnswer(l.readPool.QueryRowContext(ctx, selectLocation, namespace, name))
 		return result.location, result.rules, canceled.Explain(ctx, err)
 	}
 	n := TableName{namespace, name}
@@ -145,7 +145,7 @@ func (l *loader) RestoreMetadataFile(ctx context.Context, location string) error
 // loadInline writes it again, because other engines read it.
 func (l *loader) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
-	err := l.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
+	err := l.readPool.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, 0, nil
 	}

@@ -202,7 +202,7 @@ func (t *transaction) index(n TableName, old, updated map[string]any) {
 
 // reindex updates the index of tables by metadata before a table's metadata becomes meta (in JSON).
 func (t *transaction) reindex(n TableName, meta string) {
-	stored := cmp.Or(strings.Join(t.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
+	stored := cmp.Or(strings.Join(t.queryStrings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
 	unlistedRows := t.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
 	if t.err != nil || unlistedRows == 0 && stored == meta {
 		return

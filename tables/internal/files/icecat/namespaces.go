@@ -11,12 +11,12 @@ type namespaces struct{ *database }
 
 // Namespaces returns the sorted names of the namespaces that contain tables, or were created and not dropped.
 func (n namespaces) Namespaces(ctx context.Context) ([]string, error) {
-	return n.strings(ctx, selectNamespaces+` ORDER BY 1`)
+	return n.queryStrings(ctx, selectNamespaces+` ORDER BY 1`)
 }
 
 // HasNamespace reports whether a namespace exists.
 func (n namespaces) HasNamespace(ctx context.Context, namespace string) (bool, error) {
-	rows, err := n.strings(ctx, selectNamespace, namespace)
+	rows, err := n.queryStrings(ctx, selectNamespace, namespace)
 	return len(rows) > 0, err
 }
 
@@ -24,7 +24,7 @@ func (n namespaces) HasNamespace(ctx context.Context, namespace string) (bool, e
 func (n namespaces) DropNamespace(ctx context.Context, namespace string) error {
 	return n.inTx(ctx, func(t *transaction) {
 		t.exec(deleteNamespace, namespace)
-		if len(t.strings(selectNamespace, namespace)) == 0 { // even if another transaction dropped it first
+		if len(t.queryStrings(selectNamespace, namespace)) == 0 { // even if another transaction dropped it first
 			t.recordKey()
 		}
 	})
@@ -39,7 +39,7 @@ func (n namespaces) Property(ctx context.Context, namespace, key string) (string
 // namespace.
 func (n namespaces) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
 	return n.inTx(ctx, func(t *transaction) {
-		old, edited := strings.Join(t.strings(selectProperty, namespace, key), ""), ""
+		old, edited := strings.Join(t.queryStrings(selectProperty, namespace, key), ""), ""
 		if t.err == nil {
 			edited, t.err = edit(old)
 		}
@@ -54,7 +54,7 @@ func (n namespaces) EditProperty(ctx context.Context, namespace, key string, edi
 // CreateNamespace creates a namespace with metadata. The namespace must not exist.
 func (n namespaces) CreateNamespace(ctx context.Context, namespace string, metadata map[string]any) error {
 	return n.inTx(ctx, func(t *transaction) {
-		if len(t.strings(selectNamespace, namespace)) > 0 {
+		if len(t.queryStrings(selectNamespace, namespace)) > 0 {
 			t.err = ErrExists
 		}
 		t.exec(insertNamespace, namespace)
@@ -71,7 +71,7 @@ func (n namespaces) NamespaceMetadata(ctx context.Context, namespace string) (ma
 	if err != nil || !exists {
 		return nil, false, err
 	}
-	m, err := namespaceMetadata(ctx, n.reads, namespace)
+	m, err := namespaceMetadata(ctx, n.readPool, namespace)
 	return m, true, err
 }
 

@@ -20,7 +20,7 @@ type PutID struct {
 
 // PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with the given UUID.
 func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
-	return p.strings(ctx, `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
+	return p.queryStrings(ctx, `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }
 
 // PutsApplied returns those of the given IDs whose puts are committed to the table with the given UUID.
@@ -31,7 +31,7 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 			args = append(args, id)
 		}
 		q := `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
-		ids, err := p.strings(ctx, q, args...)
+		ids, err := p.queryStrings(ctx, q, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 // PutsIn returns the IDs of the puts in one state of the table with the given UUID: the state whose metadata is at
 // location.
 func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, err error) {
-	err = query(ctx, p.reads, func(rows *sql.Rows) error {
+	err = query(ctx, p.readPool, func(rows *sql.Rows) error {
 		var id string
 		var millis int64
 		err := rows.Scan(&id, &millis)
@@ -58,7 +58,7 @@ func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, e
 func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 	const q = `SELECT uuid || ' ' || id FROM partd_ids WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
 	for uuid, id := "", ""; ; {
-		page, err := p.strings(ctx, q, uuid, id)
+		page, err := p.queryStrings(ctx, q, uuid, id)
 		if err != nil || len(page) == 0 {
 			return err
 		}

@@ -118,7 +118,7 @@ func (c *Catalog) importRows(ctx context.Context) error {
 		return err
 	}
 	defer image.Close() //nolint:errcheck // opened only for reading
-	names, err := c.strings(ctx, `SELECT name FROM sqlite_master WHERE type='table'`)
+	names, err := c.queryStrings(ctx, `SELECT name FROM sqlite_master WHERE type='table'`)
 	for _, name := range names {
 		err = cmp.Or(err, c.inTx(ctx, func(t *transaction) {
 			if name == "partd_unlisted" {
@@ -163,7 +163,7 @@ func (c *Catalog) importMetadata(ctx context.Context) error {
 	}
 	return cmp.Or(err, c.inTx(ctx, func(t *transaction) {
 		recorded := map[string]string{} // locations of metadata files, by table directory
-		for _, location := range t.strings(`SELECT metadata_location FROM iceberg_tables`) {
+		for _, location := range t.queryStrings(`SELECT metadata_location FROM iceberg_tables`) {
 			recorded[c.TableDir(location)] = location
 		}
 		for dir, path := range newest {

@@ -186,7 +186,7 @@ func (d *database) checkpoint() error {
 	ctx := context.Background()
 	err := d.transact(ctx, func(t *transaction) { // the transaction keeps others from committing
 		t.err = d.note(d.files.checkpointAndRecord(func() error {
-			_, err := d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+			_, err := d.readPool.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
 			return err
 		}))
 	})
@@ -205,7 +205,7 @@ func (d *database) closeDatabase() error {
 		d.timer.Stop()
 		_ = d.checkpoint() // after an error, the next Open checks the log
 	}
-	err := errors.Join(d.reads.Close(), d.writes.Close())
+	err := errors.Join(d.readPool.Close(), d.writePool.Close())
 	if d.files != nil {
 		err = errors.Join(err, d.files.close())
 	}

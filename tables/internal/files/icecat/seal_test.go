@@ -143,7 +143,7 @@ func TestPanicInTransaction(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	must.Do(t, c.inTx(ctx, func(w *transaction) {
-		if n := len(w.strings(`SELECT path FROM partd_orphans LIMIT 1`)); n != 1 {
+		if n := len(w.queryStrings(`SELECT path FROM partd_orphans LIMIT 1`)); n != 1 {
 			t.Error("the changes before the panic were committed")
 		}
 	}))
@@ -160,9 +160,9 @@ func TestErrorNamesCatalog(t *testing.T) {
 		b[i] = 0xff
 	}
 	must.Do(t, os.WriteFile(path, b, 0o644))
-	must.Get(c.writes.Exec(`PRAGMA shrink_memory`))(t)
+	must.Get(c.writePool.Exec(`PRAGMA shrink_memory`))(t)
 	_, lookupErr := c.Location(t.Context(), "a", "t")
-	_, queryErr := c.strings(t.Context(), `SELECT path FROM partd_orphans`)
+	_, queryErr := c.queryStrings(t.Context(), `SELECT path FROM partd_orphans`)
 	changeErr := c.transact(t.Context(), func(w *transaction) { w.exec(`DELETE FROM partd_orphans`) })
 	for what, err := range map[string]error{"lookup": lookupErr, "query": queryErr, "change": changeErr} {
 		if failed := (*fs.PathError)(nil); !errors.As(err, &failed) || failed.Path != "catalog.db" {

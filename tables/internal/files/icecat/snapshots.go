@@ -60,7 +60,7 @@ func (t *transaction) takeSnapshot(namespace, name string, timestamp time.Time) 
 
 // Snapshots returns a namespace's snapshots, oldest first.
 func (sn *snapshots) Snapshots(ctx context.Context, namespace string) (list []Snapshot, err error) {
-	err = query(ctx, sn.reads, func(rows *sql.Rows) error {
+	err = query(ctx, sn.readPool, func(rows *sql.Rows) error {
 		var s Snapshot
 		var micros int64
 		var meta string
@@ -108,7 +108,7 @@ func (sn *snapshots) GetAt(ctx context.Context, namespace, snapshot, name string
 }
 
 func (sn *snapshots) requireSnapshot(ctx context.Context, namespace, snapshot string) error {
-	rows, err := sn.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
+	rows, err := sn.queryStrings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
 	if err == nil && len(rows) == 0 {
 		err = ErrNoSnapshot
 	}
@@ -117,7 +117,7 @@ func (sn *snapshots) requireSnapshot(ctx context.Context, namespace, snapshot st
 
 // ChangedSince returns the names of the tables that were changed, deleted or created since a snapshot.
 func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot string) ([]string, error) {
-	return sn.strings(ctx, selectChanged, namespace, snapshot)
+	return sn.queryStrings(ctx, selectChanged, namespace, snapshot)
 }
 
 // CheckPlan returns a hook for a restore's commit. It makes the commit fail with errReplan if a table in planned is no
@@ -126,7 +126,7 @@ func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables 
 	return func(t *transaction) {
 		isPinned := map[string]bool{}
 		selectPinned := `SELECT metadata_location || '` + stateSeparator + `' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
-		for _, pin := range t.strings(selectPinned, namespace, snapshot) {
+		for _, pin := range t.queryStrings(selectPinned, namespace, snapshot) {
 			isPinned[pin] = true
 		}
 		for name, l := range planned {
@@ -137,7 +137,7 @@ func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables 
 		if !allTables {
 			return
 		}
-		for _, name := range t.strings(selectChanged, namespace, snapshot) {
+		for _, name := range t.queryStrings(selectChanged, namespace, snapshot) {
 			if _, ok := planned[name]; !ok {
 				t.err = errReplan
 			}
@@ -161,7 +161,7 @@ type State struct {
 // States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. A table's
 // current location comes first.
 func (sn *snapshots) States(ctx context.Context, namespace string) (states []State, err error) {
-	encoded, err := sn.strings(ctx, selectStates, namespace)
+	encoded, err := sn.queryStrings(ctx, selectStates, namespace)
 	for _, s := range encoded {
 		loc, name, _ := strings.Cut(s, stateSeparator)
 		alive, name := name[0], name[1:]

@@ -200,7 +200,7 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	var outdated, added []string
-	err := query(ctx, sw.reads, func(rows *sql.Rows) error {
+	err := query(ctx, sw.readPool, func(rows *sql.Rows) error {
 		var path string
 		var millis int64
 		err := rows.Scan(&path, &millis)
@@ -252,7 +252,7 @@ func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, er
 
 // addPinned adds the files that only snapshots refer to.
 func (sw *sweeper) addPinned(ctx context.Context, refs references) error {
-	locations, err := sw.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
+	locations, err := sw.queryStrings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
 		EXCEPT SELECT metadata_location FROM iceberg_tables`)
 	if err != nil {
 		return err
@@ -269,7 +269,7 @@ func (sw *sweeper) addPinned(ctx context.Context, refs references) error {
 			continue
 		}
 		// Ignore the error if the snapshots have just been deleted, because their files may then have been removed.
-		snapshots, err2 := sw.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
+		snapshots, err2 := sw.queryStrings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
 		if err2 != nil || len(snapshots) > 0 {
 			return errors.Join(err, err2)
 		}
