@@ -110,12 +110,12 @@ type Server struct {
 	opts  serving.Options
 	grpc  *grpc.Server
 
-	access access
-	memory *budget
-	unsent unsentLimit
-	leases leases
-	copies copier
-	calls  interceptor
+	access      access
+	memory      *budget
+	unsentLimit unsentLimit
+	leases      leases
+	copies      copier
+	calls       interceptor
 
 	lifetime context.Context // done once the server begins to shut down
 	stop     context.CancelFunc
@@ -133,11 +133,11 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		}
 	}
 	s := &Server{Core: core, store: store, opts: core.Options()}
-	s.sql = newSQLServer(core, store, &s.unsent, sqlInfos(s.opts.ReadOnly, s.opts.Version))
+	s.sql = newSQLServer(core, store, &s.unsentLimit, sqlInfos(s.opts.ReadOnly, s.opts.Version))
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), Memory: core.Memory, patience: s.opts.Patience()}
 	s.memory.Overflow = s.memory.cancelHeaviest
-	s.unsent.limit = s.opts.Memory / 4
+	s.unsentLimit.maxBytes = s.opts.Memory / 4
 	s.leases.byID = map[string]*lease{}
 	s.access = access{core, &s.opts, serving.NewCallLimit(maxHandshakes, maxHandshakes/8)}
 	s.lifetime, s.stop = context.WithCancel(context.Background())
@@ -154,7 +154,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.calls.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name), &s.unsent}),
+		grpc.StreamInterceptor(s.calls.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name), &s.unsentLimit}),
 		grpc.StatsHandler(s.Conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {

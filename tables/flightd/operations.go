@@ -69,7 +69,7 @@ func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_D
 	if err != nil {
 		return invalidCall(err)
 	}
-	return serving.Status(s.unsent.sendReader(stream, func(err error) error { return err }, open))
+	return serving.Status(s.unsentLimit.sendReader(stream, func(err error) error { return err }, open))
 }
 
 // runPut handles a stream whose command is an operations.Put.

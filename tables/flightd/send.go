@@ -60,7 +60,7 @@ const maxWholeFields = 2000
 // call sends small messages, if the unsent messages of all calls could otherwise take more than half of the limit.
 func (u *unsentLimit) maxMessage() int64 {
 	const unsentMessages = 3 // number of unsent messages in a call whose client reads slowly
-	if unsentMessages*datafile.RecycledBytes*u.senders.Load() > u.limit/2 {
+	if unsentMessages*datafile.RecycledBytes*u.senders.Load() > u.maxBytes/2 {
 		return 0
 	}
 	return datafile.RecycledBytes
@@ -149,14 +149,14 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {
-		return s.unsent.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
+		return s.unsentLimit.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 		})
 	}
 	if _, err := table.At(st.Context()); err != nil {
 		return err
 	}
-	return s.unsent.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
+	return s.unsentLimit.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket, Recycle: true})
 	})
 }

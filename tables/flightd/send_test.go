@@ -32,13 +32,13 @@ import (
 // sentMessages records the encoded messages of a stream.
 type sentMessages struct {
 	flight.FlightService_DoGetServer
-	call   *call
-	unsent *unsentLimit
-	sent   []mem.BufferSlice
+	call        *call
+	unsentLimit *unsentLimit
+	sent        []mem.BufferSlice
 }
 
 func (s *sentMessages) SendMsg(m any) error {
-	data, err := answerCodec{encoding.GetCodecV2(grpcproto.Name), s.unsent}.Marshal(&answer{m, s.call})
+	data, err := answerCodec{encoding.GetCodecV2(grpcproto.Name), s.unsentLimit}.Marshal(&answer{m, s.call})
 	s.sent = append(s.sent, data)
 	return err
 }
@@ -68,9 +68,9 @@ func TestSendRows(t *testing.T) {
 			part := full.NewSlice(c.rows-c.part, c.rows)
 			want := part.NewSlice(0, c.part)
 			r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{part}))(t)
-			s := &Server{unsent: unsentLimit{limit: 1 << 30}}
-			stream := &sentMessages{call: new(call), unsent: &s.unsent}
-			must.Do(t, s.unsent.sendRows(stream, r))
+			s := &Server{unsentLimit: unsentLimit{maxBytes: 1 << 30}}
+			stream := &sentMessages{call: new(call), unsentLimit: &s.unsentLimit}
+			must.Do(t, s.unsentLimit.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
 			for _, data := range stream.sent {
@@ -89,14 +89,14 @@ func TestSendRows(t *testing.T) {
 			if keeps := allocator.CurrentAlloc() > 0; keeps != c.keeps {
 				t.Errorf("an unsent message keeps its batch: %v, want %v", keeps, c.keeps)
 			}
-			if c.part > 10 && s.unsent.bytes < c.part*12 {
-				t.Errorf("%d bytes count as unsent, want at least %d", s.unsent.bytes, c.part*12)
+			if c.part > 10 && s.unsentLimit.bytes < c.part*12 {
+				t.Errorf("%d bytes count as unsent, want at least %d", s.unsentLimit.bytes, c.part*12)
 			}
 			for _, data := range stream.sent {
 				data.Free()
 			}
-			if s.unsent.bytes != 0 {
-				t.Errorf("after all messages are sent, %d bytes count as unsent", s.unsent.bytes)
+			if s.unsentLimit.bytes != 0 {
+				t.Errorf("after all messages are sent, %d bytes count as unsent", s.unsentLimit.bytes)
 			}
 		})
 	}
@@ -130,9 +130,9 @@ func TestSizeOfWideMessages(t *testing.T) {
 		arrays[i] = array.NewFloat64Data(array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, values}, nil, 0, 0))
 	}
 	r := must.Get(array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)}))(t)
-	s := &Server{unsent: unsentLimit{limit: 1 << 30}}
-	stream := &sentMessages{call: new(call), unsent: &s.unsent}
-	must.Do(t, s.unsent.sendRows(stream, r))
+	s := &Server{unsentLimit: unsentLimit{maxBytes: 1 << 30}}
+	stream := &sentMessages{call: new(call), unsentLimit: &s.unsentLimit}
+	must.Do(t, s.unsentLimit.sendRows(stream, r))
 	for i, data := range stream.sent {
 		if data.Len() > 4<<20 {
 			t.Errorf("message %d has %d bytes, more than many programs accept", i, data.Len())

@@ -28,14 +28,14 @@ import (
 // handle grants no rights beyond the caller's.
 type sqlServer struct {
 	flightsql.BaseServer
-	core   *serving.Core
-	store  *tables.Store
-	infos  []uint32 // IDs of the SQL infos (server properties) that clients can request
-	unsent *unsentLimit
+	core        *serving.Core
+	store       *tables.Store
+	infos       []uint32 // IDs of the SQL infos (server properties) that clients can request
+	unsentLimit *unsentLimit
 }
 
-func newSQLServer(core *serving.Core, store *tables.Store, unsent *unsentLimit, infos map[flightsql.SqlInfo]any) *sqlServer {
-	s := &sqlServer{core: core, store: store, unsent: unsent}
+func newSQLServer(core *serving.Core, store *tables.Store, limit *unsentLimit, infos map[flightsql.SqlInfo]any) *sqlServer {
+	s := &sqlServer{core: core, store: store, unsentLimit: limit}
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range infos {
 		if err := s.RegisterSqlInfo(id, value); err != nil {

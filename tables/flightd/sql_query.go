@@ -135,7 +135,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w fli
 		return err
 	}
 	defer end()
-	err = s.unsent.sendRows(w, r)
+	err = s.unsentLimit.sendRows(w, r)
 	return serving.Status(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 

@@ -117,7 +117,7 @@ func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight
 	if err != nil {
 		return err
 	}
-	return s.unsent.sendRows(w, rows)
+	return s.unsentLimit.sendRows(w, rows)
 }
 
 // DoPutCommandStatementIngest puts all rows into a table, or none if it fails.

@@ -18,12 +18,12 @@ import (
 // still be queued after their call has returned. Above the limit, the server closes the connection of one call: the
 // newest call of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
 type unsentLimit struct {
-	limit   int64
-	senders atomic.Int64 // number of calls that send rows
+	maxBytes int64
+	senders  atomic.Int64 // number of calls that send rows
 
 	mu    sync.Mutex
 	bytes int64   // unsent bytes of all calls
-	calls []*call // the calls with unsent bytes, in order of their first unsent messages
+	calls []*call // the calls with unsent bytes, in the order in which they got their first ones
 }
 
 // answer is a message to a client. Unless it is small, it counts towards call.pending until it is sent.
@@ -35,7 +35,7 @@ type answer struct {
 // answerCodec encodes Flight's messages. It counts the bytes of each large answer until the answer is sent.
 type answerCodec struct {
 	encoding.CodecV2
-	unsent *unsentLimit
+	unsentLimit *unsentLimit
 }
 
 // Marshal implements encoding.CodecV2.
@@ -44,7 +44,7 @@ func (c answerCodec) Marshal(v any) (_ mem.BufferSlice, err error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	pending := &pendingAnswer{unsent: c.unsent, call: a.call}
+	pending := &pendingAnswer{unsentLimit: c.unsentLimit, call: a.call}
 	if rows, ok := a.message.(*rowsMessage); ok {
 		pending.data, pending.n, pending.batch = rows.encode()
 	} else {
@@ -57,17 +57,17 @@ func (c answerCodec) Marshal(v any) (_ mem.BufferSlice, err error) {
 	return pending.charge(), nil
 }
 
-// pendingAnswer counts an answer as unsent until it has been sent. It is the pool of the answer's last buffer, because
-// gRPC returns a buffer to its pool after sending it. If the connection was closed, gRPC may drop the buffer instead;
-// the garbage collector then runs cleanup.
+// pendingAnswer counts an answer as unsent until gRPC has sent it. It acts as the pool of the answer's last buffer: gRPC
+// returns each sent buffer to its pool, so a call of Put means that the answer has been sent. If the connection was
+// closed, gRPC may drop the buffer instead; the garbage collector then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
-	data    mem.BufferSlice
-	batch   arrow.RecordBatch // owns the memory of data; can be nil
-	unsent  *unsentLimit
-	call    *call
-	n       int64 // bytes of memory that the answer needs until it is sent
-	cleanup runtime.Cleanup
+	data        mem.BufferSlice
+	batch       arrow.RecordBatch // owns the memory of data; can be nil
+	unsentLimit *unsentLimit
+	call        *call
+	n           int64 // bytes of memory that the answer needs until it is sent
+	cleanup     runtime.Cleanup
 }
 
 // charge counts the answer as unsent. It returns the answer's data, with p as the pool of the last buffer.
@@ -76,14 +76,14 @@ func (p *pendingAnswer) charge() mem.BufferSlice {
 		batch arrow.RecordBatch
 		n     int64
 	}
-	unsent, call := p.unsent, p.call
+	limit, call := p.unsentLimit, p.call
 	p.cleanup = runtime.AddCleanup(p, func(c counted) {
-		unsent.add(call, -c.n)
+		limit.add(call, -c.n)
 		if c.batch != nil {
 			c.batch.Release()
 		}
 	}, counted{p.batch, p.n})
-	unsent.add(call, p.n)
+	limit.add(call, p.n)
 	const minPooled = 2 << 10 // gRPC does not return smaller buffers to their pool
 	last := len(p.data) - 1
 	lastData := p.data[last].ReadOnlyData()
@@ -96,7 +96,7 @@ func (p *pendingAnswer) charge() mem.BufferSlice {
 // Put implements mem.BufferPool.
 func (p *pendingAnswer) Put(*[]byte) {
 	p.cleanup.Stop()
-	p.unsent.add(p.call, -p.n)
+	p.unsentLimit.add(p.call, -p.n)
 	p.data.Free()
 	if p.batch != nil {
 		p.batch.Release()
@@ -116,7 +116,7 @@ func (u *unsentLimit) add(c *call, n int64) {
 	c.pending += n
 	u.bytes += n
 	victim := c
-	if n > 0 && u.bytes > u.limit && len(u.calls) > 1 {
+	if n > 0 && u.bytes > u.maxBytes && len(u.calls) > 1 {
 		victim = newestOfHeaviestHost(u.calls, func(c *call) int64 { return c.pending })
 		u.bytes -= victim.pending
 		victim.pending, victim.closed = 0, true
