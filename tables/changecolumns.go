@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// checkColumns returns an error if applying the changes to a copy of d.from would not give d.to. For example, the copy
-// may lack a column whose values are in d.from's files, a column may have the name of an earlier column, or a column's
-// type may be too narrow for the copy's values.
+// checkColumns returns an error if applying the row changes to a copy of d.from would not produce d.to. For example,
+// the copy may lack a column whose values are in d.from's files, a column may have the name of an earlier column, or a
+// column's type may be too narrow for the copy's values.
 func (d *difference) checkColumns() error {
 	fromVersion, toVersion := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && toVersion <= fromVersion
@@ -43,25 +43,25 @@ func (d *difference) checkColumns() error {
 		}
 	}
 	from, to, latest := d.from.def.Columns, d.to.def.Columns, d.from.t.Metadata().CurrentSchema()
-	fields, err := iceberg.IndexByID(to)
+	toFields, err := iceberg.IndexByID(to)
 	names, namesErr := iceberg.IndexNameByID(to)
 	if err := errors.Join(err, namesErr); err != nil {
 		return err
 	}
 	hasCommon := false
-	for _, id := range slices.Sorted(maps.Keys(fields)) {
+	for _, id := range slices.Sorted(maps.Keys(toFields)) {
 		f, exists := from.FindFieldByID(id)
-		// Other programs can change columns without a new version, so a copy of d.from may lack some of its columns.
+		// Other programs can change columns without a new version, so a copy of d.from may lack columns that d.from has.
 		_, isKept := latest.FindFieldByID(id)
 		if isBackward && !(exists && isKept) {
-			return fmt.Errorf("column %q was dropped after this version", names[id])
+			return fmt.Errorf("column %q was dropped after version %d", names[id], toVersion)
 		}
 		earlierSchemas := []*iceberg.Schema{from}
 		if !exists { // a column that existed only between the versions may have had this name
 			earlierSchemas = append(earlierSchemas, d.to.t.Metadata().Schemas()...)
 		}
 		for _, s := range earlierSchemas {
-			if other, ok := s.FindFieldByName(names[id]); ok && other.ID != id && d.from.hasValues(other.ID) {
+			if other, ok := s.FindFieldByName(names[id]); ok && other.ID != id && d.from.hasNonNullColumn(other.ID) {
 				return fmt.Errorf("column %q has the name of an earlier column", names[id])
 			}
 		}
@@ -70,12 +70,12 @@ func (d *difference) checkColumns() error {
 		}
 		hasCommon = true
 		oldType, err := table.TypeToArrowType(f.Type, false, false)
-		newType, newErr := table.TypeToArrowType(fields[id].Type, false, false)
+		newType, newErr := table.TypeToArrowType(toFields[id].Type, false, false)
 		oldLogical, newLogical := d.from.columnType(id), d.to.columnType(id)
 		switch {
 		case err != nil || newErr != nil:
 			return errors.Join(err, newErr)
-		case fields[id].Required && !f.Required:
+		case toFields[id].Required && !f.Required:
 			return fmt.Errorf("column %q became required", names[id])
 		case !arrow.TypeEqual(oldType, newType) && schema.CanPromote(newType, oldType), oldLogical != nil && newLogical != nil && schema.CanWiden(newLogical, oldLogical):
 			return fmt.Errorf("column %q has a narrower type than before", names[id])
@@ -95,8 +95,8 @@ func (v *view) columnType(id int) arrow.DataType {
 	return nil
 }
 
-// hasValues reports whether the state has a field with the given ID. It returns false for a column of type null.
-func (v *view) hasValues(id int) bool {
+// hasNonNullColumn reports whether the state has a field with the given ID, unless the field is a column of type null.
+func (v *view) hasNonNullColumn(id int) bool {
 	_, exists := v.def.Columns.FindFieldByID(id)
 	t := v.columnType(id)
 	return exists && (t == nil || t.ID() != arrow.NULL)

@@ -101,7 +101,7 @@ func TestChangesOfColumns(t *testing.T) {
 	rename := func(from, to string) tables.ColumnChange {
 		return tables.ColumnChange{Op: tables.RenameColumn, Column: from, To: to}
 	}
-	const restored, dropped = "again: a restore brought back dropped columns", "again: was dropped after this version"
+	const restored, dropped = "again: a restore brought back dropped columns", "again: was dropped after version"
 	for name, test := range map[string]func(c *changesCase){
 		"restore of a dropped column": func(c *changesCase) {
 			first := c.put(columns, rows)

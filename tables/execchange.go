@@ -37,7 +37,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 	defer w.end()
 	fileIO := x.store.cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
-	c := &rowChange{x: x, w: w, replaced: datafile.Deleted{}}
+	c := &rowChange{execution: x, w: w, replaced: datafile.Deleted{}}
 	begin := func(ctx context.Context) (*ScanPlan, error) {
 		if err := w.begin(ctx, fileIO); err != nil {
 			return nil, err
@@ -118,7 +118,7 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 // plan returns the table's state for the query, without rows appended after w.begin.
 func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	// The view has no series, so ScanPlan.Rows returns the rows file by file.
-	v := &view{source: c.x.table.reader(), t: c.w.t, def: c.w.def}
+	v := &view{source: c.execution.table.reader(), t: c.w.t, def: c.w.def}
 	p := &ScanPlan{view: v}
 	p.close = sync.OnceFunc(func() {
 		for _, releaseCopy := range p.releaseCopies {
@@ -161,7 +161,7 @@ func (c *rowChange) removeAll(ctx context.Context) error {
 
 // run runs the query and plans the change. The query calls begin before it reads the table.
 func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanPlan, error)) error {
-	x := c.x
+	x := c.execution
 	columns, err := x.columns(ctx)
 	if err != nil {
 		return err

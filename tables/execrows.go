@@ -39,12 +39,12 @@ func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, dele
 		}
 	}, func() {})
 	defer rows.Release()
-	if c.x.options.DryRun || len(c.query.Values) == 0 && c.x.statement.Verb == sqlwrite.Delete {
+	if c.execution.options.DryRun || len(c.query.Values) == 0 && c.execution.statement.Verb == sqlwrite.Delete {
 		for rows.Next() {
 		}
 		return rows.Err()
 	}
-	src, err := datafile.Gather(rows, c.x.store.opts.FoldBytes)
+	src, err := datafile.Gather(rows, c.execution.store.opts.FoldBytes)
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,8 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 			return fmt.Errorf("the query returned action %d, which does not exist", action)
 		}
 		isNew := rowNumbers.IsNull(i)
-		var file int
-		var oldRows []int64
+		var fileIndex int
+		var oldRowNumbers []int64
 		from := i
 		for ; i < n && actionOf(i) == action && rowNumbers.IsNull(i) == isNew; i++ {
 			if isNew {
@@ -123,8 +123,8 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 				return err
 			}
 			if from == i {
-				file = p.file
-			} else if p.file != file {
+				fileIndex = p.file
+			} else if p.file != fileIndex {
 				break
 			}
 			if p != r.last { // the query sorts by position, so equal positions are adjacent
@@ -133,28 +133,28 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 				}
 				r.last = p
 				r.count++
-			} else if r.x.statement.Verb != sqlwrite.Delete {
-				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.x.result.Table)
+			} else if r.execution.statement.Verb != sqlwrite.Delete {
+				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.execution.result.Table)
 			}
-			oldRows = append(oldRows, p.row)
+			oldRowNumbers = append(oldRowNumbers, p.row)
 		}
 		if isNew {
 			r.count += int64(i - from)
 		}
 		kind := r.query.Actions[action].Kind
-		if kind == sqlwrite.Delete || r.x.options.DryRun {
+		if kind == sqlwrite.Delete || r.execution.options.DryRun {
 			continue
 		}
-		if err := r.yieldRows(b, from, i, int(action), file, oldRows, yield); err != nil {
+		if err := r.yieldRows(b, from, i, int(action), fileIndex, oldRowNumbers, yield); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// yieldRows yields the new rows for the action with the given index. The values that the action sets are in rows [from,
-// to) of b. For an UPDATE, all other values are copied from oldRows, which are row numbers in the file with index file.
-func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, file int, oldRows []int64, yield func(arrow.RecordBatch) bool) error {
+// yieldRows yields the new rows of the action with the given index. The values that the action sets are in rows [from,
+// to) of b. For an UPDATE, the other columns are copied from the rows with the numbers oldRowNumbers in the given file.
+func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, fileIndex int, oldRowNumbers []int64, yield func(arrow.RecordBatch) bool) error {
 	def, a := r.w.def, r.query.Actions[action]
 	values, err := r.castValues(b, from, to, action)
 	if err != nil {
@@ -175,13 +175,13 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, file int, o
 	for _, v := range a.Values {
 		isAssigned[r.query.Values[v]] = true
 	}
-	for len(oldRows) > 0 {
-		old, err := r.file.take(r.ctx, r.w.t, r.tasks, file, oldRows)
+	for len(oldRowNumbers) > 0 {
+		old, err := r.file.take(r.ctx, r.w.t, r.tasks, fileIndex, oldRowNumbers)
 		if err != nil {
 			return err
 		}
 		n := old.NumRows()
-		part := values.NewSlice(values.NumRows()-int64(len(oldRows)), values.NumRows()-int64(len(oldRows))+n)
+		part := values.NewSlice(values.NumRows()-int64(len(oldRowNumbers)), values.NumRows()-int64(len(oldRowNumbers))+n)
 		columns := slices.Clone(old.Columns())
 		for i := range columns {
 			if isAssigned[i] {
@@ -196,7 +196,7 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, action, file int, o
 		if err != nil {
 			return err
 		}
-		oldRows = oldRows[n:]
+		oldRowNumbers = oldRowNumbers[n:]
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, action int) (_ arr
 	defer whole.Release()
 	part := whole.NewSlice(int64(from), int64(to))
 	defer part.Release()
-	if a.Kind == sqlwrite.Update { // the other columns do not change, so the table's evolution setting does not matter
+	if a.Kind == sqlwrite.Update { // UPDATE neither adds nor widens columns, so ignore the table's evolution setting
 		if r.casters[action] == nil {
 			names := schema.Names(part.Schema())
 			r.casters[action], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names), nil)
@@ -241,14 +241,14 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, action int) (_ arr
 
 // rowChange is a change to some rows of a table.
 type rowChange struct {
-	x        *execution
-	w        *rewrite
-	query    *sqlwrite.Change
-	tasks    []table.FileScanTask // the table's files
-	numbers  *rowNumbers          // nil if the query returns positions in files
-	replaced datafile.Deleted     // rows to remove
-	count    int64                // number of changed rows
+	execution *execution
+	w         *rewrite
+	query     *sqlwrite.Change
+	tasks     []table.FileScanTask // the table's files
+	numbers   *rowNumbers          // nil if the query returns positions in files
+	replaced  datafile.Deleted     // rows to remove
+	count     int64                // number of changed rows
 }
 
 // maxBitmapBytes limits the bitmaps of changed rows. The bitmaps of deleted rows have the same limit.
-func (c *rowChange) maxBitmapBytes() int64 { return c.x.store.opts.Memory / 8 }
+func (c *rowChange) maxBitmapBytes() int64 { return c.execution.store.opts.Memory / 8 }

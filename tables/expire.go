@@ -46,7 +46,7 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainR
 		return MaintainResult{}, refsErr
 	}
 	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e tableWriter) (MaintainResult, error) {
-		return e.expire(ctx, k.byClock(o.OlderThan), max(1, o.Keep))
+		return e.expire(ctx, k.toWallClockAge(o.OlderThan), max(1, o.Keep))
 	})
 	opErr, ok := errors.AsType[*OpError](err)
 	if ok && (opErr.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
@@ -63,7 +63,7 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainR
 
 // sweep removes unused files and old put IDs. For files in recentlyUsed, the grace period starts again.
 func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
-	grace.Unused, grace.Replaced = k.byClock(grace.Unused), k.byClock(grace.Replaced)
+	grace.Unused, grace.Replaced = k.toWallClockAge(grace.Unused), k.toWallClockAge(grace.Replaced)
 	swept, err := k.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := k.commits.Pinned(); return since })
 	if err == nil {
 		err = k.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
@@ -126,29 +126,29 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 
 // expireIfDue expires versions if the table's settings or o ask for it, and if many can expire or the last time was
 // long ago. reason says why it must not expire versions, or is "".
-func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *tableState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, state *tableState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
 	keep, age := o.retention(settings)
-	c.expiryCheck = time.Time{}
+	state.lastExpiryCheck = time.Time{}
 	if keep == 0 && age == 0 {
 		return r, "", nil
 	}
-	c.expiryCheck = time.Now()
+	state.lastExpiryCheck = time.Now()
 	props := t.Properties()
 	if !props.GetBool(table.GCEnabledKey, table.GCEnabledDefault) {
 		return r, "the table's property gc.enabled is false", nil
 	}
 	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
-	age = k.byClock(max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond))
+	age = k.toWallClockAge(max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond))
 	_, n, err := withoutOldVersions(t, age, keep)
 	if err != nil || n == 0 {
 		return r, "", err
 	}
 	kept := len(t.Metadata().Snapshots()) - n
-	if since := time.Since(c.lastExpiry); n < 8+kept/8 && since >= 0 && since < expireEvery {
+	if since := time.Since(state.lastExpiry); n < 8+kept/8 && since >= 0 && since < expireEvery {
 		return r, "", nil
 	}
 	r, err = e.expire(ctx, age, keep)
-	c.lastExpiry = time.Now()
+	state.lastExpiry = time.Now()
 	return r, "", err
 }
 
@@ -159,7 +159,7 @@ func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *Maintain
 	k.mu.Lock()
 	every := sweepEvery
 	if k.sweepSoon {
-		every = min(max(quickSweepEvery, 20*k.sweepTime), sweepEvery)
+		every = min(max(quickSweepEvery, 20*k.sweepDuration), sweepEvery)
 	}
 	k.mu.Unlock()
 	if since := time.Since(last); err != nil || since >= 0 && since < every && o.Grace == 0 {
@@ -181,7 +181,7 @@ func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *Maintain
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	k.mu.Lock()
-	k.unusedBytes, k.sweepSoon, k.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
+	k.unusedBytes, k.sweepSoon, k.sweepDuration = swept.WaitingBytes, swept.Soon, time.Since(start)
 	k.mu.Unlock()
 	if swept.Files > 0 {
 		k.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
@@ -195,7 +195,7 @@ func (k *keeper) dropTempSnapshots(ctx context.Context, age time.Duration) error
 	if k.opts.ReadOnly {
 		return nil
 	}
-	before := time.Now().Add(-k.byClock(age))
+	before := time.Now().Add(-k.toWallClockAge(age))
 	if pins, oldest := k.commits.Pinned(); pins > 0 && oldest.Before(before) {
 		before = oldest
 	}

@@ -25,21 +25,21 @@ type keeper struct {
 	passEnd     time.Time               // end of the last pass
 	passErr     error                   // error of the last pass
 
-	sweepSoon bool          // whether to sweep (look for unused files) again soon
-	sweepTime time.Duration // how long the last sweep took
+	sweepSoon     bool          // whether to sweep (look for unused files) again soon
+	sweepDuration time.Duration // how long the last sweep took
 }
 
-// tableState is the maintenance state of a table. The fields waitingSince, lastExpiry and expiryCheck are used only by
-// the pass.
+// tableState is the maintenance state of a table. The fields waitingSince, lastExpiry and lastExpiryCheck are used only
+// by the pass.
 type tableState struct {
-	idleState    string    // metadata location and options when the table last needed no maintenance
-	lastChange   time.Time // when the table was last compacted, or its versions last expired
-	nextAttempt  time.Time // earliest time of the next attempt; zero means now
-	waitingSince time.Time // when engines began to postpone a compaction
-	lastExpiry   time.Time // when versions were last expired
-	expiryCheck  time.Time // when the last check for versions to expire was; zero if none ever expire
-	failures     int       // consecutive failures
-	reason       string    // why the table needs maintenance but does not get it, or ""
+	idleState       string    // metadata location and options when the table was last found to need no maintenance; passes can skip it until they change
+	lastChange      time.Time // when the table was last compacted, or its versions last expired
+	nextAttempt     time.Time // earliest time of the next attempt; zero means now
+	waitingSince    time.Time // when a compaction began to wait for engines that may be about to commit
+	lastExpiry      time.Time // when versions were last expired
+	lastExpiryCheck time.Time // time of the last check for versions to expire; zero if versions never expire
+	failures        int       // consecutive failures
+	reason          string    // why the table needs maintenance but does not get it, or ""
 }
 
 // maxLoads is the number of remembered loads above which noteLoad forgets old ones.
@@ -53,7 +53,7 @@ func newKeeper(s *core) *keeper {
 	}
 }
 
-// forget removes old loads and, if isComplete says that tables lists all tables, the states of other tables.
+// forget removes old loads. If isComplete is true, tables lists all tables, and forget also removes the states of others.
 func (k *keeper) forget(tables []tableName, isComplete bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -72,9 +72,9 @@ func (k *keeper) forget(tables []tableName, isComplete bool) {
 	}
 }
 
-// byClock converts an age to the age by the wall clock, which is higher if somebody has set the clock forward since the
-// Store was opened. An age of 0 or less means any age.
-func (k *keeper) byClock(age time.Duration) time.Duration {
+// toWallClockAge converts an age to a difference between wall-clock times, which is larger if somebody has set the clock
+// forward since the Store was opened. It does not change an age of 0 or less, which means any age.
+func (k *keeper) toWallClockAge(age time.Duration) time.Duration {
 	now := time.Now()
 	clockShift := now.Round(0).Sub(k.openedWall) - now.Sub(k.opened)
 	if age <= 0 || clockShift < time.Minute { // ignore small corrections of the clock
@@ -88,8 +88,8 @@ func (k *keeper) byClock(age time.Duration) time.Duration {
 func (k *keeper) isDue(n tableName) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := k.tables[n]
-	return c == nil || time.Until(c.nextAttempt) <= 0 || time.Until(c.nextAttempt) > 2*maxPause
+	state := k.tables[n]
+	return state == nil || time.Until(state.nextAttempt) <= 0 || time.Until(state.nextAttempt) > 2*maxPause
 }
 
 func (k *keeper) state(n tableName) *tableState {

@@ -126,10 +126,10 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	if err != nil {
 		return r, err
 	}
-	c := k.state(n)
+	state := k.state(n)
 	idleState := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
 	k.mu.Lock()
-	isUnchanged := c.idleState == idleState && (c.expiryCheck.IsZero() || time.Since(c.expiryCheck) < expireEvery)
+	isUnchanged := state.idleState == idleState && (state.lastExpiryCheck.IsZero() || time.Since(state.lastExpiryCheck) < expireEvery)
 	k.mu.Unlock()
 	if isUnchanged {
 		return r, nil
@@ -143,7 +143,7 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	var reason string
 	ctx, end := k.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
 	err = parallel.Catch(func() error {
-		r, reason, err = k.compactAndExpire(ctx, e, c, o)
+		r, reason, err = k.compactAndExpire(ctx, e, state, o)
 		return err
 	})
 	end(Outcome{Err: err})
@@ -156,19 +156,19 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c.reason, c.idleState, c.nextAttempt = reason, "", time.Time{}
+	state.reason, state.idleState, state.nextAttempt = reason, "", time.Time{}
 	switch {
 	case err != nil:
-		c.nextAttempt = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
-		c.failures, c.reason = c.failures+1, k.withoutDir(err.Error())
-		log.Warn("cannot maintain a table", parallel.LogError(err), "failures", c.failures, "retry", c.nextAttempt.Format(time.RFC3339))
+		state.nextAttempt = time.Now().Add(min(time.Minute<<min(state.failures, 10), maxPause))
+		state.failures, state.reason = state.failures+1, k.withoutDir(err.Error())
+		log.Warn("cannot maintain a table", parallel.LogError(err), "failures", state.failures, "retry", state.nextAttempt.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
-		c.failures, c.idleState = 0, idleState
+		state.failures, state.idleState = 0, idleState
 	default:
-		c.failures = 0
+		state.failures = 0
 	}
 	if r != (MaintainResult{}) {
-		c.lastChange = time.Now()
+		state.lastChange = time.Now()
 	}
 	k.sweepSoon = k.sweepSoon || r.Versions > 0
 	return r, err
@@ -176,7 +176,7 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 
 // compactAndExpire compacts the table and expires its versions, as far as that is worthwhile. reason says why it left
 // work undone, or is "".
-func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, c *tableState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
+func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, state *tableState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return sum, "", err
@@ -188,7 +188,7 @@ func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, c *tableSt
 	maxVersion, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
 	for start, numStale := time.Now(), 0; time.Since(start) < tableTime; {
 		var r MaintainResult
-		r, reason, err = k.compactRun(ctx, e, t, c, p, maxVersion)
+		r, reason, err = k.compactRun(ctx, e, t, state, p, maxVersion)
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
@@ -211,7 +211,7 @@ func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, c *tableSt
 			return sum, "", err
 		}
 	}
-	r, expireReason, err := k.expireIfDue(ctx, e, t, settings, c, o)
+	r, expireReason, err := k.expireIfDue(ctx, e, t, settings, state, o)
 	sum.add(r)
 	sum.Tables = min(sum.Tables, 1)
 	return sum, cmp.Or(reason, expireReason), err
@@ -220,7 +220,7 @@ func (k *keeper) compactAndExpire(ctx context.Context, e tableWriter, c *tableSt
 // compactRun merges one run of files if that is worthwhile and nothing prevents it. maxVersion is the table's version
 // before the pass changed it: so that the pass ends, a run with too few files up to that version is left to the next
 // pass. The error wraps commit.ErrStale if another commit came first.
-func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *tableState, p *pacer, maxVersion int64) (r MaintainResult, reason string, err error) {
+func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, state *tableState, p *pacer, maxVersion int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
 		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {
@@ -243,13 +243,13 @@ func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, 
 				reason = "a statement is changing rows"
 			case spaceErr == nil && k.localDir == k.dir && free < 2*size+minFreeBytes:
 				reason = "the disk has too little free space to merge files"
-			case isLoaded && (c.waitingSince.IsZero() || time.Since(c.waitingSince) < engineLimit):
+			case isLoaded && (state.waitingSince.IsZero() || time.Since(state.waitingSince) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"
-				if c.waitingSince.IsZero() {
-					c.waitingSince = time.Now()
+				if state.waitingSince.IsZero() {
+					state.waitingSince = time.Now()
 				}
 			default:
-				c.waitingSince = time.Time{}
+				state.waitingSince = time.Time{}
 			}
 			return reason == ""
 		})
