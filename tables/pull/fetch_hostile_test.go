@@ -219,7 +219,7 @@ func TestNewerNode(t *testing.T) {
 	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	err := n.client.askJSON(t.Context(), http.MethodGet, n.Address()+strings.Replace(headPath, "/v1/", "/v2/", 1)+keyOf("x"), maxRecord, new(record))
-	if errors.Is(err, errAbsent) || err == nil || !strings.Contains(err.Error(), "does not know this request: upgrade this node") {
+	if errors.Is(err, errAbsent) || err == nil || !strings.Contains(err.Error(), "unknown request: this node may need an upgrade") {
 		t.Errorf("a request in version 2: error %v, want advice", err)
 	}
 }

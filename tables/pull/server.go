@@ -26,21 +26,21 @@ type fileServer struct {
 	verify func(context.Context) ([]Finding, error) // checks this directory
 }
 
-// newServer returns a server for other nodes. It sends files by their hashes and newest versions by table keys, and
-// checks the whole directory on request. Clients cannot access anything else in the directory.
+// newServer returns the HTTP server that other nodes connect to. It serves files by hash and each table's newest version
+// by table key, and checks the whole directory on request. Clients cannot access anything else in the directory.
 func newServer(s *fileServer) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", s.serveFile)
-	mux.HandleFunc("GET "+headPath+"{key}", s.serveHead)
+	mux.HandleFunc("GET "+headPath+"{key}", s.serveNewestVersion)
 	mux.HandleFunc("POST "+verifyPath, s.serveVerify)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { // not 404, which means that this node has no copy
-		http.Error(w, "this node does not know this request: upgrade this node", http.StatusNotImplemented)
+		http.Error(w, "unknown request: this node may need an upgrade", http.StatusNotImplemented)
 	})
 	slots := make(chan struct{}, maxServed)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !s.authorized(r) {
-				http.Error(w, "the token is missing or wrong: use the token of this node", http.StatusUnauthorized)
+				http.Error(w, "missing or invalid token: use this node's token", http.StatusUnauthorized)
 				return
 			}
 			select {
@@ -82,14 +82,14 @@ func (s *fileServer) serveFile(w http.ResponseWriter, r *http.Request) {
 	}
 	deadline := time.Now().Add(s.transferTimeout(info.Size()))
 	if err := http.NewResponseController(w).SetWriteDeadline(deadline); err != nil {
-		http.Error(w, "the server cannot limit the time of the transfer", http.StatusInternalServerError)
+		http.Error(w, "the server could not set a deadline for the transfer", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-func (s *fileServer) serveHead(w http.ResponseWriter, r *http.Request) {
+func (s *fileServer) serveNewestVersion(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
 	if !isHash(key) {
 		http.Error(w, "the table's key is invalid", http.StatusBadRequest)

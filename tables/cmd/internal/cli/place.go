@@ -109,8 +109,8 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	return p.withDir(ctx, create, engine, func(b backend) error {
 		err := f(b)
-		// Close the engine now, before it opens a database for the next statement. Closing the store takes longer,
-		// because it syncs.
+		// Close the engine before the store: while the store closes and syncs, the engine would prepare a database for
+		// a statement that never comes.
 		return errors.Join(err, engine.Close())
 	})
 }
@@ -132,20 +132,20 @@ func (p location) withDir(ctx context.Context, create bool, engine tables.Engine
 	return f(backend{operations.Target{Store: store}, localStreams{store}})
 }
 
-// serverURL matches the URL of the server that holds the tables, in an error that wraps tables.ErrInUse.
-var serverURL = regexp.MustCompile(`grpc(\+\w+)?://[^\s,]+`)
+// serverURLPattern matches the URL of the server that holds the tables, in an error that wraps tables.ErrInUse.
+var serverURLPattern = regexp.MustCompile(`grpc(\+\w+)?://[^\s,]+`)
 
 // inUseAdvice says how the command can use tables that another process has open.
-func (p location) inUseAdvice(inUse error) string {
+func (p location) inUseAdvice(inUseErr error) string {
 	var flags []string
 	if p.cmd.Flags().Lookup(readOnlyFlag) != nil {
 		flags = append(flags, "--"+readOnlyFlag)
 	}
-	if url := serverURL.FindString(inUse.Error()); url != "" && p.server != nil {
+	if url := serverURLPattern.FindString(inUseErr.Error()); url != "" && p.server != nil {
 		flags = append(flags, "--server "+url)
 	}
 	if flags == nil {
-		return "this command cannot open them read-only"
+		return "this command has no read-only mode"
 	}
 	return "use " + strings.Join(flags, " or ")
 }
@@ -155,7 +155,7 @@ func (p location) withServer(f func(backend) error) (err error) {
 		return cliutil.Usagef("--%s and --server cannot be combined", p.dirFlag.Name)
 	}
 	if p.readOnly != nil && *p.readOnly {
-		return cliutil.Usagef("--%s and --server cannot be combined: a server reads its own tables, and needs no lock", readOnlyFlag)
+		return cliutil.Usagef("--%s and --server cannot be combined: with --server, the command opens no tables and needs no lock", readOnlyFlag)
 	}
 	o := &flightclient.Options{Insecure: *p.insecure}
 	if *p.tokenFile != "" {

@@ -248,7 +248,7 @@ func TestReadOnly(t *testing.T) {
 	withoutServer := t.TempDir()
 	tabletest.Open(t, withoutServer, nil)
 	wantFailure(t, cliutil.ExitFailed, "read-only: use --read-only\n", "list", "--dir", withoutServer)
-	wantFailure(t, cliutil.ExitFailed, "this command cannot open them read-only\n", "delete", "t", "--dir", withoutServer)
+	wantFailure(t, cliutil.ExitFailed, "this command has no read-only mode\n", "delete", "t", "--dir", withoutServer)
 	t.Setenv("PARTD_TABLES_READ_ONLY", "true")
 	mustRun(t, "", "list", "--server", url.String())
 	mustRun(t, "", "list", "--dir", dir)

@@ -15,12 +15,12 @@ import (
 )
 
 // integerParser returns a function that parses an integer or a duration.
-func integerParser(row *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
+func integerParser(typeInfo *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
 	if d, ok := t.(*arrow.DurationType); ok {
 		return func(s []byte) (int64, bool) { return parseDuration(s, d.Unit) }
 	}
 	bits := t.(arrow.FixedWidthDataType).BitWidth()
-	if row.IsUnsigned() {
+	if typeInfo.IsUnsigned() {
 		return func(s []byte) (int64, bool) {
 			n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, bits) // Accept a plus sign, as ParseInt does.
 			return int64(n), err == nil
@@ -33,11 +33,11 @@ func integerParser(row *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bo
 }
 
 // timeParser returns a function that parses a date, a time of day or a timestamp.
-func timeParser(row *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
+func timeParser(typeInfo *arrowtype.Row, t arrow.DataType) func([]byte) (int64, bool) {
 	switch unit := arrow.Millisecond; {
 	case t.ID() == arrow.DATE32:
 		return parseDate32
-	case row.Kind == arrowtype.Time:
+	case typeInfo.Kind == arrowtype.Time:
 		unit = t.(arrow.TemporalWithUnit).TimeUnit()
 		return func(s []byte) (int64, bool) { return parseClock(s, unit) }
 	default:

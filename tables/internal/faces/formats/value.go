@@ -57,47 +57,47 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case arrowtype.List:
 		a.elem = newAdder(b.(array.ListLikeBuilder).ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
 	default:
-		a.setText(t, f.Type)
+		a.setTextParser(t, f.Type)
 	}
 	return a
 }
 
-// setText sets addText and bareKind for type t.
-func (a *adder) setText(row *arrowtype.Row, t arrow.DataType) {
+// setTextParser sets addText and bareKind for type t.
+func (a *adder) setTextParser(typeInfo *arrowtype.Row, t arrow.DataType) {
 	a.addText = func([]byte) bool { return false } // the null type, or a type that tables do not support
-	switch row.Kind {
+	switch typeInfo.Kind {
 	case arrowtype.Bool:
-		a.addText, a.bareKind = parser(row.IntAppender(a.Builder), parseBool), jsonBool
+		a.addText, a.bareKind = parser(typeInfo.IntAppender(a.Builder), parseBool), jsonBool
 	case arrowtype.Integer, arrowtype.Duration:
-		a.addText, a.bareKind = parser(row.IntAppender(a.Builder), integerParser(row, t)), jsonNumber
+		a.addText, a.bareKind = parser(typeInfo.IntAppender(a.Builder), integerParser(typeInfo, t)), jsonNumber
 	case arrowtype.Date, arrowtype.Time, arrowtype.Timestamp:
-		a.addText = parser(row.IntAppender(a.Builder), timeParser(row, t))
+		a.addText = parser(typeInfo.IntAppender(a.Builder), timeParser(typeInfo, t))
 	case arrowtype.Float:
 		parse := parseFloat16
 		if t.ID() != arrow.FLOAT16 {
 			parse = func(s []byte) (float64, bool) { return parseFloat(s, t.(arrow.FixedWidthDataType).BitWidth()) }
 		}
-		a.addText, a.bareKind = parser(row.FloatAppender(a.Builder), parse), jsonNumber
+		a.addText, a.bareKind = parser(typeInfo.FloatAppender(a.Builder), parse), jsonNumber
 	case arrowtype.Decimal:
-		if row.DecimalAppender != nil {
-			a.addText, a.bareKind = parser(row.DecimalAppender(a.Builder), decimalParser(t.(arrow.DecimalType))), jsonNumber
+		if typeInfo.DecimalAppender != nil {
+			a.addText, a.bareKind = parser(typeInfo.DecimalAppender(a.Builder), decimalParser(t.(arrow.DecimalType))), jsonNumber
 		}
 	case arrowtype.Text:
-		a.addText, a.acceptsEmpty = parser(row.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) { return s, true }), true
+		a.addText, a.acceptsEmpty = parser(typeInfo.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) { return s, true }), true
 	case arrowtype.Binary:
 		decode := func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) }
 		if t.ID() == arrow.FIXED_SIZE_BINARY {
 			a.addText = fixedBytesParser(a.Builder, decode)
 			return
 		}
-		a.addText, a.acceptsEmpty = parser(row.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) {
+		a.addText, a.acceptsEmpty = parser(typeInfo.BytesAppender(a.Builder), func(s []byte) ([]byte, bool) {
 			v, err := decode(s)
 			return v, err == nil
 		}), true
 	}
 }
 
-// parser returns a function that parses a text and adds the value. The function returns false if the text is invalid.
+// parser returns a function that parses its argument and adds the value. It returns false if the argument is invalid.
 func parser[V any](add func(V), parse func([]byte) (V, bool)) func([]byte) bool {
 	return func(s []byte) bool {
 		v, ok := parse(s)
@@ -126,21 +126,21 @@ func (a *adder) add(text []byte, quoted bool) error {
 	case a.addText == nil:
 		return readJSON(text, a.addJSON)
 	case !a.addText(text):
-		return a.invalid(text)
+		return a.invalidError(text)
 	}
 	return nil
 }
 
-func (a *adder) invalid(text []byte) error {
+func (a *adder) invalidError(text []byte) error {
 	hint := ""
 	switch t := a.Type(); arrowtype.KindOf(t) {
 	case arrowtype.Timestamp:
-		hint = ", such as 2026-01-31T23:59:59"
+		hint = ": use a format such as 2026-01-31T23:59:59"
 		if t.(*arrow.TimestampType).TimeZone != "" {
 			hint += "Z or 2026-01-31T23:59:59+01:00"
 		}
 	case arrowtype.Date:
-		hint = ", such as 2026-01-31"
+		hint = ": use a format such as 2026-01-31"
 	case arrowtype.Bool:
 		hint = ": use true or false"
 	}
@@ -178,7 +178,7 @@ func (a *adder) addJSON(j *jsonReader) error {
 		a.Builder.(*array.StructBuilder).Append(true)
 		return a.fields.addJSON(j)
 	case !a.addText(text):
-		return a.invalid(text)
+		return a.invalidError(text)
 	}
 	return nil
 }

@@ -24,20 +24,20 @@ import (
 // recently used copies. Several processes may share the directory.
 //
 //	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, added by a rename
-//	processes/               a directory of package tempdir for each process: files being
-//	                         fetched, and links to pinned copies
+//	processes/               a temporary directory of each process, made by package tempdir: files
+//	                         being fetched, and hard links to pinned copies
 //	evict.lock               held during eviction
 //
-// A link preserves a pinned copy after the copy's name has been removed, so processes need not know each other's pins.
+// A hard link keeps a pinned copy alive after another process has evicted it, so processes need not know each other's pins.
 //
 // A Cache is safe for concurrent use.
 type Cache struct {
-	dir     string
-	ownDir  string       // directory of this process, in processes/
-	limit   int64        // approximate maximum size of the copies that are not pinned, in bytes
-	temp    *tempdir.Set // removes ownDir, and the directories of processes that have ended
-	flights singleflight.Group
-	created atomic.Int64 // number of paths that uniquePath returned
+	dir       string
+	ownDir    string       // directory of this process, in processes/
+	limit     int64        // approximate maximum size of the copies that are not pinned, in bytes
+	tempDirs  *tempdir.Set // removes ownDir, and the directories of processes that have ended
+	flights   singleflight.Group
+	pathCount atomic.Int64 // number of paths that uniquePath returned
 
 	mu         sync.Mutex
 	totalBytes int64 // size of the cache at the last scan of the directory, plus addedBytes
@@ -48,7 +48,7 @@ type Cache struct {
 
 type verification struct {
 	size       int64     // size of the copy when it was verified
-	verifiedAt time.Time // time when the copy was verified, or last recorded as used
+	recordedAt time.Time // time when the copy was last verified or recorded as used
 }
 
 // pin is a link to a copy. Eviction does not remove the link.
@@ -77,7 +77,7 @@ func OpenCache(dir string, limit int64) (*Cache, error) {
 			return nil, err
 		}
 	}
-	c.ownDir, c.temp, err = tempdir.NewDir(processes)
+	c.ownDir, c.tempDirs, err = tempdir.NewDir(processes)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func OpenCache(dir string, limit int64) (*Cache, error) {
 }
 
 // Close removes this process's temporary files and links.
-func (c *Cache) Close() error { return c.temp.Close() }
+func (c *Cache) Close() error { return c.tempDirs.Close() }
 
 func (c *Cache) path(key string) string {
 	sum := xxh3.HashString128(key).Bytes()
@@ -95,10 +95,10 @@ func (c *Cache) path(key string) string {
 
 // uniquePath returns the path of a new temporary file. The caller must pass the file to Add or remove it.
 func (c *Cache) uniquePath() string {
-	return filepath.Join(c.ownDir, strconv.FormatInt(c.created.Add(1), 10))
+	return filepath.Join(c.ownDir, strconv.FormatInt(c.pathCount.Add(1), 10))
 }
 
-// Add makes temp, a file at a path from uniquePath, the copy for key.
+// Add moves the file temp into the cache as the copy for key. temp must be a path that uniquePath returned.
 func (c *Cache) Add(temp, key string) error {
 	info, err := os.Stat(temp)
 	if err != nil {
@@ -178,7 +178,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 			err = check(path)
 		}
 		if err == nil {
-			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
+			if !isVerified || time.Since(previous.recordedAt) > time.Minute {
 				now := time.Now()
 				_ = os.Chtimes(path, now, now) // if this fails, the copy may be evicted sooner
 				c.markVerified(key, info)
@@ -293,5 +293,5 @@ func (c *Cache) evict(added string) (err error) {
 	c.mu.Lock()
 	c.totalBytes, c.addedBytes = total, 0
 	c.mu.Unlock()
-	return c.temp.Sweep()
+	return c.tempDirs.Sweep()
 }

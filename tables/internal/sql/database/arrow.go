@@ -115,10 +115,10 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
 		column := i
 		if _, err := strconv.Atoi(name); err != nil {
-			if named := params.Schema().FieldIndices(name); len(named) == 1 {
-				column = named[0]
-			} else if named := params.Schema().FieldIndices("$" + name); len(named) == 1 {
-				column = named[0]
+			if matches := params.Schema().FieldIndices(name); len(matches) == 1 {
+				column = matches[0]
+			} else if matches := params.Schema().FieldIndices("$" + name); len(matches) == 1 {
+				column = matches[0]
 			}
 		}
 		v, err := valueOf(params.Column(column), 0)
@@ -135,8 +135,8 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 }
 
 func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
-	values, index := arrowtype.Values(a)
-	a, row = arrowtype.Storage(values), index(row)
+	values, indexOf := arrowtype.Values(a)
+	a, row = arrowtype.Storage(values), indexOf(row)
 	if row < 0 {
 		return duckdb.CreateNullValue(), nil
 	}

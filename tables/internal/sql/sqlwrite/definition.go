@@ -63,10 +63,10 @@ func (p *parser) createTable(st *Statement) (err error) {
 	}
 	end := p.close(p.pos - 1)
 	for {
-		if slices.Contains(constraints, p.peek(0)) {
+		if slices.Contains(unsupportedWords, p.peek(0)) {
 			return p.wrap(p.pos, errColumnConstraint)
 		}
-		c, err := p.columnType(end)
+		c, err := p.columnDef(end)
 		if err != nil {
 			return err
 		}
@@ -81,11 +81,11 @@ func (p *parser) createTable(st *Statement) (err error) {
 	return nil
 }
 
-// constraints lists unsupported words that can follow a type or take the place of a column in SQL.
-var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
+// unsupportedWords lists the SQL keywords that can follow a column's type, or begin a table constraint in a column list.
+var unsupportedWords = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
 
-// columnType parses a name and a type, which ends before a comma or at index end.
-func (p *parser) columnType(end int) (c Column, err error) {
+// columnDef parses a column's name and its type, which ends before a comma or at index end.
+func (p *parser) columnDef(end int) (c Column, err error) {
 	c.Name, err = p.name()
 	if err != nil {
 		return c, err
@@ -104,7 +104,7 @@ func (p *parser) sqlType(end int) (string, error) {
 		switch {
 		case t.depth == depth && t.upper == ",":
 			return p.text(start, p.pos), nil
-		case t.depth == depth && slices.Contains(constraints, t.upper):
+		case t.depth == depth && slices.Contains(unsupportedWords, t.upper):
 			return "", p.wrap(p.pos, errColumnConstraint)
 		case t.kind == parameter || t.kind == symbol && !strings.Contains("()[],", t.upper):
 			return "", p.expected("a type")
@@ -116,7 +116,7 @@ func (p *parser) sqlType(end int) (string, error) {
 	return p.text(start, p.pos), nil
 }
 
-// alter parses the change of ALTER TABLE.
+// alter parses the action of an ALTER TABLE statement.
 func (p *parser) alter(st *Statement) (err error) {
 	if p.accept("RENAME", "TO") {
 		st.NewName, err = p.name()
@@ -128,7 +128,7 @@ func (p *parser) alter(st *Statement) (err error) {
 		p.pos--
 		return p.expected("ADD, DROP, RENAME or ALTER")
 	}
-	if slices.Contains(constraints, p.peek(0)) {
+	if slices.Contains(unsupportedWords, p.peek(0)) {
 		return p.wrap(p.pos, errColumnConstraint)
 	}
 	p.accept("COLUMN")

@@ -69,7 +69,7 @@ test("a bucket and a table are created with only the keyboard", async ({ page })
 
 test("Latin-1 and compressed files are converted, and the command shows how", async ({ page }) => {
   const latin = Buffer.from("name,n\ncafé,1\nnaïve,2\n", "latin1");
-  for (const [name, content, command] of [
+  for (const [name, content, commandPattern] of [
     ["latin.csv", latin, /^iconv -f WINDOWS-1252 -t UTF-8 latin\.csv \| partd-tables put .* -- latin -$/],
     ["packed.csv.gz", gzipSync("name,n\ncafé,1\n"), /^gzip -dc packed\.csv\.gz \| partd-tables put .* -- packed -$/],
     ["both.csv.gz", gzipSync(latin), /^gzip -dc both\.csv\.gz \| iconv -f WINDOWS-1252 -t UTF-8 \| partd-tables put .* -- both -$/],
@@ -79,7 +79,7 @@ test("Latin-1 and compressed files are converted, and the command shows how", as
     await choose(page, name, content);
     const dialog = page.getByRole("dialog");
     await expect(dialog.getByRole("region", { name: "preview" })).toContainText("café");
-    await expect(dialog.locator(".command")).toHaveText(command);
+    await expect(dialog.locator(".command")).toHaveText(commandPattern);
     await dialog.getByRole("button", { name: "Put" }).click();
     await expect(page.getByRole("gridcell").first()).toHaveText("café");
   }
@@ -94,25 +94,25 @@ test("Latin-1 and compressed files are converted, and the command shows how", as
   await expect(dialog.getByRole("alert")).toContainText("not valid UTF-8");
 });
 
-test("the table's name follows the file until it is changed, and wide previews scroll", async ({ page }) => {
+test("the table's name follows the chosen file until the user edits the name, and wide previews scroll", async ({ page }) => {
   await page.setViewportSize({ width: 390, height: 800 });
   await page.goto(server.url);
   await page.getByRole("region", { name: "home" }).getByRole("button", { name: "Put a file…" }).click();
   const dialog = page.getByRole("dialog");
-  const name = dialog.getByLabel("Table", { exact: true });
+  const tableField = dialog.getByLabel("Table", { exact: true });
   await choose(page, "first.csv", `${Array.from({ length: 80 }, (_, i) => `column${i}`).join(",")}\n`);
-  await expect(name).toHaveValue("first");
+  await expect(tableField).toHaveValue("first");
   const preview = dialog.getByRole("region", { name: "preview" });
   await expect.poll(() => preview.evaluate((e) => e.scrollWidth > e.clientWidth)).toBe(true);
   expect(await dialog.evaluate((e) => e.scrollWidth > e.clientWidth)).toBe(false);
   await choose(page, "second.csv", "a,b\n1\n");
-  await expect(name).toHaveValue("second");
+  await expect(tableField).toHaveValue("second");
   await dialog.getByRole("button", { name: "Put" }).click();
   await expect(dialog.getByRole("alert")).toContainText("second.csv, line 2: the record has 1 field");
-  await name.fill("mine");
+  await tableField.fill("mine");
   await choose(page, "third.csv", "a\n1\n");
   await expect(dialog.locator(".command")).toContainText("third.csv");
-  await expect(name).toHaveValue("mine");
+  await expect(tableField).toHaveValue("mine");
   // Lines of the command break only between words.
   expect(await dialog.locator(".command span").evaluateAll((words) => words.filter((w) => w.textContent!.startsWith("--") && w.getBoundingClientRect().height > 30).length)).toBe(0);
 });

@@ -10,41 +10,41 @@ test.afterAll(() => server.stop());
 
 const dialog = (page: Page) => page.getByRole("dialog", { name: "Run a statement that writes" });
 
-async function start(page: Page, sql: string, url = server.url) {
-  if (page.url().startsWith(url)) await page.evaluate(() => localStorage.clear()); // closes the tabs, whose number is limited
+async function runStatement(page: Page, sql: string, url = server.url) {
+  if (page.url().startsWith(url)) await page.evaluate(() => localStorage.clear()); // close the tabs of earlier statements, because the page limits their number
   await page.goto("about:blank");
   await page.goto(`${url}/#/sql?bucket=b&q=${encodeURIComponent(sql)}`);
   await expect(page.getByRole("textbox", { name: "SQL statement" })).toContainText(sql.slice(0, 15));
   await page.getByRole("button", { name: "Run", exact: true }).click();
 }
 
-// change runs a statement and checks what the page says before and after it.
-async function change(page: Page, sql: string, verb: string, rows: string) {
-  await start(page, sql);
+// runConfirmed runs a statement, confirms it, and checks the page's messages before and after.
+async function runConfirmed(page: Page, sql: string, verb: string, rows: string) {
+  await runStatement(page, sql);
   await expect(dialog(page).getByText(`${verb} changes ${rows}`)).toBeVisible({ timeout: 60_000 });
   await dialog(page).getByRole("button", { name: "Run it" }).click();
   await expect(page.getByText(`${verb}: ${rows} changed`, { exact: true })).toBeVisible({ timeout: 60_000 });
   await expect(dialog(page)).toHaveCount(0);
 }
 
-test("statements create, load, change and drop tables after a confirmation", async ({ page }) => {
+test("statements create, load, change and drop tables once confirmed", async ({ page }) => {
   test.setTimeout(300_000);
-  await change(page, "CREATE TABLE made (sym VARCHAR, price DOUBLE)", "CREATE TABLE", "0 rows");
+  await runConfirmed(page, "CREATE TABLE made (sym VARCHAR, price DOUBLE)", "CREATE TABLE", "0 rows");
   await expect(page.getByRole("treeitem", { name: /^made/ })).toBeVisible();
-  await change(page, "CREATE TABLE million AS SELECT range AS id FROM range(1000000)", "CREATE TABLE", "1,000,000 rows");
-  await change(page, "INSERT INTO made SELECT * FROM quotes", "INSERT", "3 rows");
-  await change(page, "UPDATE made SET price = 9 WHERE sym = 'A'", "UPDATE", "1 row");
-  await change(page, "MERGE INTO made USING (SELECT 'B' AS sym, 0.5 AS price UNION ALL SELECT 'D', 4.5) AS n ON made.sym = n.sym WHEN MATCHED THEN UPDATE SET price = n.price WHEN NOT MATCHED THEN INSERT *", "MERGE", "2 rows");
-  await change(page, "DELETE FROM made WHERE sym = 'C'", "DELETE", "1 row");
-  await change(page, "ALTER TABLE made RENAME COLUMN price TO last", "ALTER TABLE", "0 rows");
-  await start(page, "SELECT string_agg(sym || last, ' ' ORDER BY sym) AS all FROM made");
+  await runConfirmed(page, "CREATE TABLE million AS SELECT range AS id FROM range(1000000)", "CREATE TABLE", "1,000,000 rows");
+  await runConfirmed(page, "INSERT INTO made SELECT * FROM quotes", "INSERT", "3 rows");
+  await runConfirmed(page, "UPDATE made SET price = 9 WHERE sym = 'A'", "UPDATE", "1 row");
+  await runConfirmed(page, "MERGE INTO made USING (SELECT 'B' AS sym, 0.5 AS price UNION ALL SELECT 'D', 4.5) AS n ON made.sym = n.sym WHEN MATCHED THEN UPDATE SET price = n.price WHEN NOT MATCHED THEN INSERT *", "MERGE", "2 rows");
+  await runConfirmed(page, "DELETE FROM made WHERE sym = 'C'", "DELETE", "1 row");
+  await runConfirmed(page, "ALTER TABLE made RENAME COLUMN price TO last", "ALTER TABLE", "0 rows");
+  await runStatement(page, "SELECT string_agg(sym || last, ' ' ORDER BY sym) AS all FROM made");
   await expect(page.getByRole("gridcell", { name: "A9.0 B0.5 D4.5" })).toBeVisible();
-  await change(page, "DROP TABLE million", "DROP TABLE", "1,000,000 rows");
+  await runConfirmed(page, "DROP TABLE million", "DROP TABLE", "1,000,000 rows");
   await expect(page.getByRole("treeitem", { name: /^million/ })).toHaveCount(0);
 });
 
-test("a statement that is not confirmed changes nothing, and a wrong one shows its error", async ({ page }) => {
-  await start(page, "DELETE FROM quotes; DELETE FROM quotes");
+test("an unconfirmed statement changes nothing, and an invalid one shows its error", async ({ page }) => {
+  await runStatement(page, "DELETE FROM quotes; DELETE FROM quotes");
   await expect(dialog(page).getByText("DELETE changes 3 rows of quotes in b.")).toBeVisible();
   await expect(dialog(page).locator(".command")).toContainText("-- 'DELETE FROM quotes'");
   await expect(page.getByRole("alert")).toHaveCount(0);
@@ -52,26 +52,26 @@ test("a statement that is not confirmed changes nothing, and a wrong one shows i
   await dialog(page).getByRole("button", { name: "Close" }).click();
   await expect(page.getByText("The statement was not run.")).toBeVisible();
   await expect(dialog(page)).toHaveCount(0); // the second statement does not run
-  await start(page, "SELECT count(*) AS n FROM quotes");
+  await runStatement(page, "SELECT count(*) AS n FROM quotes");
   await expect(page.getByRole("gridcell", { name: "3" })).toBeVisible();
-  await start(page, "DELETE FROM quotes\nWHERE nothing = 1");
+  await runStatement(page, "DELETE FROM quotes\nWHERE nothing = 1");
   await expect(page.getByRole("alert")).toContainText("nothing");
-  expect((await page.getByRole("alert").boundingBox())!.height).toBeLessThan(120); // as tall as its text
+  expect((await page.getByRole("alert").boundingBox())!.height).toBeLessThan(120); // no taller than its text
 });
 
 test("the dialog says which rows are removed, and closing it stops the dry run", async ({ page }) => {
-  await start(page, "CREATE OR REPLACE TABLE quotes AS SELECT 1 AS x");
+  await runStatement(page, "CREATE OR REPLACE TABLE quotes AS SELECT 1 AS x");
   await expect(dialog(page).getByText("CREATE TABLE changes 1 row of quotes in b, and removes the 3 rows that the table has.")).toBeVisible();
-  await start(page, "DROP SCHEMA b CASCADE");
+  await runStatement(page, "DROP SCHEMA b CASCADE");
   await expect(dialog(page).getByText(/DROP SCHEMA changes [\d,]+ rows in b\./)).toBeVisible();
-  await start(page, "DELETE FROM quotes USING range(1000000000000) r(i) WHERE hash(i) = price");
+  await runStatement(page, "DELETE FROM quotes USING range(1000000000000) r(i) WHERE hash(i) = price");
   await expect.poll(() => server.statements()).toBe(1);
   await dialog(page).getByRole("button", { name: "Cancel" }).click();
   await expect.poll(() => server.statements()).toBe(0);
 });
 
-test("a statement without an answer is not called cancelled when its dialog is closed", async ({ page }) => {
-  await start(page, "DELETE FROM quotes WHERE sym = 'none'");
+test("closing the dialog before the server answers does not report the statement as cancelled", async ({ page }) => {
+  await runStatement(page, "DELETE FROM quotes WHERE sym = 'none'");
   await expect(dialog(page).getByText("DELETE changes 0 rows")).toBeVisible();
   await page.route("**/api/action", () => undefined); // the server never answers
   await dialog(page).getByRole("button", { name: "Run it" }).click();
@@ -81,17 +81,17 @@ test("a statement without an answer is not called cancelled when its dialog is c
   await expect(page.getByText(/^Cancelled/)).toHaveCount(0);
 });
 
-test("with a token that only reads, the page offers no writes", async ({ page }) => {
-  const guarded = await new Server().start(true);
+test("with a read-only token, the page offers no writes", async ({ page }) => {
+  const serverWithTokens = await new Server().start(true);
   try {
-    await guarded.put("b", "t", "x\n1\n");
-    await page.goto(guarded.url);
-    await page.getByLabel("Token").fill(guarded.readToken());
+    await serverWithTokens.put("b", "t", "x\n1\n");
+    await page.goto(serverWithTokens.url);
+    await page.getByLabel("Token").fill(serverWithTokens.readToken());
     await page.getByRole("button", { name: "Sign in" }).click();
-    await start(page, "DELETE FROM t -- all", guarded.url);
+    await runStatement(page, "DELETE FROM t -- all", serverWithTokens.url);
     await expect(page.getByRole("alert")).toContainText("allows reading only");
     await expect(dialog(page)).toHaveCount(0);
   } finally {
-    await guarded.stop();
+    await serverWithTokens.stop();
   }
 });
