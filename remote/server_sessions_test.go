@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -301,5 +303,33 @@ func TestRetryOfFailedOperation(t *testing.T) {
 	}
 	if applied, err := c.Apply(ctx, tag, op); !applied || err != nil {
 		t.Fatalf("retry of the operation = %v, %v, want true", applied, err)
+	}
+}
+
+// TestSessionHolderIsEvicted checks that evictSessionHolder closes the connection with the most sessions among those of a
+// peer, and none of another peer.
+func TestSessionHolderIsEvicted(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	for sessions := range 3 {
+		c := dial(t, url, nil)
+		for range 1 + 2*(sessions%2) {
+			must.Get(c.NewSession(ctx))(t)
+		}
+	}
+	counts := func() (owner *tenant, n []int64) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			owner, n = c.tenant, append(n, c.sessionCount.Load())
+		}
+		slices.Sort(n)
+		return owner, n
+	}
+	owner, before := counts()
+	s.evictSessionHolder(new(tenant))
+	s.evictSessionHolder(owner)
+	must.Eventually(t, time.Minute, "no connection was closed", func() bool { _, n := counts(); return len(n) < len(before) })
+	if _, after := counts(); !slices.Equal(after, before[:len(before)-1]) || after[len(after)-1] == before[len(before)-1] {
+		t.Errorf("connections have %d sessions, before the eviction %d: want the one with the most to be closed", after, before)
 	}
 }
