@@ -64,7 +64,7 @@ func TestOptionErrors(t *testing.T) {
 		"--no-header is only":       {Text, TextOptions{NoHeader: true}},
 		"--ragged is only":          {JSONL, TextOptions{Ragged: FillRagged}},
 		"--row-names is only":       {CSV, TextOptions{RowNames: true, NoHeader: true}},
-		`--null "a;b": no`:          {CSV, TextOptions{Sep: ";", Values: Values{Nulls: []string{"a;b"}}}},
+		`--null "a;b": an unquoted`: {CSV, TextOptions{Sep: ";", Values: Values{Nulls: []string{"a;b"}}}},
 		`--decimal "x": use`:        {Text, TextOptions{Values: Values{Decimal: "x"}}},
 		`--thousands "..": use one`: {CSV, TextOptions{Values: Values{Thousands: ".."}}},
 	} {

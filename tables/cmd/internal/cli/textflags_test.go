@@ -107,7 +107,7 @@ func TestNull(t *testing.T) {
 		t.Errorf("convert of JSON lines: got %q", got)
 	}
 	for _, args := range [][]string{{"convert", "--null", "a\nb", file}, {"get", "t", "--null", "a,b"}, {"get", "t", "--null", `"NA"`}} {
-		wantFailure(t, cliutil.ExitUsage, "no unquoted field can have this text", args...)
+		wantFailure(t, cliutil.ExitUsage, "an unquoted field cannot contain", args...)
 	}
 }
 
