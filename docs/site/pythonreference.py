@@ -157,14 +157,16 @@ def first_sentence(node: ast.ClassDef) -> str:
 
 
 def describe(node: ast.AST) -> str:
-    """Converts a docstring to Markdown. The arguments after "Args:" become a list. Other indented lines are code."""
+    """Converts a docstring to Markdown. The lines after "Args:" or "Attributes:" become a list. Other indented lines
+    are code."""
 
-    def as_list(args: re.Match[str]) -> str:
-        items = re.sub(r"^ {4}(?! )", "- ", args[1], flags=re.MULTILINE)
-        return "Arguments:\n\n" + re.sub(r"^ {8}", "  ", items, flags=re.MULTILINE)
+    def as_list(section: re.Match[str]) -> str:
+        title = section[1].replace("Args", "Arguments")
+        items = re.sub(r"^ {4}(?! )", "- ", section[2], flags=re.MULTILINE)
+        return f"{title}:\n\n" + re.sub(r"^ {8}", "  ", items, flags=re.MULTILINE)
 
     doc = (ast.get_docstring(node) or "") + "\n"
-    doc = re.sub(r"^Args:\n((?: {4}.*\n)+)", as_list, doc, flags=re.MULTILINE)
+    doc = re.sub(r"^(Args|Attributes):\n((?: {4}.*\n)+)", as_list, doc, flags=re.MULTILINE)
     out = []
     for part in re.split(r"((?:^ {4}.*\n+)+)", doc, flags=re.MULTILINE):
         if part.startswith("    "):

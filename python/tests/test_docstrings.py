@@ -20,7 +20,12 @@ def examples():
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                doc = re.sub(r"^Args:\n(?: {4}.*\n)+", "", (ast.get_docstring(node) or "") + "\n", flags=re.MULTILINE)
+                doc = re.sub(
+                    r"^(?:Args|Attributes):\n(?: {4}.*\n)+",
+                    "",
+                    (ast.get_docstring(node) or "") + "\n",
+                    flags=re.MULTILINE,
+                )
                 code = re.findall(r"^(?: {4}.*\n+)+", doc, re.MULTILINE)
                 module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
                 name = getattr(node, "name", "")
