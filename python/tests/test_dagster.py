@@ -172,7 +172,7 @@ def test_failures(place):
         return pd.DataFrame({"a": [1]})
 
     tags = {"dagster/asset_partition_range_start": "DE", "dagster/asset_partition_range_end": "FR"}
-    with pytest.raises(partd_go.Misuse, match="several: a run writes 2 partitions, and each is a table"):
+    with pytest.raises(partd_go.Misuse, match="several: a run writes 2 partitions in separate tables"):
         materialize([several], tags=tags)
 
     @dagster.asset
