@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -163,17 +164,17 @@ func (s gcBeforeSet) Set(ctx context.Context, key string, value []byte) error {
 func TestGCDuringPut(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r, second := open(t, dir, nil), open(t, dir, nil)
-	collected := 0
+	var collected atomic.Int64 // several results can be stored at the same time
 	stage.WrapStore(r, func(s partd.Partd) partd.Partd {
 		return gcBeforeSet{s.(*partd.File), func() {
-			collected++
+			collected.Add(1)
 			if _, err := second.GC(t.Context(), nil); err != nil {
 				t.Errorf("GC failed: %v", err)
 			}
 		}}
 	})
 	run(t, r, recipe.pipeline())
-	if recipe.runs.take(); collected == 0 {
+	if recipe.runs.take(); collected.Load() == 0 {
 		t.Error("no result was stored in the directory's store")
 	}
 	if got := run(t, second, recipe.pipeline()); got != wantResult {

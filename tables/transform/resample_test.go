@@ -208,7 +208,7 @@ func TestResampleErrors(t *testing.T) {
 		{"in", "D", "t", "", "no function given", ""},
 		{"in", "s", "t", "size", "more than 1073741824 bins", ""},
 		{"in", "", "t", "size", "it does not consist of numbers and units", ""},
-		{"nanos", "10s", "t", "max", "would be rounded", "u"},
+		{"nanos", "10s", "t", "max", "would be truncated", "u"},
 	} {
 		var functions []string
 		if c.functions != "" {

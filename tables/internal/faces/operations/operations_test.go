@@ -56,7 +56,7 @@ func TestOperations(t *testing.T) {
 // request for a lock, which expires by itself. Other calls without an answer have an unknown outcome.
 func TestPythonReads(t *testing.T) {
 	text := string(must.Get(os.ReadFile(filepath.Join("..", "..", "..", "..", "python", "partd_go", "tables", "connection.py")))(t))
-	_, list, _ := strings.Cut(text, "_READS = {")
+	_, list, _ := strings.Cut(text, "_REPEATABLE_ACTIONS = {")
 	list, _, _ = strings.Cut(list, "}")
 	var got []string
 	for _, m := range regexp.MustCompile(`"partd\.(\w+)"`).FindAllStringSubmatch(list, -1) {
@@ -71,7 +71,7 @@ func TestPythonReads(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("_READS has %q, want %q", got, want)
+		t.Errorf("_REPEATABLE_ACTIONS has %q, want %q", got, want)
 	}
 }
 
