@@ -329,10 +329,11 @@ func checkAll(t *testing.T, w *tabletest.Warehouse, s *tables.Store, want map[st
 	uncached := tabletest.Open(t, w.URL, &o)
 	for name, rows := range want {
 		slices.Sort(rows)
-		for _, s := range []*tables.Store{s, uncached} {
+		for label, s := range map[string]*tables.Store{"open store": s, "new store": uncached} {
 			got, _, err := tabletest.Read(t.Context(), s.Bucket(""), name)
 			if err != nil || !slices.Equal(got, rows) {
-				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
+				lost := slices.DeleteFunc(slices.Clone(rows), func(row int64) bool { return slices.Contains(got, row) })
+				t.Errorf("table %s of the %s has %d rows, want %d; error: %v; lost rows: %v", name, label, len(got), len(rows), err, lost)
 			}
 		}
 		table := uncached.Bucket("").Table(name)
