@@ -106,15 +106,16 @@ func numberPlaceholders(q string) string {
 	}
 }
 
-// lockCatalog waits until no other transaction writes to the catalog and returns the ID of this transaction.
-const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
+// lockCatalog waits until no other transaction writes to the catalog and returns the ID of this transaction, and the time
+// when the server was started.
+const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text, pg_postmaster_start_time()::text`
 
 // BeginTx begins a transaction. On a connection for writing, it also acquires the catalog's lock.
 func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err == nil && c.connector.writes {
 		t := &pgTx{Tx: tx, config: c.connector.config}
-		err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id)
+		err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id, &t.serverStart)
 		if err == nil {
 			return t, nil
 		}
@@ -130,6 +131,8 @@ type pgTx struct {
 	driver.Tx
 	config *pgx.ConnConfig
 	id     string
+
+	serverStart string // when the server was started
 }
 
 // Commit commits the transaction. If the server's response is lost, Commit finds out whether the transaction was
@@ -154,8 +157,10 @@ func (t *pgTx) findOutcome(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), outcomeTimeout)
 	defer cancel()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		status, err := t.status(ctx)
+		status, hasRestarted, err := t.status(ctx)
 		switch {
+		case err == nil && hasRestarted && status != "aborted": // after a crash, another transaction can get the same ID
+			return cause
 		case status == "committed":
 			return nil
 		case status == "aborted":
@@ -169,13 +174,14 @@ func (t *pgTx) findOutcome(cause error) error {
 	}
 }
 
-func (t *pgTx) status(ctx context.Context) (string, error) {
+// status returns the status of the transaction with t's ID, and reports whether the server has been restarted since t began.
+func (t *pgTx) status(ctx context.Context) (text string, hasRestarted bool, err error) {
 	conn, err := pgx.ConnectConfig(ctx, t.config.Copy())
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // the result has been read
 	var status sql.NullString
-	err = conn.QueryRow(ctx, `SELECT pg_xact_status($1::text::xid8)`, t.id).Scan(&status)
-	return status.String, err
+	err = conn.QueryRow(ctx, `SELECT pg_xact_status($1::text::xid8), pg_postmaster_start_time()::text <> $2`, t.id, t.serverStart).Scan(&status, &hasRestarted)
+	return status.String, hasRestarted, err
 }
