@@ -124,7 +124,7 @@ func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, ne
 	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept reads the rows in a table's files, in their stored types, and calls visit with each batch. It omits the
+// readExcept reads the rows in a table's files in their stored types and calls visit with each batch. It omits the
 // rows that deleted selects, and the files whose paths are in skip. The expression where is only a hint: the batches
 // can contain rows that do not satisfy it.
 func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error {

@@ -27,7 +27,7 @@ type fileServer struct {
 }
 
 // newServer returns the HTTP server that other nodes connect to. It serves files by hash and each table's newest version
-// by table key, and checks the whole directory on request. Clients cannot access anything else in the directory.
+// by table key. It checks the whole directory on request. Clients cannot access anything else in the directory.
 func newServer(s *fileServer) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", s.serveFile)

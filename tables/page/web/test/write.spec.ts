@@ -18,7 +18,7 @@ async function runStatement(page: Page, sql: string, url = server.url) {
   await page.getByRole("button", { name: "Run", exact: true }).click();
 }
 
-// runConfirmed runs a statement, confirms it, and checks the page's messages before and after.
+// runConfirmed runs and confirms a statement and checks the page's messages before and after.
 async function runConfirmed(page: Page, sql: string, verb: string, rows: string) {
   await runStatement(page, sql);
   await expect(dialog(page).getByText(`${verb} changes ${rows}`)).toBeVisible({ timeout: 60_000 });
