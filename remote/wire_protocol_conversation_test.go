@@ -54,7 +54,7 @@ func (m recordedMessage) encode(t *testing.T, chosen map[string][]byte) []byte {
 	return b
 }
 
-// compare compares a received message with m, and adds the bytes of new named fields to chosen.
+// compare compares a received message with m. It adds the bytes of new named fields to chosen.
 func (m recordedMessage) compare(t *testing.T, received []byte, chosen map[string][]byte) error {
 	pos := 0
 	for _, field := range m.fields {
